@@ -1,0 +1,47 @@
+# Every target works in a fresh clone: it installs what it needs into .venv, once.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-slow lint format bench tensorboard clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed-dev  ## make .venv with everything in it; a torch that is already there stays
+
+train: .venv/installed  ## train a GAN; make train ARGS="model=wgan_gp data=mnist" passes overrides on
+	$(BIN)/python train.py $(ARGS)
+
+test: .venv/installed-dev  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/installed-dev  ## run the tests that train for minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: .venv/installed-dev  ## check style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: .venv/installed-dev  ## put the code into form
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: .venv/installed-dev  ## measure against a plain PyTorch loop
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+tensorboard: .venv/installed  ## watch the runs in a browser
+	$(BIN)/tensorboard --logdir runs $(ARGS)
+
+clean:  ## remove caches and builds; runs, data and .venv stay
+	rm -rf build dist .pytest_cache .ruff_cache && find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
+
+# A virtual environment sees the packages of $(PYTHON) if those have torch; torch's version is then pinned.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $$($(PYTHON) -c 'import torch, torchvision' 2>/dev/null && echo --system-site-packages) .venv
+
+.venv/installed .venv/installed-dev: pyproject.toml | .venv/bin/python
+	@$(BIN)/python -c 'from importlib.metadata import version as v; print("torch==" + v("torch"))' > .venv/torch.txt 2>/dev/null || true
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/torch.txt \
+	  --editable "$(if $(findstring dev,$@),.[dev],.)"
+	@touch $@ $(if $(findstring dev,$@),.venv/installed)

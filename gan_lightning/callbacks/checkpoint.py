@@ -1,0 +1,57 @@
+"""Checkpoints, counted in generator steps."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer, callbacks
+
+from gan_lightning.model.base import GAN
+
+
+class Checkpoint(callbacks.Checkpoint):
+    """Saves ``checkpoints/step_00001000.ckpt`` every n steps and at the end, and ``last.ckpt``, the newest.
+
+    Lightning's ModelCheckpoint counts as it pleases under manual optimization: it skips the last step of a budget
+    that is not a multiple of its interval, and warns at every save.
+
+    Args:
+        every_n_steps: Generator steps between two checkpoints.
+        keep: How many to keep, the newest; None keeps all.
+    """
+
+    def __init__(self, every_n_steps: int = 500, keep: int | None = 3) -> None:
+        self.every_n_steps, self.keep = every_n_steps, keep
+        self.saved_at: int | None = None
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Nothing new to save at the step that a run goes on from."""
+        self.saved_at = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Save if the step has come."""
+        if trainer.global_step % self.every_n_steps == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: GAN) -> None:
+        """Save the last step, that of a run which is asked to stop among them."""
+        if self.saved_at != trainer.global_step:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save on all ranks together, then let ``last.ckpt`` name the new file."""
+        folder = Path(trainer.default_root_dir, "checkpoints")
+        path = folder / f"step_{trainer.global_step:08d}.ckpt"
+        trainer.save_checkpoint(path)
+        self.saved_at = trainer.global_step
+        if trainer.is_global_zero:
+            part = folder / f".last.{os.getpid()}.part"
+            part.unlink(missing_ok=True)
+            try:
+                os.link(path, part)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, part)
+            part.replace(folder / "last.ckpt")
+            for old in sorted(folder.glob("step_*.ckpt"))[: -self.keep if self.keep else 0]:
+                old.unlink()

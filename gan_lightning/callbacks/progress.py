@@ -1,0 +1,48 @@
+"""The progress bar, in generator steps."""
+
+import sys
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from tqdm import tqdm
+
+from gan_lightning.model.base import GAN
+
+
+class Progress(Callback):
+    """Steps done and to do, time left, images seen and the sum of each player's losses.
+
+    Args:
+        refresh_s: Seconds between two refreshes on a terminal; ten times that in a file.
+    """
+
+    def __init__(self, refresh_s: float = 0.5) -> None:
+        self.refresh_s = refresh_s
+        self.bar: tqdm | None = None
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Open the bar at the step where the run starts or goes on."""
+        self.bar = tqdm(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            unit="step",
+            mininterval=self.refresh_s if sys.stderr.isatty() else 10 * self.refresh_s,
+            maxinterval=float("inf"),  # the minimum alone decides, so that a slow step is shown when it ends
+            miniters=1,
+            dynamic_ncols=True,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Move on; the losses are read only when the bar is drawn, since reading makes the host wait."""
+        bar = self.bar
+        if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
+            losses = {f"{player}": f"{float(sum(terms.values())):.3f}" for player, terms in module.terms.items()}
+            images = trainer.global_step * trainer.datamodule.batch_size * module.d_steps
+            bar.set_postfix(losses | {"images": f"{images:,}"}, refresh=False)
+        bar.update()
+
+    def teardown(self, trainer: Trainer, module: GAN, stage: str) -> None:
+        """Close the bar, also when the run fails."""
+        if self.bar is not None:
+            self.bar.close()

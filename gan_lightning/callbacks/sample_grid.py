@@ -1,0 +1,119 @@
+"""Pictures of a run: the same noise at growing steps, beside real samples."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from gan_lightning.image import grid, read_png, strip, write_png
+from gan_lightning.model.base import GAN
+
+PADDING = 2  # of torchvision's grid
+
+
+class SampleGrid(Callback):
+    """Draws ``samples/step_00001000.png`` from fixed noise, at steps 1, 2, 5, 10, 20, 50, ... and the last.
+
+    Conditional models show one row a class. For points in the plane the picture is a scatter of real and generated
+    samples over the discriminator's output. ``real.png`` shows real samples in the same order, and ``timeline.png``
+    the same noise at all of the steps from 100 on.
+
+    Args:
+        columns: Pictures in a row.
+        rows: Rows; at most so many classes are shown.
+        points: Points in a scatter.
+        seed: Seed of the noise.
+    """
+
+    def __init__(self, columns: int = 8, rows: int = 8, points: int = 1000, seed: int = 0) -> None:
+        self.columns, self.rows, self.points, self.seed = columns, rows, points, seed
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Choose what is drawn every time, and draw the real samples."""
+        data = trainer.datamodule
+        classes = min(module.num_classes, max(self.rows, 10))
+        self.is_picture = len(data.shape) == 3
+        self.labels = torch.arange(classes).repeat_interleave(self.columns) if classes and self.is_picture else None
+        self.num = (
+            self.points if not self.is_picture else len(self.labels if classes else range(self.rows * self.columns))
+        )
+        self.folder = Path(trainer.default_root_dir, "samples")
+        if trainer.is_global_zero:
+            self.real = data.real(self.num, self.labels).cpu()
+            if self.is_picture:
+                self.show(trainer, "real", grid(self.real, self.columns), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Draw if the step has come."""
+        step = trainer.global_step
+        is_round = str(step).rstrip("0") in {"1", "2", "5"}
+        if trainer.is_global_zero and (is_round or step == trainer.max_steps):
+            self.draw(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: GAN) -> None:
+        """Draw the last step also of a run that stops early."""
+        if trainer.is_global_zero and not self.path(trainer.global_step).exists():
+            self.draw(trainer, module)
+
+    def path(self, step: int) -> Path:
+        """File of a step's picture."""
+        return self.folder / f"step_{step:08d}.png"
+
+    def draw(self, trainer: Trainer, module: GAN) -> None:
+        """Sample, draw, and add to the timeline."""
+        step = trainer.global_step
+        fake = module.sample(self.num, self.labels, self.seed).cpu()
+        if self.is_picture:
+            picture = grid(fake, self.columns)
+        else:
+            from gan_lightning.plot import scatter  # matplotlib takes a second to import, and pictures need none of it
+
+            picture = scatter(self.real, fake, surface(module), step)
+        self.show(trainer, f"step_{step:08d}", picture, step)
+        drawn = [(int(path.stem[5:]), path) for path in sorted(self.folder.glob("step_*.png"))]
+        drawn = [(at, path) for at, path in drawn if at <= step]
+        drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
+        write_png(
+            self.folder / "timeline.png",
+            strip([self.excerpt(path) for _, path in drawn], [f"{at:,}" for at, _ in drawn]),
+        )
+
+    def excerpt(self, path: Path) -> Tensor:
+        """The part of a step's picture that stands for it: one row, or one picture of each class."""
+        picture = read_png(path)
+        if not self.is_picture:
+            return picture[:, ::2, ::2]
+        height, width = (side + PADDING for side in self.real.shape[-2:])
+        if self.labels is None:
+            return picture[:, : height + PADDING]
+        rows = range(len(self.labels) // self.columns)
+        return torch.cat([picture[:, row * height : (row + 1) * height, : width + PADDING] for row in rows], dim=2)
+
+    def show(self, trainer: Trainer, name: str, picture: Tensor, step: int) -> None:
+        """Write a picture to its file and to every logger that takes pictures."""
+        write_png(self.folder / f"{name}.png", picture)
+        tag = "samples" if name.startswith("step_") else name
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(tag, picture, step)
+            elif hasattr(logger, "log_image"):
+                logger.log_image(tag, [picture.permute(1, 2, 0).numpy()], step=step)
+
+
+@torch.no_grad()
+def surface(module: GAN, reach: float = 1.5, side: int = 100) -> tuple[Tensor, float]:
+    """The discriminator's logits (side, side) over the square [-extent, extent]^2, the mean over its classes."""
+    data = module.trainer.datamodule
+    extent = reach * float(data.real(10_000).abs().max())
+    line = torch.linspace(-extent, extent, side)
+    points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
+    training = module.discriminator.training
+    module.discriminator.eval()
+    classes = range(max(module.discriminator.num_classes, 1))
+    labels = [torch.full((len(points),), label, device=module.device) for label in classes]
+    logits = torch.stack([module.discriminator(points, y) for y in labels]).mean(0)
+    module.discriminator.train(training)
+    return logits.view(side, side).float().cpu(), extent

@@ -1,0 +1,81 @@
+"""Figures of a run, every n-th step, to the loggers and to ``metrics.csv``."""
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from gan_lightning.errors import UserError
+from gan_lightning.files import whole
+from gan_lightning.model.base import GAN
+
+
+class Scalars(Callback):
+    """Logs every term of both losses, the discriminator's logits, gradient norms, rates and speed.
+
+    Args:
+        every_n_steps: Generator steps between two lines; reading a number makes the host wait for the device.
+
+    Attributes:
+        last: The latest figures by name.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self.last: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Keep the lines of a resumed run up to its step; what came after will be written again."""
+        self.then, self.since = time.perf_counter(), trainer.global_step
+        self.path = Path(trainer.default_root_dir, "metrics.csv")
+        if trainer.is_global_zero and self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            with whole(self.path, "w") as file:
+                kept = [row for row in rows if int(row["step"]) <= trainer.global_step]
+                writer = csv.DictWriter(file, rows[0] if rows else ["step"])
+                writer.writeheader()
+                writer.writerows(kept)
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Read the figures if their step has come."""
+        step = trainer.global_step
+        if (step % self.every_n_steps and step != trainer.max_steps) or not trainer.is_global_zero:
+            return
+        self.last = self.measure(trainer, module, step)
+        for name, value in self.last.items():
+            if not math.isfinite(value) and name != "images_per_second":
+                raise UserError(
+                    f"step {step}: {name} is {value}. Training has diverged; the last checkpoint is from before. "
+                    "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
+                )
+        for logger in trainer.loggers:
+            logger.log_metrics(self.last, step)
+        new = not self.path.exists() or self.path.stat().st_size <= len("step\r\n")
+        with self.path.open("w" if new else "a", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *self.last])
+            if new:
+                writer.writeheader()
+            writer.writerow({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
+
+    def measure(self, trainer: Trainer, module: GAN, step: int) -> dict[str, float]:
+        """All figures of the step that has just ended."""
+        per_step = trainer.datamodule.batch_size * module.d_steps
+        values: dict[str, Any] = {"images_seen": step * per_step}
+        for player, terms in module.terms.items():
+            values |= {f"{player}/{name}": term for name, term in terms.items()}
+        for kind, logits in module.logits.items():
+            right = logits > 0 if kind == "real" else logits < 0
+            values |= {f"d/accuracy_{kind}": right.float().mean(), f"d/output_{kind}": logits.float().mean()}
+        for player, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            values |= {f"{player}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
+            values |= {f"{player}/lr": optimizer.param_groups[0]["lr"]}
+        now = time.perf_counter()
+        values["images_per_second"] = (step - self.since) * per_step / (now - self.then)
+        self.then, self.since = now, step
+        return {name: float(value) for name, value in values.items()}

@@ -1,0 +1,61 @@
+"""Pictures: uint8 to [-1, 1] and back, sizes, grids and PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gan_lightning.files import whole
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Uint8 in 0 to 255 to the default float type in [-1, 1]."""
+    return images.to(torch.get_default_dtype()).mul_(1 / 127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] to uint8, rounded to the nearest level and clipped; the inverse of :func:`from_uint8`."""
+    return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Uint8 (N, C, H, W) to (N, C, *size), bicubic with antialiasing; untouched where the size is right."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    chunks = [F.interpolate(chunk, size, mode="bicubic", antialias=True) for chunk in images.split(1024)]
+    return torch.cat(chunks)
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Pictures (N, C, H, W) in [-1, 1] as one uint8 picture (3, H', W'), row by row."""
+    return make_grid(to_uint8(images).cpu(), nrow=columns, padding=2, pad_value=255)
+
+
+def write_png(path: Path, picture: Tensor) -> None:
+    """Write uint8 (3, H, W) as PNG, whole or not at all."""
+    with whole(path) as file:
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, format="png")
+
+
+def strip(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+    """Uint8 pictures (3, H, W) one below the other, each with its caption at the left, as one (3, H', W')."""
+    margin = 8 + 7 * max(len(caption) for caption in captions)
+    height, width = sum(p.shape[1] for p in pictures), margin + max(p.shape[2] for p in pictures)
+    canvas = Image.new("RGB", (width, height), "white")
+    draw, top = ImageDraw.Draw(canvas), 0
+    for picture, caption in zip(pictures, captions, strict=True):
+        canvas.paste(Image.fromarray(picture.permute(1, 2, 0).numpy()), (margin, top))
+        draw.text((4, top + picture.shape[1] // 2 - 6), caption, fill="black")
+        top += picture.shape[1]
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
+def read_png(path: Path) -> Tensor:
+    """A PNG as uint8 (3, H, W)."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -1,0 +1,21 @@
+"""The minimax loss (Goodfellow et al., 2014, equation 1, https://arxiv.org/abs/1406.2661)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_lightning.loss.non_saturating import NonSaturating
+
+
+class Minimax:
+    """The original zero-sum game; G's gradient vanishes where D is sure of itself.
+
+    Args:
+        label_smoothing: One-sided: the target of real samples is one minus this (Salimans et al., 2016, section 3.4).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.discriminator = NonSaturating(label_smoothing).discriminator
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """E[log(1 - D(G(z)))]."""
+        return -F.softplus(fake).mean()

@@ -1,0 +1,61 @@
+"""ACGAN: Conditional Image Synthesis with Auxiliary Classifier GANs (Odena et al., 2017).
+
+https://arxiv.org/abs/1610.09585
+"""
+
+from typing import Unpack
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_lightning.model.base import GAN, Game, Terms
+
+
+class ACGAN(GAN):
+    r"""The discriminator also names the class, and both players are paid for right names.
+
+    With the source loss :math:`L_S` (equation 2) handed in and the class loss (equation 3)
+
+    .. math:: L_C = -E[\log P(C = c \mid X_{real})] - E[\log P(C = c \mid X_{fake})],
+
+    D maximises :math:`L_S + L_C` and G maximises :math:`L_C - L_S`. The class head reads the features that the
+    source is judged by; D itself is never told the class.
+
+    Args:
+        class_weight_real: Weight of the class loss on real samples.
+        class_weight_fake: Weight of the class loss on fakes, in both players' losses.
+        **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
+
+    Raises:
+        ValueError: The generator was built without classes.
+    """
+
+    def __init__(self, class_weight_real: float = 1.0, class_weight_fake: float = 1.0, **game: Unpack[Game]) -> None:
+        super().__init__(**game)
+        if not self.num_classes:
+            raise ValueError("acgan: the generator needs num_classes > 0, or there is no class to ask for")
+        self.class_weight_real = class_weight_real
+        self.class_weight_fake = class_weight_fake
+        self.discriminator.class_head = nn.Linear(self.discriminator.feature_dim, self.num_classes)
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
+        """-L_S and both halves of -L_C."""
+        real_logits, real_classes = self.judge(real, y)
+        fake_logits, fake_classes = self.judge(fake, y)
+        return self.adversarial(real_logits, fake_logits) | {
+            "class_real": self.class_weight_real * F.cross_entropy(real_classes, y),
+            "class_fake": self.class_weight_fake * F.cross_entropy(fake_classes, y),
+        }
+
+    def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
+        """L_S as the generator sees it, and its half of -L_C."""
+        logits, classes = self.judge(fake, y)
+        return {
+            "adversarial": self.loss.generator(logits),
+            "class_fake": self.class_weight_fake * F.cross_entropy(classes, y),
+        }
+
+    def judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the source (N,) and of the classes (N, num_classes)."""
+        features = self.discriminator.features(x, y)
+        return self.discriminator.logits(features, y), self.discriminator.class_head(features)

@@ -1,0 +1,203 @@
+"""The two-player game that every variant plays."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from typing import TypedDict
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_lightning import seed as seeds
+from gan_lightning.average import Average
+from gan_lightning.loss import AdversarialLoss
+
+SAMPLING_BATCH = 256  # bounds the memory of a large draw
+
+OptimizerFn = Callable[[Iterable[nn.Parameter]], Optimizer]
+Terms = dict[str, Tensor]  # named, weighted terms of a loss; a player minimises their sum
+
+
+class Game(TypedDict, total=False):
+    """What every variant takes, see :class:`GAN`."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    loss: AdversarialLoss
+    generator_optimizer: OptimizerFn
+    discriminator_optimizer: OptimizerFn
+    latent_dim: int
+    d_steps: int
+    generator_batch: int
+    reuse_fake: bool
+    ema_decay: float | None
+    generator_clip_norm: float | None
+    discriminator_clip_norm: float | None
+    seed: int
+
+
+class GAN(LightningModule):
+    """A generator and a discriminator trained in turn (Goodfellow et al., 2014, Algorithm 1).
+
+    One training step is ``d_steps`` discriminator updates, each on a minibatch of its own, then one
+    generator update. A variant overrides the losses, never the schedule.
+
+    Args:
+        generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
+        discriminator: Maps samples and labels (N,) to logits (N,).
+        loss: The adversarial loss as each player sees it.
+        generator_optimizer: Builds the generator's optimizer from its parameters.
+        discriminator_optimizer: Builds the discriminator's.
+        latent_dim: Size of the latent ``z``, drawn from N(0, I).
+        d_steps: Discriminator updates per generator update; ``k`` in the GAN paper, ``n_critic`` in WGAN.
+        generator_batch: Size of the generator's batch as a multiple of the discriminator's.
+        reuse_fake: Let the generator's update play the last fakes again instead of drawing fresh ones.
+        ema_decay: Decay of the averaged generator that samples; None keeps no average.
+        generator_clip_norm: Bound on the norm of the generator's whole gradient; None is no bound.
+        discriminator_clip_norm: The same for the discriminator's.
+        seed: All that a step draws follows from it, the step and the rank.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        generator_optimizer: OptimizerFn,
+        discriminator_optimizer: OptimizerFn,
+        latent_dim: int,
+        d_steps: int = 1,
+        generator_batch: int = 1,
+        reuse_fake: bool = False,
+        ema_decay: float | None = None,
+        generator_clip_norm: float | None = None,
+        discriminator_clip_norm: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator = generator
+        self.discriminator = discriminator
+        self.generator_ema = None if ema_decay is None else Average(generator, ema_decay)
+        self.loss = loss
+        self.optimizer_fns = generator_optimizer, discriminator_optimizer
+        self.latent_dim, self.d_steps, self.generator_batch = latent_dim, d_steps, generator_batch
+        self.reuse_fake = reuse_fake
+        self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
+        self.seed = seed
+        self.num_classes: int = generator.num_classes
+        self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
+        self.logits: dict[str, Tensor] = {}  # the discriminator's, on real and on fake, likewise
+        self.sampler_cache: tuple[int, nn.Module] | None = None
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
+        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
+        seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
+        (g_opt, _), (_, d_opt) = self.optimizers(), self.optimizers(use_pl_optimizer=False)
+        samples, labels = (part.chunk(self.d_steps) for part in batch)
+        for real, y in zip(samples, labels, strict=True):
+            with torch.set_grad_enabled(self.reuse_fake):
+                fake = self.generator(self.latents(len(y)), y)
+            self.descend("d", d_opt, self.discriminator_loss(real, fake.detach(), y))
+            self.after_discriminator_update()
+        with frozen(self.discriminator_parameters):
+            if not self.reuse_fake:
+                y = y.repeat(self.generator_batch)
+                fake = self.generator(self.latents(len(y)), y)
+            self.descend("g", g_opt, self.generator_loss(fake, y))
+        if self.generator_ema is not None:
+            self.generator_ema.update(self.generator)
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
+        """What the discriminator minimises on one minibatch; ``fake`` carries no gradient into the generator."""
+        return self.adversarial(self.discriminator(real, y), self.discriminator(fake, y))
+
+    def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
+        """What the generator minimises."""
+        return {"adversarial": self.loss.generator(self.discriminator(fake, y))}
+
+    def after_discriminator_update(self) -> None:
+        """Hook for a constraint on the discriminator's weights."""
+
+    def adversarial(self, real_logits: Tensor, fake_logits: Tensor) -> Terms:
+        """The discriminator's side of the adversarial loss."""
+        self.logits = {"real": real_logits.detach(), "fake": fake_logits.detach()}
+        return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
+
+    def descend(self, player: str, optimizer: Optimizer, terms: Terms) -> None:
+        """Move one player downhill on the sum of its terms, and keep them for the log."""
+        optimizer.zero_grad()
+        self.manual_backward(reduce(torch.add, terms.values()))
+        if player == "g":
+            optimizer.step()  # Lightning counts this one: global_step is the generator step, our only clock
+        else:
+            self.trainer.strategy.optimizer_step(optimizer, lambda: None)  # scaler and hooks, not counted
+        self.terms[player] = {name: term.detach() for name, term in terms.items()}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip a player's gradient, after a gradient scaler and before the update."""
+        player = "g" if optimizer is self.optimizers(use_pl_optimizer=False)[0] else "d"
+        if (bound := self.clip_norms[player]) is not None:
+            nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), bound)
+
+    def latents(self, num: int) -> Tensor:
+        """Latents (num, latent_dim) for this rank."""
+        return self.draw(torch.randn, num, self.latent_dim)
+
+    def draw(self, law: Callable[..., Tensor], num: int, *shape: int) -> Tensor:
+        """This rank's rows of a draw for the global batch, so that any number of ranks plays the same game."""
+        world, rank = self.trainer.world_size, self.global_rank
+        return law(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
+
+    @torch.no_grad()
+    def sample(self, num: int, labels: Tensor | Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """Draw samples (num, ...) in evaluation mode, from the average if there is one; images are in [-1, 1].
+
+        Args:
+            num: How many.
+            labels: Classes (num,) of a conditional model; None draws them uniformly from the seed.
+            seed: The same seed draws the same latents on every machine.
+        """
+        generator = torch.Generator().manual_seed(seeds.mix(seed))
+        z = torch.randn(num, self.latent_dim, generator=generator)
+        y = torch.randint(max(self.num_classes, 1), (num,), generator=generator) if labels is None else labels
+        dtype, y = next(self.generator.parameters()).dtype, torch.as_tensor(y).to(self.device)
+        training, sampler = self.generator.training, self.sampler().eval()
+        batches = zip(z.to(self.device, dtype).split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True)
+        fake = torch.cat([sampler(*batch) for batch in batches])
+        self.generator.train(training)
+        return fake
+
+    def sampler(self) -> nn.Module:
+        """The network that samples: the live generator, or the average made ready for it."""
+        if self.generator_ema is None:
+            return self.generator
+        version = sum(p._version for p in self.generator_ema.parameters())  # grows with every change in place
+        if self.sampler_cache is None or self.sampler_cache[0] != version:
+            self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
+        return self.sampler_cache[1]
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """The generator's optimizer, then the discriminator's."""
+        players = self.generator, self.discriminator
+        return [build(player.parameters()) for build, player in zip(self.optimizer_fns, players, strict=True)]
+
+    def on_fit_start(self) -> None:
+        """Make ready what every step uses."""
+        self.rng = torch.Generator(self.device)
+        self.discriminator_parameters = [*self.discriminator.parameters()]
+
+
+@contextmanager
+def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Hold parameters still, so that no gradient for them is computed."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,35 @@
+"""WGAN-GP: Improved Training of Wasserstein GANs (Gulrajani et al., 2017).
+
+https://arxiv.org/abs/1704.00028
+"""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from gan_lightning.model.base import GAN, Game, Terms
+from gan_lightning.penalty import gradient_penalty
+
+
+class WGANGP(GAN):
+    r"""Wasserstein GAN whose critic is kept 1-Lipschitz by a penalty instead of weight clipping.
+
+    The critic minimises, for :math:`\hat x` uniform on lines between real and fake samples (equation 3),
+
+    .. math:: E[D(G(z))] - E[D(x)] + \lambda E[(\|\nabla_{\hat x} D(\hat x)\|_2 - 1)^2].
+
+    Args:
+        gp_weight: The penalty's weight :math:`\lambda`.
+        **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
+    """
+
+    def __init__(self, gp_weight: float = 10.0, **game: Unpack[Game]) -> None:
+        super().__init__(**game)
+        self.gp_weight = gp_weight
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
+        """Algorithm 1, lines 4 to 8."""
+        epsilon = self.draw(torch.rand, len(real))
+        penalty = gradient_penalty(self.discriminator, real, fake, y, epsilon)
+        return super().discriminator_loss(real, fake, y) | {"gradient_penalty": self.gp_weight * penalty}

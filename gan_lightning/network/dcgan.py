@@ -1,0 +1,120 @@
+"""The convolutional pair of DCGAN (Radford et al., 2016, section 3, https://arxiv.org/abs/1511.06434).
+
+Depth follows from the size of the pictures: both sides are halved until the coarsest map is about 4 x 4, so 64 x 64
+gives the paper's four levels. Channels double with every level, from ``width`` to at most eight times that.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from gan_lightning.geometry import halvings
+from gan_lightning.network.layers import LabelMap, LabelVector, normalisation, normalise_spectrum, start_from_normal
+
+
+class DCGANGenerator(nn.Module):
+    """Latents to pictures in [-1, 1]: fractionally strided convolutions, normalisation, ReLU, tanh.
+
+    Args:
+        latent_dim: Size of a latent.
+        shape: Shape of a picture, (C, H, W).
+        width: Channels of the finest hidden map; the paper's 64 x 64 networks have 64.
+        num_classes: Classes whose embedding is joined to z; 0 ignores labels.
+        embed_dim: Size of the embedding.
+        norm: "batch", "layer" or "none", before each activation.
+        upsample: "transposed" convolutions, or "nearest" neighbours followed by a 3 x 3 convolution, which leaves no
+            checkerboard (Odena et al., 2016, https://distill.pub/2016/deconv-checkerboard/).
+        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: Sequence[int],
+        width: int = 64,
+        num_classes: int = 0,
+        embed_dim: int = 32,
+        norm: str = "batch",
+        upsample: str = "transposed",
+        init_std: float | None = 0.02,
+    ) -> None:
+        super().__init__()
+        channels, height, base_width = shape
+        levels = halvings(height, base_width)
+        self.num_classes = num_classes
+        self.label = LabelVector(num_classes, embed_dim)
+        widths = [width * min(2**level, 8) for level in reversed(range(levels))]
+        base = height >> levels, base_width >> levels
+        bias = norm == "none"
+        self.project = nn.Sequential(
+            nn.ConvTranspose2d(latent_dim + self.label.features, widths[0], base, bias=bias),
+            normalisation(norm, widths[0]),
+            nn.ReLU(),
+        )
+        layers: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            layers += [*doubling(upsample, a, b, bias), normalisation(norm, b), nn.ReLU()]
+        self.net = nn.Sequential(*layers, *doubling(upsample, widths[-1], channels, bias=True), nn.Tanh())
+        start_from_normal(self, init_std)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """(N, latent_dim) and labels (N,) to (N, C, H, W)."""
+        return self.net(self.project(self.label(z, y)[:, :, None, None]))
+
+
+def doubling(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
+    """Layers from ``a`` to ``b`` channels at twice the resolution."""
+    if upsample == "transposed":
+        return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)]
+    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
+
+
+class DCGANDiscriminator(nn.Module):
+    """Pictures to logits: strided convolutions, normalisation but in the first layer, LeakyReLU.
+
+    Args:
+        shape: Shape of a picture, (C, H, W).
+        width: Channels of the finest hidden map.
+        num_classes: Classes that are joined to x as one more channel; 0 ignores labels.
+        norm: "batch", "layer" or "none", before each activation but the first.
+        spectral_norm: Bound every layer's largest singular value by one.
+        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int = 64,
+        num_classes: int = 0,
+        norm: str = "batch",
+        spectral_norm: bool = False,
+        init_std: float | None = 0.02,
+    ) -> None:
+        super().__init__()
+        channels, height, base_width = shape
+        levels = halvings(height, base_width)
+        self.num_classes = num_classes
+        self.label = LabelMap(num_classes, height, base_width)
+        widths = [width * min(2**level, 8) for level in range(levels)]
+        layers = [nn.Conv2d(channels + self.label.channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for a, b in pairwise(widths):
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=norm == "none"), normalisation(norm, b), nn.LeakyReLU(0.2)]
+        self.net = nn.Sequential(*layers, nn.Flatten())
+        self.feature_dim = widths[-1] * (height >> levels) * (base_width >> levels)
+        self.head = nn.Linear(self.feature_dim, 1)  # the paper flattens the last map into a single output
+        start_from_normal(self, init_std)
+        if spectral_norm:
+            normalise_spectrum(self)
+
+    def features(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, C, H, W) and labels (N,) to (N, feature_dim)."""
+        return self.net(self.label(x, y))
+
+    def logits(self, features: Tensor, y: Tensor) -> Tensor:
+        """(N, feature_dim) to (N,)."""
+        return self.head(features).squeeze(1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, C, H, W) and labels (N,) to logits (N,)."""
+        return self.logits(self.features(x, y), y)

@@ -1,0 +1,95 @@
+"""Layers that the networks share, and what is done to a whole network: its start and spectral normalisation."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+NORMS = ("none", "batch", "layer")
+
+
+def normalisation(norm: str, channels: int) -> nn.Module:
+    """A normalisation of feature maps by name; "layer" is over all of a sample's channels and pixels."""
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm}: one of {', '.join(NORMS)}")
+    return {"none": nn.Identity, "batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}[
+        norm
+    ]()
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """BatchNorm whose scale and shift depend on the class (Dumoulin et al., 2017, https://arxiv.org/abs/1610.07629)."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=num_classes == 0)
+        if num_classes:
+            self.scale = nn.Embedding.from_pretrained(torch.ones(num_classes, channels), freeze=False)
+            self.shift = nn.Embedding.from_pretrained(torch.zeros(num_classes, channels), freeze=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, C, H, W) and labels (N,) to (N, C, H, W)."""
+        x = self.norm(x)
+        if not hasattr(self, "scale"):
+            return x
+        return self.scale(y)[:, :, None, None] * x + self.shift(y)[:, :, None, None]
+
+
+class LabelMap(nn.Module):
+    """Joins a label to a picture as one more channel, a learned map a class; without classes a picture stays as it is.
+
+    Args:
+        num_classes: Number of classes; 0 for none.
+        height: Height of the pictures.
+        width: Width of the pictures.
+    """
+
+    def __init__(self, num_classes: int, height: int, width: int) -> None:
+        super().__init__()
+        self.channels, self.size = int(num_classes > 0), (1, height, width)
+        if num_classes:
+            self.embedding = nn.Embedding(num_classes, height * width)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C + channels, H, W)."""
+        return torch.cat([x, self.embedding(y).unflatten(1, self.size)], dim=1) if self.channels else x
+
+
+class LabelVector(nn.Module):
+    """Joins a label to a vector as further entries, learned for each class; without classes it stays as it is."""
+
+    def __init__(self, num_classes: int, embed_dim: int) -> None:
+        super().__init__()
+        self.features = embed_dim if num_classes else 0
+        if num_classes:
+            self.embedding = nn.Embedding(num_classes, embed_dim)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, F) to (N, F + features)."""
+        return torch.cat([x, self.embedding(y)], dim=1) if self.features else x
+
+
+def start_from_normal(network: nn.Module, std: float | None) -> None:
+    """Draw weights from N(0, std^2), those of BatchNorm from N(1, std^2), as DCGAN does; None leaves torch's own start.
+
+    Radford et al., 2016, section 4; BatchNorm as in the authors' code.
+    """
+    if std is None:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.normal_(module.weight, 1.0, std)
+            nn.init.zeros_(module.bias)
+
+
+def normalise_spectrum(network: nn.Module) -> None:
+    """Divide every weight matrix by its largest singular value (Miyato et al., 2018, https://arxiv.org/abs/1802.05957).
+
+    Call it after the weights have their start: from then on they are computed.
+    """
+    for module in [*network.modules()]:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            spectral_norm(module)

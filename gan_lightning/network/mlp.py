@@ -1,0 +1,102 @@
+"""Multilayer perceptrons for pictures and points."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+from gan_lightning.network.layers import LabelVector, normalise_spectrum, start_from_normal
+
+
+class MLPGenerator(nn.Module):
+    """Latents to samples: hidden ReLU layers, tanh for pictures and nothing for points.
+
+    Args:
+        latent_dim: Size of a latent.
+        shape: Shape of a sample, (C, H, W) or (2,).
+        width: Units in each hidden layer.
+        depth: Number of hidden layers.
+        num_classes: Classes whose embedding is joined to z; 0 ignores labels.
+        embed_dim: Size of the embedding.
+        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: Sequence[int],
+        width: int = 256,
+        depth: int = 3,
+        num_classes: int = 0,
+        embed_dim: int = 32,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.shape = num_classes, tuple(shape)
+        self.label = LabelVector(num_classes, embed_dim)
+        sizes = [latent_dim + self.label.features, *[width] * depth]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+        self.net = nn.Sequential(*layers, nn.Linear(width, prod(shape)))
+        self.output = nn.Tanh() if len(shape) == 3 else nn.Identity()
+        start_from_normal(self, init_std)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """(N, latent_dim) and labels (N,) to (N, *shape)."""
+        return self.output(self.net(self.label(z, y))).unflatten(1, self.shape)
+
+
+class MLPDiscriminator(nn.Module):
+    """Samples to logits: hidden LeakyReLU layers.
+
+    Args:
+        shape: Shape of a sample, (C, H, W) or (2,).
+        width: Units in each hidden layer.
+        depth: Number of hidden layers.
+        num_classes: Classes whose embedding is joined to x; 0 ignores labels.
+        embed_dim: Size of the embedding.
+        norm: "none", "batch" or "layer", before each activation but the first.
+        dropout: Share of hidden units that is dropped in training.
+        spectral_norm: Bound every layer's largest singular value by one.
+        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int = 256,
+        depth: int = 3,
+        num_classes: int = 0,
+        embed_dim: int = 32,
+        norm: str = "none",
+        dropout: float = 0.0,
+        spectral_norm: bool = False,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.feature_dim = num_classes, width
+        self.label = LabelVector(num_classes, embed_dim)
+        norms = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+        sizes = [prod(shape) + self.label.features, *[width] * depth]
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(pairwise(sizes)):
+            normalised = norm != "none" and i > 0
+            layers += [nn.Linear(a, b), *[norms[norm](b)] * normalised, nn.LeakyReLU(0.2)]
+            layers += [nn.Dropout(dropout)] * (dropout > 0)
+        self.net = nn.Sequential(*layers)
+        self.head = nn.Linear(width, 1)
+        start_from_normal(self, init_std)
+        if spectral_norm:
+            normalise_spectrum(self)
+
+    def features(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, *shape) and labels (N,) to (N, feature_dim)."""
+        return self.net(self.label(x.flatten(1), y))
+
+    def logits(self, features: Tensor, y: Tensor) -> Tensor:
+        """(N, feature_dim) to (N,)."""
+        return self.head(features).squeeze(1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, *shape) and labels (N,) to logits (N,)."""
+        return self.logits(self.features(x, y), y)

@@ -1,0 +1,6 @@
+"""Where the configuration lives: beside the package in a clone, inside it in a wheel."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())

@@ -1,0 +1,110 @@
+"""The run folder: its files and their names, and a sweep's table of its runs."""
+
+import csv
+import hashlib
+import json
+import logging
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.errors import UserError
+from gan_lightning.files import whole
+
+log = logging.getLogger(__name__)
+
+
+def folder_name(overrides: str) -> str:
+    """A sweep's job as the name of its folder: its overrides, without slashes and of a length disks take."""
+    name = overrides.replace("/", "_") or "defaults"
+    return name if len(name) <= 150 else f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+def claim(folder: Path, resuming: bool) -> None:
+    """Make a run's folder, and refuse one that another run has been in.
+
+    Raises:
+        UserError: The folder holds a run and this is not its continuation, or it cannot be written.
+    """
+    if not resuming and any(folder.glob("checkpoints/*.ckpt")):
+        raise UserError(
+            f"hydra.run.dir={folder}: another run is in there. Add ckpt_path=last to go on with it, "
+            "or choose another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def write_config(folder: Path, config: DictConfig) -> str:
+    """Write ``config.yaml``, resolved, and return its text."""
+    text = OmegaConf.to_yaml(config, resolve=True)
+    with whole(folder / "config.yaml", "w") as file:
+        file.write(text)
+    return text
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the result depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("gan-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a clone that runs without being installed
+            found[package] = "unknown"
+    return found
+
+
+def write_result(folder: Path, status: str, started: float, overrides: list[str], **more: Any) -> None:
+    """Write ``result.json``: how the run ended, its final figures, duration and versions."""
+    result = {"status": status, **more, "duration_s": round(time.time() - started, 1)}
+    result |= {"overrides": overrides, "versions": versions()}
+    with whole(folder / "result.json", "w") as file:
+        json.dump(result, file, indent=2)
+
+
+class SweepTable(Callback):
+    """Hydra's guest that tells, when a sweep is over, how each of its runs ended: printed, and ``sweep.csv``."""
+
+    failed = 0  # jobs of the last sweep, for the exit status
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Gather the result of every job's folder."""
+        folder = Path(config.hydra.sweep.dir)
+        results = {path.parent: json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
+        rows = []
+        for run, result in sorted(results.items(), key=lambda item: item[1].get("job", 0)):
+            row = {"overrides": " ".join(result["overrides"]), "status": result["status"]}
+            row |= {name: f"{value:.4g}" for name, value in result.get("metrics", {}).items()}
+            rows.append(row | {"duration_s": result["duration_s"], "run": str(run), "error": result.get("error", "")})
+        if not rows:
+            return
+        fixed_after = ["duration_s", "run", "error"]
+        metrics = [name for row in rows for name in row if name not in ("overrides", "status", *fixed_after)]
+        columns = ["overrides", "status", *dict.fromkeys(metrics), *fixed_after]
+        with whole(folder / "sweep.csv", "w") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        shown = [c for c in columns if c not in HIDDEN and any(str(row.get(c, "")) for row in rows)]
+        cells = [shown, *([str(row.get(c, "")).replace("\n", "; ") for c in shown] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+        log.info("\n".join(["", *(line.rstrip() for line in lines), "", f"table  {folder / 'sweep.csv'}"]))
+        SweepTable.failed = sum(result["status"] != "finished" for result in results.values())
+
+
+# Left out of the printed table, which is wide enough; sweep.csv has them.
+HIDDEN = ("images_seen", "g/lr", "d/lr", "g/gradient_norm", "d/gradient_norm", "d/output_real", "d/output_fake")

@@ -1,0 +1,235 @@
+"""Train a GAN: compose the configuration, build what it names, fit.
+
+What takes seconds to import (torch, Lightning) is imported when training is about to start, so that --help and
+mistakes are answered at once.
+"""
+
+import logging
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning import run as runs
+from gan_lightning.config import check, check_command_line, unknown_arguments
+from gan_lightning.errors import UserError
+from gan_lightning.paths import CONF
+
+log = logging.getLogger(__name__)
+
+# Warnings of libraries that a user can do nothing about, each with what it is about.
+NOT_FOR_USERS = (
+    r".*does not have many workers",  # batches come from memory, without workers
+    r".*LeafSpec.*is deprecated",  # Lightning's use of torch, https://github.com/pytorch/pytorch/issues/160818
+    r".*Checkpoint directory .* exists and is not empty",  # a run that goes on
+    r".*is smaller than the logging interval",  # our own callback logs
+    r".*module\(s\) in eval mode",  # the averaged generator
+    r".*find_unused_parameters=True was specified",  # under DDP each update leaves the other player unused
+)
+
+
+def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices: dict[str, str] | None = None) -> Any:
+    """Run one experiment in a folder and return the finished trainer.
+
+    Args:
+        config: The composed configuration; what the data turn out to be is filled in.
+        run: The run's folder.
+        ckpt_path: A checkpoint to go on from.
+        choices: Options that the configuration was composed of, by group.
+
+    Raises:
+        UserError: Something that the user can mend.
+    """
+    import torch
+    from hydra.utils import instantiate
+    from pytorch_lightning import callbacks
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+    from gan_lightning import seed as seeds
+    from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks
+
+    for name in ("pytorch_lightning", "lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # its news are told by our own callbacks
+    config.run_dir = str(run)
+    if faults := unknown_arguments(config):
+        raise UserError(*faults)
+    data = instantiate(config.data, _convert_="all")
+    data.setup()
+    config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+    check(config)
+    text = runs.write_config(run, config)
+
+    torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
+    model = instantiate(config.model, _convert_="all")
+    if config.init_from and not ckpt_path:
+        take_networks(model, Path(config.init_from))
+    before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
+    step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
+    kept = {"config": OmegaConf.to_container(config), "choices": choices, "versions": runs.versions()}
+    model.save_hyperparameters(kept, logger=False)
+
+    loggers = []
+    for node in (config.logger or {}).values():
+        again = {"purge_step": step + 1} if step and node["_target_"].endswith("TensorBoardLogger") else {}
+        loggers.append(instantiate(node, _convert_="all", **again))
+    guests = [instantiate(node, _convert_="all") for node in (config.callbacks or {}).values()]
+    plugins: list[Any] = [WholeCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
+    trainer = instantiate(
+        config.trainer,
+        _convert_="all",
+        callbacks=guests,
+        logger=loggers,
+        plugins=plugins,
+        default_root_dir=str(run),
+        max_epochs=-1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(guest, callbacks.Checkpoint) for guest in guests),
+    )
+    if trainer.is_global_zero:
+        introduce(config, model, data, loggers, text)
+    if step >= config.trainer.max_steps:
+        log.info(f"nothing to do: {ckpt_path} is at step {step:,}, and trainer.max_steps={config.trainer.max_steps:,}")
+        trainer.fit_loop.epoch_loop.batch_progress.current.completed = step
+        return trainer
+    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str) -> None:
+    """Say what is about to run, and put the configuration into TensorBoard."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    sizes = {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in ("generator", "discriminator")}
+    shape, classes = " x ".join(map(str, data.shape)), f", {data.num_classes} classes" if data.num_classes else ""
+    log.info(f"{type(model).__name__} on {len(data.samples):,} samples of {shape}{classes}")
+    log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("config", f"```yaml\n{text}\n```")
+
+
+def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, float]:
+    """Write down and tell how a run ended; return its final figures."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    from gan_lightning.callbacks.scalars import Scalars
+
+    metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
+    if not trainer.is_global_zero:
+        return metrics
+    for logger in trainer.loggers:
+        if metrics and isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(flat(config), metrics)  # the HParams tab compares the runs of a sweep by these
+            logger.save()
+    step, seconds = trainer.global_step, time.time() - started
+    images = int(metrics.get("images_seen", 0))
+    log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
+    if metrics:
+        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in metrics if name != "images_seen"))
+    last = run / "samples" / f"step_{step:08d}.png"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
+        if path.exists():
+            log.info(f"{name:<12}{path}")
+    if checkpoint.exists():
+        log.info(f"more        gan-sample {checkpoint} --num 64 --out samples.png")
+    if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        log.info("TensorBoard tensorboard --logdir runs")
+    return metrics
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """The settings that runs are compared by, one level deep."""
+    table: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                table[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
+
+    sections = ("model", "loss", "network", "data", "trainer")
+    plain = OmegaConf.to_container(config, resolve=True)
+    walk({name: plain[name] for name in sections} | {"seed": plain["seed"]}, "")
+    return {
+        key: value for key, value in table.items() if not key.startswith(("model.generator.", "model.discriminator."))
+    }
+
+
+def job(config: DictConfig) -> float | None:
+    """One run, single or of a sweep; in a sweep a failure is written down and the others go on."""
+    settings = HydraConfig.get()
+    run, sweeping = shorter(Path(settings.runtime.output_dir)), settings.mode == RunMode.MULTIRUN
+    started, typed = time.time(), list(settings.overrides.task)
+    more = {"job": settings.job.num} if sweeping else {}
+    status, error, trainer, metrics = 1, "", None, {}
+    try:
+        with warnings.catch_warnings():
+            for pattern in NOT_FOR_USERS:
+                warnings.filterwarnings("ignore", pattern)
+            check(config)
+            ckpt_path = Path(config.ckpt_path) if config.ckpt_path else None
+            runs.claim(run, resuming=ckpt_path is not None)
+            choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
+            trainer = train(config, run, ckpt_path, choices)
+            metrics = conclude(config, trainer, run, started)
+        status = stopped_by(trainer)
+        if status:
+            error = f"stopped at step {trainer.global_step:,}"
+            log.info(f"{error}; to go on: python train.py ckpt_path=last hydra.run.dir={run}")
+    except UserError as fault:
+        error = str(fault)
+        log.error(error)
+    except Exception as fault:
+        error = f"{type(fault).__name__}: {fault}"
+        log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
+    if run.is_dir() and (trainer is None or trainer.is_global_zero):
+        outcome = {"error": error} if error else {"step": trainer.global_step, "metrics": metrics}
+        runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
+    if status and (not sweeping or status > 128):
+        sys.exit(status)
+    return metrics.get(config.objective, math.nan) if config.objective else None
+
+
+def shorter(path: Path) -> Path:
+    """A path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def stopped_by(trainer: Any) -> int:
+    """Exit status of a run: 128 + the signal that stopped it, or 0."""
+    from gan_lightning.callbacks.stop import Stop
+
+    signum = next((guest.signum for guest in trainer.callbacks if isinstance(guest, Stop)), 0)
+    return 128 + signum if signum else 0
+
+
+def main() -> None:
+    """The command: check everything that was typed, then hand over to Hydra."""
+    try:
+        name, sys.argv[1:] = check_command_line(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    except UserError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(1 if runs.SweepTable.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
