@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import logging
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import UserError
 from gan_lightning.files import whole
-
-log = logging.getLogger(__name__)
 
 
 def folder_name(overrides: str) -> str:
@@ -98,13 +95,24 @@ class SweepTable(Callback):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        shown = [c for c in columns if c not in HIDDEN and any(str(row.get(c, "")) for row in rows)]
-        cells = [shown, *([str(row.get(c, "")).replace("\n", "; ") for c in shown] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
-        log.info("\n".join(["", *(line.rstrip() for line in lines), "", f"table  {folder / 'sweep.csv'}"]))
+        print_table(rows, columns)
+        print(f"table  {folder / 'sweep.csv'}")
         SweepTable.failed = sum(result["status"] != "finished" for result in results.values())
 
 
-# Left out of the printed table, which is wide enough; sweep.csv has them.
+def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """Print a sweep's table: what all runs share once, then a line for each, without the figures that few look at."""
+    common = set.intersection(*({*row["overrides"].split(" ")} for row in rows)) if len(rows) > 1 else set()
+    if common:
+        print("\nall runs:", *sorted(common))
+    for row in rows:
+        row["overrides"] = " ".join(word for word in row["overrides"].split(" ") if word not in common)
+    shown = [column for column in columns if column not in HIDDEN and any(row.get(column) for row in rows)]
+    cells = [shown, *([str(row.get(column, "")).replace("\n", "; ") for column in shown] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    print("\n".join(["", *lines, ""]))
+
+
+# sweep.csv has them too.
 HIDDEN = ("images_seen", "g/lr", "d/lr", "g/gradient_norm", "d/gradient_norm", "d/output_real", "d/output_fake")

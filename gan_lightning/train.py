@@ -18,7 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning import run as runs
-from gan_lightning.config import check, check_command_line, unknown_arguments
+from gan_lightning.command_line import check_command_line
+from gan_lightning.config import check, unknown_arguments
 from gan_lightning.errors import UserError
 from gan_lightning.paths import CONF
 
@@ -48,9 +49,9 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
         UserError: Something that the user can mend.
     """
     import torch
-    from hydra.utils import instantiate
     from pytorch_lightning import callbacks
     from pytorch_lightning.plugins.environments import SLURMEnvironment
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from gan_lightning import seed as seeds
     from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks
@@ -60,14 +61,14 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     config.run_dir = str(run)
     if faults := unknown_arguments(config):
         raise UserError(*faults)
-    data = instantiate(config.data, _convert_="all")
+    data = build(config.data, "data")
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
     text = runs.write_config(run, config)
 
     torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
-    model = instantiate(config.model, _convert_="all")
+    model = build(config.model, "model")
     if config.init_from and not ckpt_path:
         take_networks(model, Path(config.init_from))
     before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
@@ -76,16 +77,16 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     model.save_hyperparameters(kept, logger=False)
 
     loggers = []
-    for node in (config.logger or {}).values():
+    for name, node in (config.logger or {}).items():
         again = {"purge_step": step + 1} if step and node["_target_"].endswith("TensorBoardLogger") else {}
-        loggers.append(instantiate(node, _convert_="all", **again))
-    guests = [instantiate(node, _convert_="all") for node in (config.callbacks or {}).values()]
+        loggers.append(build(node, f"logger.{name}", **again))
+    guests = [build(node, f"callbacks.{name}") for name, node in (config.callbacks or {}).items()]
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
-    trainer = instantiate(
+    trainer = build(
         config.trainer,
-        _convert_="all",
+        "trainer",
         callbacks=guests,
         logger=loggers,
         plugins=plugins,
@@ -103,8 +104,32 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
         log.info(f"nothing to do: {ckpt_path} is at step {step:,}, and trainer.max_steps={config.trainer.max_steps:,}")
         trainer.fit_loop.epoch_loop.batch_progress.current.completed = step
         return trainer
-    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
     return trainer
+
+
+def build(node: DictConfig, key: str, **more: Any) -> Any:
+    """What a section of the configuration describes.
+
+    Raises:
+        UserError: The class refuses its arguments, or a package that it needs is not installed.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    try:
+        return instantiate(node, _convert_="all", **more)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
+            raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
+        raise
 
 
 def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str) -> None:

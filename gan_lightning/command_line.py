@@ -1,0 +1,289 @@
+"""The command line of gan-train: everything that was typed is checked, then handed to Hydra.
+
+The order of things: the line is taken apart, a checkpoint to go on from replaces the configuration, then groups, keys,
+values and what they mean together are looked at, and all that was found is raised as one UserError. Nothing here
+imports torch but to go on from a checkpoint.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_lightning.config import faults_of_meaning, faults_of_values, first_line, nearest, walk
+from gan_lightning.errors import UserError
+from gan_lightning.paths import CONF
+
+FILLED_IN = {
+    "run_dir": "hydra.run.dir chooses a run's folder",
+    "found": "what the data turn out to be is found when they are loaded",
+}
+
+# What a run is: going on with other values would be another run. Folders may move.
+MEANING = ("model", "network", "loss", "data", "seed")
+MAY_MOVE = ("data.root", "data.path")
+MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
+
+
+def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
+    """Check all that was typed; return the name of the configuration to compose and what Hydra shall be told.
+
+    Raises:
+        UserError: With every fault.
+    """
+    args, rest = get_args_parser().parse_known_args(argv)
+    flags = [word for word in argv if word not in args.overrides]
+    if args.help or args.hydra_help or args.shell_completion or args.info is not None:
+        return "train", argv
+    if rest:
+        raise UserError(f"{' '.join(rest)}: not a flag; --help shows the groups and keys, --hydra-help the flags")
+    if args.config_dir and not Path(args.config_dir).is_dir():
+        raise UserError(f"--config-dir {args.config_dir}: there is no such folder")
+    name, overrides = args.config_name or "train", args.overrides
+    with Composer(args.config_dir) as hydra:
+        parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), [], []
+        for text in overrides:
+            try:
+                parsed += parser.parse_overrides([text])
+            except HydraException as error:
+                faults.append(f"{text}: not of the form KEY=VALUE ({first_line(error)})")
+        if not args.multirun:
+            faults += [f"{o.input_line}: several values; add -m for a sweep" for o in parsed if o.is_sweep_override()]
+            parsed = [o for o in parsed if not o.is_sweep_override()]
+        before: dict[str, Any] | None = None
+        typed = {o.key_or_group: o for o in parsed}
+        if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
+            name, parsed, before = resume(typed, parsed, args.multirun)
+            overrides = [o.input_line for o in parsed]
+        faults += faults_of_overrides(hydra, name, parsed, before, args.multirun)
+    if faults:
+        raise UserError(*dict.fromkeys(faults))
+    return name, [*flags, *overrides]
+
+
+class Composer:
+    """Hydra as ``hydra.main`` will set it up, for composing ahead of it."""
+
+    def __init__(self, config_dir: str | None) -> None:
+        self.path = create_config_search_path(str(CONF))
+        if config_dir is not None:
+            self.path.prepend("command-line", f"file://{Path(config_dir).absolute()}")
+
+    def __enter__(self) -> Hydra:
+        GlobalHydra.instance().clear()
+        return Hydra.create_main_hydra2("train", self.path)
+
+    def __exit__(self, *_: object) -> None:
+        GlobalHydra.instance().clear()
+
+
+def faults_of_overrides(
+    hydra: Hydra, name: str, parsed: list[Override], before: dict[str, Any] | None, sweeping: bool
+) -> list[str]:
+    """Every fault of parsed overrides: their groups, keys and values, and what they mean together."""
+    loader, faults, groups, values = hydra.config_loader, [], [], []
+    for override in parsed:
+        group = override.key_or_group
+        options = [o for o in loader.get_group_options(group, ObjectType.CONFIG) if o != "base"]  # only to build on
+        if not options:
+            values.append(override)
+            continue
+        wrong = [str(choice) for choice in chosen(override) if choice is not None and str(choice) not in options]
+        faults += [
+            f"{group}={choice}: no such option{nearest(choice, options)}; there are {', '.join(options)}"
+            for choice in wrong
+        ]
+        if not wrong:
+            groups.append(override)
+
+    def compose(overrides: list[str]) -> DictConfig:
+        return loader.load_configuration(name, overrides, RunMode.RUN, from_shell=False)
+
+    picked = [first_choice(o) for o in groups]
+    try:
+        plain = compose(picked)
+        choices = plain.hydra.runtime.choices
+        bare = plain
+        if choices.get("experiment") or choices.get("debug"):
+            drop = ("experiment", "debug")
+            kept = {group: c for group, c in choices.items() if group not in drop and not group.startswith("hydra")}
+            bare = compose([f"{group}={choice}" for group, choice in kept.items() if choice])
+    except (HydraException, OmegaConfBaseException) as error:
+        return [*faults, first_line(error)]
+    known = {path: value for path, value in walk(bare) if not path.startswith("hydra")}
+    good = []
+    for override in values:
+        key = override.key_or_group
+        if key.partition(".")[0] in FILLED_IN:
+            faults.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
+        elif key.startswith("hydra") or key in known or (override.is_add() and in_foreign_class(plain, key)):
+            good.append(override)
+        else:
+            faults.append(f"{key}: there is no such key{elsewhere(key) or nearest(key, known)}")
+    try:
+        full = compose(picked + [first_choice(o) for o in good])
+    except (HydraException, OmegaConfBaseException) as error:
+        return [*faults, first_line(error)]
+    for path, _ in walk(full):
+        if path not in known and not path.startswith("hydra") and not in_foreign_class(full, path):
+            faults.append(
+                f"{path}: there is no such key{nearest(path, known)} (in the file of an experiment or your own)"
+            )
+    faults += faults_of_values(full, known)
+    for override in good:
+        for text in all_choices(override)[1:]:
+            others = [first_choice(o) for o in good if o is not override]
+            faults += faults_of_values(compose(picked + others + [text]), known)
+    if not sweeping:  # a combination that makes no sense fails its own job of a sweep, not the others
+        right = [o for o in good if not any(fault.startswith(f"{o.key_or_group}=") for fault in faults)]
+        faults += faults_of_meaning(
+            full if len(right) == len(good) else compose(picked + [o.input_line for o in right])
+        )
+    if sweeping and (full.trainer.get("num_nodes", 1) != 1 or full.trainer.devices not in (1, "1", [0])):
+        faults.append(
+            "trainer.devices: a sweep runs every job on one device; start jobs on several devices one by one, "
+            "or with a launcher that gives each job a process of its own"
+        )
+    if before is not None and not faults:
+        faults += changes(before, OmegaConf.to_container(full))
+    return faults
+
+
+def chosen(override: Override) -> list[Any]:
+    """Every value of an override; a glob picks among options that exist, so it has none to check."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    return [*override.sweep_iterator()] if override.is_discrete_sweep() and "glob(" not in override.input_line else []
+
+
+def all_choices(override: Override) -> list[str]:
+    """An override once for each of its values."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    if not override.is_discrete_sweep():
+        return [f"{override.get_key_element()}={override.value().start}"]
+    return [f"{override.get_key_element()}={text}" for text in override.sweep_string_iterator()]
+
+
+def first_choice(override: Override) -> str:
+    """An override with the first of its values."""
+    return all_choices(override)[0]
+
+
+def in_foreign_class(config: DictConfig, key: str) -> bool:
+    """Whether a key belongs to a class that is not ours, whose own signature says what it takes."""
+    parent = OmegaConf.select(config, key.rpartition(".")[0], default=None) if "." in key else None
+    target = parent.get("_target_") if isinstance(parent, DictConfig) else None
+    return target is not None and not str(target).startswith("gan_lightning.")
+
+
+def elsewhere(key: str) -> str:
+    """Which options of the same group do have a key, so that the user sees why it means nothing here."""
+    group, _, tail = key.partition(".")
+    owners = []
+    for path in sorted((CONF / group).glob("*.yaml")) if tail else []:
+        node = OmegaConf.load(path)
+        if OmegaConf.select(node, key if group in node else tail, default=None) is not None:
+            owners.append(path.stem)
+    return f" here; it is a setting of {group}={', '.join(owners)}" if owners else ""
+
+
+def resume(
+    typed: dict[str, Override], parsed: list[Override], sweeping: bool
+) -> tuple[str, list[Override], dict[str, Any] | None]:
+    """Replace the configuration by that of the checkpoint to go on from.
+
+    Returns:
+        The configuration's name, the overrides that are left, and the configuration the checkpoint was made with;
+        the last is None where there is no checkpoint yet and the run starts afresh.
+    """
+    from gan_lightning.checkpoint import config_of, newest, read  # needs torch
+
+    if sweeping:
+        raise UserError("ckpt_path: a sweep cannot go on with a run; leave out -m or ckpt_path")
+    parser = OverridesParser.create()
+    asked = Path(str(typed["ckpt_path"].value()))
+    folder = typed.get("hydra.run.dir")
+    run = Path(str(folder.value())) if folder else None
+    rest = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
+    if str(asked) == "last":
+        if run is None:
+            raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
+        path, notes = newest(run)
+        for note in notes:
+            print(note)
+        if path is None and notes:
+            raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
+        if path is None:
+            return "train", [*rest, *parser.parse_overrides([f"hydra.run.dir='{run}'"])], None
+        asked = path
+    elif run is None:
+        run = asked.resolve().parent.parent
+        if read(asked) and asked.parent.name != "checkpoints":
+            raise UserError(
+                f"ckpt_path={asked}: it lies outside a run's folder; say where to go on: hydra.run.dir=FOLDER"
+            )
+    checkpoint = read(asked)
+    stored, choices = config_of(checkpoint), checkpoint["hyper_parameters"].get("choices", {})
+    print(f"going on from {asked}, step {checkpoint['global_step']:,}")
+
+    faults, kept, replaced = [], [], []
+    for override in rest:
+        group = override.key_or_group
+        if group not in choices and group not in ("experiment", "debug"):
+            kept.append(override)
+        elif group.partition("@")[0] in MEANING_GROUPS or group in ("experiment", "debug"):
+            key = f"{group}@{override.package}" if override.package else group
+            if str(override.value()) != str(choices.get(key)):
+                faults.append(other_meaning(key, choices.get(key), override.value()))
+        else:
+            kept.append(override)
+            replaced.append(group)
+    if faults:
+        raise UserError(*faults)
+    node = {key: value for key, value in OmegaConf.to_container(stored).items() if key not in replaced}
+    hydra_node = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml").hydra)
+    hydra_node["run"] = {"dir": str(run)}
+    defaults = ["_self_", *({group: choices[group]} for group in replaced)]
+    node |= {"defaults": defaults, "hydra": hydra_node, "ckpt_path": str(asked)}
+    ConfigStore.instance().store(name="resume", node=node)
+    return "resume", kept, OmegaConf.to_container(stored)
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A fault for every setting whose change would make it another run."""
+    old = {path: value for path, value in leaves(before) if path.partition(".")[0] in MEANING}
+    new = {path: value for path, value in leaves(after) if path.partition(".")[0] in MEANING}
+    return [
+        other_meaning(key, old.get(key), new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and key not in MAY_MOVE
+    ]
+
+
+def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of plain nested dictionaries, with its key in dotted form."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def other_meaning(key: str, old: Any, new: Any) -> str:
+    """The fault of going on under another setting."""
+    return (
+        f"{key}: the run was started with {old}, not {new}; going on would make it another run. "
+        "A new run may start from its networks: init_from=FILE"
+    )
