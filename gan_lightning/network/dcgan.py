@@ -78,6 +78,7 @@ class DCGANDiscriminator(nn.Module):
         width: Channels of the finest hidden map.
         num_classes: Classes that are joined to x as one more channel; 0 ignores labels.
         norm: "batch", "layer" or "none", before each activation but the first.
+        dropout: Share of every hidden layer's outputs that is dropped in training.
         spectral_norm: Bound every layer's largest singular value by one.
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
@@ -88,6 +89,7 @@ class DCGANDiscriminator(nn.Module):
         width: int = 64,
         num_classes: int = 0,
         norm: str = "batch",
+        dropout: float = 0.0,
         spectral_norm: bool = False,
         init_std: float | None = 0.02,
     ) -> None:
@@ -97,9 +99,10 @@ class DCGANDiscriminator(nn.Module):
         self.num_classes = num_classes
         self.label = LabelMap(num_classes, height, base_width)
         widths = [width * min(2**level, 8) for level in range(levels)]
-        layers = [nn.Conv2d(channels + self.label.channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        drop = [nn.Dropout(dropout)] * (dropout > 0)
+        layers = [nn.Conv2d(channels + self.label.channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *drop]
         for a, b in pairwise(widths):
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=norm == "none"), normalisation(norm, b), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=norm == "none"), normalisation(norm, b), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers, nn.Flatten())
         self.feature_dim = widths[-1] * (height >> levels) * (base_width >> levels)
         self.head = nn.Linear(self.feature_dim, 1)  # the paper flattens the last map into a single output

@@ -115,6 +115,7 @@ class ResNetDiscriminator(nn.Module):
         conditioning: "concat" joins the label to x as one more channel; "projection" adds the inner product of the
             features with a vector learned for the class (Miyato & Koyama, 2018, https://arxiv.org/abs/1802.05637).
         norm: "none", "layer" or "batch".
+        dropout: Share of each residual block's outputs that is dropped in training.
         spectral_norm: Bound every layer's largest singular value by one.
         init_std: Weights start from N(0, init_std^2); None is He's start.
     """
@@ -126,6 +127,7 @@ class ResNetDiscriminator(nn.Module):
         num_classes: int = 0,
         conditioning: str = "concat",
         norm: str = "none",
+        dropout: float = 0.0,
         spectral_norm: bool = False,
         init_std: float | None = None,
     ) -> None:
@@ -139,6 +141,8 @@ class ResNetDiscriminator(nn.Module):
         blocks = [DownBlock(channels + self.label.channels, width, norm, down=True, first=True)]
         blocks += [DownBlock(width, width, norm, down=True) for _ in range(downs - 1)]
         blocks += [DownBlock(width, width, norm, down=False) for _ in range(2)]
+        if dropout:
+            blocks = [part for block in blocks for part in (block, nn.Dropout(dropout))]
         self.net = nn.Sequential(*blocks, normalisation(norm, width), nn.ReLU())
         self.head = nn.Linear(width, 1)
         start(self, init_std)
