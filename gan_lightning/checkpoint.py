@@ -11,10 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.errors import UserError
-from gan_lightning.files import whole
+from gan_lightning.files import by_age, whole
 from gan_lightning.model.base import GAN
 
 OURS = re.compile(r"gan_lightning\.(model|network|loss)\.[a-z0-9_]+\.[A-Z][A-Za-z0-9]*|torch\.optim\.[A-Z][A-Za-z]*")
+
+PARTS = {"hyper_parameters", "state_dict", "global_step"}
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -42,9 +44,16 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # damaged files make torch and zipfile raise a dozen kinds
         kind = "it names code to run" if "weights_only" in str(error).lower() else "damaged, or no checkpoint at all"
         raise UserError(f"{path}: cannot be read ({kind})") from error
-    if not (isinstance(checkpoint, dict) and "config" in checkpoint.get("hyper_parameters", {})):
+    if not (isinstance(checkpoint, dict) and checkpoint.keys() >= PARTS and holds_config(checkpoint)):
         raise UserError(f"{path}: a checkpoint, but not one of gan-lightning's: it holds no configuration of ours")
     return checkpoint
+
+
+def holds_config(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint's hyperparameters hold a configuration with a model in it."""
+    kept = checkpoint["hyper_parameters"]
+    config = kept.get("config") if isinstance(kept, dict) else None
+    return isinstance(config, dict) and "_target_" in (config.get("model") or {})
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -55,13 +64,12 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint of a run folder that can be read, and a sentence for each newer one that cannot."""
     faults = []
-    steps = sorted(folder.glob("checkpoints/step_*.ckpt"), reverse=True)
-    for path in [*steps, folder / "checkpoints" / "last.ckpt"]:
+    for path in reversed(by_age(folder.glob("checkpoints/*.ckpt"))):
         try:
             read(path)
             return path, faults
         except UserError as error:
-            faults += error.faults if path.exists() else ()
+            faults += error.faults
     return None, faults
 
 
@@ -72,7 +80,11 @@ def load_model(path: Path, trust: bool = False) -> GAN:
     if not trust:
         refuse_foreign(node, path)
     model = instantiate(node, _convert_="all")
-    model.load_state_dict(checkpoint["state_dict"])
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise UserError(f"{path}: its weights do not fit the model that it describes: {reason}") from error
     return model.eval()
 
 
@@ -81,15 +93,23 @@ def refuse_foreign(node: Any, path: Path) -> None:
     if isinstance(node, dict):
         if "_target_" in node:
             target = str(node["_target_"])
-            if not OURS.fullmatch(target) or not get_class(target).__module__.startswith(target.rpartition(".")[0]):
+            if not is_ours(target):
                 raise UserError(
-                    f"{path}: names {target!r}, which is not ours; loading would run its code. "
+                    f"{path}: names {target!r}, which is no class of this version; loading would run its code. "
                     "If you trust the file: gan_lightning.load(path, trust=True) or gan-sample --trust"
                 )
         node = [*node.values()]
     if isinstance(node, list):
         for part in node:
             refuse_foreign(part, path)
+
+
+def is_ours(target: str) -> bool:
+    """Whether a name is that of a class which this package, or torch.optim, defines itself."""
+    try:
+        return bool(OURS.fullmatch(target)) and get_class(target).__module__.startswith(target.rpartition(".")[0])
+    except Exception:  # there is no such class
+        return False
 
 
 def take_networks(model: GAN, path: Path) -> None:

@@ -32,7 +32,7 @@ FILLED_IN = {
 
 # What a run is: going on with other values would be another run. Folders may move.
 MEANING = ("model", "network", "loss", "data", "seed")
-MAY_MOVE = ("data.root", "data.path")
+MAY_MOVE = ("data.root",)
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 

@@ -74,7 +74,6 @@ COUNT = Rule(int, low=1)
 POSITIVE = Rule(float, low=0, above=True)
 NORM = Rule(str, choices=("none", "batch", "layer"))
 INIT_STD = Rule(float, low=0, above=True, optional=True)
-PATH = Rule(str)
 
 RULES = {
     "seed": Rule(int, 0, 2**32 - 1),
@@ -101,8 +100,7 @@ RULES = {
     "network.*.dropout": Rule(float, 0, 1),
     "network.generator.upsample": Rule(str, choices=("transposed", "nearest")),
     "network.discriminator.conditioning": Rule(str, choices=("concat", "projection")),
-    "data.root": PATH,
-    "data.path": PATH,
+    "data.root": Rule(str, optional=True),
     "data.image_size": Rule((int, list), low=1),
     "data.channels": Rule(int, choices=("1", "3")),
     "data.limit": Rule(int, low=1, optional=True),
@@ -234,9 +232,10 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         )
     if (path := config.get("init_from")) and not Path(path).is_file():
         faults.append(f"init_from={path}: there is no such file")
-    for key in ("path",):
-        if key in data and not Path(data[key]).is_dir():
-            faults.append(f"data.{key}={data[key]}: there is no such folder")
+    if is_folder(data) and data.root is None:
+        faults.append("data.root: is needed, the folder of your pictures: data.root=FOLDER")
+    elif is_folder(data) and not Path(data.root).is_dir():
+        faults.append(f"data.root={data.root!r}: there is no such folder")
     return faults
 
 
@@ -260,9 +259,14 @@ def unlabelled(config: DictConfig) -> str | None:
         return None if found else "the data turned out to have no labels"
     if "attribute" in data and data.attribute is None:
         return "these data have no labels until one is chosen: data.attribute=Smiling, say"
-    if "path" in data and Path(data.path).is_dir() and not any(p.is_dir() for p in Path(data.path).iterdir()):
-        return f"{data.path} has no sub-folders to be its classes"
+    if is_folder(data) and data.root and Path(data.root).is_dir() and not any(p.is_dir() for p in Path(data.root).iterdir()):
+        return f"{data.root!r} has no sub-folders to be its classes"
     return None
+
+
+def is_folder(data: DictConfig) -> bool:
+    """Whether the data are a folder of the user's own pictures, which ``root`` names."""
+    return str(data._target_).endswith(".ImageFolder")
 
 
 def unknown_arguments(config: DictConfig) -> list[str]:

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -28,3 +28,8 @@ def whole(path: Path, mode: str = "wb") -> Iterator[IO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def by_age(paths: Iterable[Path]) -> list[Path]:
+    """Files from the one written first to the one written last; of equal age, by name."""
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))

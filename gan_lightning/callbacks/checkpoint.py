@@ -7,6 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer, callbacks
 
+from gan_lightning.files import by_age
 from gan_lightning.model.base import GAN
 
 
@@ -26,8 +27,11 @@ class Checkpoint(callbacks.Checkpoint):
         self.saved_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Nothing new to save at the step that a run goes on from."""
+        """Nothing new to save at the step that a run goes on from; sweep up what a kill has left half written."""
         self.saved_at = trainer.global_step
+        if trainer.is_global_zero:
+            for part in Path(trainer.default_root_dir, "checkpoints").glob(".*.part"):
+                part.unlink()
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Save if the step has come."""
@@ -53,5 +57,6 @@ class Checkpoint(callbacks.Checkpoint):
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, part)
             part.replace(folder / "last.ckpt")
-            for old in sorted(folder.glob("step_*.ckpt"))[: -self.keep if self.keep else 0]:
+            # By age: a run that went back to an earlier step has older files of later steps.
+            for old in by_age(folder.glob("step_*.ckpt"))[: -self.keep if self.keep else 0]:
                 old.unlink()

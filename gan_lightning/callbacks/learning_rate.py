@@ -11,6 +11,8 @@ from gan_lightning.schedule import SCHEDULES
 class LearningRate(Callback):
     """Sets each optimizer's rate before a step, as a pure function of the step: there is no state to resume.
 
+    The first rates are those of the configuration, so that a run can go on with others than it began with.
+
     Args:
         schedule: Name of a function in ``gan_lightning/schedule.py``.
     """
@@ -18,9 +20,15 @@ class LearningRate(Callback):
     def __init__(self, schedule: str = "constant") -> None:
         self.schedule = SCHEDULES[schedule]
 
+    def on_fit_start(self, trainer: Trainer, module: GAN) -> None:
+        """Note the configured rates; Lightning puts a checkpoint's in their place after this."""
+        self.rates = [
+            [group["lr"] for group in optimizer.param_groups] for optimizer in module.optimizers(use_pl_optimizer=False)
+        ]
+
     def on_train_batch_start(self, trainer: Trainer, module: GAN, *_: Any) -> None:
-        """Rate = first rate x schedule(step / budget)."""
+        """Rate = configured rate x schedule(step / budget)."""
         factor = self.schedule(trainer.global_step / trainer.max_steps)
-        for optimizer in module.optimizers(use_pl_optimizer=False):
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+        for optimizer, rates in zip(module.optimizers(use_pl_optimizer=False), self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor

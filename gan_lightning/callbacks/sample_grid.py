@@ -23,7 +23,7 @@ class SampleGrid(Callback):
 
     Args:
         columns: Pictures in a row.
-        rows: Rows; at most so many classes are shown.
+        rows: Rows; of more than ten classes at most so many are shown.
         points: Points in a scatter.
         seed: Seed of the noise.
     """
@@ -44,13 +44,16 @@ class SampleGrid(Callback):
         if trainer.is_global_zero:
             self.real = data.real(self.num, self.labels).cpu()
             if self.is_picture:
-                self.show(trainer, "real", grid(self.real, self.columns), trainer.global_step)
+                picture = grid(self.real, self.columns)
+                if trainer.global_step:  # the loggers have it from the run's start
+                    write_png(self.folder / "real.png", picture)
+                else:
+                    self.show(trainer, "real", picture, 0)
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Draw if the step has come."""
         step = trainer.global_step
-        is_round = str(step).rstrip("0") in {"1", "2", "5"}
-        if trainer.is_global_zero and (is_round or step == trainer.max_steps):
+        if trainer.is_global_zero and (is_round(step) or step == trainer.max_steps):
             self.draw(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: GAN) -> None:
@@ -74,7 +77,7 @@ class SampleGrid(Callback):
             picture = scatter(self.real, fake, surface(module), step)
         self.show(trainer, f"step_{step:08d}", picture, step)
         drawn = [(int(path.stem[5:]), path) for path in sorted(self.folder.glob("step_*.png"))]
-        drawn = [(at, path) for at, path in drawn if at <= step]
+        drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
         write_png(
             self.folder / "timeline.png",
@@ -101,6 +104,11 @@ class SampleGrid(Callback):
                 logger.experiment.add_image(tag, picture, step)
             elif hasattr(logger, "log_image"):
                 logger.log_image(tag, [picture.permute(1, 2, 0).numpy()], step=step)
+
+
+def is_round(step: int) -> bool:
+    """Whether a step is 1, 2 or 5 times a power of ten."""
+    return str(step).rstrip("0") in {"1", "2", "5"}
 
 
 @torch.no_grad()

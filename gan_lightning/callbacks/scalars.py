@@ -36,7 +36,8 @@ class Scalars(Callback):
             with self.path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             with whole(self.path, "w") as file:
-                kept = [row for row in rows if int(row["step"]) <= trainer.global_step]
+                # A kill in the middle of a line leaves one without all of its values.
+                kept = [row for row in rows if None not in row.values() and int(row["step"]) <= trainer.global_step]
                 writer = csv.DictWriter(file, rows[0] if rows else ["step"])
                 writer.writeheader()
                 writer.writerows(kept)

@@ -8,6 +8,12 @@ from torch import Tensor, nn
 
 from gan_lightning.network.layers import LabelVector, normalise_spectrum, start_from_normal
 
+NORMS = {
+    "none": lambda width: [],
+    "batch": lambda width: [nn.BatchNorm1d(width)],
+    "layer": lambda width: [nn.LayerNorm(width)],
+}
+
 
 class MLPGenerator(nn.Module):
     """Latents to samples: hidden ReLU layers, tanh for pictures and nothing for points.
@@ -19,6 +25,7 @@ class MLPGenerator(nn.Module):
         depth: Number of hidden layers.
         num_classes: Classes whose embedding is joined to z; 0 ignores labels.
         embed_dim: Size of the embedding.
+        norm: "none", "batch" or "layer", before each activation.
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
 
@@ -30,13 +37,14 @@ class MLPGenerator(nn.Module):
         depth: int = 3,
         num_classes: int = 0,
         embed_dim: int = 32,
+        norm: str = "none",
         init_std: float | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.shape = num_classes, tuple(shape)
         self.label = LabelVector(num_classes, embed_dim)
         sizes = [latent_dim + self.label.features, *[width] * depth]
-        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), *NORMS[norm](b), nn.ReLU())]
         self.net = nn.Sequential(*layers, nn.Linear(width, prod(shape)))
         self.output = nn.Tanh() if len(shape) == 3 else nn.Identity()
         start_from_normal(self, init_std)
@@ -76,13 +84,11 @@ class MLPDiscriminator(nn.Module):
         super().__init__()
         self.num_classes, self.feature_dim = num_classes, width
         self.label = LabelVector(num_classes, embed_dim)
-        norms = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
         sizes = [prod(shape) + self.label.features, *[width] * depth]
+        drop = [nn.Dropout(dropout)] * (dropout > 0)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(sizes)):
-            normalised = norm != "none" and i > 0
-            layers += [nn.Linear(a, b), *[norms[norm](b)] * normalised, nn.LeakyReLU(0.2)]
-            layers += [nn.Dropout(dropout)] * (dropout > 0)
+            layers += [nn.Linear(a, b), *NORMS[norm if i else "none"](b), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers)
         self.head = nn.Linear(width, 1)
         start_from_normal(self, init_std)

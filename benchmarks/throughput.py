@@ -1,0 +1,235 @@
+"""Generator steps per second, ours through Lightning's Trainer against a plain PyTorch loop with the same networks.
+
+    make bench ARGS="--rounds 15 --only points"
+
+Both play in one process and in turn: the plain loop is a guest of our run and takes its segment whenever one of ours
+is over, so whatever else the machine does strikes both alike. A segment has the same number of generator steps on both
+sides. The ratio is ours / plain, the median over all pairs of neighbours, after a warm-up of each.
+
+Ours is everything that ``python train.py`` does, with all callbacks and TensorBoard as they ship; only the progress
+bar writes to memory. Where steps are short a segment has whole intervals of the callbacks: 500 steps hold one checkpoint
+and ten lines of scalars. Where they are long, most segments hold none, and the median leaves them out, as it does the
+pictures, which come ever more rarely.
+
+The plain loop is of the usual kind, and logs nothing: two forwards of D, which is not frozen while G steps, optimizers
+without ``fused`` or ``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each
+variant keeps its schedule, loss and constraint. Lightning asks torch by an environment variable to look for GPUs in a
+way that costs time in every step of an optimizer; a plain loop knows nothing of it, and runs without.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gan_lightning.model.acgan import ACGAN
+from gan_lightning.model.base import GAN
+from gan_lightning.model.wgan import WGAN
+from gan_lightning.model.wgan_gp import WGANGP
+from gan_lightning.paths import CONF
+from gan_lightning.penalty import gradient_penalty
+from gan_lightning.run import versions
+from gan_lightning.train import NOT_FOR_USERS, stopped_by, train
+
+POINTS = ["data=gaussian_ring", "network.width=64", "model.latent_dim=2"]  # perceptrons 2-64-64
+MLP = ["network=mlp", "data=digits", "data.image_size=28"]
+CONV = ["network=dcgan", "data=digits"]  # 32 x 32, width 32
+
+# The setting's overrides and the least ratio that we are content with.
+SETTINGS = {
+    **{f"{model} points": ([f"model={model}", *POINTS], 0.97) for model in ("vanilla", "wgan_gp")},
+    **{f"{model} mlp": ([f"model={model}", *MLP], 1.1) for model in ("vanilla", "cgan")},
+    **{f"{model} conv": ([f"model={model}", *CONV], 1.0) for model in ("dcgan", "cgan", "acgan", "wgan", "wgan_gp")},
+}
+
+
+def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[None]:
+    """The loop that one would write without us; it yields after each generator step."""
+    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+    g_opt, d_opt = (
+        build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
+        for build, net in zip(model.optimizer_fns, (generator, discriminator), strict=True)
+    )
+    loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
+    updates = 0
+    while True:
+        for real, y in loader:
+            fake = generator(torch.randn(batch_size, model.latent_dim), y)
+            d_opt.zero_grad()
+            d_loss(model, discriminator, real, fake.detach(), y).backward()
+            d_opt.step()
+            if isinstance(model, WGAN):
+                with torch.no_grad():
+                    for parameter in discriminator.parameters():
+                        parameter.clamp_(-model.clip_value, model.clip_value)
+            updates += 1
+            if updates % model.d_steps:
+                continue
+            if not model.reuse_fake:
+                fake = generator(torch.randn(batch_size, model.latent_dim), y)
+            g_opt.zero_grad()
+            g_loss(model, discriminator, fake, y).backward()
+            g_opt.step()
+            yield
+
+
+def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor) -> Tensor:
+    """The loss of the model's discriminator, for another discriminator."""
+    if isinstance(model, ACGAN):
+        real_logits, real_classes = judge(discriminator, real, y)
+        fake_logits, fake_classes = judge(discriminator, fake, y)
+        loss = model.loss.discriminator(real_logits, fake_logits)
+        loss = loss + model.class_weight_real * F.cross_entropy(real_classes, y)
+        return loss + model.class_weight_fake * F.cross_entropy(fake_classes, y)
+    loss = model.loss.discriminator(discriminator(real, y), discriminator(fake, y))
+    if isinstance(model, WGANGP):
+        loss = loss + model.gp_weight * gradient_penalty(discriminator, real, fake, y, torch.rand(len(y)))
+    return loss
+
+
+def g_loss(model: GAN, discriminator: nn.Module, fake: Tensor, y: Tensor) -> Tensor:
+    """The loss of the model's generator, before another discriminator."""
+    if isinstance(model, ACGAN):
+        logits, classes = judge(discriminator, fake, y)
+        return model.loss.generator(logits) + model.class_weight_fake * F.cross_entropy(classes, y)
+    return model.loss.generator(discriminator(fake, y))
+
+
+def judge(discriminator: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the source and of the classes, as ACGAN needs them."""
+    features = discriminator.features(x, y)
+    return discriminator.logits(features, y), discriminator.class_head(features)
+
+
+class Duel(Callback):
+    """Times segments of the run that it is a guest of, and after each the same number of steps of the plain loop.
+
+    The clock is read where steps begin, so that a segment holds whole rounds of Lightning's loop: the fetching of a
+    batch, the step and every callback.
+
+    Args:
+        rounds: How many pairs of segments.
+        seconds: About how long a segment of the plain loop takes.
+
+    Attributes:
+        steps: Generator steps of a segment.
+        ours: Seconds of each of our segments.
+        plain: Seconds of each of the plain loop's.
+    """
+
+    def __init__(self, rounds: int, seconds: float) -> None:
+        self.rounds, self.seconds = rounds, seconds
+        self.steps, self.ours, self.plain = 0, [], []
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Set up the plain loop with copies of the networks, and choose how long a segment is."""
+        data = trainer.datamodule
+        self.loop = plain_loop(module, data.scale(data.samples), data.labels, data.batch_size)
+        self.run_plain(3)
+        trial = 5
+        while (took := self.run_plain(trial)) < self.seconds / 4:
+            trial *= 2
+        count = trial * self.seconds / took
+        interval = next(interval for interval in (500, 50, 1) if count >= interval / 2 or interval == 1)
+        self.steps = max(round(count / interval), 1) * interval
+        self.edge = max(self.steps, 5)  # what comes before is our warm-up
+
+    def on_train_batch_start(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """At the edge of a segment stop our clock, let the plain loop run, and go on."""
+        if trainer.global_step != self.edge:
+            return
+        if self.edge > max(self.steps, 5):
+            self.ours.append(perf_counter() - self.since)
+            self.plain.append(self.run_plain(self.steps))
+        trainer.should_stop |= len(self.ours) == self.rounds
+        self.edge += self.steps
+        self.since = perf_counter()
+
+    def run_plain(self, steps: int) -> float:
+        """Seconds for so many steps of the plain loop."""
+        with mock.patch.dict(os.environ):
+            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # which importing Lightning sets
+            since = perf_counter()
+            for _ in range(steps):
+                next(self.loop)
+            return perf_counter() - since
+
+
+def measure(overrides: list[str], rounds: int, seconds: float) -> dict[str, Any]:
+    """Play one setting both ways."""
+    duel = f"{{_target_: {Duel.__module__}.Duel, rounds: {rounds}, seconds: {seconds}}}"
+    ours = ["trainer=cpu", "trainer.max_steps=1000000000", f"+callbacks.duel={duel}"]  # the duel ends the run
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        config = compose("train", [*overrides, *ours])
+    with tempfile.TemporaryDirectory() as run, contextlib.redirect_stderr(io.StringIO()):
+        trainer = train(config, Path(run))
+    if status := stopped_by(trainer):
+        sys.exit(status)
+    duel = next(guest for guest in trainer.callbacks if isinstance(guest, Duel))
+    ratios = [plain / ours for ours, plain in zip(duel.ours, duel.plain, strict=True)]
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if rounds > 1 else [ratios[0]] * 3
+    return {
+        "ours_steps_per_second": duel.steps / median(duel.ours),
+        "plain_steps_per_second": duel.steps / median(duel.plain),
+        "ratio": median(ratios),
+        "ratio_quartiles": [low, high],
+        "steps_per_segment": duel.steps,
+    }
+
+
+def processor() -> str:
+    """Name of the processor, as well as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9, help="pairs of segments for each setting (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="about how long a segment is (%(default)s)")
+    parser.add_argument("--only", default="", help="settings whose name has this in it; throughput.json is then left")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's (%(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for pattern in NOT_FOR_USERS:
+        warnings.filterwarnings("ignore", pattern)
+
+    machine = {"processor": processor(), "cores": os.cpu_count(), "threads": args.threads, "versions": versions()}
+    print(f"{machine['processor']}, {args.threads} of {os.cpu_count()} threads, torch {torch.__version__}")
+    print(f"{'generator steps/s':20}{'ours':>9}{'plain':>9}{'ratio':>8}   {'quartiles':14}{'target':>6}")
+    results = {}
+    for name, (overrides, target) in SETTINGS.items():
+        if args.only not in name:
+            continue
+        row = results[name] = measure(overrides, args.rounds, args.seconds) | {"target": target, "overrides": overrides}
+        spread = "{:.3f}-{:.3f}".format(*row["ratio_quartiles"])
+        rates = f"{row['ours_steps_per_second']:9.1f}{row['plain_steps_per_second']:9.1f}"
+        print(f"{name:20}{rates}{row['ratio']:8.3f}   {spread:14}{target:6}", flush=True)
+    if not args.only:
+        report = {"machine": machine, "rounds": args.rounds, "seconds": args.seconds, "results": results}
+        Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

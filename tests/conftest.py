@@ -1,0 +1,101 @@
+"""What many tests share: single-threaded torch, configurations by their overrides, tiny runs in a folder."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning import train as program
+from gan_lightning.paths import CONF
+
+torch.set_num_threads(1)  # tiny tensors: threads only get in each other's way
+
+TINY = {
+    "data.image_size": 16,
+    "data.limit": 26,  # no multiple of any batch, so that minibatches span epochs
+    "data.num": 500,
+    "data.batch_size": 4,
+    "network.width": 4,
+    "trainer.accelerator": "cpu",
+    "trainer.max_steps": 2,
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``variant`` runs for every file in conf/model, a seventh among them."""
+    if "variant" in metafunc.fixturenames:
+        metafunc.parametrize("variant", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+
+
+@pytest.fixture(autouse=True)
+def _quiet_libraries():
+    """Ignore what the command keeps from its users; every other warning is an error."""
+    with warnings.catch_warnings():
+        for pattern in program.NOT_FOR_USERS:
+            warnings.filterwarnings("ignore", pattern)
+        yield
+
+
+@cache
+def composed(groups: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra_compose("train", [*groups])
+
+
+@pytest.fixture
+def compose() -> Callable[..., DictConfig]:
+    """``compose("model=wgan", ...)``: what the command line would make of these words, at a tiny size."""
+
+    def compose(*overrides: str) -> DictConfig:
+        # Hydra takes most of a second, so it chooses the options once and the values are put in here.
+        groups = tuple(word for word in overrides if word[0] in "~+" or "." not in word.partition("=")[0])
+        values = OmegaConf.from_dotlist([word for word in overrides if word not in groups])
+        config = copy.deepcopy(composed(groups))
+        for key, value in TINY.items():
+            section, _, name = key.partition(".")
+            if name in config[section]:
+                config[section][name] = value
+        config.merge_with(values)
+        return config
+
+    return compose
+
+
+@pytest.fixture
+def run(compose) -> Callable[..., Any]:
+    """``run(folder, "model=wgan", ...)``: a tiny training run of the real program in a folder; its trainer."""
+
+    def run(folder: Path, *overrides: str, ckpt_path: Path | None = None) -> Any:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = logging.root.manager.disable
+        logging.disable(logging.INFO)
+        try:
+            return program.train(compose(*overrides), folder, ckpt_path)
+        finally:
+            logging.disable(before)
+
+    return run
+
+
+@pytest.fixture
+def build(compose) -> Callable[..., tuple[Any, Any]]:
+    """``build("model=wgan", ...)``: a tiny model and its data, ready for a trainer; the seed decides the weights."""
+
+    def build(*overrides: str) -> tuple[Any, Any]:
+        config = compose(*overrides)
+        data = program.build(config.data, "data")
+        data.setup()
+        config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+        torch.manual_seed(config.seed)
+        return program.build(config.model, "model"), data
+
+    return build

@@ -1,0 +1,532 @@
+"""The contract of every variant in conf/model, a seventh among them, and what each of the six adds to it."""
+
+import math
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor, nn
+
+from gan_lightning.data.base import StepLoader
+from gan_lightning.errors import UserError
+from gan_lightning.loss.non_saturating import NonSaturating
+from gan_lightning.model.acgan import ACGAN
+from gan_lightning.model.cgan import CGAN
+from gan_lightning.model.vanilla import VanillaGAN
+from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
+from gan_lightning.penalty import gradient_penalty
+
+OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))
+SILENT = (*OFF, "~logger.tensorboard")
+
+
+def weights(network: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in network.parameters()]
+
+
+def gradients(network: nn.Module) -> list[Tensor | None]:
+    return [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+
+
+def same(a: list[Tensor | None], b: list[Tensor | None]) -> bool:
+    return len(a) == len(b) and all(
+        (x is None and y is None) or (x is not None and y is not None and torch.equal(x, y))
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+@dataclass
+class Moment:
+    """The players just before or after one optimizer's step."""
+
+    player: str
+    when: str
+    step: int
+    g: list[Tensor]
+    d: list[Tensor]
+    g_grad: list[Tensor | None]
+    d_grad: list[Tensor | None]
+    thawed: bool
+
+
+@dataclass
+class Witness(Callback):
+    """Records the weights and gradients around each update, D's real minibatches and G's batches."""
+
+    moments: list[Moment] = field(default_factory=list)
+    reals: list[Tensor] = field(default_factory=list)
+    batches: list[Tensor] = field(default_factory=list)
+    generated: list[int] = field(default_factory=list)
+
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        for player, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
+            for when in ("pre", "post"):
+                register = getattr(optimizer, f"register_step_{when}_hook")
+                register(lambda *_, player=player, when=when: self.moments.append(self.look(module, player, when)))
+        module.generator.register_forward_hook(lambda net, args, out: self.generated.append(len(out)))
+        loss = module.discriminator_loss
+
+        def spy(real: Tensor, fake: Tensor, y: Tensor) -> Any:
+            self.reals.append(real.clone())
+            assert not fake.requires_grad
+            return loss(real, fake, y)
+
+        module.discriminator_loss = spy
+        self.start = weights(module.generator), weights(module.discriminator)
+
+    def look(self, module: Any, player: str, when: str) -> Moment:
+        g, d = module.generator, module.discriminator
+        thawed = all(p.requires_grad for p in d.parameters())
+        step = module.global_step
+        return Moment(player, when, step, weights(g), weights(d), gradients(g), gradients(d), thawed)
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        self.batches.append(batch[0].clone())
+
+
+def play(model: Any, data: Any, steps: int = 2, *guests: Callback, **settings: Any) -> Trainer:
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[*guests],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    trainer.fit(model, data)
+    return trainer
+
+
+def watched(built: tuple[Any, Any], steps: int = 2, **settings: Any) -> tuple[Any, Witness]:
+    witness = Witness()
+    play(*built, steps, witness, **settings)
+    return built[0], witness
+
+
+# The contract
+
+
+@pytest.mark.parametrize("d_steps", [1, 3])
+def test_players_move_in_turn(build, variant, d_steps):
+    model, data = build(f"model={variant}", f"model.d_steps={d_steps}")
+    model, seen = watched((model, data), steps=2)
+    order = [(moment.player, moment.when) for moment in seen.moments]
+    one = [("d", "pre"), ("d", "post")] * d_steps + [("g", "pre"), ("g", "post")]
+    assert order == one * 2
+    assert model.trainer.global_step == 2
+    g, g_grad = seen.start[0], [None] * len(seen.start[0])
+    for step in range(2):
+        mine = seen.moments[step * len(one) : (step + 1) * len(one)]
+        *of_d, before, after = mine
+        for pre, post in zip(of_d[::2], of_d[1::2], strict=True):
+            assert pre.thawed
+            assert not same(pre.d, post.d), "D stands still in its step"
+            for moment in (pre, post):
+                assert same(moment.g, g), "G moved in D's step"
+                assert same(moment.g_grad, g_grad), "D's step left a gradient in G"
+        d = before.d
+        assert same(before.d_grad, of_d[-1].d_grad), "G's step left a gradient in D"
+        assert same(after.d, d), "D moved in G's step"
+        assert not same(before.g, after.g), "G stands still in its step"
+        assert [moment.step for moment in mine] == [step] * (len(mine) - 1) + [mine[-1].step]
+        g, g_grad = after.g, after.g_grad
+    assert same(weights(model.discriminator), d), "D moved after G's step"
+    assert all(p.requires_grad for p in [*model.generator.parameters(), *model.discriminator.parameters()])
+    for network, start in zip((model.generator, model.discriminator), seen.start, strict=True):
+        matrices = [(a, b) for a, b in zip(start, weights(network), strict=True) if a.ndim > 1]
+        assert matrices
+        assert all(not torch.equal(a, b) for a, b in matrices)
+
+
+@pytest.mark.parametrize("d_steps", [1, 2])
+def test_every_discriminator_step_has_a_fresh_minibatch(build, variant, d_steps):
+    model, data = build(f"model={variant}", f"model.d_steps={d_steps}", "data.limit=26")
+    _, seen = watched((model, data), steps=3)
+    assert [len(real) for real in seen.reals] == [4] * (3 * d_steps)
+    assert torch.equal(torch.cat(seen.reals), torch.cat(seen.batches))
+    loader = StepLoader(data.samples, data.labels, minibatch=4, d_steps=d_steps, stop=3)
+    expected = torch.cat([data.samples[loader.rows(step)] for step in range(3)])
+    assert torch.equal(torch.cat(seen.reals), data.scale(expected))
+    rows = torch.cat([loader.rows(step) for step in range(3)])
+    assert len(set(rows.tolist())) == len(rows), "a picture came twice within the first epoch"
+
+
+@pytest.mark.parametrize(("reuse", "forwards"), [("true", [4]), ("false", [4, 4])])
+def test_reuse_fake_saves_one_forward(build, variant, reuse, forwards):
+    _, seen = watched(build(f"model={variant}", "model.d_steps=1", f"model.reuse_fake={reuse}"), steps=2)
+    assert seen.generated == forwards * 2
+
+
+@pytest.mark.parametrize("reuse", ["true", "false"])
+def test_reused_fakes_play_against_the_moved_discriminator(build, reuse):
+    model, data = build("model=vanilla", f"model.reuse_fake={reuse}")
+    fakes: dict[str, Tensor] = {}
+    d_loss, g_loss = model.discriminator_loss, model.generator_loss
+    model.discriminator_loss = lambda real, fake, y: (fakes.update(d=fake), d_loss(real, fake, y))[1]
+    model.generator_loss = lambda fake, y: (fakes.update(g=fake.detach().clone()), g_loss(fake, y))[1]
+    play(model, data, 1)
+    assert torch.equal(fakes["d"], fakes["g"]) == (reuse == "true")
+
+
+def test_generator_batch_doubles_the_generators_batch_only(build, variant):
+    words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch=2"
+    _, seen = watched(build(*words), steps=2)
+    assert seen.generated == [4, 4, 8] * 2
+
+
+def test_keys_of_the_state_dict(build, variant):
+    model, _ = build(f"model={variant}")
+    assert {key.partition(".")[0] for key in model.state_dict()} == {"generator", "discriminator"}
+    model, _ = build(f"model={variant}", "model.ema_decay=0.9")
+    keys = set(model.state_dict())
+    assert {key.partition(".")[0] for key in keys} == {"generator", "discriminator", "generator_ema"}
+    assert {f"generator_ema.network.{key}" for key in model.generator.state_dict()} < keys
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.float32)])
+def test_precisions(build, variant, precision, dtype):
+    model, data = build(f"model={variant}", "model.ema_decay=0.9", "model.d_steps=1")
+    before = weights(model.generator), weights(model.discriminator)
+    play(model, data, 2, precision=precision)
+    for network, start in zip((model.generator, model.discriminator), before, strict=True):
+        assert all(p.dtype == dtype and p.isfinite().all() for p in network.parameters())
+        assert not same([p.to(torch.float64) for p in start], [p.to(torch.float64) for p in weights(network)])
+    assert all(term.isfinite() for terms in model.terms.values() for term in terms.values())
+    assert model.sample(3).isfinite().all()
+
+
+def test_sampling(build, variant):
+    model, data = build(f"model={variant}")
+    play(model, data, 1)
+    model.train()
+    state, before = torch.random.get_rng_state(), [p.clone() for p in model.state_dict().values()]
+    samples = model.sample(5, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert samples.shape == (5, *data.shape)
+    assert samples.abs().max() <= 1
+    assert not samples.requires_grad
+    assert all(module.training for module in model.modules())
+    assert same([*model.state_dict().values()], before)
+    assert torch.equal(model.sample(5, seed=3), samples)
+    assert not torch.equal(model.sample(5, seed=4), samples)
+    assert len(model.sample(300)) == 300, "more than one batch"
+    model.eval()
+    model.sample(1)
+    assert not model.generator.training
+
+
+def test_sampling_works_on_after_the_model_changes_its_type(build):
+    model, data = build("model=vanilla", "model.ema_decay=0.9")
+    play(model, data, 1)
+    assert model.sample(2).dtype == torch.float32
+    assert model.double().sample(2).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["cgan", "acgan"])
+def test_labels_are_honoured(build, name):
+    model, _ = build(f"model={name}")
+    model.eval()
+    labels = [3, 3, 7]
+    samples = model.sample(3, labels=labels, seed=1)
+    assert torch.equal(samples, model.sample(3, labels=torch.tensor(labels), seed=1))
+    others = model.sample(3, labels=[3, 3, 2], seed=1)
+    assert torch.equal(samples[:2], others[:2])
+    assert not torch.equal(samples[2], others[2])
+
+
+# Who decides what: seeds and guests
+
+
+def state_of(model: Any) -> list[Tensor]:
+    return [value.clone() for value in model.state_dict().values()]
+
+
+def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, variant):
+    words = f"model={variant}", "trainer.max_steps=3"
+    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
+    silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
+    full = state_of(run(tmp_path / "watched", *words, *often).lightning_module)
+    assert (tmp_path / "watched" / "samples" / "step_00000002.png").exists()
+    assert not (tmp_path / "silent" / "samples").exists()
+    assert same(silent, full)
+    torch.rand(7)  # what the process has drawn before makes no difference
+    again = state_of(run(tmp_path / "again", *words, *SILENT).lightning_module)
+    assert same(silent, again)
+    other = state_of(run(tmp_path / "other", *words, *SILENT, "seed=1").lightning_module)
+    assert not same(silent, other)
+
+
+def test_watching_points_changes_nothing(run, tmp_path):
+    words = "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=2"
+    silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
+    full = state_of(run(tmp_path / "watched", *words).lightning_module)
+    assert (tmp_path / "watched" / "samples" / "step_00000002.png").exists()
+    assert same(silent, full)
+
+
+def test_ranks_play_the_same_game():
+    """Draws and minibatches of two ranks, one after the other, are those of one process."""
+    model = VanillaGAN(**networks())
+    model.rng = torch.Generator()
+
+    def drawn(world: int, rank: int) -> list[Tensor]:
+        model._trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=SimpleNamespace())
+        model.rng.manual_seed(5)
+        return [model.latents(8 // world), model.draw(torch.rand, 8 // world), model.latents(16 // world)]
+
+    try:
+        for one, *two in zip(drawn(1, 0), drawn(2, 0), drawn(2, 1), strict=True):
+            assert torch.equal(one, torch.cat(two))
+            assert not torch.equal(*two)
+    finally:
+        model._trainer = None
+    data = torch.arange(30), torch.arange(30) % 3
+    loaders = {
+        (w, r): StepLoader(*data, 8, d_steps=2, stop=5, rank=r, world_size=w) for w, r in [(1, 0), (2, 0), (2, 1)]
+    }
+    for batches in zip(*loaders.values(), strict=True):
+        for whole, *parts in zip(*batches, strict=True):
+            first, second = (part.view(2, 4) for part in parts)
+            assert torch.equal(whole.view(2, 8), torch.cat([first, second], dim=1))
+
+
+def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
+    """With generator_batch > 1 a label stays beside the latents that one process would give it."""
+
+    def pairs(world: int, rank: int, y: Tensor) -> set[tuple[float, int]]:
+        model = VanillaGAN(**networks(num_classes=10), generator_batch=2)
+        seen: list[tuple[Tensor, Tensor]] = []
+        model.generator.register_forward_pre_hook(lambda net, args: seen.append(args))
+        optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
+        model.rng, model.discriminator_parameters = torch.Generator(), []
+        model._trainer = SimpleNamespace(world_size=world, global_rank=rank, global_step=0, strategy=SimpleNamespace())
+        model.optimizers = lambda **_: (optimizer, optimizer)
+        model.descend = lambda *_: None
+        model.training_step((torch.zeros(len(y), 1, 4, 4), y), 0)
+        model._trainer = None
+        z, labels = seen[-1]
+        return {(float(a), int(b)) for a, b in zip(z[:, 0], labels, strict=True)}
+
+    y = torch.arange(8)
+    assert pairs(1, 0, y) == pairs(2, 0, y[:4]) | pairs(2, 1, y[4:])
+
+
+# Average and clipping
+
+
+def test_average_is_the_closed_form_and_what_samples(build, variant):
+    decay, words = 0.5, (f"model={variant}", "model.d_steps=1")
+    plain, _ = watched(build(*words), steps=3)
+    model, seen = watched(build(*words, f"model.ema_decay={decay}"), steps=3)
+    assert same(weights(plain.generator), weights(model.generator))
+    assert same(weights(plain.discriminator), weights(model.discriminator))
+    expected = seen.start[0]
+    for moment in seen.moments:
+        if (moment.player, moment.when) == ("g", "post"):
+            expected = [decay * a + (1 - decay) * b for a, b in zip(expected, moment.g, strict=True)]
+    for got, want in zip(model.generator_ema.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(got, want)
+        assert not got.requires_grad
+    assert not torch.equal(model.sample(4), plain.sample(4))
+    labels = torch.zeros(4, dtype=torch.long)
+    ready = model.generator_ema.calibrated(model.latent_dim, model.num_classes)
+    seen_z: list[Tensor] = []
+    with torch.no_grad():
+        model.sampler().register_forward_pre_hook(lambda net, args: seen_z.append(args[0]))
+        got = model.sample(4, labels)
+        torch.testing.assert_close(got, ready(seen_z[0], labels))
+
+
+def test_average_costs_and_keeps_nothing_when_off(build):
+    model, data = build("model=vanilla")
+    play(model, data, 1)
+    assert model.generator_ema is None
+    assert model.sampler() is model.generator
+
+
+@pytest.mark.parametrize(("player", "other"), [("g", "d"), ("d", "g")])
+def test_clip_norm_bounds_one_player(build, variant, player, other):
+    names = {"g": "generator", "d": "discriminator"}
+
+    def norms(*words: str) -> dict[str, list[float]]:
+        _, seen = watched(build(f"model={variant}", "model.d_steps=2", *words), steps=2)
+        found: dict[str, list[float]] = {"g": [], "d": []}
+        for moment in seen.moments:
+            if moment.when == "post":
+                grads = moment.g_grad if moment.player == "g" else moment.d_grad
+                found[moment.player].append(math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None)))
+        return found
+
+    bound = min(norms()[player]) * 1e-3
+    clipped = norms(f"model.{names[player]}_clip_norm={bound}")
+    assert clipped[player] == pytest.approx([bound] * len(clipped[player]), rel=1e-2)
+    assert all(norm > 10 * bound for norm in clipped[other])
+
+
+# Settings of the six
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings", "d_steps", "reuse"),
+    [
+        ("vanilla", torch.optim.Adam, {"lr": 2e-4, "betas": (0.5, 0.999)}, 1, False),
+        ("dcgan", torch.optim.Adam, {"lr": 2e-4, "betas": (0.5, 0.999)}, 1, True),
+        ("cgan", torch.optim.Adam, {"lr": 2e-4, "betas": (0.5, 0.999)}, 1, False),
+        ("acgan", torch.optim.Adam, {"lr": 2e-4, "betas": (0.5, 0.999)}, 1, False),
+        ("wgan", torch.optim.RMSprop, {"lr": 5e-5}, 5, False),
+        ("wgan_gp", torch.optim.Adam, {"lr": 1e-4, "betas": (0.0, 0.9)}, 5, False),
+    ],
+)
+def test_defaults(build, name, kind, settings, d_steps, reuse):
+    model, _ = build(f"model={name}")
+    for optimizer, network in zip(model.configure_optimizers(), (model.generator, model.discriminator), strict=True):
+        assert type(optimizer) is kind
+        (group,) = optimizer.param_groups
+        assert {key: tuple(v) if isinstance(v := group[key], list) else v for key in settings} == settings
+        assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()}
+    assert (model.d_steps, model.reuse_fake) == (d_steps, reuse)
+    assert (model.generator_ema, model.generator_batch) == (None, 1)
+    assert model.clip_norms == {"g": None, "d": None}
+    if name == "wgan":
+        assert model.clip_value == 0.01
+    if name == "wgan_gp":
+        assert model.gp_weight == 10
+    if name == "acgan":
+        assert (model.class_weight_real, model.class_weight_fake) == (1, 1)
+
+
+def networks(num_classes: int = 0, d_classes: int = 0) -> dict[str, Any]:
+    torch.manual_seed(0)
+    sizes = {"shape": (1, 4, 4), "width": 8, "depth": 1}
+    adam = lambda parameters: torch.optim.Adam(parameters, 1e-2)  # noqa: E731
+    return {
+        "generator": MLPGenerator(latent_dim=3, num_classes=num_classes, **sizes),
+        "discriminator": MLPDiscriminator(num_classes=d_classes, **sizes),
+        "loss": NonSaturating(),
+        "generator_optimizer": adam,
+        "discriminator_optimizer": adam,
+        "latent_dim": 3,
+    }
+
+
+def test_only_wgan_clips_weights(build, variant):
+    _, seen = watched(build(f"model={variant}", "model.d_steps=2"), steps=2)
+    # The discriminator as the next update finds it, which is after the hook of the last.
+    found = [max(float(w.abs().max()) for w in moment.d) for moment in seen.moments if moment.when == "pre"][1:]
+    limit = torch.tensor(0.01).item()
+    if variant == "wgan":
+        assert all(largest <= limit for largest in found)
+        assert max(found) == limit
+    else:
+        assert all(largest > limit for largest in found)
+
+
+def test_wgan_clips_to_the_value_that_was_set(build):
+    model, _ = watched(build("model=wgan", "model.clip_value=0.003"), steps=1)
+    largest = [max(float(w.abs().max()) for w in weights(net)) for net in (model.discriminator, model.generator)]
+    assert largest[0] == torch.tensor(0.003).item() < largest[1]
+
+
+def test_wgan_gp_plays_the_penalty_of_one_epsilon_a_sample(build):
+    model, data = build("model=wgan_gp", "model.gp_weight=3")
+    asked: list[Any] = []
+    epsilon = torch.tensor([0.1, 0.9, 0.4, 0.6])
+
+    def draw(law: Any, num: int, *shape: int) -> Tensor:
+        asked.append((law, num, shape))
+        return epsilon
+
+    model.draw = draw
+    torch.manual_seed(1)
+    real, fake, y = torch.randn(4, *data.shape), torch.randn(4, *data.shape), torch.zeros(4, dtype=torch.long)
+    terms = model.discriminator_loss(real, fake, y)
+    assert asked == [(torch.rand, 4, ())]
+    assert set(terms) == {"adversarial", "gradient_penalty"}
+    torch.testing.assert_close(
+        terms["gradient_penalty"], 3 * gradient_penalty(model.discriminator, real, fake, y, epsilon)
+    )
+    x = torch.stack([e * r + (1 - e) * f for e, r, f in zip(epsilon, real, fake, strict=True)]).requires_grad_()
+    (slopes,) = torch.autograd.grad(model.discriminator(x, y).sum(), x)
+    by_hand = sum((s.square().sum().sqrt() - 1) ** 2 for s in slopes) / 4
+    torch.testing.assert_close(terms["gradient_penalty"], 3 * by_hand)
+    critic = model.discriminator(fake, y).mean() - model.discriminator(real, y).mean()
+    torch.testing.assert_close(terms["adversarial"], critic)
+    one_for_all = gradient_penalty(model.discriminator, real, fake, y, torch.full((4,), 0.1))
+    assert not torch.allclose(terms["gradient_penalty"], 3 * one_for_all)
+
+
+def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
+    model = ACGAN(class_weight_real=2.0, class_weight_fake=0.5, **networks(num_classes=5))
+    nn.init.normal_(model.discriminator.class_head.weight)
+    real, fake, y = torch.randn(6, 1, 4, 4), torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 2, 3, 4, 0])
+
+    def by_hand(x: Tensor, softmax_first: bool = False) -> Tensor:
+        logits = model.discriminator.class_head(model.discriminator.features(x, y))
+        logits = logits.softmax(1) if softmax_first else logits
+        log_p = logits - logits.exp().sum(1, keepdim=True).log()
+        return -log_p[torch.arange(6), y].mean()
+
+    d, g = model.discriminator_loss(real, fake, y), model.generator_loss(fake, y)
+    assert set(d) == {"adversarial", "class_real", "class_fake"}
+    assert set(g) == {"adversarial", "class_fake"}
+    torch.testing.assert_close(d["class_real"], 2 * by_hand(real))
+    torch.testing.assert_close(d["class_fake"], 0.5 * by_hand(fake))
+    torch.testing.assert_close(g["class_fake"], 0.5 * by_hand(fake))
+    assert not torch.allclose(d["class_real"], 2 * by_hand(real, softmax_first=True), rtol=1e-2)
+    torch.testing.assert_close(g["adversarial"], F.softplus(-model.discriminator(fake, y)).mean())
+    torch.testing.assert_close(
+        d["adversarial"],
+        F.softplus(-model.discriminator(real, y)).mean() + F.softplus(model.discriminator(fake, y)).mean(),
+    )
+    assert {"discriminator.class_head.weight", "discriminator.class_head.bias"} <= set(model.state_dict())
+    g_opt, d_opt = model.configure_optimizers()
+    head = model.discriminator.class_head.weight
+    assert any(p is head for p in d_opt.param_groups[0]["params"])
+    assert not any(p is head for p in g_opt.param_groups[0]["params"])
+
+
+def test_acgan_does_not_tell_the_discriminator_the_class(build):
+    model, data = build("model=acgan")
+    model.eval()
+    x = torch.randn(3, *data.shape)
+    a, b = (model.judge(x, torch.full((3,), label)) for label in (1, 2))
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize(("g_classes", "d_classes"), [(0, 0), (10, 0), (0, 10)])
+def test_conditional_models_want_classes(g_classes, d_classes):
+    with pytest.raises(ValueError, match=r"cgan: both networks need num_classes > 0"):
+        CGAN(**networks(g_classes, d_classes))
+    if not g_classes:
+        with pytest.raises(ValueError, match=r"acgan: the generator needs num_classes > 0"):
+            ACGAN(**networks(g_classes, d_classes))
+
+
+def test_cgan_takes_networks_with_classes_and_plays_by_the_real_labels():
+    model = CGAN(**networks(10, 10))
+    x = torch.randn(2, 1, 4, 4)
+    a, b = (model.discriminator_loss(x, x.flip(0), torch.full((2,), y))["adversarial"] for y in (1, 2))
+    assert not torch.allclose(a, b)
+
+
+@pytest.mark.parametrize("name", ["cgan", "acgan"])
+def test_conditional_models_refuse_data_without_labels(run, tmp_path, name):
+    with pytest.raises(UserError, match=rf"model={name}: is conditional"):
+        run(tmp_path, f"model={name}", "data=image_folder", f"data.path={pictures(tmp_path / 'pictures')}")
+
+
+def pictures(folder: Any) -> Any:
+    from PIL import Image
+
+    folder.mkdir()
+    for shade in range(4):
+        Image.new("L", (16, 16), shade * 60).save(folder / f"{shade}.png")
+    return folder
