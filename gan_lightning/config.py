@@ -259,7 +259,12 @@ def unlabelled(config: DictConfig) -> str | None:
         return None if found else "the data turned out to have no labels"
     if "attribute" in data and data.attribute is None:
         return "these data have no labels until one is chosen: data.attribute=Smiling, say"
-    if is_folder(data) and data.root and Path(data.root).is_dir() and not any(p.is_dir() for p in Path(data.root).iterdir()):
+    if (
+        is_folder(data)
+        and data.root
+        and Path(data.root).is_dir()
+        and not any(p.is_dir() for p in Path(data.root).iterdir())
+    ):
         return f"{data.root!r} has no sub-folders to be its classes"
     return None
 

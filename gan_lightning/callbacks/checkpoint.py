@@ -7,6 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer, callbacks
 
+from gan_lightning.callbacks.scalars import refuse_divergence, terms_of
 from gan_lightning.files import by_age
 from gan_lightning.model.base import GAN
 
@@ -36,15 +37,20 @@ class Checkpoint(callbacks.Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Save if the step has come."""
         if trainer.global_step % self.every_n_steps == 0:
-            self.save(trainer)
+            self.save(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: GAN) -> None:
         """Save the last step, that of a run which is asked to stop among them."""
         if self.saved_at != trainer.global_step:
-            self.save(trainer)
+            self.save(trainer, module)
 
-    def save(self, trainer: Trainer) -> None:
-        """Save on all ranks together, then let ``last.ckpt`` name the new file."""
+    def save(self, trainer: Trainer, module: GAN) -> None:
+        """Save on all ranks together, then let ``last.ckpt`` name the new file.
+
+        Raises:
+            UserError: Training has diverged; to save that would push out the last checkpoints that are good.
+        """
+        refuse_divergence(trainer.global_step, terms_of(module))
         folder = Path(trainer.default_root_dir, "checkpoints")
         path = folder / f"step_{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)

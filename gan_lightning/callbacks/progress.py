@@ -43,6 +43,10 @@ class Progress(Callback):
         bar.update()
 
     def teardown(self, trainer: Trainer, module: GAN, stage: str) -> None:
-        """Close the bar, also when the run fails."""
+        """Close the bar, so that what is told next has a line of its own."""
         if self.bar is not None:
             self.bar.close()
+
+    def on_exception(self, trainer: Trainer, module: GAN, exception: BaseException) -> None:
+        """Close the bar of a run that fails, which is not torn down."""
+        self.teardown(trainer, module, "fit")

@@ -3,6 +3,7 @@
 import csv
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,10 @@ class Scalars(Callback):
         if (step % self.every_n_steps and step != trainer.max_steps) or not trainer.is_global_zero:
             return
         self.last = self.measure(trainer, module, step)
-        for name, value in self.last.items():
-            if not math.isfinite(value) and name != "images_per_second":
-                raise UserError(
-                    f"step {step}: {name} is {value}. Training has diverged; the last checkpoint is from before. "
-                    "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
-                )
+        # A gradient scaler tries scales that overflow, and skips such a step.
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        passing = ("images_per_second", *(("g/gradient_norm", "d/gradient_norm") if scaled else ()))
+        refuse_divergence(step, {name: value for name, value in self.last.items() if name not in passing})
         for logger in trainer.loggers:
             logger.log_metrics(self.last, step)
         new = not self.path.exists() or self.path.stat().st_size <= len("step\r\n")
@@ -67,8 +66,7 @@ class Scalars(Callback):
         """All figures of the step that has just ended."""
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
-        for player, terms in module.terms.items():
-            values |= {f"{player}/{name}": term for name, term in terms.items()}
+        values |= terms_of(module)
         for kind, logits in module.logits.items():
             right = logits > 0 if kind == "real" else logits < 0
             values |= {f"d/accuracy_{kind}": right.float().mean(), f"d/output_{kind}": logits.float().mean()}
@@ -80,3 +78,18 @@ class Scalars(Callback):
         values["images_per_second"] = (step - self.since) * per_step / (now - self.then)
         self.then, self.since = now, step
         return {name: float(value) for name, value in values.items()}
+
+
+def terms_of(module: GAN) -> dict[str, torch.Tensor]:
+    """The terms of both losses at the latest step, named by player."""
+    return {f"{player}/{name}": term for player, terms in module.terms.items() for name, term in terms.items()}
+
+
+def refuse_divergence(step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
+    """Raise UserError where a figure is not finite."""
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"step {step}: {name} is {float(value)}. Training has diverged; the last checkpoint is from before. "
+                "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
+            )

@@ -55,13 +55,18 @@ class LabelMap(nn.Module):
 
 
 class LabelVector(nn.Module):
-    """Joins a label to a vector as further entries, learned for each class; without classes it stays as it is."""
+    """Joins a label to a vector as further entries, learned for each class; without classes it stays as it is.
+
+    The entries start with the length of a one-hot vector, about one. Were each of them as large as an entry of z, the
+    generator would see little but the label at first, and come to ignore z: all samples of a class the same.
+    """
 
     def __init__(self, num_classes: int, embed_dim: int) -> None:
         super().__init__()
         self.features = embed_dim if num_classes else 0
         if num_classes:
             self.embedding = nn.Embedding(num_classes, embed_dim)
+            nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(N, F) to (N, F + features)."""

@@ -1,0 +1,243 @@
+"""What all data sets share: samples in memory, dealt out in an order that is a function of seed and position."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from gan_lightning import seed as seeds
+from gan_lightning.errors import UserError
+from gan_lightning.geometry import sides
+from gan_lightning.image import from_uint8, resize
+
+LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow makes gray
+
+
+class StepLoader:
+    """The ``d_steps`` minibatches of each generator step, one after the other.
+
+    Item ``i`` of the run is ``perm(seed, i // n)[i % n]``: every epoch has an order of its own, minibatches span epochs,
+    and any step can be the first. A minibatch is shared among the ranks in slices, so that any number of them sees the
+    same one.
+
+    Args:
+        samples: All samples (n, ...).
+        labels: Their labels (n,).
+        minibatch: Samples per discriminator update, over all ranks.
+        d_steps: Minibatches per generator step.
+        seed: Decides the order.
+        start: Generator step to begin with.
+        stop: Generator step to end before; the budget.
+        rank: This process.
+        world_size: Number of processes; divides ``minibatch``.
+    """
+
+    def __init__(
+        self,
+        samples: Tensor,
+        labels: Tensor,
+        minibatch: int,
+        d_steps: int = 1,
+        seed: int = 0,
+        start: int = 0,
+        stop: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.samples, self.labels = samples, labels
+        self.minibatch, self.d_steps, self.seed = minibatch, d_steps, seed
+        self.start, self.stop = start, stop
+        self.rank, self.world_size = rank, world_size
+        self.permutation: tuple[int, Tensor] = -1, torch.empty(0)
+
+    def __len__(self) -> int:
+        """The whole budget, also of a run that goes on: Lightning counts from its beginning."""
+        return self.stop
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Samples (d_steps * minibatch / world_size, ...) and labels of each step."""
+        for step in range(self.start, self.stop):
+            rows = self.rows(step)
+            yield self.samples[rows], self.labels[rows]
+
+    def rows(self, step: int) -> Tensor:
+        """Which samples this rank sees at a step."""
+        count = self.minibatch * self.d_steps
+        position, parts = step * count, []
+        while count:
+            epoch, offset = divmod(position, len(self.samples))
+            parts.append(self.order(epoch)[offset : offset + count])
+            position, count = position + len(parts[-1]), count - len(parts[-1])
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return rows.view(self.d_steps, self.world_size, -1)[:, self.rank].flatten()
+
+    def order(self, epoch: int) -> Tensor:
+        """The permutation of an epoch."""
+        if self.permutation[0] != epoch:
+            generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.ORDER, epoch))
+            self.permutation = epoch, torch.randperm(len(self.samples), generator=generator)
+        return self.permutation[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the place follows from the trainer's step. Lightning warns of loaders without this method."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class StepData(LightningDataModule):
+    """Samples and labels in memory.
+
+    Args:
+        batch_size: Samples per discriminator step, over all devices.
+        seed: Decides the order, and whatever is drawn.
+
+    Attributes:
+        samples: All samples (n, ...), as they are stored.
+        labels: Classes (n,); zeros where there are none.
+        class_names: Names of the classes; empty where there are none.
+    """
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, seed
+        self.samples: Tensor | None = None
+
+    @abstractmethod
+    def load(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Samples, labels and class names."""
+
+    @abstractmethod
+    def scale(self, samples: Tensor) -> Tensor:
+        """Stored samples as the networks see them."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read everything, once.
+
+        Raises:
+            UserError: The data are not there, or cannot be used.
+        """
+        if self.samples is None:
+            self.samples, self.labels, self.class_names = self.load()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.samples.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 where there are no labels."""
+        return len(self.class_names)
+
+    def train_dataloader(self) -> StepLoader:
+        """Batches from the trainer's step to the end of its budget."""
+        place, d_steps = self.trainer, self.trainer.lightning_module.d_steps
+        steps = {"start": place.global_step, "stop": place.max_steps}
+        share = {"rank": place.global_rank, "world_size": place.world_size}
+        return StepLoader(self.samples, self.labels, self.batch_size, d_steps, self.seed, **steps, **share)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Scale on the device, where it is cheap and the stored bytes have travelled."""
+        samples, labels = batch
+        return self.scale(samples), labels
+
+    def real(self, num: int, labels: Tensor | None = None) -> Tensor:
+        """The first ``num`` samples, or the first of each label in turn; scaled, and again from the start at the end.
+
+        Args:
+            num: How many.
+            labels: Classes (num,) to show.
+        """
+        if labels is None:
+            return self.scale(self.samples[torch.arange(num) % len(self.samples)])
+        rows = torch.empty(num, dtype=torch.long)
+        for label in labels.unique():
+            places, members = (labels == label).nonzero().flatten(), (self.labels == label).nonzero().flatten()
+            rows[places] = members[torch.arange(len(places)) % len(members)]
+        return self.scale(self.samples[rows])
+
+
+class ImageData(StepData):
+    """Pictures, held as uint8 and scaled to [-1, 1] on the device.
+
+    Args:
+        root: Folder of the data sets.
+        image_size: A side, or height and width.
+        channels: 1 for gray, 3 for colour.
+        flip: Mirror each picture with probability one half, anew every time.
+        limit: Use only so many pictures; None for all.
+        batch_size: Pictures per discriminator step, over all devices.
+        seed: Decides the order and the flips.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | Sequence[int],
+        channels: int,
+        flip: bool = False,
+        limit: int | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seed)
+        self.root = Path(root).expanduser()
+        self.image_size, self.channels = sides(image_size), channels
+        self.flip, self.limit = flip, limit
+
+    @abstractmethod
+    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Pictures (n, 1 or 3, H, W) as uint8, labels (n,) and class names, empty where there are no labels."""
+
+    def load(self) -> tuple[Tensor, Tensor, list[str]]:
+        """What is read, limited and brought to the size and the channels that were asked for."""
+        pictures, labels, class_names = self.read()
+        pictures = resize(with_channels(pictures[: self.limit], self.channels), self.image_size)
+        return pictures, labels[: self.limit].long(), class_names
+
+    def scale(self, samples: Tensor) -> Tensor:
+        """Uint8 to [-1, 1]."""
+        return from_uint8(samples)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Flip and scale on the device; the coins are thrown for the global batch, and each rank takes its own."""
+        samples, labels = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.flip:
+            place, d_steps = self.trainer, self.trainer.lightning_module.d_steps
+            generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.FLIPS, place.global_step))
+            coins = torch.rand(d_steps, place.world_size, len(samples) // d_steps, generator=generator) < 0.5
+            heads = coins[:, place.global_rank].flatten().to(samples.device)
+            samples = torch.where(heads[:, None, None, None], samples.flip(-1), samples)
+        return samples, labels
+
+
+def with_channels(pictures: Tensor, channels: int) -> Tensor:
+    """Uint8 (N, 1 or 3, H, W) as gray (1) or colour (3)."""
+    if pictures.shape[1] == channels:
+        return pictures
+    if channels == 3:
+        return pictures.expand(-1, 3, -1, -1)
+    weights = torch.tensor(LUMA)[:, None, None]
+    return torch.cat([(chunk * weights).sum(1, keepdim=True).round().byte() for chunk in pictures.split(1024)])
+
+
+def downloaded(name: str, folder: Path, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
+    """What ``fetch`` returns, or which files the user may put where if it fails.
+
+    Raises:
+        UserError: The files are neither there nor to be had, or they are damaged.
+    """
+    try:
+        return fetch()
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"data={name}: its files are not there or damaged, and the download failed ({reason}). "
+            f"Put {', '.join(files)} into {folder}, or say where they are: data.root=FOLDER"
+        ) from error

@@ -1,0 +1,164 @@
+"""Picture files of every kind to uint8 tensors of one size, several at a time."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from tqdm import tqdm
+
+from gan_lightning.errors import UserError
+
+CHUNK = 32  # files that a thread takes at a time
+DRAFT = 3  # a large JPEG may be decoded at an eighth of its size if that is so many times what is wanted
+
+Image.init()
+# PostScript is a program and would be run; the others need software outside of Pillow.
+FORMATS = tuple(name for name in Image.OPEN if name not in {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+
+
+@dataclass
+class Decoded:
+    """What became of some files.
+
+    Attributes:
+        images: Pictures (n, C, H, W) as uint8, of those files that could be read.
+        rows: Which files these are.
+        broken: A line for each of the others.
+        sizes: How often each (width, height) was met, as a viewer shows it.
+        modes: How often each of Pillow's modes was met.
+    """
+
+    images: Tensor
+    rows: list[int]
+    broken: list[str]
+    sizes: Counter[tuple[int, int]]
+    modes: Counter[str]
+
+
+@dataclass
+class Picture:
+    """One file: its pixels, or the reason why there are none."""
+
+    pixels: np.ndarray | None = None
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    fault: str = ""
+
+
+def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decoded:
+    """Decode files, crop their centre to the shape of ``size`` and scale it.
+
+    Pillow lets go of the interpreter while it decodes and scales, so threads are enough.
+
+    Args:
+        paths: The files.
+        size: Height and width.
+        channels: 1 for gray, 3 for colour.
+
+    Raises:
+        UserError: They do not fit into memory.
+    """
+    shape = len(paths), channels, *size
+    try:
+        images = torch.empty(shape, dtype=torch.uint8)
+    except RuntimeError as error:
+        gigabytes = np.prod(shape, dtype=float) / 1e9
+        raise UserError(
+            f"data.image_size: {len(paths):,} such pictures take {gigabytes:.0f} GB, which is more than the memory has; "
+            "a smaller one, or data.limit"
+        ) from error
+    rows, broken, sizes, modes = [], [], Counter(), Counter()
+    starts = range(0, len(paths), CHUNK)
+    chunks = [paths[start : start + CHUNK] for start in starts]
+    bar = tqdm(total=len(paths), desc="reading pictures", unit="", delay=2, leave=False)
+    # Filters of warnings belong to the process and not to a thread, so they are set here for all threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+        warnings.simplefilter("ignore")
+        for start, found in zip(starts, pool.map(decode_chunk, chunks, repeat(size), repeat(channels)), strict=True):
+            for row, picture in enumerate(found, start):
+                if picture.pixels is None:
+                    broken.append(f"{str(paths[row])!r} ({picture.fault})")
+                    continue
+                images[row] = torch.from_numpy(picture.pixels)
+                rows.append(row)
+                sizes[picture.size] += 1
+                modes[picture.mode] += 1
+            bar.update(len(found))
+    return Decoded(images[rows] if broken else images, rows, broken, sizes, modes)
+
+
+def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int) -> list[Picture]:
+    """Decode some files, one after the other."""
+    return [decode_one(path, size, channels) for path in paths]
+
+
+def decode_one(path: Path, size: tuple[int, int], channels: int) -> Picture:
+    """Decode a file; whatever is wrong with it is a fault of the picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            mode, stored = image.mode, image.size
+            turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            box, scale = central(stored[::-1] if turned else stored, size)
+            if image.format in ("JPEG", "MPO"):
+                image.draft(None, tuple(int(DRAFT * side * scale) for side in stored))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            # A drafted picture has its size from before; others may be turned by Pillow itself, as TIFF is.
+            full = (stored[::-1] if turned else stored) if image.format in ("JPEG", "MPO") else upright.size
+            box, _ = central(upright.size, size)
+            flat = eight_bits(upright).convert("L" if channels == 1 else "RGB")
+            small = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
+            pixels = np.asarray(small)
+            pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+            return Picture(np.ascontiguousarray(pixels), full, mode)
+    except Image.DecompressionBombError:
+        return Picture(fault=f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")
+    except UnidentifiedImageError:
+        return Picture(fault="not a picture, or of an unknown format")
+    except OSError as error:
+        return Picture(fault=error.strerror or printable(str(error)))
+    except Exception as error:  # decoders of broken files raise a dozen kinds
+        return Picture(fault=printable(str(error)) or type(error).__name__)
+
+
+def central(stored: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[float, float, float, float], float]:
+    """The largest central box of the shape of ``size`` (height, width) in a picture (width, height), and its scale."""
+    (width, height), (h, w) = stored, size
+    scale = max(w / width, h / height)
+    left, top = (width - w / scale) / 2, (height - h / scale) / 2
+    return (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height)), scale
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of eight bits a channel, with what is transparent on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are not numbers")
+        low, high = values.min(), values.max()
+        if image.mode != "F" and low >= 0 and high <= 65535:
+            low, high = 0, 65535  # 16 bits; other measurements have no fixed white, so their own range counts
+        levels = (values - low) * (255 / (high - low or 1))
+        return Image.fromarray(levels.round().astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        return white.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
+    return image
+
+
+def printable(text: str) -> str:
+    """Text that cannot speak to a terminal: what is not printable is escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,0 +1,20 @@
+"""The handwritten digits that scikit-learn ships (Alpaydin & Kaynak, 1998, https://doi.org/10.24432/C50P49)."""
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from gan_lightning.data.base import ImageData
+
+
+class Digits(ImageData):
+    """1,797 digits of 8 x 8 pixels in 17 shades, enlarged; nothing is downloaded."""
+
+    def __init__(self, root: str = "data", image_size: int | list[int] = 32, channels: int = 1, **data: object) -> None:
+        super().__init__(root, image_size, channels, **data)
+
+    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+        """All digits."""
+        digits = load_digits()
+        pictures = torch.from_numpy(digits.images)[:, None].mul(255 / 16).round().byte()
+        return pictures, torch.from_numpy(digits.target), [str(name) for name in digits.target_names]

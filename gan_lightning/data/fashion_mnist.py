@@ -1,0 +1,15 @@
+"""Fashion-MNIST (Xiao et al., 2017, https://arxiv.org/abs/1708.07747)."""
+
+from torchvision import datasets
+
+from gan_lightning.data.mnist import MNIST
+
+
+class FashionMNIST(MNIST):
+    """60,000 pieces of clothing of 28 x 28 pixels, downloaded; files of the same form as MNIST's."""
+
+    name, folder = "fashion_mnist", "FashionMNIST"
+
+    def fetch(self) -> datasets.FashionMNIST:
+        """The files, downloaded where they are not there."""
+        return datasets.FashionMNIST(self.root, download=True)

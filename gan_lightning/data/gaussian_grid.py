@@ -1,0 +1,26 @@
+"""A square grid of Gaussians."""
+
+import torch
+from torch import Tensor
+
+from gan_lightning.data.points import Points
+
+
+class GaussianGrid(Points):
+    """Gaussians whose centres are a square grid around the origin; by default at {-4, -2, 0, 2, 4} squared.
+
+    Args:
+        side: Gaussians along a side.
+        spacing: Distance of neighbouring centres.
+        deviation: Standard deviation of each.
+        **points: Arguments of :class:`~gan_lightning.data.points.Points`.
+    """
+
+    def __init__(self, side: int = 5, spacing: float = 2.0, deviation: float = 0.05, **points: int) -> None:
+        super().__init__(deviation, **points)
+        self.side, self.spacing = side, spacing
+
+    def centres(self) -> Tensor:
+        """Means (side * side, 2)."""
+        line = self.spacing * (torch.arange(self.side) - (self.side - 1) / 2)
+        return torch.cartesian_prod(line, line)

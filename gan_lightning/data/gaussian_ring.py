@@ -1,0 +1,28 @@
+"""A ring of Gaussians."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from gan_lightning.data.points import Points
+
+
+class GaussianRing(Points):
+    """Gaussians whose distinct centres are equally spaced on a circle.
+
+    Args:
+        modes: How many.
+        radius: Of the circle.
+        deviation: Standard deviation of each.
+        **points: Arguments of :class:`~gan_lightning.data.points.Points`.
+    """
+
+    def __init__(self, modes: int = 8, radius: float = 1.0, deviation: float = 0.01, **points: int) -> None:
+        super().__init__(deviation, **points)
+        self.modes, self.radius = modes, radius
+
+    def centres(self) -> Tensor:
+        """Means (modes, 2); the last one is a step short of the first, which ``linspace`` to 2 pi would repeat."""
+        angles = 2 * math.pi * torch.arange(self.modes) / self.modes
+        return self.radius * torch.stack([angles.cos(), angles.sin()], dim=1)

@@ -1,0 +1,144 @@
+"""A folder of the user's own pictures."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.decode import SUFFIXES, Decoded, decode, printable
+from gan_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # broken pictures that an error names
+TOLD = 8  # classes that the report counts
+
+
+class ImageFolder(ImageData):
+    """Pictures below a folder, its sub-folders as classes if there are any.
+
+    Each is centre-cropped to the shape of ``image_size`` and scaled. What was found is told before training.
+
+    Args:
+        root: The folder.
+        image_size: A side, or height and width.
+        channels: 1 for gray, 3 for colour.
+        skip_broken: Leave out pictures that cannot be read, and count them.
+        **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | Sequence[int] = 64,
+        channels: int = 3,
+        skip_broken: bool = False,
+        **data: object,
+    ) -> None:
+        super().__init__(root, image_size, channels, **data)
+        self.skip_broken = skip_broken
+        self.notes: list[str] = []  # what was left out, for the report
+
+    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Decode what :meth:`find` found, as many as the limit asks for.
+
+        Raises:
+            UserError: There are no pictures, or broken ones that are not to be skipped.
+        """
+        paths, labels, class_names = self.find()
+        of = len(paths)
+        paths, labels = paths[: self.limit], labels[: self.limit]
+        decoded = decode(paths, self.image_size, self.channels)
+        if decoded.broken:
+            self.tell_broken(decoded, len(paths))
+        labels = torch.tensor(labels)[decoded.rows]
+        if class_names:
+            kept, labels = labels.unique(return_inverse=True)
+            if gone := len(class_names) - len(kept):
+                self.notes.append(f"{gone} classes of which no picture is left")
+            class_names = [class_names[label] for label in kept]
+        self.report(decoded, of, labels, class_names)
+        return decoded.images, labels, class_names
+
+    def find(self) -> tuple[list[Path], list[int], list[str]]:
+        """Paths, labels and class names; classes take turns, so that a limit takes as many of each.
+
+        Raises:
+            UserError: There are no pictures.
+        """
+        if self.root.is_file():
+            raise UserError(f"data.root={str(self.root)!r}: is a file, and should be a folder")
+        if not self.root.is_dir():
+            raise UserError(f"data.root={str(self.root)!r}: there is no such folder")
+        loose, members = [], {}
+        others: Counter[str] = Counter()
+        for path in files_below(self.root):
+            if path.suffix.lower() not in SUFFIXES:
+                others[printable(path.suffix.lower()) or "without a suffix"] += 1
+            elif path.parent == self.root:
+                loose.append(path)
+            else:
+                members.setdefault(path.relative_to(self.root).parts[0], []).append(path)
+        if others:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(TOLD))
+            self.notes.append(f"{others.total()} other files ({kinds})")
+        if members:
+            if loose:
+                self.notes.append(f"{len(loose)} pictures beside the sub-folders, which are the classes")
+            turns = zip_longest(*([(path, label) for path in paths] for label, paths in enumerate(members.values())))
+            pairs = [pair for turn in turns for pair in turn if pair]
+        else:
+            pairs = [(path, 0) for path in loose]
+        if not pairs:
+            found = f"holds no pictures, only {kinds}" if others else "is empty"
+            raise UserError(f"data.root={str(self.root)!r}: {found}")
+        return [path for path, _ in pairs], [label for _, label in pairs], [printable(name) for name in members]
+
+    def tell_broken(self, decoded: Decoded, of: int) -> None:
+        """Refuse broken pictures, or note that they are skipped."""
+        count = f"{len(decoded.broken)} of {of} pictures cannot be read"
+        if self.skip_broken and decoded.rows:
+            self.notes.append(f"{count}")
+            return
+        more = f" and {len(decoded.broken) - NAMED} more" if len(decoded.broken) > NAMED else ""
+        way_out = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
+        raise UserError(f"{count}: {', '.join(decoded.broken[:NAMED])}{more}; {way_out}")
+
+    def report(self, decoded: Decoded, of: int, labels: Tensor, class_names: list[str]) -> None:
+        """Tell what was found."""
+        count = len(decoded.rows)
+        sizes = sorted(decoded.sizes, key=lambda size: size[0] * size[1])
+        if len(sizes) == 1:
+            spread = "all {} x {}".format(*sizes[0])
+        else:
+            often, times = decoded.sizes.most_common(1)[0]
+            ends = "{} x {} to {} x {}".format(*sizes[0], *sizes[-1])
+            spread = f"{ends}, most often {often[0]} x {often[1]} ({times:,})"
+        modes = ", ".join(f"{mode} {number:,}" for mode, number in decoded.modes.most_common())
+        limited = f" of {of:,}" if self.limit is not None and self.limit < of else ""
+        log.info(f"{count:,} pictures{limited} in {str(self.root)!r}: {spread}; modes {modes}")
+        if class_names:
+            counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
+            told = [f"{name} {number:,}" for name, number in counts]
+            more = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
+            log.info(f"{len(told)} classes: {', '.join(told[:TOLD])}{more}")
+        for note in self.notes:
+            log.info(f"left out: {note}")
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Files below a folder, in order; hidden ones are skipped, links are followed but not in circles."""
+    for folder, below, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        above = {parent.resolve() for parent in (here, *here.parents)}
+        below[:] = sorted(n for n in below if not n.startswith(".") and (here / n).resolve() not in above)
+        for name in sorted(files):
+            path = here / name
+            if not name.startswith(".") and (path.is_file() or (path.is_symlink() and not path.exists())):
+                yield path

@@ -1,0 +1,31 @@
+"""MNIST (LeCun et al., 1998, https://doi.org/10.1109/5.726791)."""
+
+from torch import Tensor
+from torchvision import datasets
+
+from gan_lightning.data.base import ImageData, downloaded
+
+FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+class MNIST(ImageData):
+    """60,000 handwritten digits of 28 x 28 pixels, downloaded."""
+
+    name, folder = "mnist", "MNIST"
+
+    def __init__(self, root: str, image_size: int | list[int] = 28, channels: int = 1, **data: object) -> None:
+        super().__init__(root, image_size, channels, **data)
+
+    def fetch(self) -> datasets.MNIST:
+        """The files, downloaded where they are not there."""
+        return datasets.MNIST(self.root, download=True)
+
+    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+        """The training set."""
+        found = downloaded(self.name, self.root / self.folder / "raw", FILES, self.fetch)
+        return found.data[:, None], found.targets, [name.partition(" - ")[0] for name in found.classes]

@@ -1,0 +1,42 @@
+"""Points in the plane, drawn from a mixture of Gaussians, to watch modes get lost.
+
+The protocol is that of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org/abs/1712.04086).
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from gan_lightning import seed as seeds
+from gan_lightning.data.base import StepData
+
+
+class Points(StepData):
+    """Points (num, 2) around equally likely centres, which are their classes.
+
+    Args:
+        deviation: Standard deviation of each Gaussian.
+        num: How many points.
+        batch_size: Points per discriminator step, over all devices.
+        seed: Decides the points and their order.
+    """
+
+    def __init__(self, deviation: float, num: int = 100_000, batch_size: int = 64, seed: int = 0) -> None:
+        super().__init__(batch_size, seed)
+        self.deviation, self.num = deviation, num
+
+    @abstractmethod
+    def centres(self) -> Tensor:
+        """Means of the Gaussians (modes, 2)."""
+
+    def load(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Draw them all."""
+        generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.POINTS)), self.centres()
+        labels = torch.randint(len(centres), (self.num,), generator=generator)
+        points = centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator)
+        return points, labels, [f"({x:.4g}, {y:.4g})" for x, y in centres.tolist()]
+
+    def scale(self, samples: Tensor) -> Tensor:
+        """Points stay as they are, in the default float type."""
+        return samples.to(torch.get_default_dtype())

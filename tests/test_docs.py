@@ -1,0 +1,230 @@
+"""The documentation is true: links lead somewhere, commands are accepted, and the seventh variant trains."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_lightning.command_line import check_command_line
+from gan_lightning.sample import parser
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+VARIANTS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+HEADINGS = [
+    "## What it is",
+    "## Paper",
+    "## Run it",
+    "## What is logged and what to make of it",
+    "## Details that matter",
+    "## Its grid",
+]
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
+LINK = re.compile(r"\[(?:`[^`]*`|[^\]`])*\]\(([^)\s]+)\)")
+LINE = re.compile(r"\[`([^`]+)` in ([\w./]+):(\d+)\]\(([^)]+)\)")  # code, and where it stands
+PATH = re.compile(r"`((?:gan_lightning|conf|tests|benchmarks)/[\w./]*\w/?)`")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    return BLOCK.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every command of ours in a page's blocks, without what is set before it."""
+    found = []
+    for language, block in BLOCK.findall(page.read_text()):
+        for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
+            line = line.strip().removeprefix("$ ")
+            words = shlex.split(line, comments=True) if re.search(r"train\.py|gan-train|gan-sample", line) else []
+            while words and re.fullmatch(r"\w+=.*", words[0]):
+                words = words[1:]
+            if words and words[0].rpartition("/")[2] in ("python", "python3") and words[1] == "train.py":
+                found.append(["gan-train", *words[2:]])
+            elif words and words[0].rpartition("/")[2] in ("gan-train", "gan-sample"):
+                found.append([words[0].rpartition("/")[2], *words[1:]])
+    return found
+
+
+COMMANDS = [
+    pytest.param(words, page, id=f"{page.stem}: {' '.join(words)}")
+    for page in PAGES
+    if page.name != "seventh.md"  # its commands need the files that it adds, and run beside them below
+    for words in commands(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    broken = []
+    for target in LINK.findall(prose(page)):
+        path, _, anchor = target.partition("#")
+        if re.match(r"\w+:", target):
+            continue
+        file = (page.parent / path).resolve() if path else page
+        is_there = file.exists() and file.is_relative_to(ROOT)
+        if not is_there or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_that_are_mentioned_exist(page):
+    added = {path for path, _ in FILE.findall(page.read_text())}
+    assert [path for path in PATH.findall(prose(page)) if path not in added and not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code_stands_in_the_line_that_is_named(page):
+    moved = []
+    for code, path, number, target in LINE.findall(prose(page)):
+        lines = (ROOT / path).read_text().splitlines()
+        if target != f"../{path}#L{number}" or int(number) > len(lines) or code not in lines[int(number) - 1]:
+            stands = [i for i, line in enumerate(lines, 1) if code in line]
+            moved.append(f"{code!r} is not in {path}:{number} but in {stands or 'no line'}")
+    assert not moved, "\n".join(moved)
+
+
+def test_commands_are_found():
+    """The patterns above see what they should; without this a change of form would switch the tests off."""
+    assert len(COMMANDS) > 50
+    assert {param.values[0][0] for param in COMMANDS} == {"gan-train", "gan-sample"}
+    assert sum(len(LINE.findall(page.read_text())) for page in PAGES) > 50
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint of the default model, for commands that go on from one."""
+    folder = tmp_path_factory.mktemp("run")
+    tiny = ["network.width=4", "data.batch_size=4", "data.limit=26", "trainer.max_steps=1", "trainer.accelerator=cpu"]
+    python(ROOT, "train.py", *tiny, f"hydra.run.dir={folder}")
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def python(cwd: Path, *words: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(cwd)}
+    done = subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("words", "page"), COMMANDS)
+def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
+    monkeypatch.chdir(tmp_path)
+    program, *arguments = words
+    if program == "gan-sample":
+        parser().parse_args(arguments)
+        return
+    values = dict(word.split("=", 1) for word in arguments if "=" in word and not word.startswith("-"))
+    for path, text in FILE.findall(page.read_text()):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    if values.get("data") == "image_folder":
+        (tmp_path / values["data.root"] / "cats").mkdir(parents=True)
+    for key in ("ckpt_path", "init_from"):
+        if key in values:
+            last = values[key] == "last"
+            path = Path(values["hydra.run.dir"], "checkpoints", "last.ckpt") if last else Path(values[key])
+            path.parent.mkdir(parents=True)
+            shutil.copy(request.getfixturevalue("checkpoint"), path)
+    check_command_line(arguments)
+
+
+def test_pages_of_variants_have_one_form():
+    for variant in VARIANTS:
+        page = ROOT / "docs" / f"{variant}.md"
+        assert page.exists(), f"conf/model/{variant}.yaml has no page docs/{variant}.md"
+        assert re.findall(r"^## .*$", prose(page), re.M) == HEADINGS, page.name
+        assert f"({page.name})" in (ROOT / "docs" / "README.md").read_text()
+        assert ["gan-train", f"model={variant}", "data=mnist", "trainer.max_steps=3000"] in commands(page)
+        assert f"images/{variant}_mnist.png" in page.read_text()
+
+
+def test_pages_name_the_figures_that_are_logged(run, tmp_path, variant):
+    trainer = run(tmp_path, f"model={variant}", "model.d_steps=1", "trainer.max_steps=1")
+    logged = set((tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step"}
+    assert trainer.global_step == 1
+    for page in (f"{variant}.md", "configuration.md"):
+        table = (ROOT / "docs" / page).read_text().partition("hat is logged")[2].partition("\n## ")[0]
+        named = set(re.findall(r"`((?:[gd]/)\w+|images_\w+)`", re.sub(r"^(?!\|).*$", "", table, flags=re.M)))
+        assert logged <= named, page
+        assert page == "configuration.md" or named == logged, page
+
+
+@pytest.fixture(scope="module")
+def seventh(tmp_path_factory) -> Path:
+    """A copy of the repository with the two files that the page adds."""
+    folder = tmp_path_factory.mktemp("seventh")
+    for part in ("gan_lightning", "conf"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
+    for file in ("train.py", "pyproject.toml", "tests/conftest.py", "tests/test_model.py"):
+        shutil.copy(ROOT / file, folder / file)
+    files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
+    assert sorted(files) == ["conf/model/r1gan.yaml", "gan_lightning/model/r1gan.py"]
+    for path, text in files.items():
+        assert not (folder / path).exists()
+        (folder / path).write_text(text)
+    return folder
+
+
+# A linear discriminator has the slope |a| everywhere: the penalty by hand is 10 / 2 * (3^2 + 4^2) = 125.
+BY_HAND = """
+import torch
+from gan_lightning.loss.non_saturating import NonSaturating
+from gan_lightning.model.r1gan import R1GAN
+from gan_lightning.network.mlp import MLPGenerator
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    def forward(self, x, y):
+        return x @ self.a
+players = dict(generator=MLPGenerator(2, (2,), 4), discriminator=Linear(), loss=NonSaturating())
+game = R1GAN(**players, generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam, latent_dim=2)
+terms = game.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
+assert set(terms) == {"adversarial", "r1"}, terms
+torch.testing.assert_close(terms["r1"], torch.tensor(125.0))
+terms["r1"].backward()
+torch.testing.assert_close(game.discriminator.a.grad, torch.tensor([30.0, 40.0]))
+from gan_lightning.command_line import check_command_line
+for words in COMMANDS:
+    check_command_line(words)
+"""
+
+
+def test_seventh_variant_is_right_and_its_commands_are_accepted(seventh):
+    words = [arguments for _, *arguments in commands(ROOT / "docs" / "seventh.md")]
+    assert len(words) == 3
+    python(seventh, "-c", BY_HAND.replace("COMMANDS", repr(words)))
+
+
+def test_seventh_variant_trains(seventh):
+    tiny = ["network.width=4", "data.batch_size=4", "data.limit=26", "data.image_size=16", "trainer.accelerator=cpu"]
+    python(seventh, "train.py", "model=r1gan", *tiny, "trainer.max_steps=2", "hydra.run.dir=run")
+    header, line = (seventh / "run" / "metrics.csv").read_text().splitlines()
+    figures = dict(zip(header.split(","), line.split(","), strict=True))
+    assert figures["step"] == "2"
+    assert float(figures["d/r1"]) > 0
+    assert (seventh / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_seventh_variant_passes_the_contract(seventh):
+    out = python(seventh, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_model.py", "-k", "r1gan")
+    assert int(re.search(r"(\d+) passed", out)[1]) >= 10, out

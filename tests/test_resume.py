@@ -1,0 +1,280 @@
+"""Stopped at any step and resumed is never stopped, bit for bit."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan_lightning.checkpoint import newest, read
+from gan_lightning.errors import UserError
+from gan_lightning.model.base import GAN
+
+ROOT = Path(__file__).parent.parent
+EXTRAS = {
+    "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay"),
+    "dcgan": ("model.ema_decay=0.9", "data.flip=true"),
+    "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),
+    "wgan_gp": ("callbacks.learning_rate.schedule=linear_decay",),
+}
+
+
+def words(variant: str) -> tuple[str, ...]:
+    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=4"
+    return f"model={variant}", "trainer.max_steps=8", "network.width=4", *often, *EXTRAS.get(variant, ())
+
+
+class Killed(BaseException):
+    """What no one catches."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@contextmanager
+def in_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
+    """Let something happen in the middle of a generator step, counted from 1."""
+    descend = GAN.descend
+
+    def disturbed(self: GAN, player: str, *args: Any) -> None:
+        if player == "g" and self.global_step == step - 1:
+            action()
+        descend(self, player, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GAN, "descend", disturbed)
+        yield
+
+
+def terminate() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    """Nested containers of tensors and numbers are equal bit for bit."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_same_run(never_stopped: Path, resumed: Path) -> None:
+    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (never_stopped, resumed))
+    assert a["global_step"] == b["global_step"]
+    for part in ("state_dict", "optimizer_states"):
+        assert a[part]
+        assert_equal(a[part], b[part], part)
+    assert rows(never_stopped) == rows(resumed)
+    pictures = sorted((never_stopped / "samples").iterdir())
+    assert len(pictures) > 3
+    for picture in pictures:
+        assert picture.read_bytes() == (resumed / "samples" / picture.name).read_bytes(), picture.name
+
+
+def events(folder: Path) -> EventAccumulator:
+    found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    return found.Reload()
+
+
+def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, variant):
+    full, parts = tmp_path / "full", tmp_path / "parts"
+    run(full, *words(variant))
+    ckpt_path = None
+    for step in (3, 5):
+        with in_step(step, terminate):
+            trainer = run(parts, *words(variant), ckpt_path=ckpt_path)
+        assert trainer.global_step == step, "a signal lets the step end, and only that"
+        ckpt_path, faults = newest(parts)
+        assert not faults
+        assert read(ckpt_path)["global_step"] == step
+        if step == 3:
+            assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3]
+    assert run(parts, *words(variant), ckpt_path=ckpt_path).global_step == 8
+    assert_same_run(full, parts)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
+def test_killed_and_resumed_from_an_earlier_checkpoint(run, tmp_path, name):
+    full, parts = tmp_path / "full", tmp_path / "parts"
+    run(full, *words(name))
+    with in_step(7, kill), pytest.raises(Killed):
+        run(parts, *words(name))
+    assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3, 4, 5, 6]
+    with (parts / "metrics.csv").open("a") as file:
+        file.write("7,0.2")  # killed in the middle of a line
+    part = parts / "checkpoints" / ".step_00000008.ckpt.1.part"  # and of a checkpoint
+    part.touch()
+    ckpt_path, _ = newest(parts)
+    assert ckpt_path.name == "step_00000004.ckpt"
+    run(parts, *words(name), ckpt_path=ckpt_path)
+    assert_same_run(full, parts)
+    assert not part.exists()
+    found = events(parts)
+    for tag in found.Tags()["scalars"]:
+        assert [event.step for event in found.Scalars(tag)] == [*range(1, 9)], tag
+    assert [event.step for event in found.Images("samples")] == [1, 2, 5, 8]
+    assert [event.step for event in found.Images("real")] == [0]
+    assert len({event.step for event in found.Tensors("config/text_summary")}) == len(
+        found.Tensors("config/text_summary")
+    )
+
+
+def test_a_half_written_line_of_metrics_is_dropped(run, tmp_path):
+    """A line that breaks off within its step's number would pass for an earlier step."""
+    with in_step(7, kill), pytest.raises(Killed):
+        run(tmp_path, *words("vanilla"))
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("1")  # of step 1,000
+    run(tmp_path, *words("vanilla"), ckpt_path=newest(tmp_path)[0])
+    assert [int(row["step"]) for row in rows(tmp_path)] == [*range(1, 9)]
+    assert all(all(row.values()) for row in rows(tmp_path))
+
+
+def test_resume_differs_where_the_seed_does(run, tmp_path):
+    """What the tests above compare can differ."""
+    for seed in (0, 1):
+        run(tmp_path / str(seed), *words("vanilla"), f"seed={seed}")
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "0", tmp_path / "1")
+
+
+def test_a_run_can_go_on_with_another_rate(run, tmp_path):
+    """The way out that a diverged run is told."""
+    with in_step(3, terminate):
+        run(tmp_path, *words("vanilla"))
+    lower = "model.generator_optimizer.lr=1e-6", "model.discriminator_optimizer.lr=2e-6"
+    run(tmp_path, *words("vanilla"), *lower, ckpt_path=newest(tmp_path)[0])
+    rates = [(float(row["g/lr"]), float(row["d/lr"])) for row in rows(tmp_path)]
+    assert rates == [(2e-4, 2e-4)] * 3 + [(1e-6, 2e-6)] * 5
+
+
+def test_a_run_that_went_back_goes_on_from_where_it_went(run, tmp_path):
+    """After a resume from an earlier step, the newest checkpoint is not the one of the highest step."""
+    often = "callbacks.checkpoint.every_n_steps=2", "callbacks.checkpoint.keep=2"
+    run(tmp_path, *words("vanilla"), *often, "callbacks.checkpoint.keep=null")
+    with in_step(5, terminate):
+        run(tmp_path, *words("vanilla"), *often, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
+    assert newest(tmp_path)[0].name == "step_00000005.ckpt"
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {"step_00000004.ckpt", "step_00000005.ckpt", "last.ckpt"}
+
+
+def test_a_finished_run_has_nothing_to_do(run, tmp_path):
+    run(tmp_path, *words("vanilla"))
+    before = {path: path.read_bytes() for path in tmp_path.glob("checkpoints/*.ckpt")}
+    trainer = run(tmp_path, *words("vanilla"), ckpt_path=newest(tmp_path)[0])
+    assert trainer.global_step == 8
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("checkpoints/*.ckpt")}
+
+
+# The command, with real signals
+
+
+def command(folder: Path, *overrides: str) -> subprocess.Popen:
+    words = sys.executable, "train.py", f"hydra.run.dir={folder}", *overrides
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_rows(folder: Path, process: subprocess.Popen, more_than: int) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        path = folder / "metrics.csv"
+        if path.exists() and (lines := path.read_text().splitlines())[1:] and int(lines[-1].split(",")[0]) > more_than:
+            return
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"no line after step {more_than}: {process.communicate()[0]}")
+
+
+SMALL = (
+    "model=vanilla",
+    "data.image_size=16",
+    "data.batch_size=4",
+    "network.width=4",
+    "trainer.accelerator=cpu",
+    "callbacks.scalars.every_n_steps=1",
+)
+
+
+def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
+    folder, step, overrides = tmp_path / "run", 0, (*SMALL, "trainer.max_steps=1000000")
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        process = command(folder, *overrides)
+        wait_for_rows(folder, process, step + 2)
+        process.send_signal(signum)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signum, output
+        stopped_at = read(folder / "checkpoints" / "last.ckpt")["global_step"]
+        assert stopped_at > step + 2
+        assert int(rows(folder)[-1]["step"]) == stopped_at
+        assert f"stopped at step {stopped_at:,}; to go on: python train.py ckpt_path=last hydra.run.dir=" in output
+        assert "Traceback" not in output
+        step, overrides = stopped_at, ("ckpt_path=last",)
+    assert [int(row["step"]) for row in rows(folder)] == [*range(1, step + 1)]
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on(tmp_path):
+    budget = "trainer.max_steps=400", "callbacks.checkpoint.every_n_steps=20", "data.limit=50"
+    full, parts = tmp_path / "full", tmp_path / "parts"
+    process = command(full, *SMALL, *budget)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    process = command(parts, *SMALL, *budget)
+    wait_for_rows(parts, process, 70)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert int(rows(parts)[-1]["step"]) < 400
+    process = command(parts, "ckpt_path=last")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert_same_run(full, parts)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(run, tmp_path):
+    """In float64 and without BatchNorm the ranks' gradients add up to those of one process."""
+    words = (*SMALL, "model.ema_decay=0.9", "trainer.precision=64-true", "trainer.max_steps=6", "data.limit=26")
+    run(tmp_path / "one", *words)
+    process = command(tmp_path / "two", *words, "trainer=ddp", "trainer.accelerator=cpu")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    one, two = (read(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("one", "two"))
+    assert one["global_step"] == two["global_step"] == 6
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=1e-9)
+    assert len(rows(tmp_path / "two")) == 6
+
+
+def test_refusals_tell_what_is_wrong(tmp_path):
+    with pytest.raises(UserError, match="there is no such checkpoint"):
+        read(tmp_path / "none.ckpt")
+    assert newest(tmp_path) == (None, [])
