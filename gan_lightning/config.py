@@ -234,7 +234,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         faults.append(f"init_from={path}: there is no such file")
     if is_folder(data) and data.root is None:
         faults.append("data.root: is needed, the folder of your pictures: data.root=FOLDER")
-    elif is_folder(data) and not Path(data.root).is_dir():
+    elif is_folder(data) and not Path(data.root).expanduser().is_dir():
         faults.append(f"data.root={data.root!r}: there is no such folder")
     return faults
 
@@ -259,12 +259,8 @@ def unlabelled(config: DictConfig) -> str | None:
         return None if found else "the data turned out to have no labels"
     if "attribute" in data and data.attribute is None:
         return "these data have no labels until one is chosen: data.attribute=Smiling, say"
-    if (
-        is_folder(data)
-        and data.root
-        and Path(data.root).is_dir()
-        and not any(p.is_dir() for p in Path(data.root).iterdir())
-    ):
+    folder = Path(data.root).expanduser() if is_folder(data) and data.root else None
+    if folder and folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
         return f"{data.root!r} has no sub-folders to be its classes"
     return None
 

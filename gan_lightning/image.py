@@ -13,9 +13,9 @@ from torchvision.utils import make_grid
 from gan_lightning.files import whole
 
 
-def from_uint8(images: Tensor) -> Tensor:
-    """Uint8 in 0 to 255 to the default float type in [-1, 1]."""
-    return images.to(torch.get_default_dtype()).mul_(1 / 127.5).sub_(1)
+def from_uint8(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uint8 in 0 to 255 to floats in [-1, 1]."""
+    return images.to(dtype).mul_(1 / 127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:

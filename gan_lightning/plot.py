@@ -19,10 +19,10 @@ def scatter(real: Tensor, fake: Tensor, surface: tuple[Tensor, float], step: int
     logits, extent = surface
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    image = axes.imshow(logits, extent=(-extent, extent) * 2, origin="lower", cmap="coolwarm", alpha=0.6)
+    image = axes.imshow(logits.numpy(), extent=(-extent, extent) * 2, origin="lower", cmap="coolwarm", alpha=0.6)
     figure.colorbar(image, ax=axes, label="D's logit", shrink=0.8)
-    axes.scatter(*real.T, s=3, color="black", alpha=0.4, linewidths=0, label="real")
-    axes.scatter(*fake.T, s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
+    axes.scatter(*real.T.numpy(), s=3, color="black", alpha=0.4, linewidths=0, label="real")
+    axes.scatter(*fake.T.numpy(), s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=f"step {step:,}")
     axes.legend(loc="upper right", markerscale=4)
     canvas.draw()
@@ -33,7 +33,7 @@ def points(samples: Tensor) -> Tensor:
     """Points (N, 2) in the plane, as a uint8 picture (3, 480, 480)."""
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    axes.scatter(*samples.T, s=3, color="tab:green", linewidths=0)
+    axes.scatter(*samples.T.numpy(), s=3, color="tab:green", linewidths=0)
     axes.set(aspect="equal", title=f"{len(samples):,} samples")
     canvas.draw()
     return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1)

@@ -99,11 +99,9 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
         enable_checkpointing=any(isinstance(guest, callbacks.Checkpoint) for guest in guests),
     )
     if trainer.is_global_zero:
-        introduce(config, model, data, loggers, text)
+        introduce(config, model, data, loggers, text, step)
     if step >= config.trainer.max_steps:
         log.info(f"nothing to do: {ckpt_path} is at step {step:,}, and trainer.max_steps={config.trainer.max_steps:,}")
-        trainer.fit_loop.epoch_loop.batch_progress.current.completed = step
-        return trainer
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except MisconfigurationException as error:
@@ -132,8 +130,8 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
         raise
 
 
-def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str) -> None:
-    """Say what is about to run, and put the configuration into TensorBoard."""
+def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
+    """Say what is about to run, and put the configuration into TensorBoard, anew where a run goes on."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
     sizes = {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in ("generator", "discriminator")}
@@ -142,7 +140,7 @@ def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
     log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("config", f"```yaml\n{text}\n```")
+            logger.experiment.add_text("config", f"```yaml\n{text}\n```", step + 1 if step else 0)
 
 
 def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, float]:
@@ -156,7 +154,8 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         return metrics
     for logger in trainer.loggers:
         if metrics and isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(flat(config), metrics)  # the HParams tab compares the runs of a sweep by these
+            # The HParams tab compares runs by these; with names of their own they add no point to the curves.
+            logger.log_hyperparams(flat(config), {f"final/{name}": value for name, value in metrics.items()})
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = int(metrics.get("images_seen", 0))

@@ -106,7 +106,7 @@ class Stripes(ImageData):
 
 
 def attach(data, step=0, d_steps=1, rank=0, world_size=1):
-    module = SimpleNamespace(d_steps=d_steps)
+    module = SimpleNamespace(d_steps=d_steps, dtype=torch.float32)
     data.trainer = SimpleNamespace(
         global_step=step, global_rank=rank, world_size=world_size, max_steps=100, lightning_module=module
     )
@@ -166,12 +166,9 @@ def test_uint8_survives_the_round_trip():
     assert scaled.max() == pytest.approx(1, abs=1e-6)
     assert torch.equal(to_uint8(scaled), levels)
     assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert from_uint8(levels).dtype == torch.float64
-        assert torch.equal(to_uint8(from_uint8(levels)), levels)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    double = from_uint8(levels, torch.float64)
+    assert double.dtype == torch.float64
+    assert torch.equal(to_uint8(double), levels)
 
 
 def test_channels_both_ways():

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lightning.image import grid, read_png, strip, write_png
-from gan_lightning.model.base import GAN
+from gan_lightning.model.base import GAN, evaluating
 
 PADDING = 2  # of torchvision's grid
 
@@ -118,10 +118,8 @@ def surface(module: GAN, reach: float = 1.5, side: int = 100) -> tuple[Tensor, f
     extent = reach * float(data.real(10_000).abs().max())
     line = torch.linspace(-extent, extent, side)
     points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
-    training = module.discriminator.training
-    module.discriminator.eval()
     classes = range(max(module.discriminator.num_classes, 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
-    logits = torch.stack([module.discriminator(points, y) for y in labels]).mean(0)
-    module.discriminator.train(training)
+    with evaluating(module.discriminator) as discriminator:
+        logits = torch.stack([discriminator(points, y) for y in labels]).mean(0)
     return logits.view(side, side).float().cpu(), extent

@@ -29,19 +29,28 @@ class Scalars(Callback):
         self.every_n_steps = every_n_steps
         self.last: dict[str, float] = {}
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Keep the lines of a resumed run up to its step; what came after will be written again."""
-        self.then, self.since = time.perf_counter(), trainer.global_step
+    def setup(self, trainer: Trainer, module: GAN, stage: str) -> None:
+        """Find the file."""
         self.path = Path(trainer.default_root_dir, "metrics.csv")
-        if trainer.is_global_zero and self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            with whole(self.path, "w") as file:
-                # A kill in the middle of a line leaves one without all of its values.
-                kept = [row for row in rows if None not in row.values() and int(row["step"]) <= trainer.global_step]
-                writer = csv.DictWriter(file, rows[0] if rows else ["step"])
-                writer.writeheader()
-                writer.writerows(kept)
+
+    def on_load_checkpoint(self, trainer: Trainer, module: GAN, checkpoint: dict[str, Any]) -> None:
+        """Keep the lines of a resumed run up to its step; what came after will be written again."""
+        if not self.path.exists() or not trainer.is_global_zero:
+            return
+        with self.path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        # A kill in the middle of a line leaves one without all of its values.
+        kept = [row for row in rows if None not in row.values() and int(row["step"]) <= checkpoint["global_step"]]
+        with whole(self.path, "w") as file:
+            writer = csv.DictWriter(file, rows[0] if rows else ["step"])
+            writer.writeheader()
+            writer.writerows(kept)
+        if kept:
+            self.last = {name: float(value) for name, value in kept[-1].items() if name != "step"}
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Start the clock."""
+        self.then, self.since = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Read the figures if their step has come."""

@@ -20,9 +20,9 @@ LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow makes gray
 class StepLoader:
     """The ``d_steps`` minibatches of each generator step, one after the other.
 
-    Item ``i`` of the run is ``perm(seed, i // n)[i % n]``: every epoch has an order of its own, minibatches span epochs,
-    and any step can be the first. A minibatch is shared among the ranks in slices, so that any number of them sees the
-    same one.
+    Item ``i`` of the run is ``perm(seed, i // n)[i % n]``: every epoch has an order of its own, minibatches span
+    epochs, and any step can be the first. A minibatch is shared among the ranks in slices, so that any number of them
+    sees the same one.
 
     Args:
         samples: All samples (n, ...).
@@ -113,7 +113,7 @@ class StepData(LightningDataModule):
         """Samples, labels and class names."""
 
     @abstractmethod
-    def scale(self, samples: Tensor) -> Tensor:
+    def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Stored samples as the networks see them."""
 
     def setup(self, stage: str | None = None) -> None:
@@ -145,7 +145,7 @@ class StepData(LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Scale on the device, where it is cheap and the stored bytes have travelled."""
         samples, labels = batch
-        return self.scale(samples), labels
+        return self.scale(samples, self.trainer.lightning_module.dtype), labels
 
     def real(self, num: int, labels: Tensor | None = None) -> Tensor:
         """The first ``num`` samples, or the first of each label in turn; scaled, and again from the start at the end.
@@ -201,9 +201,9 @@ class ImageData(StepData):
         pictures = resize(with_channels(pictures[: self.limit], self.channels), self.image_size)
         return pictures, labels[: self.limit].long(), class_names
 
-    def scale(self, samples: Tensor) -> Tensor:
+    def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uint8 to [-1, 1]."""
-        return from_uint8(samples)
+        return from_uint8(samples, dtype)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Flip and scale on the device; the coins are thrown for the global batch, and each rank takes its own."""

@@ -74,7 +74,7 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
     except RuntimeError as error:
         gigabytes = np.prod(shape, dtype=float) / 1e9
         raise UserError(
-            f"data.image_size: {len(paths):,} such pictures take {gigabytes:.0f} GB, which is more than the memory has; "
+            f"data.image_size: {len(paths):,} such pictures take {gigabytes:.0f} GB, more than there is of memory; "
             "a smaller one, or data.limit"
         ) from error
     rows, broken, sizes, modes = [], [], Counter(), Counter()

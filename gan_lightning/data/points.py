@@ -37,6 +37,6 @@ class Points(StepData):
         points = centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator)
         return points, labels, [f"({x:.4g}, {y:.4g})" for x, y in centres.tolist()]
 
-    def scale(self, samples: Tensor) -> Tensor:
-        """Points stay as they are, in the default float type."""
-        return samples.to(torch.get_default_dtype())
+    def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Points stay as they are."""
+        return samples.to(dtype)

@@ -90,7 +90,7 @@ class GAN(LightningModule):
         self.num_classes: int = generator.num_classes
         self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
         self.logits: dict[str, Tensor] = {}  # the discriminator's, on real and on fake, likewise
-        self.sampler_cache: tuple[int, nn.Module] | None = None
+        self.sampler_cache: tuple[tuple, nn.Module] | None = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
@@ -105,8 +105,9 @@ class GAN(LightningModule):
             self.after_discriminator_update()
         with frozen(self.discriminator_parameters):
             if not self.reuse_fake:
+                z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch)])
                 y = y.repeat(self.generator_batch)
-                fake = self.generator(self.latents(len(y)), y)
+                fake = self.generator(z, y)
             self.descend("g", g_opt, self.generator_loss(fake, y))
         if self.generator_ema is not None:
             self.generator_ema.update(self.generator)
@@ -165,17 +166,16 @@ class GAN(LightningModule):
         z = torch.randn(num, self.latent_dim, generator=generator)
         y = torch.randint(max(self.num_classes, 1), (num,), generator=generator) if labels is None else labels
         dtype, y = next(self.generator.parameters()).dtype, torch.as_tensor(y).to(self.device)
-        training, sampler = self.generator.training, self.sampler().eval()
         batches = zip(z.to(self.device, dtype).split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True)
-        fake = torch.cat([sampler(*batch) for batch in batches])
-        self.generator.train(training)
-        return fake
+        with evaluating(self.sampler()) as sampler:
+            return torch.cat([sampler(*batch) for batch in batches])
 
     def sampler(self) -> nn.Module:
         """The network that samples: the live generator, or the average made ready for it."""
         if self.generator_ema is None:
             return self.generator
-        version = sum(p._version for p in self.generator_ema.parameters())  # grows with every change in place
+        weights = [*self.generator_ema.parameters()]
+        version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # grows with changes in place
         if self.sampler_cache is None or self.sampler_cache[0] != version:
             self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
         return self.sampler_cache[1]
@@ -189,6 +189,17 @@ class GAN(LightningModule):
         """Make ready what every step uses."""
         self.rng = torch.Generator(self.device)
         self.discriminator_parameters = [*self.discriminator.parameters()]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Hold a network in evaluation mode, and put back the mode of each of its layers."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield network.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 @contextmanager
