@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -30,6 +31,8 @@ FILLED_IN = {
     "found": "what the data turn out to be is found when they are loaded",
 }
 
+OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
+
 # What a run is: going on with other values would be another run. Folders may move.
 MEANING = ("model", "network", "loss", "data", "seed")
 MAY_MOVE = ("data.root",)
@@ -44,7 +47,11 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     """
     args, rest = get_args_parser().parse_known_args(argv)
     flags = [word for word in argv if word not in args.overrides]
-    if args.help or args.hydra_help or args.shell_completion or args.info is not None:
+    if args.help:
+        with Composer(args.config_dir) as hydra:
+            print(help_text(hydra))
+        raise SystemExit
+    if args.hydra_help or args.shell_completion or args.info is not None:
         return "train", argv
     if rest:
         raise UserError(f"{' '.join(rest)}: not a flag; --help shows the groups and keys, --hydra-help the flags")
@@ -72,6 +79,18 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     return name, [*flags, *overrides]
 
 
+def help_text(hydra: Hydra) -> str:
+    """The groups with their options, and the keys that are used most."""
+    groups = {group: options(hydra.config_loader, group) for group in hydra.config_loader.list_groups("")}
+    listed = "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items() if group != "hydra")
+    return OmegaConf.load(CONF / "train.yaml").hydra.help.template.replace("$APP_CONFIG_GROUPS", listed)
+
+
+def options(loader: ConfigLoader, group: str) -> list[str]:
+    """What a group may be set to; ``base`` is only there to build on."""
+    return [option for option in loader.get_group_options(group, ObjectType.CONFIG) if option != "base"]
+
+
 class Composer:
     """Hydra as ``hydra.main`` will set it up, for composing ahead of it."""
 
@@ -95,13 +114,16 @@ def faults_of_overrides(
     loader, faults, groups, values = hydra.config_loader, [], [], []
     for override in parsed:
         group = override.key_or_group
-        options = [o for o in loader.get_group_options(group, ObjectType.CONFIG) if o != "base"]  # only to build on
-        if not options:
+        if override.is_delete() and group.partition(".")[0] not in OPTIONAL:
+            faults.append(f"{override.input_line}: is needed; only {', '.join(OPTIONAL)} can be left out")
+            continue
+        names = options(loader, group)
+        if not names:
             values.append(override)
             continue
-        wrong = [str(choice) for choice in chosen(override) if choice is not None and str(choice) not in options]
+        wrong = [str(choice) for choice in chosen(override) if choice is not None and str(choice) not in names]
         faults += [
-            f"{group}={choice}: no such option{nearest(choice, options)}; there are {', '.join(options)}"
+            f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}"
             for choice in wrong
         ]
         if not wrong:
@@ -130,7 +152,7 @@ def faults_of_overrides(
         elif key.startswith("hydra") or key in known or (override.is_add() and in_foreign_class(plain, key)):
             good.append(override)
         else:
-            faults.append(f"{key}: there is no such key{elsewhere(key) or nearest(key, known)}")
+            faults.append(f"{key}: there is no such key{elsewhere(key) or nearest_key(key, known)}")
     try:
         full = compose(picked + [first_choice(o) for o in good])
     except (HydraException, OmegaConfBaseException) as error:
@@ -138,7 +160,7 @@ def faults_of_overrides(
     for path, _ in walk(full):
         if path not in known and not path.startswith("hydra") and not in_foreign_class(full, path):
             faults.append(
-                f"{path}: there is no such key{nearest(path, known)} (in the file of an experiment or your own)"
+                f"{path}: there is no such key{nearest_key(path, known)} (in the file of an experiment or your own)"
             )
     faults += faults_of_values(full, known)
     for override in good:
@@ -188,13 +210,18 @@ def in_foreign_class(config: DictConfig, key: str) -> bool:
     return target is not None and not str(target).startswith("gan_lightning.")
 
 
+def nearest_key(key: str, known: dict[str, Any]) -> str:
+    """The nearest key; that of a section only where none of its parts is named."""
+    return nearest(key, [path for path, node in known.items() if "." not in key or not isinstance(node, DictConfig)])
+
+
 def elsewhere(key: str) -> str:
     """Which options of the same group do have a key, so that the user sees why it means nothing here."""
     group, _, tail = key.partition(".")
     owners = []
     for path in sorted((CONF / group).glob("*.yaml")) if tail else []:
         node = OmegaConf.load(path)
-        if OmegaConf.select(node, key if group in node else tail, default=None) is not None:
+        if (key if group in node else tail) in dict(walk(node)):
             owners.append(path.stem)
     return f" here; it is a setting of {group}={', '.join(owners)}" if owners else ""
 
@@ -208,8 +235,6 @@ def resume(
         The configuration's name, the overrides that are left, and the configuration the checkpoint was made with;
         the last is None where there is no checkpoint yet and the run starts afresh.
     """
-    from gan_lightning.checkpoint import config_of, newest, read  # needs torch
-
     if sweeping:
         raise UserError("ckpt_path: a sweep cannot go on with a run; leave out -m or ckpt_path")
     parser = OverridesParser.create()
@@ -217,9 +242,14 @@ def resume(
     folder = typed.get("hydra.run.dir")
     run = Path(str(folder.value())) if folder else None
     rest = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
+    if str(asked) == "last" and run is None:
+        raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
+    if str(asked) != "last" and not asked.is_file():
+        raise UserError(f"ckpt_path={asked}: there is no such checkpoint")
+
+    from gan_lightning.checkpoint import config_of, newest, read  # needs torch
+
     if str(asked) == "last":
-        if run is None:
-            raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
         path, notes = newest(run)
         for note in notes:
             print(note)

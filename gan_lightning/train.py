@@ -6,6 +6,8 @@ mistakes are answered at once.
 
 import logging
 import math
+import os
+import shutil
 import sys
 import time
 import warnings
@@ -14,12 +16,14 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, unknown_arguments
+from gan_lightning.config import check, first_line, unknown_arguments
 from gan_lightning.errors import UserError
 from gan_lightning.paths import CONF
 
@@ -168,9 +172,9 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         if path.exists():
             log.info(f"{name:<12}{path}")
     if checkpoint.exists():
-        log.info(f"more        gan-sample {checkpoint} --num 64 --out samples.png")
+        log.info(f"{'more':<12}{program('gan-sample')} {checkpoint} --num 64 --out samples.png")
     if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
-        log.info("TensorBoard tensorboard --logdir runs")
+        log.info(f"{'TensorBoard':<12}{program('tensorboard')} --logdir {run.parent}")
     return metrics
 
 
@@ -228,6 +232,11 @@ def job(config: DictConfig) -> float | None:
     return metrics.get(config.objective, math.nan) if config.objective else None
 
 
+def program(name: str) -> str:
+    """A command of this environment as it can be typed, also where the environment is not activated."""
+    return name if shutil.which(name) else str(shorter(Path(sys.executable).with_name(name)))
+
+
 def shorter(path: Path) -> Path:
     """A path as seen from here, where it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -245,9 +254,20 @@ def main() -> None:
     """The command: check everything that was typed, then hand over to Hydra."""
     try:
         name, sys.argv[1:] = check_command_line(sys.argv[1:])
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except UserError as fault:
         print(fault, file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever was reading has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as fault:  # of Hydra, which makes the folder before the run starts
+        why = f"{fault.filename}: cannot be written ({fault.strerror})"
+        print(f"{why}; hydra.run.dir or, for a sweep, hydra.sweep.dir chooses the folder", file=sys.stderr)
+        sys.exit(2)
+    except (HydraException, OmegaConfBaseException) as fault:
+        print(first_line(fault), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
