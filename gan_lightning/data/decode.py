@@ -80,7 +80,7 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
     rows, broken, sizes, modes = [], [], Counter(), Counter()
     starts = range(0, len(paths), CHUNK)
     chunks = [paths[start : start + CHUNK] for start in starts]
-    bar = tqdm(total=len(paths), desc="reading pictures", unit="", delay=2, leave=False)
+    bar = tqdm(total=len(paths), desc="reading pictures", unit="", delay=2, mininterval=0.5, leave=False)
     # Filters of warnings belong to the process and not to a thread, so they are set here for all threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, bar:
         warnings.simplefilter("ignore")
