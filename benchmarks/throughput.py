@@ -52,7 +52,7 @@ from gan_lightning.penalty import gradient_penalty
 from gan_lightning.run import versions
 from gan_lightning.train import NOT_FOR_USERS, stopped_by, train
 
-POINTS = ["data=gaussian_ring", "network.width=64", "model.latent_dim=2"]  # perceptrons 2-64-64
+POINTS = ["data=gaussian_ring", "network.width=64", "network.depth=2"]  # perceptrons 2-64-64
 MLP = ["network=mlp", "data=digits", "data.image_size=28"]
 CONV = ["network=dcgan", "data=digits"]  # 32 x 32, width 32
 
@@ -112,7 +112,7 @@ def g_loss(model: GAN, discriminator: nn.Module, fake: Tensor, y: Tensor) -> Ten
     """The loss of the model's generator, before another discriminator."""
     if isinstance(model, ACGAN):
         logits, classes = judge(discriminator, fake, y)
-        return model.loss.generator(logits) + model.class_weight_fake * F.cross_entropy(classes, y)
+        return model.loss.generator(logits) + model.class_weight_generator * F.cross_entropy(classes, y)
     return model.loss.generator(discriminator(fake, y))
 
 

@@ -218,6 +218,8 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         faults.append(
             "model.class_weight_real, model.class_weight_fake: both zero leaves the class unlearned; model=dcgan"
         )
+    if kind == "ACGAN" and not model.class_weight_generator:
+        faults.append("model.class_weight_generator: zero makes a generator that ignores the class; model=dcgan")
     workers = trainer.devices if isinstance(trainer.devices, int) else 1
     ranks = max(workers, 1) * trainer.get("num_nodes", 1)
     if data.batch_size % ranks:

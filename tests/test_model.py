@@ -399,7 +399,7 @@ def test_defaults(build, name, kind, settings, d_steps, reuse):
     if name == "wgan_gp":
         assert model.gp_weight == 10
     if name == "acgan":
-        assert (model.class_weight_real, model.class_weight_fake) == (1, 1)
+        assert (model.class_weight_real, model.class_weight_fake, model.class_weight_generator) == (1, 0, 1)
 
 
 def networks(num_classes: int = 0, d_classes: int = 0) -> dict[str, Any]:
@@ -463,7 +463,8 @@ def test_wgan_gp_plays_the_penalty_of_one_epsilon_a_sample(build):
 
 
 def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
-    model = ACGAN(class_weight_real=2.0, class_weight_fake=0.5, **networks(num_classes=5))
+    weights = {"class_weight_real": 2.0, "class_weight_fake": 0.5, "class_weight_generator": 0.3}
+    model = ACGAN(**weights, **networks(num_classes=5))
     nn.init.normal_(model.discriminator.class_head.weight)
     real, fake, y = torch.randn(6, 1, 4, 4), torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 2, 3, 4, 0])
 
@@ -478,7 +479,7 @@ def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
     assert set(g) == {"adversarial", "class_fake"}
     torch.testing.assert_close(d["class_real"], 2 * by_hand(real))
     torch.testing.assert_close(d["class_fake"], 0.5 * by_hand(fake))
-    torch.testing.assert_close(g["class_fake"], 0.5 * by_hand(fake))
+    torch.testing.assert_close(g["class_fake"], 0.3 * by_hand(fake))
     assert not torch.allclose(d["class_real"], 2 * by_hand(real, softmax_first=True), rtol=1e-2)
     torch.testing.assert_close(g["adversarial"], F.softplus(-model.discriminator(fake, y)).mean())
     torch.testing.assert_close(

@@ -19,23 +19,32 @@ class ACGAN(GAN):
     .. math:: L_C = -E[\log P(C = c \mid X_{real})] - E[\log P(C = c \mid X_{fake})],
 
     D maximises :math:`L_S + L_C` and G maximises :math:`L_C - L_S`. The class head reads the features that the
-    source is judged by; D itself is never told the class.
+    source is judged by; D itself is never told the class. A discriminator that learns to name fakes as they were meant
+    forgives G its mistakes, so by default it learns the classes from real samples alone.
 
     Args:
-        class_weight_real: Weight of the class loss on real samples.
-        class_weight_fake: Weight of the class loss on fakes, in both players' losses.
+        class_weight_real: Weight of D's class loss on real samples.
+        class_weight_fake: Weight of D's class loss on fakes; the paper has 1.
+        class_weight_generator: Weight of G's class loss.
         **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
 
     Raises:
         ValueError: The generator was built without classes.
     """
 
-    def __init__(self, class_weight_real: float = 1.0, class_weight_fake: float = 1.0, **game: Unpack[Game]) -> None:
+    def __init__(
+        self,
+        class_weight_real: float = 1.0,
+        class_weight_fake: float = 0.0,
+        class_weight_generator: float = 1.0,
+        **game: Unpack[Game],
+    ) -> None:
         super().__init__(**game)
         if not self.num_classes:
             raise ValueError("acgan: the generator needs num_classes > 0, or there is no class to ask for")
         self.class_weight_real = class_weight_real
         self.class_weight_fake = class_weight_fake
+        self.class_weight_generator = class_weight_generator
         self.discriminator.class_head = nn.Linear(self.discriminator.feature_dim, self.num_classes)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
@@ -52,7 +61,7 @@ class ACGAN(GAN):
         logits, classes = self.judge(fake, y)
         return {
             "adversarial": self.loss.generator(logits),
-            "class_fake": self.class_weight_fake * F.cross_entropy(classes, y),
+            "class_fake": self.class_weight_generator * F.cross_entropy(classes, y),
         }
 
     def judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
