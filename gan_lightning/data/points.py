@@ -1,4 +1,4 @@
-"""Points in the plane, drawn from a mixture of Gaussians, to watch modes get lost.
+"""Points in the plane, drawn from a mixture of Gaussians, to see which modes are found.
 
 The protocol is that of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org/abs/1712.04086).
 """
