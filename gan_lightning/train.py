@@ -81,10 +81,10 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     model.save_hyperparameters(kept, logger=False)
 
     loggers = []
-    for name, node in (config.logger or {}).items():
+    for name, node in (config.get("logger") or {}).items():
         again = {"purge_step": step + 1} if step and node["_target_"].endswith("TensorBoardLogger") else {}
         loggers.append(build(node, f"logger.{name}", **again))
-    guests = [build(node, f"callbacks.{name}") for name, node in (config.callbacks or {}).items()]
+    guests = [build(node, f"callbacks.{name}") for name, node in (config.get("callbacks") or {}).items()]
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
@@ -106,6 +106,9 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
         introduce(config, model, data, loggers, text, step)
     if step >= config.trainer.max_steps:
         log.info(f"nothing to do: {ckpt_path} is at step {step:,}, and trainer.max_steps={config.trainer.max_steps:,}")
+    # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
+    # step of an optimizer, a tenth of the time of small networks.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except MisconfigurationException as error:

@@ -129,7 +129,7 @@ def test_short_files_stay_short():
     def length(path: Path) -> int:
         return len(path.read_text().splitlines())
 
-    assert length(PACKAGE / "model" / "base.py") <= 220
+    assert length(PACKAGE / "model" / "base.py") <= 230
     variants = [path for path in (PACKAGE / "model").glob("*.py") if path.stem not in ("base", "__init__")]
     assert len(variants) >= 6
     assert {path.name for path in variants if length(path) > 75} == set(), "an objective fits on one screen"

@@ -190,6 +190,19 @@ def test_keys_of_the_state_dict(build, variant):
     assert {f"generator_ema.network.{key}" for key in model.generator.state_dict()} < keys
 
 
+@pytest.mark.parametrize(("norm", "passes"), [("none", 1), ("layer", 1), ("batch", 2)])
+def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, norm, passes):
+    model, data = build("model=cgan", f"network.discriminator.norm={norm}", "network.discriminator.init_std=0.3")
+    sizes = []
+    model.discriminator.register_forward_hook(lambda net, args, out: sizes.append(len(out)))
+    real, fake = torch.randn(4, *data.shape), torch.randn(4, *data.shape)
+    y = torch.arange(4)
+    together = model.discriminate(real, fake, y)
+    assert sizes == ([8] if passes == 1 else [4, 4])
+    for logits, x in zip(together, (real, fake), strict=True):
+        torch.testing.assert_close(logits, model.discriminator(x, y))
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.float32)])
 def test_precisions(build, variant, precision, dtype):
     model, data = build(f"model={variant}", "model.ema_decay=0.9", "model.d_steps=1")

@@ -8,6 +8,7 @@ from typing import TypedDict
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
@@ -80,6 +81,7 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         self.generator = generator
         self.discriminator = discriminator
+        self.looks_at_batches = any(isinstance(module, _BatchNorm) for module in discriminator.modules())
         self.generator_ema = None if ema_decay is None else Average(generator, ema_decay)
         self.loss = loss
         self.optimizer_fns = generator_optimizer, discriminator_optimizer
@@ -106,7 +108,7 @@ class GAN(LightningModule):
         with frozen(self.discriminator_parameters):
             if not self.reuse_fake:
                 z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch)])
-                y = y.repeat(self.generator_batch)
+                y = torch.cat([y] * self.generator_batch)
                 fake = self.generator(z, y)
             self.descend("g", g_opt, self.generator_loss(fake, y))
         if self.generator_ema is not None:
@@ -114,11 +116,17 @@ class GAN(LightningModule):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
         """What the discriminator minimises on one minibatch; ``fake`` carries no gradient into the generator."""
-        return self.adversarial(self.discriminator(real, y), self.discriminator(fake, y))
+        return self.adversarial(*self.discriminate(real, fake, y))
 
     def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
         """What the generator minimises."""
         return {"adversarial": self.loss.generator(self.discriminator(fake, y))}
+
+    def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of real and of fake: in one pass, or in one each where BatchNorm would mix their statistics."""
+        if self.looks_at_batches:
+            return self.discriminator(real, y), self.discriminator(fake, y)
+        return self.discriminator(torch.cat([real, fake]), torch.cat([y, y])).chunk(2)
 
     def after_discriminator_update(self) -> None:
         """Hook for a constraint on the discriminator's weights."""
@@ -140,9 +148,9 @@ class GAN(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip a player's gradient, after a gradient scaler and before the update."""
-        player = "g" if optimizer is self.optimizers(use_pl_optimizer=False)[0] else "d"
-        if (bound := self.clip_norms[player]) is not None:
-            nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), bound)
+        for player, bound in self.clip_norms.items():
+            if bound is not None and optimizer is self.optimizers(use_pl_optimizer=False)["gd".index(player)]:
+                nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), bound)
 
     def latents(self, num: int) -> Tensor:
         """Latents (num, latent_dim) for this rank."""

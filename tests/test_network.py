@@ -1,0 +1,352 @@
+"""Shapes, layout and start of every pair of networks."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from gan_lightning.geometry import halvings
+from gan_lightning.network.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_lightning.network.layers import ConditionalBatchNorm2d, LabelMap, LabelVector
+from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
+from gan_lightning.network.resnet import DownBlock, ResNetDiscriminator, ResNetGenerator, UpBlock
+
+PAIRS = {
+    "dcgan": (DCGANGenerator, DCGANDiscriminator),
+    "resnet": (ResNetGenerator, ResNetDiscriminator),
+    "mlp": (MLPGenerator, MLPDiscriminator),
+}
+CONV = ["dcgan", "resnet"]
+SHAPE, LATENT = (3, 16, 16), 6
+Y = torch.tensor([0, 1, 2, 1])
+
+
+def pair(name: str, shape=SHAPE, g=None, d=None, width=4) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    generator, discriminator = PAIRS[name]
+    return generator(LATENT, shape, width=width, **(g or {})), discriminator(shape, width=width, **(d or {}))
+
+
+def latents(num: int = 4) -> Tensor:
+    return torch.randn(num, LATENT, generator=torch.Generator().manual_seed(1))
+
+
+def pictures(shape=SHAPE, num: int = 4) -> Tensor:
+    return torch.randn(num, *shape, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
+
+
+def of_kind(network: nn.Module, *kinds: type) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
+WEIGHTED = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("name", CONV)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "size", [(28, 28), (32, 32), (48, 48), (64, 64), (128, 128), (96, 64), (64, 96), (8, 12)], ids=str
+)
+def test_any_size_and_channels(name, channels, size):
+    shape = (channels, *size)
+    generator, discriminator = pair(name, shape, width=2)
+    fake = generator(latents(2), Y[:2])
+    assert fake.shape == (2, *shape)
+    assert fake.abs().max() <= 1
+    assert discriminator(fake, Y[:2]).shape == (2,)
+    assert discriminator.features(fake, Y[:2]).shape == (2, discriminator.feature_dim)
+
+
+@pytest.mark.parametrize("name", CONV)
+@pytest.mark.parametrize("size", [(4, 4), (7, 7), (30, 30), (18, 18), (32, 30), (33, 33)], ids=str)
+def test_sizes_that_cannot_be_made(name, size):
+    for build in (lambda: PAIRS[name][0](LATENT, (3, *size)), lambda: PAIRS[name][1]((3, *size))):
+        with pytest.raises(ValueError, match="multiples of 4"):
+            build()
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [((28, 28), 2), ((32, 32), 3), ((48, 48), 3), ((64, 64), 4), ((128, 128), 5), ((96, 64), 4)]
+)
+def test_halvings(size, count):
+    assert halvings(*size) == halvings(*reversed(size)) == count
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 5, 7), (3, 4, 4)], ids=str)
+def test_perceptrons_make_any_shape(shape):
+    generator, discriminator = pair("mlp", shape)
+    fake = generator(latents() * 1000, Y)
+    assert fake.shape == (4, *shape)
+    assert discriminator(fake, Y).shape == (4,)
+    is_picture = len(shape) == 3
+    assert (fake.abs().max() <= 1) == is_picture, "points have no bounds, pictures have those of tanh"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_perceptrons_have_the_depth_and_width_that_was_set(depth):
+    generator, discriminator = pair("mlp", (2,), g={"depth": depth}, d={"depth": depth}, width=10)
+    for network, ends in ((generator, (LATENT, 2)), (discriminator, (2, 1))):
+        sizes = [(layer.in_features, layer.out_features) for layer in of_kind(network, nn.Linear)]
+        assert sizes == [*pairwise([ends[0], *[10] * depth, ends[1]])]
+
+
+# DCGAN's layout (Radford et al., 2016, section 3)
+
+
+def test_dcgan_for_64_pixels_is_the_papers():
+    generator, discriminator = DCGANGenerator(100, (3, 64, 64)), DCGANDiscriminator((3, 64, 64))
+    layers = of_kind(generator, nn.ConvTranspose2d)
+    assert [(layer.in_channels, layer.out_channels) for layer in layers] == [*pairwise([100, 512, 256, 128, 64, 3])]
+    assert [layer.stride for layer in layers[1:]] == [(2, 2)] * 4
+    layers = of_kind(discriminator, nn.Conv2d)
+    assert [(layer.in_channels, layer.out_channels) for layer in layers] == [*pairwise([3, 64, 128, 256, 512])]
+    assert {(layer.kernel_size, layer.stride) for layer in layers} == {((4, 4), (2, 2))}
+    assert discriminator.head.in_features == 512 * 4 * 4
+    pooling = nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
+    assert not of_kind(discriminator, *pooling) + of_kind(generator, *pooling)
+
+
+def test_dcgan_normalises_all_but_gs_output_and_ds_input():
+    generator, discriminator = pair("dcgan", (3, 32, 32))
+    kinds = [type(layer).__name__ for layer in [*generator.project, *generator.net]]
+    assert kinds == ["ConvTranspose2d", "BatchNorm2d", "ReLU"] * 3 + ["ConvTranspose2d", "Tanh"]
+    kinds = [type(layer).__name__ for layer in discriminator.net]
+    assert kinds == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm2d", "LeakyReLU"] * 2, "Flatten"]
+    assert {layer.negative_slope for layer in of_kind(discriminator, nn.LeakyReLU)} == {0.2}
+    for network in (generator, discriminator):
+        assert {layer.eps for layer in of_kind(network, nn.BatchNorm2d)} == {1e-5}
+
+
+def test_dcgan_has_no_bias_before_a_batch_norm():
+    for network in pair("dcgan", (3, 32, 32)):
+        layers = [layer for layer in network.modules() if not [*layer.children()]]
+        for layer, after in pairwise(layers):
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                assert (layer.bias is None) == isinstance(after, nn.BatchNorm2d)
+
+
+def test_upsample_nearest_has_one_transposed_convolution():
+    generator, _ = pair("dcgan", (3, 32, 32), g={"upsample": "nearest"})
+    assert len(of_kind(generator, nn.ConvTranspose2d)) == 1, "the first, from 1 x 1, makes no checkerboard"
+    assert len(of_kind(generator, nn.Upsample)) == 3
+    assert generator(latents(), Y).shape == (4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("network", [DCGANGenerator(100, (3, 64, 64)), DCGANDiscriminator((3, 64, 64))], ids=["g", "d"])
+def test_dcgan_starts_from_n_0_002(network):
+    for layer in of_kind(network, *WEIGHTED):
+        number = layer.weight.numel()
+        assert abs(layer.weight.mean().item()) < 5 * 0.02 / number**0.5
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=5 / number**0.5)
+        assert layer.bias is None or (layer.bias == 0).all()
+    norms = of_kind(network, nn.BatchNorm2d)
+    scales = torch.cat([norm.weight for norm in norms])
+    assert abs(scales.mean().item() - 1) < 5 * 0.02 / len(scales) ** 0.5
+    assert scales.std().item() == pytest.approx(0.02, rel=0.2)
+    assert all((norm.bias == 0).all() for norm in norms)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_init_std_decides_the_start(name):
+    for wide, narrow in zip(
+        pair(name, g={"init_std": 0.5}, d={"init_std": 0.5}, width=16),
+        pair(name, g={"init_std": None}, d={"init_std": None}, width=16),
+        strict=True,
+    ):
+        for a, b in zip(of_kind(wide, *WEIGHTED), of_kind(narrow, *WEIGHTED), strict=True):
+            if a.weight.numel() > 200:
+                assert a.weight.std().item() == pytest.approx(0.5, rel=0.2)
+                assert b.weight.std().item() < 0.45
+
+
+def test_torchs_own_start_is_left_alone():
+    torch.manual_seed(0)
+    plain = nn.Linear(2, 8)
+    torch.manual_seed(0)
+    assert torch.equal(MLPDiscriminator((2,), width=8).net[0].weight, plain.weight)
+
+
+# Normalisation
+
+
+NORM_LAYERS = {"batch": (nn.BatchNorm1d, nn.BatchNorm2d), "layer": (nn.LayerNorm, nn.GroupNorm), "none": ()}
+EVERY_NORM = sum(NORM_LAYERS.values(), ())
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("norm", NORM_LAYERS)
+def test_the_norm_that_was_asked_for(name, norm):
+    generator, discriminator = pair(name, d={"norm": norm}, g={} if name == "resnet" else {"norm": norm})
+    for network in (discriminator,) if name == "resnet" else (generator, discriminator):
+        found = of_kind(network, *EVERY_NORM)
+        assert bool(found) == (norm != "none")
+        assert all(isinstance(layer, NORM_LAYERS[norm]) for layer in found)
+        assert network(latents() if network is generator else pictures(), Y).isfinite().all()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(("norm", "alone"), [("none", True), ("layer", True), ("batch", False)])
+def test_only_batch_norm_makes_samples_depend_on_each_other(name, norm, alone):
+    _, discriminator = pair(name, d={"norm": norm, "init_std": None})
+    x = pictures()
+    with torch.no_grad():
+        together = discriminator(x, Y)
+        others = x.clone()
+        others[1:] *= -0.5
+        assert torch.allclose(together[0], discriminator(others, Y)[0], atol=1e-6) == alone
+
+
+def test_an_unknown_norm_is_told():
+    for build in (
+        lambda: DCGANGenerator(LATENT, SHAPE, norm="instance"),
+        lambda: DCGANDiscriminator(SHAPE, norm="instance"),
+        lambda: ResNetDiscriminator(SHAPE, norm="instance"),
+    ):
+        with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
+            build()
+
+
+# Classes
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_classes_matter_where_there_are_any(name):
+    g, d = pair(name, g={"num_classes": 3}, d={"num_classes": 3})
+    if name == "resnet":  # starts with the same scale and shift for all classes
+        for norm in of_kind(g, ConditionalBatchNorm2d):
+            nn.init.normal_(norm.shift.weight)
+    for network, x in ((g, latents()), (d, pictures())):
+        network.eval()
+        assert network.num_classes == 3
+        a, b = (network(x, torch.full((4,), label)) for label in (0, 2))
+        assert not torch.allclose(a, b)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_without_classes_labels_are_ignored(name):
+    for network, x in zip(pair(name), (latents(), pictures()), strict=True):
+        network.eval()
+        assert network.num_classes == 0
+        assert torch.equal(network(x, torch.zeros(4, dtype=torch.long)), network(x, torch.full((4,), 99)))
+
+
+def test_a_label_starts_as_long_as_a_one_hot_vector():
+    lengths = LabelVector(1000, 32).embedding.weight.norm(dim=1)
+    assert lengths.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_label_is_joined_to_a_vector_and_to_a_picture():
+    vector, maps = LabelVector(3, 5), LabelMap(3, 16, 16)
+    z, x = latents(), pictures()
+    torch.testing.assert_close(vector(z, Y), torch.cat([z, vector.embedding.weight[Y]], dim=1))
+    torch.testing.assert_close(maps(x, Y), torch.cat([x, maps.embedding.weight[Y].view(4, 1, 16, 16)], dim=1))
+    assert LabelVector(0, 5)(z, Y) is z
+    assert LabelMap(0, 16, 16)(x, Y) is x
+
+
+def test_conditional_batch_norm_starts_as_batch_norm_and_has_a_row_a_class():
+    norm, plain, x = ConditionalBatchNorm2d(3, 3), nn.BatchNorm2d(3), pictures()
+    torch.testing.assert_close(norm(x, Y), plain(x))
+    with torch.no_grad():
+        norm.scale.weight[1], norm.shift.weight[1] = 2.0, 5.0
+    expected = plain(x)
+    expected[Y == 1] = 2 * expected[Y == 1] + 5
+    torch.testing.assert_close(norm(x, Y), expected)
+
+
+def test_projection_adds_the_inner_product_of_features_and_class():
+    _, discriminator = pair("resnet", d={"num_classes": 3, "conditioning": "projection"})
+    x = pictures()
+    features = discriminator.features(x, Y)
+    inner = torch.stack([discriminator.projection.embedding.weight[y] @ f for y, f in zip(Y, features, strict=True)])
+    torch.testing.assert_close(discriminator(x, Y), discriminator.head(features).squeeze(1) + inner)
+    assert inner.abs().max() > 1e-3
+    assert next(iter(of_kind(discriminator, nn.Conv2d))).in_channels == SHAPE[0], "the class is not joined to x as well"
+
+
+# ResNet (Gulrajani et al., 2017, appendix F)
+
+
+def test_resnet_for_32_pixels_is_the_papers():
+    generator, discriminator = ResNetGenerator(128, (3, 32, 32)), ResNetDiscriminator((3, 32, 32))
+    assert len(of_kind(generator, UpBlock)) == 3
+    assert generator.base == (128, 4, 4)
+    blocks = of_kind(discriminator, DownBlock)
+    x, sides = pictures((3, 32, 32), 1), []
+    for block in blocks:
+        x = block(x)
+        sides.append(x.shape[-1])
+    assert sides == [16, 8, 8, 8]
+    assert discriminator.features(pictures((3, 32, 32)), Y).shape == (4, 128), "the mean over the last map"
+    channels = {layer.out_channels for network in (generator, discriminator) for layer in of_kind(network, nn.Conv2d)}
+    assert channels == {128, 3}
+    assert not of_kind(discriminator, nn.BatchNorm2d)
+
+
+def test_resnet_starts_as_he_does():
+    discriminator = ResNetDiscriminator((3, 32, 32))
+    for layer in of_kind(discriminator, nn.Conv2d):
+        fan_in = layer.weight[0].numel()
+        gain = 2 if layer.kernel_size == (3, 3) else 1  # no ReLU before a shortcut
+        if layer.weight.numel() > 1000:
+            assert layer.weight.std().item() == pytest.approx((gain / fan_in) ** 0.5, rel=0.1)
+
+
+# What the settings do
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_spectral_norm_bounds_every_layer(name):
+    torch.manual_seed(0)
+    discriminator = PAIRS[name][1](SHAPE, width=8, spectral_norm=True, norm="none", init_std=0.5).train()
+    for _ in range(100):  # one power iteration a forward
+        discriminator(pictures(), Y)
+    layers = of_kind(discriminator, *WEIGHTED)
+    assert all(is_parametrized(layer, "weight") for layer in layers)
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, rel=0.02)
+    plain = PAIRS[name][1](SHAPE, width=8, norm="none", init_std=0.5)
+    assert any(torch.linalg.matrix_norm(layer.weight.flatten(1), 2) > 1.5 for layer in of_kind(plain, *WEIGHTED))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_dropout_is_random_in_training_only(name):
+    _, discriminator = pair(name, d={"dropout": 0.5, "init_std": None}, width=16)
+    x = pictures()
+    assert {layer.p for layer in of_kind(discriminator, nn.Dropout)} == {0.5}
+    assert not torch.equal(discriminator(x, Y), discriminator(x, Y))
+    discriminator.eval()
+    assert torch.equal(discriminator(x, Y), discriminator(x, Y))
+    assert not of_kind(pair(name)[1], nn.Dropout)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_every_parameter_has_a_gradient(name, num_classes, norm):
+    g, d = pair(name, g={"num_classes": num_classes}, d={"num_classes": num_classes, "norm": norm}, width=16)
+    d(g(latents(), Y), Y).square().sum().backward()
+    for network in (g, d):
+        for key, parameter in network.named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_networks_come_back_from_their_state(name):
+    settings = {"num_classes": 3}
+    for network, x in zip(
+        pair(name, g=settings, d=settings | {"spectral_norm": True}), (latents(), pictures()), strict=True
+    ):
+        network(x, Y)
+        other = PAIRS[name][isinstance(network, PAIRS[name][1])]
+        arguments = (LATENT, SHAPE) if other is PAIRS[name][0] else (SHAPE,)
+        extra = {} if other is PAIRS[name][0] else {"spectral_norm": True}
+        other = other(*arguments, width=4, **settings, **extra)
+        other.load_state_dict(network.state_dict())
+        assert torch.equal(network.eval()(x, Y), other.eval()(x, Y))
