@@ -177,6 +177,10 @@ def faults_of_overrides(
             "trainer.devices: a sweep runs every job on one device; start jobs on several devices one by one, "
             "or with a launcher that gives each job a process of its own"
         )
+    if sweeping and "hydra.sweep.dir" in {o.key_or_group for o in good}:
+        folder = Path(full.hydra.sweep.dir)
+        if any(folder.rglob("result.json")):
+            faults.append(f"hydra.sweep.dir={folder}: another sweep is in there; choose another folder")
     if before is not None and not faults:
         faults += changes(before, OmegaConf.to_container(full))
     return faults

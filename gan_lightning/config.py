@@ -24,19 +24,23 @@ class Rule:
 
     Args:
         kind: int, float (which takes whole numbers too), bool, str or list.
-        low: Smallest value, or the bound that it must exceed if ``above``.
-        high: Largest value, or the bound that it must stay below if ``above``.
-        above: Bounds themselves are excluded.
+        low: Smallest value.
+        high: Largest value.
+        above: ``low`` itself is excluded.
+        below: ``high`` itself is excluded.
         choices: The only values.
         optional: null is one more.
+        each: What each entry of a list may be.
     """
 
     kind: type | tuple[type, ...]
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
+    below: bool = False
     choices: tuple[str, ...] = ()
     optional: bool = False
+    each: "Rule | None" = None
 
     def fault(self, value: Any) -> str | None:
         """What would be right, or None where the value is."""
@@ -47,8 +51,11 @@ class Rule:
             fits = bool in kinds
         elif isinstance(value, int | float):
             typed = isinstance(value, kinds) or (float in kinds and isinstance(value, int))
-            inside = self.low < value < self.high if self.above else self.low <= value <= self.high
-            fits = typed and inside and math.isfinite(value)
+            high_enough = value > self.low if self.above else value >= self.low
+            low_enough = value < self.high if self.below else value <= self.high
+            fits = typed and high_enough and low_enough and math.isfinite(value)
+        elif self.each is not None and isinstance(value, list):
+            fits = bool(value) and not any(self.each.fault(part) for part in value)
         else:
             fits = isinstance(value, kinds) and (not self.choices or value in self.choices)
         return None if fits else self.wanted()
@@ -57,6 +64,8 @@ class Rule:
         """The rule in words."""
         if self.choices:
             words = f"one of {', '.join(self.choices)}"
+        elif self.each is not None:
+            words = f"a list, each of it {self.each.wanted()}"
         else:
             names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
             kinds = self.kind if isinstance(self.kind, tuple) else (self.kind,)
@@ -65,13 +74,14 @@ class Rule:
                 words += f" {'above' if self.above else 'of at least'} {self.low:.10g}"
             if self.high < math.inf:
                 words += (
-                    f"{' and' if self.low > -math.inf else ''} {'below' if self.above else 'at most'} {self.high:.10g}"
+                    f"{' and' if self.low > -math.inf else ''} {'below' if self.below else 'at most'} {self.high:.10g}"
                 )
         return words + (" or null" if self.optional else "")
 
 
 COUNT = Rule(int, low=1)
 POSITIVE = Rule(float, low=0, above=True)
+SHARE = Rule(float, 0, 1, below=True)  # of what a whole would leave nothing
 NORM = Rule(str, choices=("none", "batch", "layer"))
 INIT_STD = Rule(float, low=0, above=True, optional=True)
 
@@ -80,24 +90,24 @@ RULES = {
     "ckpt_path": Rule(str, optional=True),
     "init_from": Rule(str, optional=True),
     "objective": Rule(str, optional=True),
-    "loss.label_smoothing": Rule(float, 0, 1),
+    "loss.label_smoothing": SHARE,
     "model.latent_dim": COUNT,
     "model.d_steps": COUNT,
     "model.generator_batch": COUNT,
-    "model.ema_decay": Rule(float, 0, 1, above=True, optional=True),
+    "model.ema_decay": Rule(float, 0, 1, above=True, below=True, optional=True),
     "model.*_clip_norm": Rule(float, low=0, above=True, optional=True),
     "model.clip_value": POSITIVE,
-    "model.gp_weight": Rule(float, low=0, above=True),
+    "model.gp_weight": POSITIVE,
     "model.class_weight_*": Rule(float, low=0),
     "model.*_optimizer.lr": POSITIVE,
-    "model.*_optimizer.betas": Rule(list),
-    "model.*_optimizer.momentum": Rule(float, 0, 1),
+    "model.*_optimizer.betas": Rule(list, each=SHARE),
+    "model.*_optimizer.momentum": SHARE,
     "network.width": COUNT,
     "network.depth": COUNT,
     "network.*.embed_dim": COUNT,
     "network.*.norm": NORM,
     "network.*.init_std": INIT_STD,
-    "network.*.dropout": Rule(float, 0, 1),
+    "network.*.dropout": SHARE,
     "network.generator.upsample": Rule(str, choices=("transposed", "nearest")),
     "network.discriminator.conditioning": Rule(str, choices=("concat", "projection")),
     "data.root": Rule(str, optional=True),
@@ -113,6 +123,7 @@ RULES = {
     "data.radius": POSITIVE,
     "data.spacing": POSITIVE,
     "trainer.max_steps": COUNT,
+    "trainer.accelerator": Rule(str, choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
     "trainer.precision": Rule(
         (str, int),
         choices=("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64", "bf16-true", "16-true"),

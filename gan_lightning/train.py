@@ -73,6 +73,10 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
 
     torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
     model = build(config.model, "model")
+    try:
+        model.configure_optimizers()  # only to hear now what they have against their settings
+    except (TypeError, ValueError, LookupError) as error:
+        raise UserError(f"model.generator_optimizer or model.discriminator_optimizer: {error}") from error
     if config.init_from and not ckpt_path:
         take_networks(model, Path(config.init_from))
     before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
@@ -206,14 +210,15 @@ def job(config: DictConfig) -> float | None:
     run, sweeping = shorter(Path(settings.runtime.output_dir)), settings.mode == RunMode.MULTIRUN
     started, typed = time.time(), list(settings.overrides.task)
     more = {"job": settings.job.num} if sweeping else {}
-    status, error, trainer, metrics = 1, "", None, {}
+    status, error, ours, trainer, metrics = 1, "", False, None, {}
     try:
         with warnings.catch_warnings():
             for pattern in NOT_FOR_USERS:
                 warnings.filterwarnings("ignore", pattern)
-            check(config)
             ckpt_path = Path(config.ckpt_path) if config.ckpt_path else None
             runs.claim(run, resuming=ckpt_path is not None)
+            ours = True
+            check(config)
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             trainer = train(config, run, ckpt_path, choices)
             metrics = conclude(config, trainer, run, started)
@@ -227,7 +232,7 @@ def job(config: DictConfig) -> float | None:
     except Exception as fault:
         error = f"{type(fault).__name__}: {fault}"
         log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
-    if run.is_dir() and (trainer is None or trainer.is_global_zero):
+    if ours and (trainer is None or trainer.is_global_zero):
         outcome = {"error": error} if error else {"step": trainer.global_step, "metrics": metrics}
         runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
     if status and (not sweeping or status > 128):

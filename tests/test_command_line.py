@@ -1,0 +1,401 @@
+"""Everything that is typed wrong is told in words, all at once, before training; a checkpoint goes on as it was."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_lightning.command_line import check_command_line
+from gan_lightning.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def faults(*argv: str) -> list[str]:
+    """What the program would say."""
+    with pytest.raises(UserError) as caught:
+        check_command_line([*argv])
+    text = str(caught.value)
+    for inside in ("Traceback", "omegaconf", "full_key", "object_type", "hydra."):
+        assert inside not in text.replace("hydra.run.dir", "").replace("hydra.sweep.dir", ""), text
+    return text.splitlines()
+
+
+GROUPS = {
+    "model": ("wgangp", "wgan_gp", "acgan, cgan, dcgan, vanilla, wgan, wgan_gp"),
+    "loss": ("hing", "hinge", "hinge, least_squares, minimax, non_saturating, wasserstein"),
+    "data": ("celebA", "celeba", "celeba, cifar10, digits, fashion_mnist"),
+    "network": ("resnets", "resnet", "dcgan, mlp, mlp_points, resnet"),
+    "trainer": ("gpus", "gpu", "cpu, ddp, default, gpu"),
+    "callbacks": ("defaults", "default", "checkpoint, default"),
+    "logger": ("tensorbord", "tensorboard", "csv, mlflow, tensorboard, wandb"),
+    "experiment": ("dcgan_cifar", "dcgan_cifar10", "acgan_cifar10, cgan_mnist"),
+    "debug": ("one", "one_batch", "one_batch, overfit, profile"),
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_wrong_option_is_told_with_the_valid_ones(group):
+    typed, nearest, valid = GROUPS[group]
+    (fault,) = faults(f"{group}={typed}")
+    assert fault.startswith(f"{group}={typed}: no such option")
+    assert valid in fault
+    assert group == "debug" or f"the nearest is {nearest}" in fault
+    assert "base" not in fault.partition("there are ")[2].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("modle=dcgan", "model"),
+        ("sed=3", "seed"),
+        ("trainer.max_step=5", "trainer.max_steps"),
+        ("max_steps=5", "trainer.max_steps"),
+        ("data.batchsize=5", "data.batch_size"),
+        ("batch_size=5", "data.batch_size"),
+        ("model.dsteps=5", "model.d_steps"),
+        ("model.n_critic=5", None),
+        ("network.generator.upsampling=nearest", "network.generator.upsample"),
+        ("callbacks.sample_grid.colums=4", "callbacks.sample_grid.columns"),
+        ("model.generator_optimizer.learning_rate=1", None),
+        ("model.generator_optimizer.beta=1", "model.generator_optimizer.betas"),
+        ("lr=1e-4", "lr"),
+        ("foo=1", None),
+        ("a.b.c=1", None),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
+    (fault,) = faults(typed)
+    assert fault.startswith(f"{typed.partition('=')[0]}: there is no such key")
+    assert nearest is None or re.search(rf"the nearest is [\w.]*{re.escape(nearest)}", fault)
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("trainer.max_steps=many", "whole number"),
+        ("trainer.max_steps=1.5", "whole number"),
+        ("trainer.max_steps=0", "at least 1"),
+        ("data.batch_size=0", "at least 1"),
+        ("data.batch_size=x", "whole number"),
+        ("data.image_size=-3", "data.image_size"),
+        ("data.image_size=30", "multiples of 4"),
+        ("data.image_size=[32,30]", "multiples of 4"),
+        ("data.image_size=[32,32,32]", "a side or"),
+        ("data.channels=2", "one of 1, 3"),
+        ("data.limit=0", "at least 1"),
+        ("data.flip=perhaps", "true or false"),
+        ("seed=-1", "seed"),
+        ("seed=x", "whole number"),
+        ("model.d_steps=0", "at least 1"),
+        ("model.d_steps=two", "whole number"),
+        ("model.latent_dim=0", "at least 1"),
+        ("model.generator_batch=0", "at least 1"),
+        ("model.ema_decay=1.5", "model.ema_decay"),
+        ("model.ema_decay=1", "model.ema_decay"),
+        ("model.generator_clip_norm=-1", "above 0"),
+        ("model.reuse_fake=5", "true or false"),
+        ("model.generator_optimizer.lr=-1e-4", "model.generator_optimizer.lr"),
+        ("model.generator_optimizer.lr=fast", "number"),
+        ("model.generator_optimizer.betas=[0.5,1.0]", "each of it a number of at least 0 and below 1"),
+        ("model.generator_optimizer.betas=0.5", "model.generator_optimizer.betas"),
+        ("loss.label_smoothing=2", "loss.label_smoothing"),
+        ("network.width=0", "at least 1"),
+        ("network.generator.norm=instance", "none, batch, layer"),
+        ("network.generator.upsample=bilinear", "transposed, nearest"),
+        ("network.discriminator.dropout=1", "below 1"),
+        ("network.discriminator.spectral_norm=2", "true or false"),
+        ("callbacks.learning_rate.schedule=cosine", "constant, linear_decay"),
+        ("callbacks.scalars.every_n_steps=0", "at least 1"),
+        ("callbacks.checkpoint.keep=0", "at least 1"),
+        ("trainer.precision=8", "trainer.precision"),
+        ("trainer.accelerator=abacus", "auto, cpu, gpu"),
+    ],
+)
+def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
+    (fault,) = faults(typed)
+    assert typed.partition("=")[0] in fault
+    assert wanted in fault
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "wanted"),
+    [
+        (["model=wgan", "model.clip_value=0"], "model.clip_value", "above 0"),
+        (["model=wgan_gp", "model.gp_weight=-1"], "model.gp_weight", "above 0"),
+        (["model=acgan", "model.class_weight_real=-1"], "model.class_weight_real", "at least 0"),
+        (["model=acgan", "model.class_weight_real=0"], "model.class_weight_real", "unlearned"),
+        (["model=acgan", "model.class_weight_generator=0"], "model.class_weight_generator", "ignores the class"),
+        (["model=vanilla", "network.depth=0"], "network.depth", "at least 1"),
+        (["data=gaussian_ring", "model=vanilla", "data.modes=0"], "data.modes", "at least 1"),
+        (["data=gaussian_ring", "model=vanilla", "data.deviation=-1"], "data.deviation", "at least 0"),
+    ],
+)
+def test_impossible_values_of_some(words, key, wanted):
+    (fault,) = faults(*words)
+    assert key in fault
+    assert wanted in fault
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["model=cgan", "data=celeba"], r"model=cgan: is conditional.*data\.attribute="),
+        (["model=wgan_gp", "network.discriminator.norm=batch"], r"norm=batch: a gradient penalty.*none or layer"),
+        (["loss=wasserstein"], r"loss=wasserstein: needs a Lipschitz critic; model=wgan"),
+        (["model.generator_batch=2", "model.reuse_fake=true"], r"model\.generator_batch: has no effect"),
+        (["data=gaussian_ring"], r"model=dcgan: .*model=vanilla"),
+        (["network=mlp"], r"model=dcgan: .*model=vanilla"),
+        (["data=image_folder"], r"data\.root: is needed"),
+        (["data=image_folder", "data.root=nowhere"], r"data\.root='nowhere': there is no such folder"),
+        (["model.gp_weight=1"], r"model\.gp_weight: there is no such key here; it is a setting of model=wgan_gp"),
+        (["model.clip_value=1"], r"model\.clip_value: .*it is a setting of model=wgan$"),
+        (["data.attribute=Smiling"], r"data\.attribute: .*it is a setting of data=celeba"),
+        (["loss=hinge", "loss.label_smoothing=0.1"], r"loss\.label_smoothing: .*loss=minimax, non_saturating"),
+        (["network.depth=3"], r"network\.depth: .*network=mlp"),
+        (["model=vanilla", "data=gaussian_ring", "data.image_size=32"], r"data\.image_size: "),
+        (["data.batch_size=3", "trainer=ddp"], r"data\.batch_size=3: must be a multiple of the 2 devices"),
+        (["data.batch_size=1"], r"data\.batch_size: BatchNorm needs at least 2"),
+        (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file"),
+        (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
+        (["network=resnet", "network.discriminator.conditioning=projection"], r"projection: has no effect"),
+    ],
+)
+def test_what_makes_no_sense_together(tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    found = faults(*words)
+    assert any(re.search(told, fault) for fault in found), found
+
+
+def test_a_flat_folder_has_no_classes(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    assert (
+        "has no sub-folders to be its classes" in faults("model=acgan", "data=image_folder", f"data.root={tmp_path}")[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["model"], "model: not of the form KEY=VALUE"),
+        (["--epochs", "3"], "--epochs: not a flag"),
+        (["seed=1,2"], "seed=1,2: several values; add -m"),
+        (["model=dcgan,wgan"], "model=dcgan,wgan: several values; add -m"),
+        (["~data"], "~data: is needed; only callbacks"),
+        (["~seed"], "~seed: is needed"),
+        (["+foo=1"], "foo: there is no such key"),
+        (["+model.foo=1"], "model.foo: there is no such key"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
+        (["found.num_classes=3"], "found.num_classes: what the data turn out to be"),
+        (["run_dir=x"], "run_dir: hydra.run.dir chooses"),
+        (["data=base"], "data=base: no such option"),
+        (["ckpt_path=last"], "ckpt_path=last: of which run? Add hydra.run.dir=FOLDER"),
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: there is no such checkpoint"),
+        (["-m", "ckpt_path=nowhere.ckpt", "seed=1,2"], "a sweep cannot go on with a run"),
+        (["-m", "seed=1,x"], "seed=x"),
+        (["-m", "model=dcgan,wgn"], "model=wgn: no such option, the nearest is wgan"),
+        (["-m", "seed=1,2", "trainer=ddp"], "trainer.devices: a sweep runs every job on one device"),
+    ],
+)
+def test_a_line_that_says_nothing(argv, told):
+    assert told in " ".join(faults(*argv))
+
+
+def test_a_folder_of_another_sweep_is_refused(tmp_path):
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert check_command_line(words)
+    (tmp_path / "seed=1").mkdir()
+    (tmp_path / "seed=1" / "result.json").touch()
+    assert faults(*words) == [f"hydra.sweep.dir={tmp_path}: another sweep is in there; choose another folder"]
+
+
+def test_all_faults_come_at_once():
+    found = faults("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
+    for part in ("model=wgann", "sed", "trainer.max_steps=0", "data.batch_size=x", "network.widht", "foo"):
+        assert sum(fault.startswith(part) for fault in found) == 1, (part, found)
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["model=wgan_gp", "data=mnist", "trainer.max_steps=3000"],
+        ["model=vanilla", "loss=minimax", "data=gaussian_ring"],
+        ["-m", "model=vanilla,dcgan,wgan_gp", "seed=1,2,3"],
+        ["-m", "seed=range(1,4)", "hydra/launcher=joblib"],
+        ["network=resnet", "loss=hinge", "data.image_size=[96,64]"],
+        ["~logger.tensorboard", "~callbacks.sample_grid"],
+        ["~logger"],
+        ["+model.generator_optimizer.weight_decay=1e-4", "+trainer.detect_anomaly=true"],
+        ["optimizer@model.generator_optimizer=sgd", "model.generator_optimizer.lr=0.05"],
+        ["--cfg", "job"],
+        ["experiment=wgan_gp_cifar10", "debug=one_batch"],
+        ["model=cgan", "network=resnet", "network.discriminator.conditioning=projection"],
+    ],
+    ids=" ".join,
+)
+def test_lines_that_are_right(argv):
+    name, rest = check_command_line(argv)
+    assert name == "train"
+    assert sorted(rest) == sorted(argv)
+
+
+def test_help_lists_groups_options_and_keys(capsys):
+    with pytest.raises(SystemExit) as caught:
+        check_command_line(["--help"])
+    assert not caught.value.code
+    text = capsys.readouterr().out
+    for group, (_, _, valid) in GROUPS.items():
+        assert re.search(rf"^ *{group}: .*{re.escape(valid)}", text, re.M), group
+    assert "base" not in re.search(r"^ *data: (.*)$", text, re.M)[1].split(", ")
+    for key in (
+        "trainer.max_steps",
+        "seed",
+        "data.batch_size",
+        "model.d_steps",
+        "network.width",
+        "ckpt_path",
+        "hydra.run.dir",
+    ):
+        assert key in text
+
+
+# Going on from a checkpoint
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """The folder of a tiny run of wgan that was told more than the defaults."""
+    from gan_lightning import train as program
+
+    folder = tmp_path_factory.mktemp("done")
+    words = ["model=wgan", "seed=7", "network.width=4", "data.limit=20", "data.batch_size=4", "data.image_size=16"]
+    command = [sys.executable, "train.py", *words, "trainer.max_steps=2", f"hydra.run.dir={folder}"]
+    subprocess.run([*command, "callbacks.checkpoint.every_n_steps=1"], cwd=ROOT, check=True, capture_output=True)
+    assert program
+    return folder
+
+
+@pytest.fixture
+def run(done, tmp_path) -> Path:
+    return Path(shutil.copytree(done, tmp_path / "run"))
+
+
+def resumed(*argv: str):
+    """The configuration that the program would go on with."""
+    from hydra import compose, initialize_config_dir
+
+    from gan_lightning.paths import CONF
+
+    name, overrides = check_command_line([*argv])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(name, [word for word in overrides if not word.startswith("--")], return_hydra_config=True)
+    return name, config
+
+
+def test_a_file_brings_its_configuration_and_its_folder(run):
+    name, config = resumed(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9")
+    assert name == "resume"
+    assert (config.seed, config.network.width, config.data.limit, config.model.d_steps) == (7, 4, 20, 5)
+    assert config.model._target_.endswith("WGAN")
+    assert config.trainer.max_steps == 9
+    assert Path(config.hydra.run.dir) == run
+
+
+def test_last_takes_the_newest(run):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
+    assert config.ckpt_path.endswith(("last.ckpt", "step_00000002.ckpt")), "two names of one file"
+    assert config.seed == 7
+
+
+def test_last_takes_the_newest_that_is_whole(run, capsys):
+    for name in ("last.ckpt", "step_00000002.ckpt"):
+        path = run / "checkpoints" / name
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[: len(content) // 2])
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
+    assert config.ckpt_path.endswith("step_00000001.ckpt")
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_last_starts_afresh_where_there_is_none(tmp_path):
+    name, config = resumed("ckpt_path=last", f"hydra.run.dir={tmp_path}/new", "seed=3")
+    assert (name, config.ckpt_path, config.seed) == ("train", None, 3)
+
+
+def test_last_does_not_start_afresh_beside_broken_ones(run):
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+        path.write_bytes(b"PK")
+    assert "none that can be read" in faults("ckpt_path=last", f"hydra.run.dir={run}")[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("seed=8", "seed: the run was started with 7, not 8"),
+        ("model=dcgan", "model: the run was started with wgan, not dcgan"),
+        ("model.clip_value=0.5", "model.clip_value: the run was started with 0.01, not 0.5"),
+        ("data=mnist", "data: the run was started with digits, not mnist"),
+        ("data.batch_size=8", "data.batch_size: the run was started with 4, not 8"),
+        ("network.width=8", "network.width: the run was started with 4, not 8"),
+        ("loss=hinge", "loss: the run was started with wasserstein, not hinge"),
+    ],
+)
+def test_another_run_is_refused(run, word, told):
+    found = faults(f"ckpt_path={run}/checkpoints/last.ckpt", word)
+    assert any(fault.startswith(told) for fault in found), found
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["trainer.max_steps=5", "seed=7", "model=wgan", "callbacks.scalars.every_n_steps=2", "logger=csv", "trainer=cpu"],
+)
+def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
+    assert resumed(f"ckpt_path={run}/checkpoints/last.ckpt", word)[0] == "resume"
+
+
+def test_misspelt_keys_are_told_here_too(run):
+    found = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_step=5")
+    assert "the nearest is trainer.max_steps" in found[0]
+
+
+def test_foreign_and_damaged_checkpoints(tmp_path):
+    plain, text, half = tmp_path / "plain.ckpt", tmp_path / "text.ckpt", tmp_path / "half.ckpt"
+    torch.save({"state_dict": {}}, plain)
+    text.write_text("hello")
+    half.write_bytes(plain.read_bytes()[:200])
+    assert "not one of gan-lightning's" in faults(f"ckpt_path={plain}")[0]
+    for path in (text, half):
+        assert "cannot be read (damaged" in faults(f"ckpt_path={path}")[0]
+
+
+def test_a_checkpoint_outside_of_a_run_needs_a_folder(run, tmp_path):
+    path = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
+    assert "hydra.run.dir=FOLDER" in faults(f"ckpt_path={path}")[0]
+    _, config = resumed(f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/on")
+    assert config.hydra.run.dir == f"{tmp_path}/on"
+
+
+# The program itself
+
+
+def test_a_mistake_costs_seconds_and_no_traceback(tmp_path):
+    since = time.perf_counter()
+    words = ["modle=dcgan", "trainer.max_steps=0"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert time.perf_counter() - since < 15
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[0].startswith("modle: there is no such key")
+    assert "trainer.max_steps=0: must be" in done.stderr
+    assert [*tmp_path.iterdir()] == [], "nothing is left behind"

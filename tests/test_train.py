@@ -1,0 +1,224 @@
+"""The program from the command line to the run folder, as a user has it: real processes, real files."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import gan_lightning
+from gan_lightning.errors import UserError
+from gan_lightning.run import folder_name
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "network.width=4",
+    "data.limit=20",
+    "data.batch_size=4",
+    "data.image_size=16",
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=3",
+]
+
+
+def program(cwd: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run ``python train.py`` in a folder, with the size of a test."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    cwd = tmp_path_factory.mktemp("finished")
+    done = program(cwd, "model=acgan", *TINY, "callbacks.scalars.every_n_steps=1")
+    assert done.returncode == 0, done.stderr
+    (run,) = cwd.glob("runs/*/*")
+    return run, done
+
+
+def test_the_folder_says_what_ran_and_when(finished):
+    run, _ = finished
+    assert run.parent.name == "acgan-digits"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}", run.name), "microseconds keep two runs apart"
+
+
+def test_the_folder_holds_what_scripts_rely_on(finished):
+    run, _ = finished
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    events = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
+    assert events
+    assert names - events == {
+        "config.yaml",
+        "train.log",
+        "metrics.csv",
+        "result.json",
+        "samples/real.png",
+        "samples/step_00000001.png",
+        "samples/step_00000002.png",
+        "samples/step_00000003.png",
+        "samples/timeline.png",
+        "checkpoints/last.ckpt",
+        "checkpoints/step_00000003.ckpt",
+        "tensorboard/hparams.yaml",
+    }
+
+
+def test_the_configuration_is_resolved(finished):
+    text = (finished[0] / "config.yaml").read_text()
+    assert "${" not in text
+    config = yaml.safe_load(text)
+    assert config["trainer"]["max_steps"] == 3
+    assert config["model"]["generator"]["shape"] == [1, 16, 16]
+    assert config["model"]["generator"]["num_classes"] == 10
+
+
+def test_figures_are_in_the_table_and_in_the_result(finished):
+    run, done = finished
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["step"]) == ("finished", 3)
+    assert result["duration_s"] > 0
+    assert result["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert result["metrics"] == pytest.approx({key: float(value) for key, value in rows[-1].items() if key != "step"})
+    assert result["metrics"]["images_seen"] == 12
+    assert {"d/adversarial", "d/class_real", "g/class_fake", "d/accuracy_fake"} <= result["metrics"].keys()
+    assert f"d/class_real {result['metrics']['d/class_real']:.4g}" in done.stdout
+
+
+def test_tensorboard_reads_it(finished):
+    events = EventAccumulator(str(finished[0] / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("d/adversarial")] == [1, 2, 3]
+    assert {"samples", "real"} <= set(events.Tags()["images"])
+
+
+def test_grids_have_a_row_a_class(finished):
+    with Image.open(finished[0] / "samples" / "step_00000003.png") as grid:
+        assert grid.size == (8 * 18 + 2, 10 * 18 + 2)
+
+
+def test_the_terminal_says_where_everything_is(finished):
+    run, done = finished
+    for path in (run / "samples" / "step_00000003.png", run / "checkpoints" / "last.ckpt"):
+        assert str(path.relative_to(run.parents[2])) in done.stdout
+    assert "tensorboard --logdir runs/acgan-digits" in done.stdout
+    assert "3 generator steps, 12 images seen" in done.stdout
+    assert "3/3" in done.stderr
+    for word in ("Warning", "warn", "deprecated", "Traceback", "HINT", "💡", "GPU available"):
+        assert word not in done.stdout + done.stderr
+
+
+def test_the_checkpoint_has_the_networks_and_rebuilds_the_model(finished):
+    path = finished[0] / "checkpoints" / "last.ckpt"
+    keys = torch.load(path, weights_only=True)["state_dict"].keys()
+    assert {key.partition(".")[0] for key in keys} == {"generator", "discriminator"}
+    model = gan_lightning.load(path)
+    images = model.sample(3, labels=[1, 2, 3], seed=0)
+    assert images.shape == (3, 1, 16, 16)
+    assert images.abs().max() <= 1
+
+
+def test_a_folder_of_another_run_is_refused(finished):
+    run, _ = finished
+    before = (run / "result.json").read_text()
+    done = program(run.parents[2], *TINY, f"hydra.run.dir={run}")
+    assert done.returncode != 0
+    assert "another run is in there. Add ckpt_path=last" in done.stdout + done.stderr
+    assert (run / "result.json").read_text() == before, "what is there is the other run's"
+
+
+def test_going_on_and_starting_from_networks(finished, tmp_path):
+    run, _ = finished
+    last = run / "checkpoints" / "last.ckpt"
+    done = program(tmp_path, f"init_from={last}", "model=acgan", *TINY, "trainer.max_steps=1", "hydra.run.dir=new")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "new" / "result.json").read_text())["step"] == 1
+    on = program(tmp_path, f"ckpt_path={tmp_path}/new/checkpoints/last.ckpt", "trainer.max_steps=2")
+    assert on.returncode == 0, on.stderr
+    assert "step 1" in on.stdout
+    assert json.loads((tmp_path / "new" / "result.json").read_text())["step"] == 2
+    with (tmp_path / "new" / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_failing_job_of_a_sweep_takes_no_other_with_it(tmp_path, launcher):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["-m", "model=dcgan,wgan_gp", "network.discriminator.norm=none,batch", *TINY, "trainer.max_steps=1"]
+    extra = ["hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
+    extra += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    done = program(tmp_path, *words, *extra)
+    assert done.returncode == 1, done.stdout + done.stderr
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["status"] for row in rows] == ["finished", "finished", "finished", "failed"]
+    failed = rows[-1]
+    assert "model=wgan_gp" in failed["overrides"]
+    assert "a gradient penalty needs a critic" in failed["error"]
+    for row in rows[:3]:
+        assert float(row["duration_s"]) > 0
+        assert float(row["d/adversarial"])
+        assert (tmp_path / row["run"] / "checkpoints" / "last.ckpt").exists()
+    assert re.search(r"^overrides +status +", done.stdout, re.M)
+    assert "model=wgan_gp network.discriminator.norm=batch" in done.stdout
+    assert "sweep/sweep.csv" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_folders_of_jobs_are_named_by_their_overrides():
+    assert folder_name("model=dcgan,seed=1") == "model=dcgan,seed=1"
+    assert folder_name("data.root=/a/b") == "data.root=_a_b"
+    assert folder_name("") == "defaults"
+    long = [folder_name(f"model={'x' * 300}{end}") for end in "ab"]
+    assert long[0] != long[1]
+    assert max(map(len, long)) <= 150
+
+
+def test_cfg_job_prints_the_configuration_and_runs_nothing(tmp_path):
+    done = program(tmp_path, "--cfg", "job", "model=wgan", "seed=5")
+    assert done.returncode == 0
+    config = yaml.safe_load(done.stdout)
+    assert config["seed"] == 5
+    assert config["model"]["clip_value"] == 0.01
+    assert [*tmp_path.rglob("*.ckpt")] == []
+
+
+def test_a_run_that_fails_says_so_and_writes_it_down(tmp_path):
+    done = program(tmp_path, "data=mnist", f"data.root={tmp_path}/empty", "hydra.run.dir=run")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Put train-images-idx3-ubyte.gz" in done.stdout + done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "failed"
+    assert "train-images-idx3-ubyte.gz" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("+model.generator_optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
+        ("model.generator_optimizer.betas=[0.5]", "optimizer"),
+        ("+model.generator_optimizer.nesterov=true", "takes no such argument"),
+        ("+trainer.max_stepps=3", "takes no such argument, the nearest is max_steps"),
+    ],
+)
+def test_what_other_libraries_refuse_is_told_before_training(run, tmp_path, word, told):
+    with pytest.raises(UserError, match=told):
+        run(tmp_path, word)
+    assert not (tmp_path / "samples").exists()
+
+
+def test_no_gpu_is_looked_for_in_every_step(run, tmp_path):
+    run(tmp_path)
+    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
