@@ -216,7 +216,8 @@ def main() -> None:
     for pattern in NOT_FOR_USERS:
         warnings.filterwarnings("ignore", pattern)
 
-    machine = {"processor": processor(), "cores": os.cpu_count(), "threads": args.threads, "versions": versions()}
+    machine = {"processor": processor(), "cores": os.cpu_count(), "threads": args.threads}
+    machine |= {"versions": versions() | {"platform": f"{platform.system()} {platform.machine()}"}}
     print(f"{machine['processor']}, {args.threads} of {os.cpu_count()} threads, torch {torch.__version__}")
     print(f"{'generator steps/s':20}{'ours':>9}{'plain':>9}{'ratio':>8}   {'quartiles':14}{'target':>6}")
     results = {}
