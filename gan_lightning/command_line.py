@@ -62,9 +62,12 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), [], []
         for text in overrides:
             try:
+                if text.startswith("="):
+                    raise HydraException("there are no blanks around it")
                 parsed += parser.parse_overrides([text])
             except HydraException as error:
-                faults.append(f"{text}: not of the form KEY=VALUE ({first_line(error)})")
+                why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
+                faults.append(f"{text}: not of the form KEY=VALUE{why}")
         if not args.multirun:
             faults += [f"{o.input_line}: several values; add -m for a sweep" for o in parsed if o.is_sweep_override()]
             parsed = [o for o in parsed if not o.is_sweep_override()]

@@ -31,6 +31,7 @@ class Rule:
         choices: The only values.
         optional: null is one more.
         each: What each entry of a list may be.
+        words: How to say all this, where it is said better by hand.
     """
 
     kind: type | tuple[type, ...]
@@ -41,6 +42,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     optional: bool = False
     each: "Rule | None" = None
+    words: str = ""
 
     def fault(self, value: Any) -> str | None:
         """What would be right, or None where the value is."""
@@ -62,7 +64,9 @@ class Rule:
 
     def wanted(self) -> str:
         """The rule in words."""
-        if self.choices:
+        if self.words:
+            words = self.words
+        elif self.choices:
             words = f"one of {', '.join(self.choices)}"
         elif self.each is not None:
             words = f"a list, each of it {self.each.wanted()}"
@@ -111,7 +115,7 @@ RULES = {
     "network.generator.upsample": Rule(str, choices=("transposed", "nearest")),
     "network.discriminator.conditioning": Rule(str, choices=("concat", "projection")),
     "data.root": Rule(str, optional=True),
-    "data.image_size": Rule((int, list), low=1),
+    "data.image_size": Rule((int, list), low=1, words="a side or [height,width] in pixels"),
     "data.channels": Rule(int, choices=("1", "3")),
     "data.limit": Rule(int, low=1, optional=True),
     "data.attribute": Rule(str, optional=True),
@@ -233,6 +237,11 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         faults.append("model.class_weight_generator: zero makes a generator that ignores the class; model=dcgan")
     workers = trainer.devices if isinstance(trainer.devices, int) else 1
     ranks = max(workers, 1) * trainer.get("num_nodes", 1)
+    if (ranks > 1 or str(trainer.devices) in ("-1", "auto")) and trainer.strategy in ("auto", "ddp"):
+        faults.append(
+            f"trainer.devices={trainer.devices}: several devices need trainer=ddp, which knows that an update of one "
+            "player leaves the other's weights unused"
+        )
     if data.batch_size % ranks:
         faults.append(f"data.batch_size={data.batch_size}: must be a multiple of the {ranks} devices that share it")
     elif data.batch_size // ranks == 1 and "batch" in (network.generator.get("norm"), discriminator.get("norm")):
@@ -256,7 +265,7 @@ def faults_of_size(image_size: Any, pair: str) -> list[str]:
     """Why a pair of networks cannot make pictures of a size."""
     size = [image_size, image_size] if isinstance(image_size, int) else [*image_size]
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        return [f"data.image_size={image_size}: must be a side or [height,width] in pixels"]
+        return [f"data.image_size={image_size}: must be {RULES['data.image_size'].wanted()}"]
     if pair in ("dcgan", "resnet"):
         try:
             halvings(*size)
@@ -325,9 +334,8 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def nearest(word: str, candidates: Any) -> str:
     """The nearest valid name, as the middle of a sentence."""
     candidates = [str(candidate) for candidate in candidates]
-    near = difflib.get_close_matches(word, candidates, 1, 0.6)
-    if not near and "." not in word:
-        near = [c for c in candidates if c.rpartition(".")[2] == word][:1]
+    near = [c for c in candidates if c.rpartition(".")[2].casefold() == word.rpartition(".")[2].casefold()][:1]
+    near = near or difflib.get_close_matches(word, candidates, 1, 0.6)
     if not near:
         tails = {c.rpartition(".")[2]: c for c in reversed(candidates)}
         near = [tails[tail] for tail in difflib.get_close_matches(word.rpartition(".")[2], tails, 1, 0.75)]
