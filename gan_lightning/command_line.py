@@ -33,9 +33,9 @@ FILLED_IN = {
 
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
-# What a run is: going on with other values would be another run. Folders may move.
+# What a run is: going on with other values would be another run. Folders may move, and a lower rate may save a run.
 MEANING = ("model", "network", "loss", "data", "seed")
-MAY_MOVE = ("data.root",)
+MAY_CHANGE = ("data.root", "model.generator_optimizer.lr", "model.discriminator_optimizer.lr")
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 
@@ -124,6 +124,9 @@ def faults_of_overrides(
         if not names:
             values.append(override)
             continue
+        if None in chosen(override) and not override.is_delete():
+            faults.append(f"{override.input_line}: {without(group, names)}")
+            continue
         wrong = [str(choice) for choice in chosen(override) if choice is not None and str(choice) not in names]
         faults += [
             f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}"
@@ -155,7 +158,9 @@ def faults_of_overrides(
         elif key.startswith("hydra") or key in known or (override.is_add() and in_foreign_class(plain, key)):
             good.append(override)
         else:
-            faults.append(f"{key}: there is no such key{elsewhere(key) or nearest_key(key, known)}")
+            sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
+            near = nearest(key, sections) if override.is_delete() else elsewhere(key) or nearest_key(key, known)
+            faults.append(f"{key}: there is no such key{near}")
     try:
         full = compose(picked + [first_choice(o) for o in good])
     except (HydraException, OmegaConfBaseException) as error:
@@ -180,6 +185,7 @@ def faults_of_overrides(
             "trainer.devices: a sweep runs every job on one device; start jobs on several devices one by one, "
             "or with a launcher that gives each job a process of its own"
         )
+    faults += faults_of_no_effect([o.key_or_group for o in good], OmegaConf.to_container(full))
     if sweeping and "hydra.sweep.dir" in {o.key_or_group for o in good}:
         folder = Path(full.hydra.sweep.dir)
         if any(folder.rglob("result.json")):
@@ -187,6 +193,27 @@ def faults_of_overrides(
     if before is not None and not faults:
         faults += changes(before, OmegaConf.to_container(full))
     return faults
+
+
+def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
+    """Keys that were typed and mean nothing for what was chosen, though they are there."""
+    network, of_points, faults = config["network"], "image_size" not in config["data"], []
+    for player in ("generator", "discriminator"):
+        if f"network.{player}.embed_dim" in typed and not (network.get(player) or {}).get("num_classes"):
+            faults.append(f"network.{player}.embed_dim: has no effect, since this {player} is not told the class")
+    other = {"callbacks.sample_grid.points"} if not of_points else {f"callbacks.sample_grid.{k}" for k in GRID}
+    kind = "points" if of_points else "pictures"
+    return faults + [f"{key}: has no effect on {kind}" for key in typed if key in other]
+
+
+GRID = ("columns", "rows")
+
+
+def without(group: str, names: list[str]) -> str:
+    """What to type instead of GROUP=null."""
+    if group in ("experiment", "debug"):
+        return "leave it out; there is none by default"
+    return f"~{group} leaves it out" if group in OPTIONAL else f"is needed; there are {', '.join(names)}"
 
 
 def chosen(override: Override) -> list[Any]:
@@ -225,12 +252,20 @@ def nearest_key(key: str, known: dict[str, Any]) -> str:
 def elsewhere(key: str) -> str:
     """Which options of the same group do have a key, so that the user sees why it means nothing here."""
     group, _, tail = key.partition(".")
+    if "_optimizer." in tail:
+        place, _, tail = tail.partition(".")
+        group, choice = "optimizer", f"optimizer@model.{place}"
+    else:
+        choice = group
     owners = []
     for path in sorted((CONF / group).glob("*.yaml")) if tail else []:
         node = OmegaConf.load(path)
-        if (key if group in node else tail) in dict(walk(node)):
+        keys = {**dict(walk(node))}
+        if "base" in node.get("defaults", []):
+            keys |= dict(walk(OmegaConf.load(path.with_name("base.yaml"))))
+        if path.stem != "base" and (key if group in node else tail) in keys:
             owners.append(path.stem)
-    return f" here; it is a setting of {group}={', '.join(owners)}" if owners else ""
+    return f" here; it is a setting of {choice}={', '.join(owners)}" if owners else ""
 
 
 def resume(
@@ -251,6 +286,8 @@ def resume(
     rest = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
     if str(asked) == "last" and run is None:
         raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
+    if str(asked) != "last" and "init_from" in typed and typed["init_from"].value() is not None:
+        raise UserError("init_from: has no effect on a run that goes on; leave out either ckpt_path or init_from")
     if str(asked) != "last" and not asked.is_file():
         raise UserError(f"ckpt_path={asked}: there is no such checkpoint")
 
@@ -278,10 +315,10 @@ def resume(
     faults, kept, replaced = [], [], []
     for override in rest:
         group = override.key_or_group
-        if group not in choices and group not in ("experiment", "debug"):
+        key = f"{group}@{override.package}" if override.package else group
+        if key not in choices and group not in ("experiment", "debug"):
             kept.append(override)
-        elif group.partition("@")[0] in MEANING_GROUPS or group in ("experiment", "debug"):
-            key = f"{group}@{override.package}" if override.package else group
+        elif group in MEANING_GROUPS or group == "debug":
             if str(override.value()) != str(choices.get(key)):
                 faults.append(other_meaning(key, choices.get(key), override.value()))
         else:
@@ -305,7 +342,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [
         other_meaning(key, old.get(key), new.get(key))
         for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and key not in MAY_MOVE
+        if old.get(key) != new.get(key) and key not in MAY_CHANGE
     ]
 
 

@@ -31,6 +31,7 @@ class Rule:
         choices: The only values.
         optional: null is one more.
         each: What each entry of a list may be.
+        length: How many entries a list has.
         words: How to say all this, where it is said better by hand.
     """
 
@@ -42,6 +43,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     optional: bool = False
     each: "Rule | None" = None
+    length: int | None = None
     words: str = ""
 
     def fault(self, value: Any) -> str | None:
@@ -57,7 +59,7 @@ class Rule:
             low_enough = value < self.high if self.below else value <= self.high
             fits = typed and high_enough and low_enough and math.isfinite(value)
         elif self.each is not None and isinstance(value, list):
-            fits = bool(value) and not any(self.each.fault(part) for part in value)
+            fits = len(value) == self.length and not any(self.each.fault(part) for part in value)
         else:
             fits = isinstance(value, kinds) and (not self.choices or value in self.choices)
         return None if fits else self.wanted()
@@ -69,7 +71,7 @@ class Rule:
         elif self.choices:
             words = f"one of {', '.join(self.choices)}"
         elif self.each is not None:
-            words = f"a list, each of it {self.each.wanted()}"
+            words = f"a list of {self.length}, each {self.each.wanted()}"
         else:
             names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
             kinds = self.kind if isinstance(self.kind, tuple) else (self.kind,)
@@ -104,7 +106,7 @@ RULES = {
     "model.gp_weight": POSITIVE,
     "model.class_weight_*": Rule(float, low=0),
     "model.*_optimizer.lr": POSITIVE,
-    "model.*_optimizer.betas": Rule(list, each=SHARE),
+    "model.*_optimizer.betas": Rule(list, each=SHARE, length=2),
     "model.*_optimizer.momentum": SHARE,
     "network.width": COUNT,
     "network.depth": COUNT,
@@ -135,7 +137,7 @@ RULES = {
     "trainer.devices": Rule((int, str, list), low=-1),
     "trainer.num_nodes": COUNT,
     "trainer.benchmark": Rule(bool, optional=True),
-    "trainer.deterministic": Rule((bool, str), choices=("warn",)),
+    "trainer.deterministic": Rule((bool, str), choices=("warn",), words="true, false or warn"),
     "trainer.profiler": Rule(str, choices=("simple", "advanced", "pytorch"), optional=True),
     "callbacks.*.every_n_steps": COUNT,
     "callbacks.checkpoint.keep": Rule(int, low=1, optional=True),
@@ -162,6 +164,9 @@ def faults_of_values(config: DictConfig, known: dict[str, Any]) -> list[str]:
     """Values of a wrong type or out of range; keys without a rule must be of the type of their default."""
     faults = []
     for path, node in walk(config):
+        section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
+        if section and node._is_none():
+            faults.append(f"{path}=null: is needed, with all that belongs to it")
         if path.startswith("hydra") or isinstance(node, DictConfig):
             continue
         if node._is_missing():
@@ -345,4 +350,5 @@ def nearest(word: str, candidates: Any) -> str:
 def first_line(error: Exception) -> str:
     """What an error of Hydra's says, short."""
     text = str(error.__cause__ or error).strip()
-    return " ".join(line.strip() for line in text.splitlines()[:2])
+    lines = [line.strip() for line in text.splitlines()[:2]]
+    return " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))

@@ -62,6 +62,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
 
     for name in ("pytorch_lightning", "lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)  # its news are told by our own callbacks
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # but a profile was asked for
     config.run_dir = str(run)
     if faults := unknown_arguments(config):
         raise UserError(*faults)

@@ -104,7 +104,9 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
         ("model.reuse_fake=5", "true or false"),
         ("model.generator_optimizer.lr=-1e-4", "model.generator_optimizer.lr"),
         ("model.generator_optimizer.lr=fast", "number"),
-        ("model.generator_optimizer.betas=[0.5,1.0]", "each of it a number of at least 0 and below 1"),
+        ("model.generator_optimizer.betas=[0.5,1.0]", "a list of 2, each a number of at least 0 and below 1"),
+        ("model.generator_optimizer.betas=[0.5]", "a list of 2"),
+        ("trainer.deterministic=maybe", "true, false or warn"),
         ("model.generator_optimizer.betas=0.5", "model.generator_optimizer.betas"),
         ("loss.label_smoothing=2", "loss.label_smoothing"),
         ("network.width=0", "at least 1"),
@@ -165,6 +167,21 @@ def test_impossible_values_of_some(words, key, wanted):
         (["trainer.devices=2"], r"trainer\.devices=2: several devices need trainer=ddp"),
         (["trainer.devices=-1"], r"trainer\.devices=-1: several devices need trainer=ddp"),
         (["data.batch_size=1"], r"data\.batch_size: BatchNorm needs at least 2"),
+        (["model=vanilla", "network.generator.embed_dim=8"], r"network\.generator\.embed_dim: has no effect"),
+        (
+            ["model=acgan", "network=mlp", "network.discriminator.embed_dim=8"],
+            r"discriminator\.embed_dim: has no effect",
+        ),
+        (["callbacks.sample_grid.points=8"], r"callbacks\.sample_grid\.points: has no effect on pictures"),
+        (["model=wgan", "data=gaussian_ring", "callbacks.sample_grid.rows=8"], r"rows: has no effect on points"),
+        (
+            ["model=wgan", "data=gaussian_ring", "data.limit=8"],
+            r"data\.limit: .*setting of data=celeba, cifar10, digits",
+        ),
+        (
+            ["optimizer@model.generator_optimizer=sgd", "model.generator_optimizer.betas=[0.5,0.9]"],
+            r"betas: .*a setting of optimizer@model\.generator_optimizer=adam",
+        ),
         (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file"),
         (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
         (["network=resnet", "network.discriminator.conditioning=projection"], r"projection: has no effect"),
@@ -195,6 +212,15 @@ def test_a_flat_folder_has_no_classes(tmp_path):
         (["model=dcgan,wgan"], "model=dcgan,wgan: several values; add -m"),
         (["~data"], "~data: is needed; only callbacks"),
         (["~seed"], "~seed: is needed"),
+        (["~callbacks.progres"], "callbacks.progres: there is no such key, the nearest is callbacks.progress"),
+        (["model=null"], "model=null: is needed; there are acgan, cgan"),
+        (["data=null"], "data=null: is needed; there are celeba, cifar10"),
+        (["callbacks=null"], "callbacks=null: ~callbacks leaves it out"),
+        (["experiment=null"], "experiment=null: leave it out"),
+        (["network.generator=null"], "network.generator=null: is needed"),
+        (["hydra.run.dir=null"], "hydra.run.dir"),
+        (["seed=${foo}"], "seed: "),
+        (["ckpt_path=nowhere.ckpt", "init_from=other.ckpt"], "init_from: has no effect on a run that goes on"),
         (["+foo=1"], "foo: there is no such key"),
         (["+model.foo=1"], "model.foo: there is no such key"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
@@ -353,6 +379,10 @@ def test_last_does_not_start_afresh_beside_broken_ones(run):
         ("data=mnist", "data: the run was started with digits, not mnist"),
         ("data.batch_size=8", "data.batch_size: the run was started with 4, not 8"),
         ("network.width=8", "network.width: the run was started with 4, not 8"),
+        (
+            "optimizer@model.generator_optimizer=sgd",
+            "optimizer@model.generator_optimizer: the run was started with rmsprop, not sgd",
+        ),
         ("loss=hinge", "loss: the run was started with wasserstein, not hinge"),
     ],
 )
@@ -363,7 +393,16 @@ def test_another_run_is_refused(run, word, told):
 
 @pytest.mark.parametrize(
     "word",
-    ["trainer.max_steps=5", "seed=7", "model=wgan", "callbacks.scalars.every_n_steps=2", "logger=csv", "trainer=cpu"],
+    [
+        "trainer.max_steps=5",
+        "seed=7",
+        "model=wgan",
+        "callbacks.scalars.every_n_steps=2",
+        "optimizer@model.generator_optimizer=rmsprop",
+        "model.generator_optimizer.lr=1e-6",
+        "logger=csv",
+        "trainer=cpu",
+    ],
 )
 def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
     assert resumed(f"ckpt_path={run}/checkpoints/last.ckpt", word)[0] == "resume"
