@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gan_lightning.command_line import check_command_line
 from gan_lightning.sample import parser
@@ -146,6 +147,36 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
             shutil.copy(request.getfixturevalue("checkpoint"), path)
     with pytest.raises(SystemExit) if "--help" in arguments else nullcontext():
         check_command_line(arguments)
+
+
+DOWNLOADED = {"data=mnist": "MNIST", "data=cifar10": "cifar-10-batches-py"}
+
+
+def test_commands_of_the_readme_run(tmp_path):
+    """In one folder and in their order, at a tiny size; those on downloaded data where GAN_DATA_DIR has them."""
+    for i in range(8):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 30), (i * 30, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
+    tiny = ["trainer.max_steps=2", "network.width=4", "data.batch_size=4", "trainer.accelerator=cpu"]
+    ran = []
+    for program, *words in commands(ROOT / "README.md"):
+        needed = [folder for word, folder in DOWNLOADED.items() if word in words]
+        if needed and not Path(os.environ.get("GAN_DATA_DIR", "data"), needed[0]).is_dir():
+            continue
+        if program == "gan-train" and "--help" not in words:
+            going_on = any(word.startswith("ckpt_path") for word in words)
+            words += ["trainer.max_steps=3"] if going_on else tiny
+        command = [str(ROOT / "train.py")] if program == "gan-train" else ["-m", "gan_lightning.sample"]
+        done = subprocess.run(
+            [sys.executable, *command, *words],
+            cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{program} {words}: {done.stdout} {done.stderr}"
+        ran.append(" ".join(words))
+    assert len(ran) >= 6
+    assert (tmp_path / "grid.png").exists()
+    assert len([*(tmp_path / "runs" / "sweeps").rglob("last.ckpt")]) == 9
+    assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "it went on"
 
 
 def test_pages_of_variants_have_one_form():
