@@ -81,6 +81,41 @@ def test_calibration_measures_the_statistics_of_the_averaged_weights():
     assert (average.network.norm.running_mean == 100.0).all(), "the average itself is left as it is"
 
 
+@pytest.mark.parametrize("num_classes", [0, 2])
+def test_calibration_is_the_plain_mean_over_all_batches_whatever_was_measured_before(num_classes):
+    network = Tiny()
+    for _ in range(3):
+        network(torch.randn(8, 3) + 50, torch.zeros(8, dtype=torch.long))
+    average, batches, labels = Average(network, 0.9), [], []
+    average.network.norm.register_forward_pre_hook(lambda layer, args: batches.append(args[0]))
+    average.network.register_forward_pre_hook(lambda layer, args: labels.append(args[1]))
+    norm = average.calibrated(3, num_classes).norm
+    assert len(batches) > 10
+    torch.testing.assert_close(norm.running_mean, torch.stack([h.mean(0) for h in batches]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([h.var(0) for h in batches]).mean(0))
+    assert set(torch.cat(labels).tolist()) == set(range(max(num_classes, 1))), "every class, and no other"
+
+
+def test_updates_leave_statistics_alone():
+    network = Tiny()
+    average = Average(network, 0.9)
+    network(torch.randn(8, 3) + 50, torch.zeros(8, dtype=torch.long))
+    average.update(network)
+    assert (network.norm.running_mean != 0).all()
+    assert (average.network.norm.running_mean == 0).all()
+    assert (average.network.norm.running_var == 1).all()
+
+
+def test_it_moves_to_another_type():
+    network = Tiny().double()
+    average = Average(Tiny(), 0.75).double()
+    by_hand = [0.75 * a + 0.25 * b for a, b in zip(average.parameters(), network.parameters(), strict=True)]
+    average.update(network)
+    for ours, expected in zip(average.parameters(), by_hand, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-14, atol=1e-14)
+    assert average.calibrated(3, 2).norm.running_mean.dtype == torch.float64
+
+
 def test_calibration_draws_nothing_from_anyone():
     average = Average(Tiny(), 0.9)
     torch.manual_seed(0)

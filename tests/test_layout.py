@@ -104,12 +104,19 @@ def test_imports_point_one_way():
         graph[name] = imports(path)
         for other in graph[name]:
             top = other.split(".")[1]
-            between_packages = (PACKAGE / own).is_dir() and (PACKAGE / top).is_dir() and layer[own] == layer[top]
-            if own != top and (layer[top] > layer[own] or between_packages):
+            a_package = (PACKAGE / own).is_dir() or (PACKAGE / top).is_dir()
+            beside = a_package and layer[own] == layer[top]  # only plain modules share a layer and know each other
+            if own != top and (layer[top] > layer[own] or beside):
                 upward.append(f"{name} imports {other}")
     assert upward == []
     assert any(graph.values())
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_variants_know_the_base_and_not_each_other():
+    for path in (PACKAGE / "model").glob("*.py"):
+        of_models = {name for name in imports(path) if name.startswith("gan_lightning.model")}
+        assert of_models == (set() if path.stem in ("base", "__init__") else {"gan_lightning.model.base"}), path.name
 
 
 def test_the_front_door_imports_nothing_at_once():

@@ -4,12 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lightning.geometry import halvings
 from gan_lightning.network.dcgan import DCGANDiscriminator, DCGANGenerator
-from gan_lightning.network.layers import ConditionalBatchNorm2d, LabelMap, LabelVector
+from gan_lightning.network.layers import ConditionalBatchNorm2d, LabelMap, LabelVector, normalisation
 from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.network.resnet import DownBlock, ResNetDiscriminator, ResNetGenerator, UpBlock
 
@@ -39,6 +40,10 @@ def pictures(shape=SHAPE, num: int = 4) -> Tensor:
 
 def of_kind(network: nn.Module, *kinds: type) -> list[nn.Module]:
     return [module for module in network.modules() if isinstance(module, kinds)]
+
+
+def kinds(layers: nn.Sequential) -> list[str]:
+    return [type(layer).__name__ for layer in layers]
 
 
 WEIGHTED = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
@@ -95,6 +100,13 @@ def test_perceptrons_have_the_depth_and_width_that_was_set(depth):
         assert sizes == [*pairwise([ends[0], *[10] * depth, ends[1]])]
 
 
+def test_perceptrons_normalise_before_each_activation_but_ds_first():
+    generator, discriminator = pair("mlp", (2,), g={"norm": "batch"}, d={"norm": "batch"})
+    assert kinds(generator.net) == ["Linear", "BatchNorm1d", "ReLU"] * 3 + ["Linear"]
+    assert kinds(discriminator.net) == ["Linear", "LeakyReLU", *["Linear", "BatchNorm1d", "LeakyReLU"] * 2]
+    assert {layer.negative_slope for layer in of_kind(discriminator, nn.LeakyReLU)} == {0.2}
+
+
 # DCGAN's layout (Radford et al., 2016, section 3)
 
 
@@ -109,6 +121,12 @@ def test_dcgan_for_64_pixels_is_the_papers():
     assert discriminator.head.in_features == 512 * 4 * 4
     pooling = nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d
     assert not of_kind(discriminator, *pooling) + of_kind(generator, *pooling)
+
+
+def test_dcgan_doubles_its_channels_to_eight_times_the_width():
+    generator, discriminator = pair("dcgan", (3, 128, 128), width=2)
+    assert [layer.out_channels for layer in of_kind(generator, nn.ConvTranspose2d)] == [16, 16, 8, 4, 2, 3]
+    assert [layer.out_channels for layer in of_kind(discriminator, nn.Conv2d)] == [2, 4, 8, 16, 16]
 
 
 def test_dcgan_normalises_all_but_gs_output_and_ds_input():
@@ -130,10 +148,16 @@ def test_dcgan_has_no_bias_before_a_batch_norm():
                 assert (layer.bias is None) == isinstance(after, nn.BatchNorm2d)
 
 
+@pytest.mark.parametrize("upsample", ["transposed", "nearest"])
+def test_dcgan_without_a_norm_has_every_bias(upsample):
+    for network in pair("dcgan", (3, 32, 32), g={"norm": "none", "upsample": upsample}, d={"norm": "none"}):
+        assert all(layer.bias is not None for layer in of_kind(network, *WEIGHTED))
+
+
 def test_upsample_nearest_has_one_transposed_convolution():
     generator, _ = pair("dcgan", (3, 32, 32), g={"upsample": "nearest"})
     assert len(of_kind(generator, nn.ConvTranspose2d)) == 1, "the first, from 1 x 1, makes no checkerboard"
-    assert len(of_kind(generator, nn.Upsample)) == 3
+    assert [layer.mode for layer in of_kind(generator, nn.Upsample)] == ["nearest"] * 3
     assert generator(latents(), Y).shape == (4, 3, 32, 32)
 
 
@@ -162,6 +186,18 @@ def test_init_std_decides_the_start(name):
             if a.weight.numel() > 200:
                 assert a.weight.std().item() == pytest.approx(0.5, rel=0.2)
                 assert b.weight.std().item() < 0.45
+
+
+@pytest.mark.parametrize("name", ["dcgan", "mlp"])
+def test_without_init_std_weights_are_uniform_as_torch_draws_them(name):
+    for network in pair(name, g={"init_std": None, "norm": "batch"}, d={"init_std": None, "norm": "batch"}, width=16):
+        for layer in of_kind(network, *WEIGHTED):
+            bound = layer.weight[0].numel() ** -0.5
+            assert layer.weight.abs().max() <= bound
+            if layer.weight.numel() > 200:
+                assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert of_kind(network, *EVERY_NORM)
+        assert all((norm.weight == 1).all() for norm in of_kind(network, *EVERY_NORM))
 
 
 def test_torchs_own_start_is_left_alone():
@@ -209,6 +245,19 @@ def test_an_unknown_norm_is_told():
     ):
         with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
             build()
+
+
+def test_layer_norm_is_over_all_channels_and_pixels_of_a_sample():
+    x = pictures() * torch.tensor([1.0, 5.0, 0.2]).view(3, 1, 1) + torch.tensor([0.0, 2.0, -1.0]).view(3, 1, 1)
+    by_hand = torch.stack([(a - a.mean()) / (a.var(correction=0) + 1e-5).sqrt() for a in x])
+    torch.testing.assert_close(normalisation("layer", 3)(x), by_hand)
+
+
+@pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
+def test_perceptrons_tell_an_unknown_norm(network):
+    arguments = (LATENT, SHAPE) if network is MLPGenerator else (SHAPE,)
+    with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
+        network(*arguments, norm="instance")
 
 
 # Classes
@@ -288,6 +337,70 @@ def test_resnet_for_32_pixels_is_the_papers():
     assert not of_kind(discriminator, nn.BatchNorm2d)
 
 
+def conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    return F.conv2d(x, layer.weight, layer.bias, padding=layer.kernel_size[0] // 2)
+
+
+def test_a_block_upwards_by_hand():
+    torch.manual_seed(0)
+    block, x = UpBlock(3, 5, 0), pictures()
+    h = F.batch_norm(x, None, None, training=True).relu().repeat_interleave(2, 2).repeat_interleave(2, 3)
+    h = F.batch_norm(conv(block.conv1, h), None, None, training=True).relu()
+    shortcut = conv(block.shortcut, x).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(block(x, Y), conv(block.conv2, h) + shortcut)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("down", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_block_downwards_by_hand(norm, down, first):
+    torch.manual_seed(0)
+    block, x = DownBlock(3, 5, norm, down, first), pictures()
+    first_conv, second_conv, shortcut = of_kind(block, nn.Conv2d)
+
+    def normalised(h: Tensor) -> Tensor:
+        return F.group_norm(h, 1) if norm == "layer" and not first else h
+
+    def pooled(h: Tensor) -> Tensor:
+        return h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean(dim=(3, 5)) if down else h
+
+    h = conv(first_conv, x if first else normalised(x).relu())
+    h = conv(second_conv, normalised(h).relu())
+    torch.testing.assert_close(block(x), pooled(h) + conv(shortcut, pooled(x)))
+
+
+def test_a_block_that_changes_no_shape_has_nothing_on_its_shortcut():
+    torch.manual_seed(0)
+    block, x = DownBlock(3, 3, "none", down=False), pictures()
+    first_conv, second_conv = of_kind(block, nn.Conv2d)
+    torch.testing.assert_close(block(x), conv(second_conv, conv(first_conv, x.relu()).relu()) + x)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_resnet_judges_by_the_mean_over_the_rectified_last_map(norm):
+    _, discriminator = pair("resnet", d={"norm": norm})
+    x = pictures()
+    for block in of_kind(discriminator, DownBlock):
+        x = block(x)
+    x = F.group_norm(x, 1) if norm == "layer" else x
+    assert x.min() < 0, "or the last ReLU would make no difference"
+    torch.testing.assert_close(discriminator.features(pictures(), Y), x.relu().flatten(2).mean(2))
+
+
+def test_resnet_reads_the_picture_as_it_is():
+    """No activation or normalisation before the first convolution, which would lose the dark half of a picture."""
+    _, discriminator = pair("resnet", (3, 32, 32), d={"norm": "layer"})
+    first, *rest = of_kind(discriminator, DownBlock)
+    assert kinds(first.residual)[:2] == ["Identity", "Conv2d"]
+    assert len(rest) == 3
+    assert all(kinds(block.residual[0]) == ["GroupNorm", "ReLU"] for block in rest)
+
+
+def test_resnet_generates_through_normalisation_relu_and_tanh():
+    generator, _ = pair("resnet")
+    assert kinds(generator.output) == ["BatchNorm2d", "ReLU", "Conv2d", "Tanh"]
+
+
 def test_resnet_starts_as_he_does():
     discriminator = ResNetDiscriminator((3, 32, 32))
     for layer in of_kind(discriminator, nn.Conv2d):
@@ -323,6 +436,18 @@ def test_dropout_is_random_in_training_only(name):
     discriminator.eval()
     assert torch.equal(discriminator(x, Y), discriminator(x, Y))
     assert not of_kind(pair(name)[1], nn.Dropout)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [("dcgan", ["Conv2d", "LeakyReLU"]), ("mlp", ["Linear", "LeakyReLU"]), ("resnet", ["DownBlock"])],
+)
+def test_dropout_follows_every_hidden_layer(name, hidden):
+    _, discriminator = pair(name, (3, 32, 32), d={"dropout": 0.5, "norm": "none"})
+    layers = [kind for kind in kinds(discriminator.net) if kind != "Identity"]  # where a norm would be
+    times = {"dcgan": 3, "mlp": 3, "resnet": 4}[name]
+    tail = {"dcgan": ["Flatten"], "mlp": [], "resnet": ["ReLU"]}[name]
+    assert layers == [*hidden, "Dropout"] * times + tail
 
 
 @pytest.mark.parametrize("name", PAIRS)

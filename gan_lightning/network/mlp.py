@@ -6,13 +6,14 @@ from math import prod
 
 from torch import Tensor, nn
 
-from gan_lightning.network.layers import LabelVector, normalise_spectrum, start_from_normal
+from gan_lightning.network.layers import NORMS, LabelVector, normalise_spectrum, start_from_normal
 
-NORMS = {
-    "none": lambda width: [],
-    "batch": lambda width: [nn.BatchNorm1d(width)],
-    "layer": lambda width: [nn.LayerNorm(width)],
-}
+
+def normalisation(norm: str, width: int) -> list[nn.Module]:
+    """A normalisation of vectors by name; "layer" is over a sample's units."""
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm}: one of {', '.join(NORMS)}")
+    return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[norm]
 
 
 class MLPGenerator(nn.Module):
@@ -44,7 +45,7 @@ class MLPGenerator(nn.Module):
         self.num_classes, self.shape = num_classes, tuple(shape)
         self.label = LabelVector(num_classes, embed_dim)
         sizes = [latent_dim + self.label.features, *[width] * depth]
-        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), *NORMS[norm](b), nn.ReLU())]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), *normalisation(norm, b), nn.ReLU())]
         self.net = nn.Sequential(*layers, nn.Linear(width, prod(shape)))
         self.output = nn.Tanh() if len(shape) == 3 else nn.Identity()
         start_from_normal(self, init_std)
@@ -88,7 +89,7 @@ class MLPDiscriminator(nn.Module):
         drop = [nn.Dropout(dropout)] * (dropout > 0)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(sizes)):
-            layers += [nn.Linear(a, b), *NORMS[norm if i else "none"](b), nn.LeakyReLU(0.2), *drop]
+            layers += [nn.Linear(a, b), *normalisation(norm if i else "none", b), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers)
         self.head = nn.Linear(width, 1)
         start_from_normal(self, init_std)
