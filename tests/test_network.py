@@ -253,6 +253,15 @@ def test_layer_norm_is_over_all_channels_and_pixels_of_a_sample():
     torch.testing.assert_close(normalisation("layer", 3)(x), by_hand)
 
 
+def test_other_unknown_choices_are_told():
+    with pytest.raises(ValueError, match="upsample=bilinear: one of transposed, nearest"):
+        DCGANGenerator(LATENT, SHAPE, upsample="bilinear")
+    with pytest.raises(ValueError, match="conditioning=sum: one of concat, projection"):
+        ResNetDiscriminator(SHAPE, conditioning="sum")
+    with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
+        MLPDiscriminator(SHAPE, depth=1, norm="instance")
+
+
 @pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
 def test_perceptrons_tell_an_unknown_norm(network):
     arguments = (LATENT, SHAPE) if network is MLPGenerator else (SHAPE,)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.errors import UserError
+from gan_lightning.model.wgan_gp import WGANGP
 from gan_lightning.penalty import gradient_penalty, slope
 from gan_lightning.train import check
 
@@ -116,6 +117,14 @@ def test_a_critic_with_batch_norm_is_refused(compose, network, norm):
             check(config)
     else:
         check(config)
+
+
+def test_the_model_itself_refuses_it_too(build):
+    model, _ = build("model=dcgan")
+    game = {"generator": model.generator, "loss": model.loss, "latent_dim": 4}
+    optimizers = dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), torch.optim.Adam)
+    with pytest.raises(ValueError, match="a critic with BatchNorm"):
+        WGANGP(discriminator=model.discriminator, **game, **optimizers)
 
 
 @pytest.mark.parametrize("network", ["dcgan", "mlp", "resnet"])

@@ -10,7 +10,14 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gan_lightning.geometry import halvings
-from gan_lightning.network.layers import LabelMap, LabelVector, normalisation, normalise_spectrum, start_from_normal
+from gan_lightning.network.layers import (
+    LabelMap,
+    LabelVector,
+    normalisation,
+    normalise_spectrum,
+    one_of,
+    start_from_normal,
+)
 
 
 class DCGANGenerator(nn.Module):
@@ -65,7 +72,7 @@ class DCGANGenerator(nn.Module):
 
 def doubling(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
     """Layers from ``a`` to ``b`` channels at twice the resolution."""
-    if upsample == "transposed":
+    if one_of("upsample", upsample, ("transposed", "nearest")) == "transposed":
         return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
 

@@ -6,14 +6,12 @@ from math import prod
 
 from torch import Tensor, nn
 
-from gan_lightning.network.layers import NORMS, LabelVector, normalise_spectrum, start_from_normal
+from gan_lightning.network.layers import NORMS, LabelVector, normalise_spectrum, one_of, start_from_normal
 
 
 def normalisation(norm: str, width: int) -> list[nn.Module]:
     """A normalisation of vectors by name; "layer" is over a sample's units."""
-    if norm not in NORMS:
-        raise ValueError(f"norm={norm}: one of {', '.join(NORMS)}")
-    return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[norm]
+    return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[one_of("norm", norm, NORMS)]
 
 
 class MLPGenerator(nn.Module):
@@ -83,13 +81,14 @@ class MLPDiscriminator(nn.Module):
         init_std: float | None = None,
     ) -> None:
         super().__init__()
+        one_of("norm", norm, NORMS)
         self.num_classes, self.feature_dim = num_classes, width
         self.label = LabelVector(num_classes, embed_dim)
         sizes = [prod(shape) + self.label.features, *[width] * depth]
         drop = [nn.Dropout(dropout)] * (dropout > 0)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(sizes)):
-            layers += [nn.Linear(a, b), *normalisation(norm if i else "none", b), nn.LeakyReLU(0.2), *drop]
+            layers += [nn.Linear(a, b), *(normalisation(norm, b) if i else []), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers)
         self.head = nn.Linear(width, 1)
         start_from_normal(self, init_std)

@@ -15,6 +15,7 @@ from gan_lightning.network.layers import (
     LabelVector,
     normalisation,
     normalise_spectrum,
+    one_of,
     start_from_normal,
 )
 
@@ -134,7 +135,7 @@ class ResNetDiscriminator(nn.Module):
         super().__init__()
         channels, height, base_width = shape
         self.num_classes, self.feature_dim = num_classes, width
-        projected = num_classes if conditioning == "projection" else 0
+        projected = num_classes if one_of("conditioning", conditioning, ("concat", "projection")) == "projection" else 0
         self.label = LabelMap(num_classes - projected, height, base_width)
         self.projection = LabelVector(projected, width)
         downs = max(halvings(height, base_width) - 1, 1)
