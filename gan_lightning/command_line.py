@@ -61,9 +61,10 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     with Composer(args.config_dir) as hydra:
         parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), [], []
         for text in overrides:
+            if text.startswith("="):  # of "KEY = VALUE"; Hydra would look for a group without a name
+                faults.append(f"{text}: not of the form KEY=VALUE, without blanks")
+                continue
             try:
-                if text.startswith("="):
-                    raise HydraException("there are no blanks around it")
                 parsed += parser.parse_overrides([text])
             except HydraException as error:
                 why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
@@ -201,12 +202,9 @@ def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
     for player in ("generator", "discriminator"):
         if f"network.{player}.embed_dim" in typed and not (network.get(player) or {}).get("num_classes"):
             faults.append(f"network.{player}.embed_dim: has no effect, since this {player} is not told the class")
-    other = {"callbacks.sample_grid.points"} if not of_points else {f"callbacks.sample_grid.{k}" for k in GRID}
-    kind = "points" if of_points else "pictures"
-    return faults + [f"{key}: has no effect on {kind}" for key in typed if key in other]
-
-
-GRID = ("columns", "rows")
+    kind, unused = ("points", ("columns", "rows")) if of_points else ("pictures", ("points",))
+    unused = [f"callbacks.sample_grid.{name}" for name in unused]
+    return faults + [f"{key}: has no effect on {kind}" for key in typed if key in unused]
 
 
 def without(group: str, names: list[str]) -> str:
@@ -260,7 +258,7 @@ def elsewhere(key: str) -> str:
     owners = []
     for path in sorted((CONF / group).glob("*.yaml")) if tail else []:
         node = OmegaConf.load(path)
-        keys = {**dict(walk(node))}
+        keys = dict(walk(node))
         if "base" in node.get("defaults", []):
             keys |= dict(walk(OmegaConf.load(path.with_name("base.yaml"))))
         if path.stem != "base" and (key if group in node else tail) in keys:

@@ -1,0 +1,40 @@
+"""Pictures that tests of decoding, folders and CelebA write and look at."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from gan_lightning.data.decode import decode
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def colours(size=(32, 32), left=RED, right=BLUE) -> Image.Image:
+    """Left half and right half of one colour each."""
+    picture = Image.new("RGB", size, left)
+    picture.paste(right, (size[0] // 2, 0, *size))
+    return picture
+
+
+def opened(path: Path, attribute: str) -> object:
+    """What Pillow says of a file: the test is about the kind of picture that it means to be about."""
+    with Image.open(path) as image:
+        return getattr(image, attribute)
+
+
+def one(path: Path, size=(16, 16), channels=3) -> torch.Tensor:
+    """A single picture, decoded."""
+    decoded = decode([path], size, channels)
+    assert decoded.broken == []
+    assert decoded.images.shape == (1, channels, *size)
+    return decoded.images[0]
+
+
+def at(picture: torch.Tensor, x: float, y: float) -> tuple[int, ...]:
+    """The colour at a place given in shares of width and height."""
+    return tuple(picture[:, int(y * picture.shape[1]), int(x * picture.shape[2])].tolist())
+
+
+def near(colour, wanted, tolerance=4) -> bool:
+    return all(abs(a - b) <= tolerance for a, b in zip(colour, wanted, strict=True))

@@ -1,0 +1,233 @@
+"""Pictures of every kind that people have, decoded."""
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from pictures import BLUE, GREEN, RED, at, colours, near, one, opened
+from PIL import Image
+
+from gan_lightning.data.decode import CHUNK, decode
+from gan_lightning.errors import UserError
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp", "ppm", "jpg", "tga", "jp2", "ico"])
+def test_formats(tmp_path, suffix):
+    path = tmp_path / f"picture.{suffix}"
+    colours().save(path, **({"lossless": True} if suffix == "webp" else {}))
+    picture = one(path)
+    assert near(at(picture, 0.2, 0.5), RED, 6)
+    assert near(at(picture, 0.8, 0.5), BLUE, 6)
+
+
+def test_gray_and_black_and_white(tmp_path):
+    ramp = Image.fromarray(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1)))
+    ramp.save(tmp_path / "gray.png")
+    picture = one(tmp_path / "gray.png", (32, 32))
+    assert torch.equal(picture, torch.arange(0, 256, 8, dtype=torch.uint8).expand(3, 32, 32))
+    assert torch.equal(one(tmp_path / "gray.png", (32, 32), channels=1), picture[:1])
+    Image.new("1", (32, 32), 1).save(tmp_path / "bits.png")
+    assert at(one(tmp_path / "bits.png"), 0.5, 0.5) == (255, 255, 255)
+
+
+def test_colour_to_gray(tmp_path):
+    colours(left=RED, right=GREEN).save(tmp_path / "picture.png")
+    picture = one(tmp_path / "picture.png", channels=1)
+    assert (at(picture, 0.2, 0.5), at(picture, 0.8, 0.5)) == ((76,), (150,))
+
+
+def transparent_pictures() -> dict[str, tuple[Image.Image, dict]]:
+    """Left half transparent (black or green below), right half opaque blue or black."""
+    rgba = Image.new("RGBA", (32, 32), (0, 255, 0, 0))
+    rgba.paste((0, 0, 255, 255), (16, 0, 32, 32))
+    la = Image.new("LA", (32, 32), (0, 0))
+    la.paste((0, 255), (16, 0, 32, 32))
+    palette = Image.new("P", (32, 32), 0)
+    palette.putpalette([0, 255, 0, 0, 0, 255])
+    palette.paste(1, (16, 0, 32, 32))
+    return {
+        "rgba.png": (rgba, {}),
+        "rgba.webp": (rgba, {"lossless": True, "exact": True}),
+        "la.png": (la, {}),
+        "palette.png": (palette, {"transparency": 0}),
+        "palette.gif": (palette, {"transparency": 0}),
+        "gray.png": (colours(left=(7, 7, 7), right=(0, 0, 0)).convert("L"), {"transparency": 7}),
+        "rgb.png": (colours(left=GREEN, right=BLUE), {"transparency": GREEN}),
+    }
+
+
+@pytest.mark.parametrize("name", transparent_pictures())
+def test_transparency_becomes_white(tmp_path, name):
+    picture, options = transparent_pictures()[name]
+    picture.save(tmp_path / name, **options)
+    decoded = one(tmp_path / name)
+    assert at(decoded, 0.2, 0.5) == (255, 255, 255)
+    assert at(decoded, 0.8, 0.5) == ((0, 0, 0) if name in ("la.png", "gray.png") else BLUE)
+    assert at(one(tmp_path / name, channels=1), 0.2, 0.5) == (255,)
+
+
+def test_half_transparent_is_mixed_with_white(tmp_path):
+    Image.new("RGBA", (16, 16), (0, 0, 0, 128)).save(tmp_path / "half.png")
+    assert near(at(one(tmp_path / "half.png"), 0.5, 0.5), (127, 127, 127), 1)
+
+
+def test_opaque_palette(tmp_path):
+    colours().quantize(4).save(tmp_path / "palette.png")
+    assert near(at(one(tmp_path / "palette.png"), 0.2, 0.5), RED)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk(tmp_path, suffix):
+    colours(left=RED, right=(255, 255, 255)).convert("CMYK").save(tmp_path / f"print.{suffix}", quality=95)
+    assert opened(tmp_path / f"print.{suffix}", "mode") == "CMYK"
+    picture = one(tmp_path / f"print.{suffix}")
+    assert near(at(picture, 0.2, 0.5), RED, 8)
+    assert near(at(picture, 0.8, 0.5), (255, 255, 255), 8)
+    assert near(at(one(tmp_path / f"print.{suffix}", channels=1), 0.2, 0.5), (76,), 8)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "big_endian.tif", "int32.tif", "deep.pgm"])
+def test_16_bits_are_scaled_and_not_clipped(tmp_path, name):
+    values = np.zeros((16, 16), dtype=np.uint16)
+    values[:, :4], values[:, 4:8], values[:, 8:12], values[:, 12:] = 0, 257, 32896, 49344
+    if name == "int32.tif":
+        picture = Image.fromarray(values.astype(np.int32))
+    elif name == "big_endian.tif":
+        picture = Image.frombytes("I;16B", (16, 16), values.astype(">u2").tobytes())
+    else:
+        picture = Image.fromarray(values)
+    picture.save(tmp_path / name)
+    assert opened(tmp_path / name, "mode").startswith("I")
+    assert one(tmp_path / name)[0, 8, [1, 6, 10, 14]].tolist() == [0, 1, 128, 192]
+    assert one(tmp_path / name, channels=1)[0, 8, [1, 6, 10, 14]].tolist() == [0, 1, 128, 192]
+
+
+@pytest.mark.parametrize(
+    "values", [np.float32([0, 0.5, 1]), np.int32([-40000, 0, 40000]), np.int32([0, 10**8, 2 * 10**8])]
+)
+def test_without_a_fixed_white_the_own_range_counts(tmp_path, values):
+    Image.fromarray(np.repeat(np.tile(values, (12, 1)), 4, axis=1)).save(tmp_path / "measured.tif")
+    assert one(tmp_path / "measured.tif", (12, 12), 1)[0, 6, [1, 6, 10]].tolist() == pytest.approx(
+        [0, 127.5, 255], abs=0.6
+    )
+
+
+def test_a_flat_measurement_and_one_with_holes(tmp_path):
+    Image.fromarray(np.full((8, 8), 3.5, dtype=np.float32)).save(tmp_path / "flat.tif")
+    assert one(tmp_path / "flat.tif").max() == 0
+    Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(tmp_path / "nan.tif")
+    assert "not numbers" in decode([tmp_path / "nan.tif"], (8, 8), 1).broken[0]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(tmp_path, suffix, orientation):
+    upright = Image.new("RGB", (48, 32), RED)  # red, but for a green corner at the top right and blue below it
+    upright.paste(GREEN, (24, 0, 48, 16))
+    upright.paste(BLUE, (24, 16, 48, 32))
+    method = Image.Transpose  # undoes what a viewer does for this orientation
+    undo = [
+        None, None, method.FLIP_LEFT_RIGHT, method.ROTATE_180, method.FLIP_TOP_BOTTOM,
+        method.TRANSPOSE, method.ROTATE_90, method.TRANSVERSE, method.ROTATE_270,
+    ][orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright if undo is None else upright.transpose(undo)
+    stored.save(tmp_path / f"phone.{suffix}", exif=exif, **({"quality": 95} if suffix in ("jpg", "webp") else {}))
+    decoded = decode([tmp_path / f"phone.{suffix}"], (16, 24), 3)
+    for place, colour in {(0.2, 0.2): RED, (0.2, 0.8): RED, (0.8, 0.2): GREEN, (0.8, 0.8): BLUE}.items():
+        assert near(at(decoded.images[0], *place), colour, 12)
+    assert list(decoded.sizes) == [(48, 32)]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_of_an_animation_the_first_frame(tmp_path, suffix):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    frames[0].save(tmp_path / f"film.{suffix}", save_all=True, append_images=frames[1:])
+    assert opened(tmp_path / f"film.{suffix}", "n_frames") == 3
+    assert near(at(one(tmp_path / f"film.{suffix}"), 0.5, 0.5), RED)
+
+
+def test_content_decides_and_not_the_name(tmp_path):
+    colours().save(tmp_path / "really_png.jpg", format="PNG")
+    assert at(one(tmp_path / "really_png.jpg"), 0.2, 0.5) == RED
+
+
+def test_postscript_is_not_run(tmp_path):
+    (tmp_path / "program.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    assert opened(tmp_path / "program.jpg", "format") == "EPS"
+    assert "unknown format" in decode([tmp_path / "program.jpg"], (8, 8), 3).broken[0]
+
+
+@pytest.mark.parametrize(("stored", "size"), [((60, 20), (20, 20)), ((20, 60), (20, 20)), ((40, 40), (40, 20))])
+def test_the_crop_is_central(tmp_path, stored, size):
+    """What is cut away is blue on both sides; a green middle stays."""
+    picture = Image.new("RGB", stored, BLUE)
+    height, width = size
+    scale = min(stored[0] / width, stored[1] / height)
+    kept = width * scale, height * scale
+    box = [int((stored[i] + sign * kept[i]) / 2) for sign in (-1, 1) for i in (0, 1)]
+    picture.paste(GREEN, tuple(box))
+    picture.save(tmp_path / "picture.png")
+    assert (one(tmp_path / "picture.png", size) == torch.tensor(GREEN).view(3, 1, 1)).all()
+
+
+def test_large_jpegs_keep_their_content(tmp_path):
+    """The decoder's shortcut for large pictures moves no detail that the small one can show."""
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    large = Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.jpg", quality=95)
+    decoded = decode([tmp_path / "large.jpg"], (32, 32), 3)
+    box = large.crop((80, 0, 560, 480)).resize((32, 32), Image.Resampling.BICUBIC)
+    wanted = torch.from_numpy(np.array(box)).permute(2, 0, 1).float()
+    assert (decoded.images[0].float() - wanted).abs().mean() < 0.5
+    assert list(decoded.sizes) == [(640, 480)]
+
+
+def test_tiny_pictures_are_enlarged(tmp_path):
+    Image.new("RGB", (1, 1), GREEN).save(tmp_path / "dot.png")
+    assert at(one(tmp_path / "dot.png", (64, 48)), 0.5, 0.5) == GREEN
+
+
+def test_many_pictures_keep_their_places(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3 * CHUNK + 5)]
+    for i, path in enumerate(paths):
+        Image.new("L", (4, 4), i).save(path)
+    random.Random(0).shuffle(paths)
+    broken = [paths[3], paths[CHUNK + 1]]
+    for path in broken:
+        path.write_bytes(b"x")
+    decoded = decode(paths, (4, 4), 1)
+    assert decoded.images[:, 0, 0, 0].tolist() == [int(path.stem) for path in paths if path not in broken]
+    assert [paths[row] for row in decoded.rows] == [path for path in paths if path not in broken]
+    assert len(decoded.broken) == 2
+
+
+def test_bombs_are_refused_in_every_thread_and_warnings_stay_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for i in range(2 * CHUNK):
+        Image.new("L", (10, 10) if i % 2 else (15, 10)).save(tmp_path / f"{i}.png")  # 150: Pillow itself only warns
+    Image.new("L", (30, 10)).save(tmp_path / "huge.png")
+    paths = sorted(tmp_path.iterdir())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decoded = decode(paths, (4, 4), 1)
+        assert caught == []
+        warnings.warn("filters are as they were", stacklevel=1)
+        assert len(caught) == 1
+    assert len(decoded.rows) == CHUNK
+    assert len(decoded.broken) == CHUNK + 1
+    assert all("more than 100 pixels" in line for line in decoded.broken)
+
+
+def test_pictures_that_exceed_memory(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("gan_lightning.data.decode.torch.empty", full)
+    with pytest.raises(UserError, match=r"3,000 such pictures take 38 GB.*data\.limit"):
+        decode([tmp_path / "a.png"] * 3000, (2048, 2048), 3)
