@@ -6,20 +6,18 @@ Both play in one process and in turn: the plain loop is a guest of our run and t
 is over, so whatever else the machine does strikes both alike. A segment has the same number of generator steps on both
 sides. The ratio is ours / plain, the median over all pairs of neighbours, after a warm-up of each.
 
-Ours is everything that ``python train.py`` does, with all callbacks and TensorBoard as they ship, but for two things:
-no picture is drawn (they come ever more rarely, 17 in 100,000 steps), and the progress bar writes to memory. On points
-a segment has whole intervals of the callbacks, 500 steps with ten lines of scalars and one checkpoint; with perceptrons
-on pictures it has the scalars. Elsewhere both are too rare to matter, and the median may leave them out.
+Ours is everything that ``python train.py`` does, with all callbacks and TensorBoard as they ship, but for three
+things: no picture is drawn (they come ever more rarely, 17 in 100,000 steps), nothing is evaluated (each run tells what
+share of its time that takes), and the progress bar writes to memory. On points a segment has whole intervals of the
+callbacks, 500 steps with ten lines of scalars and one checkpoint; with perceptrons on pictures it has the scalars.
+Elsewhere both are too rare to matter, and the median may leave them out.
 
-The plain loop is of the usual kind, and logs nothing: two forwards of D, which is not frozen while G steps, optimizers
-without ``fused`` or ``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each
-variant keeps its schedule, loss and constraint. Lightning asks torch by an environment variable to look for GPUs in a
-way that costs time in every step of an optimizer; a plain loop knows nothing of it, and runs without.
+plain_loop.py is of the usual kind, and logs nothing. Lightning asks torch by an environment variable to look for GPUs
+in a way that costs time in every step of an optimizer; a plain loop knows nothing of it, and runs without.
 """
 
 import argparse
 import contextlib
-import copy
 import io
 import json
 import os
@@ -28,7 +26,6 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -36,19 +33,13 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
+from plain_loop import plain_loop
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.callbacks.sample_grid import SampleGrid
-from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.base import GAN
-from gan_lightning.model.wgan import WGAN
-from gan_lightning.model.wgan_gp import WGANGP
 from gan_lightning.paths import CONF
-from gan_lightning.penalty import gradient_penalty
 from gan_lightning.run import versions
 from gan_lightning.train import NOT_FOR_USERS, stopped_by, train
 
@@ -62,64 +53,6 @@ SETTINGS = {
     **{f"{name} mlp": ([f"model={name}", *MLP], 50, 1.1) for name in ("vanilla", "cgan")},
     **{f"{name} conv": ([f"model={name}", *CONV], 1, 1.0) for name in ("dcgan", "cgan", "acgan", "wgan", "wgan_gp")},
 }
-
-
-def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[None]:
-    """The loop that one would write without us; it yields after each generator step."""
-    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
-    g_opt, d_opt = (
-        build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
-        for build, net in zip(model.optimizer_fns, (generator, discriminator), strict=True)
-    )
-    loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
-    updates = 0
-    while True:
-        for real, y in loader:
-            fake = generator(torch.randn(batch_size, model.latent_dim), y)
-            d_opt.zero_grad()
-            d_loss(model, discriminator, real, fake.detach(), y).backward()
-            d_opt.step()
-            if isinstance(model, WGAN):
-                with torch.no_grad():
-                    for parameter in discriminator.parameters():
-                        parameter.clamp_(-model.clip_value, model.clip_value)
-            updates += 1
-            if updates % model.d_steps:
-                continue
-            if not model.reuse_fake:
-                fake = generator(torch.randn(batch_size, model.latent_dim), y)
-            g_opt.zero_grad()
-            g_loss(model, discriminator, fake, y).backward()
-            g_opt.step()
-            yield
-
-
-def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor) -> Tensor:
-    """The loss of the model's discriminator, for another discriminator."""
-    if isinstance(model, ACGAN):
-        real_logits, real_classes = judge(discriminator, real, y)
-        fake_logits, fake_classes = judge(discriminator, fake, y)
-        loss = model.loss.discriminator(real_logits, fake_logits)
-        loss = loss + model.class_weight_real * F.cross_entropy(real_classes, y)
-        return loss + model.class_weight_fake * F.cross_entropy(fake_classes, y)
-    loss = model.loss.discriminator(discriminator(real, y), discriminator(fake, y))
-    if isinstance(model, WGANGP):
-        loss = loss + model.gp_weight * gradient_penalty(discriminator, real, fake, y, torch.rand(len(y)))
-    return loss
-
-
-def g_loss(model: GAN, discriminator: nn.Module, fake: Tensor, y: Tensor) -> Tensor:
-    """The loss of the model's generator, before another discriminator."""
-    if isinstance(model, ACGAN):
-        logits, classes = judge(discriminator, fake, y)
-        return model.loss.generator(logits) + model.class_weight_generator * F.cross_entropy(classes, y)
-    return model.loss.generator(discriminator(fake, y))
-
-
-def judge(discriminator: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of the source and of the classes, as ACGAN needs them."""
-    features = discriminator.features(x, y)
-    return discriminator.logits(features, y), discriminator.class_head(features)
 
 
 class Duel(Callback):
@@ -178,13 +111,18 @@ class Duel(Callback):
 def measure(overrides: list[str], interval: int, rounds: int, seconds: float) -> dict[str, Any]:
     """Play one setting both ways."""
     duel = f"{{_target_: {Duel.__module__}.Duel, rounds: {rounds}, seconds: {seconds}, interval: {interval}}}"
-    ours = ["trainer=cpu", "trainer.max_steps=1000000000", f"+callbacks.duel={duel}"]  # the duel ends the run
+    ours = [
+        "trainer=cpu",
+        "eval.every_n_steps=null",
+        "trainer.max_steps=1000000000",
+        f"+callbacks.duel={duel}",
+    ]  # the duel ends the run
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         config = compose("train", [*overrides, *ours])
     quiet = contextlib.redirect_stderr(io.StringIO())
     with tempfile.TemporaryDirectory() as run, quiet, mock.patch.object(SampleGrid, "draw"):
         trainer = train(config, Path(run))
-    if status := stopped_by(trainer):
+    if status := stopped_by(trainer)[0]:
         sys.exit(status)
     duel = next(guest for guest in trainer.callbacks if isinstance(guest, Duel))
     ratios = [plain / ours for ours, plain in zip(duel.ours, duel.plain, strict=True)]

@@ -14,7 +14,9 @@ from gan_lightning.errors import UserError
 from gan_lightning.files import by_age, whole
 from gan_lightning.model.base import GAN
 
-OURS = re.compile(r"gan_lightning\.(model|network|loss)\.[a-z0-9_]+\.[A-Z][A-Za-z0-9]*|torch\.optim\.[A-Z][A-Za-z]*")
+OURS = re.compile(
+    r"gan_lightning\.(model|network|loss|data|feature|metric)\.[a-z0-9_]+\.[A-Z][A-Za-z0-9]*|torch\.optim\.[A-Z][A-Za-z]*"
+)
 
 PARTS = {"hyper_parameters", "state_dict", "global_step"}
 

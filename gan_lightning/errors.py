@@ -7,3 +7,7 @@ class UserError(Exception):
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class UnavailableError(UserError):
+    """Something that was asked for is not to be had here, and a run can do without it."""

@@ -12,6 +12,8 @@ from torchvision.utils import make_grid
 
 from gan_lightning.files import whole
 
+LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow makes gray
+
 
 def from_uint8(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Uint8 in 0 to 255 to floats in [-1, 1]."""
@@ -29,6 +31,16 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
         return images
     chunks = [F.interpolate(chunk, size, mode="bicubic", antialias=True) for chunk in images.split(1024)]
     return torch.cat(chunks)
+
+
+def with_channels(pictures: Tensor, channels: int) -> Tensor:
+    """Uint8 (N, 1 or 3, H, W) as gray (1) or colour (3)."""
+    if pictures.shape[1] == channels:
+        return pictures
+    if channels == 3:
+        return pictures.expand(-1, 3, -1, -1)
+    weights = torch.tensor(LUMA)[:, None, None]
+    return torch.cat([(chunk * weights).sum(1, keepdim=True).round().byte() for chunk in pictures.split(1024)])
 
 
 def grid(images: Tensor, columns: int) -> Tensor:

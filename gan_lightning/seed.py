@@ -3,7 +3,7 @@
 import torch
 
 # What a number is drawn for; the streams never share a seed.
-WEIGHTS, ORDER, FLIPS, GAME, DROPOUT, POINTS = range(6)
+WEIGHTS, ORDER, FLIPS, GAME, DROPOUT, POINTS, HELD_OUT, EVALUATION = range(8)
 
 
 def mix(*words: int) -> int:

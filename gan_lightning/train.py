@@ -159,9 +159,13 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     """Write down and tell how a run ended; return its final figures."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
+    from gan_lightning.callbacks.evaluate import Evaluate
     from gan_lightning.callbacks.scalars import Scalars
 
     metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
+    judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
+    scores = judge.last() if judge else {}
+    metrics |= {f"eval/{name}": value for name, value in scores.items()}
     if not trainer.is_global_zero:
         return metrics
     for logger in trainer.loggers:
@@ -173,7 +177,11 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     images = int(metrics.get("images_seen", 0))
     log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
     if metrics:
-        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in metrics if name != "images_seen"))
+        told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
+        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
+    if scores:
+        log.info("  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+        log.info("\n".join(judge.summary(seconds)))
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
     for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
@@ -223,9 +231,9 @@ def job(config: DictConfig) -> float | None:
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             trainer = train(config, run, ckpt_path, choices)
             metrics = conclude(config, trainer, run, started)
-        status = stopped_by(trainer)
+        status, reason = stopped_by(trainer)
         if status:
-            error = f"stopped at step {trainer.global_step:,}"
+            error = f"stopped at step {trainer.global_step:,}{reason}"
             log.info(f"{error}; to go on: python train.py ckpt_path=last hydra.run.dir={run}")
     except UserError as fault:
         error = str(fault)
@@ -251,12 +259,16 @@ def shorter(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def stopped_by(trainer: Any) -> int:
-    """Exit status of a run: 128 + the signal that stopped it, or 0."""
+def stopped_by(trainer: Any) -> tuple[int, str]:
+    """Exit status of a run and the reason for it: 128 + the signal that stopped it, 1 for a warning that did, or 0."""
+    from gan_lightning.callbacks.health import Health
     from gan_lightning.callbacks.stop import Stop
 
     signum = next((guest.signum for guest in trainer.callbacks if isinstance(guest, Stop)), 0)
-    return 128 + signum if signum else 0
+    warning = next((guest.stopped for guest in trainer.callbacks if isinstance(guest, Health)), "")
+    if signum:
+        return 128 + signum, ""
+    return (1, f": {warning}") if warning else (0, "")
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """What many tests share: single-threaded torch, configurations by their overrides, tiny runs in a folder."""
 
 import copy
+import functools
 import logging
+import os
 import warnings
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ TINY = {
     "network.width": 4,
     "trainer.accelerator": "cpu",
     "trainer.max_steps": 2,
+    "eval.every_n_steps": None,  # tests of evaluation ask for it
+    "feature.width": 4,
+    "feature.dim": 8,
 }
 
 
@@ -34,6 +38,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``variant`` runs for every file in conf/model, a seventh among them."""
     if "variant" in metafunc.fixturenames:
         metafunc.parametrize("variant", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """A cache of the session's own: nothing is read from the user's, or left there."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["GAN_CACHE_DIR"] = str(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +57,7 @@ def _quiet_libraries():
         yield
 
 
-@cache
+@functools.cache
 def composed(groups: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("train", [*groups])

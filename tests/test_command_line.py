@@ -348,7 +348,7 @@ def test_last_takes_the_newest(run):
 
 
 def test_last_takes_the_newest_that_is_whole(run, capsys):
-    for name in ("last.ckpt", "step_00000002.ckpt"):
+    for name in ("last.ckpt", "step_00000002.ckpt", "best.ckpt"):
         path = run / "checkpoints" / name
         content = path.read_bytes()
         path.unlink()

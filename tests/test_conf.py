@@ -25,7 +25,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.model.base import GAN
 from gan_lightning.paths import CONF
 
-BUILT_ON = ("train", "data/base")  # files that are no option of a group
+BUILT_ON = ("train", "evaluate", "data/base")  # files that are no option of a group
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
 OPTIONS = [name for name in FILES if name not in BUILT_ON]
 
@@ -148,6 +148,8 @@ def files(root, monkeypatch) -> Callable[[str], list[str]]:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_file_composes(compose, option):
     config = compose(word(option))
+    if option == "feature/module":
+        config.feature.network = {"_target_": "torch.nn.Flatten"}
     config.found, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert faults_of_values(config, {}) == []
@@ -235,6 +237,7 @@ def test_sizes_that_a_network_cannot_make_are_refused(compose, network, image_si
 LABELLED = {
     "digits": 10,
     "mnist": 10,
+    "stacked_mnist": 1000,
     "fashion_mnist": 10,
     "cifar10": 10,
     "celeba": 2,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan_lightning import seed as seeds
 from gan_lightning.data import base
-from gan_lightning.data.base import ImageData, StepLoader, with_channels
+from gan_lightning.data.base import ImageData, StepLoader
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.digits import Digits
@@ -21,7 +21,7 @@ from gan_lightning.data.gaussian_grid import GaussianGrid
 from gan_lightning.data.gaussian_ring import GaussianRing
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.errors import UserError
-from gan_lightning.image import from_uint8, resize, to_uint8
+from gan_lightning.image import from_uint8, resize, to_uint8, with_channels
 
 # --- order ----------------------------------------------------------------------------------------------------------
 
@@ -93,11 +93,11 @@ def test_ranks_share_the_same_minibatches(n, world_size):
 class Stripes(ImageData):
     """Pictures whose left half is black and whose right is white, so that a flip shows."""
 
-    def read(self):
+    def read(self, rows):
         images = torch.zeros(256, 1, 8, 8, dtype=torch.uint8)
         images[..., 4:] = 255
         images[:, 0, 0, 0] = torch.arange(256)
-        return images, torch.zeros(256), []
+        return images[rows], torch.zeros(256)[rows], []
 
 
 def attach(data, step=0, d_steps=1, rank=0, world_size=1):

@@ -15,6 +15,7 @@ PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
 
 # What has no counterpart on the other side, and why it needs none.
 ONLY_PYTHON = {
+    "metric/neighbours",  # what those of manifolds and copies share
     "model/base",  # what the variants share
     "network/layers",  # what the networks share
     "data/base",  # the class that conf/data/base.yaml's keys belong to
@@ -22,11 +23,20 @@ ONLY_PYTHON = {
     "data/decode",  # what folders of pictures share
 }
 ONLY_YAML = {
+    "metric/default",  # the list of those for pictures
+    "metric/all",  # the list of all of those
     "network/mlp_points",  # the same classes as mlp, smaller
     "callbacks/default",  # the list of all
     "data/base",  # keys that the sets of pictures share
 }
-ONLY_FOLDERS = {"trainer", "logger", "debug", "experiment", "optimizer"}  # classes of other libraries, or no class
+ONLY_FOLDERS = {
+    "trainer",
+    "logger",
+    "debug",
+    "experiment",
+    "optimizer",
+    "protocol",
+}  # no class of ours
 
 
 def stems(folder: Path, suffix: str) -> set[str]:

@@ -26,6 +26,8 @@ TINY = [
     "data.image_size=16",
     "trainer.accelerator=cpu",
     "trainer.max_steps=3",
+    "eval.num=20",
+    "feature.width=4",
 ]
 
 
@@ -60,6 +62,7 @@ def test_the_folder_holds_what_scripts_rely_on(finished):
         "config.yaml",
         "train.log",
         "metrics.csv",
+        "evaluation.jsonl",
         "result.json",
         "samples/real.png",
         "samples/step_00000001.png",
@@ -67,6 +70,7 @@ def test_the_folder_holds_what_scripts_rely_on(finished):
         "samples/step_00000003.png",
         "samples/timeline.png",
         "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
         "checkpoints/step_00000003.ckpt",
         "tensorboard/hparams.yaml",
     }
@@ -90,7 +94,12 @@ def test_figures_are_in_the_table_and_in_the_result(finished):
     assert (result["status"], result["step"]) == ("finished", 3)
     assert result["duration_s"] > 0
     assert result["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert result["metrics"] == pytest.approx({key: float(value) for key, value in rows[-1].items() if key != "step"})
+    scores = {name.removeprefix("eval/") for name in result["metrics"] if name.startswith("eval/")}
+    figures = {name: value for name, value in result["metrics"].items() if not name.startswith("eval/")}
+    assert figures == pytest.approx({key: float(value) for key, value in rows[-1].items() if key != "step"})
+    lines = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
+    assert {line["metric"] for line in lines} == scores > {"fid", "class_accuracy"}
+    assert f"fid  best {result['metrics']['eval/fid']:.4g} at step 3" in done.stdout
     assert result["metrics"]["images_seen"] == 12
     assert {"d/adversarial", "d/class_real", "g/class_fake", "d/accuracy_fake"} <= result["metrics"].keys()
     assert f"d/class_real {result['metrics']['d/class_real']:.4g}" in done.stdout
@@ -100,6 +109,7 @@ def test_tensorboard_reads_it(finished):
     events = EventAccumulator(str(finished[0] / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("d/adversarial")] == [1, 2, 3]
     assert {"samples", "real"} <= set(events.Tags()["images"])
+    assert any(tag.startswith("eval/fid_") for tag in events.Tags()["scalars"])
 
 
 def test_grids_have_a_row_a_class(finished):

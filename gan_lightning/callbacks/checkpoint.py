@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer, callbacks
 
-from gan_lightning.callbacks.scalars import refuse_divergence, terms_of
+from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
 from gan_lightning.files import by_age
 from gan_lightning.model.base import GAN
 
@@ -50,7 +50,7 @@ class Checkpoint(callbacks.Checkpoint):
         Raises:
             UserError: Training has diverged; to save that would push out the last checkpoints that are good.
         """
-        refuse_divergence(trainer.global_step, terms_of(module))
+        refuse_divergence(trainer.global_step, figures_of(module))
         folder = Path(trainer.default_root_dir, "checkpoints")
         path = folder / f"step_{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)

@@ -94,6 +94,15 @@ def terms_of(module: GAN) -> dict[str, torch.Tensor]:
     return {f"{player}/{name}": term for player, terms in module.terms.items() for name, term in terms.items()}
 
 
+def figures_of(module: GAN) -> dict[str, torch.Tensor]:
+    """What must be finite before anything is kept of a step: both losses' terms, and the norms of the weights."""
+    players = {"g/weights": module.generator, "d/weights": module.discriminator}
+    return terms_of(module) | {
+        name: torch.nn.utils.get_total_norm([p.detach() for p in player.parameters()])
+        for name, player in players.items()
+    }
+
+
 def refuse_divergence(step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
     """Raise UserError where a figure is not finite."""
     for name, value in figures.items():

@@ -12,9 +12,9 @@ from torch import Tensor
 from gan_lightning import seed as seeds
 from gan_lightning.errors import UserError
 from gan_lightning.geometry import sides
-from gan_lightning.image import from_uint8, resize
+from gan_lightning.image import from_uint8, resize, with_channels
 
-LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow makes gray
+MOST_HELD_OUT = 10_000  # of a folder, whose pictures have to be decoded
 
 
 class StepLoader:
@@ -125,6 +125,14 @@ class StepData(LightningDataModule):
         if self.samples is None:
             self.samples, self.labels, self.class_names = self.load()
 
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Real samples that training never sees, as they are stored, and their labels.
+
+        Raises:
+            UserError: There are none.
+        """
+        raise NotImplementedError
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
@@ -192,14 +200,36 @@ class ImageData(StepData):
         self.flip, self.limit = flip, limit
 
     @abstractmethod
-    def read(self) -> tuple[Tensor, Tensor, list[str]]:
-        """Pictures (n, 1 or 3, H, W) as uint8, labels (n,) and class names, empty where there are no labels."""
+    def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
+        """Pictures (n, 1 or 3, H, W) as uint8, labels (n,) and class names, empty where there are no labels.
+
+        Args:
+            rows: Which of the training pictures.
+        """
+
+    def test(self) -> tuple[Tensor, Tensor, list[str]] | None:
+        """The test set, in the form of :meth:`read`; None where there is none."""
+        return None
 
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
         """What is read, limited and brought to the size and the channels that were asked for."""
-        pictures, labels, class_names = self.read()
-        pictures = resize(with_channels(pictures[: self.limit], self.channels), self.image_size)
-        return pictures, labels[: self.limit].long(), class_names
+        return self.fitted(*self.read(slice(self.limit)))
+
+    def fitted(self, pictures: Tensor, labels: Tensor, class_names: list[str]) -> tuple[Tensor, Tensor, list[str]]:
+        """Pictures of the size and the channels that were asked for."""
+        return resize(with_channels(pictures, self.channels), self.image_size), labels.long(), class_names
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """The test set, or else what lies beyond the limit."""
+        found = self.test()
+        if found is None and self.limit is not None:
+            found = self.read(slice(self.limit, self.limit + MOST_HELD_OUT))
+        if found is None or not len(found[0]):
+            raise UserError(
+                "no real samples are held out of training: these data have no test set; data.limit leaves some out"
+            )
+        pictures, labels, _ = self.fitted(*found)
+        return pictures, labels
 
     def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uint8 to [-1, 1]."""
@@ -215,16 +245,6 @@ class ImageData(StepData):
             heads = coins[:, place.global_rank].flatten().to(samples.device)
             samples = torch.where(heads[:, None, None, None], samples.flip(-1), samples)
         return samples, labels
-
-
-def with_channels(pictures: Tensor, channels: int) -> Tensor:
-    """Uint8 (N, 1 or 3, H, W) as gray (1) or colour (3)."""
-    if pictures.shape[1] == channels:
-        return pictures
-    if channels == 3:
-        return pictures.expand(-1, 3, -1, -1)
-    weights = torch.tensor(LUMA)[:, None, None]
-    return torch.cat([(chunk * weights).sum(1, keepdim=True).round().byte() for chunk in pictures.split(1024)])
 
 
 def downloaded(name: str, folder: Path, files: Sequence[str], fetch: Callable[[], Any]) -> Any:

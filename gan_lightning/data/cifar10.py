@@ -15,8 +15,17 @@ class CIFAR10(ImageData):
     def __init__(self, root: str, image_size: int | list[int] = 32, channels: int = 3, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
-    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+    def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The training set."""
+        return self.fetch(True, rows)
+
+    def test(self) -> tuple[Tensor, Tensor, list[str]]:
+        """The 10,000 test pictures."""
+        return self.fetch(False, slice(None))
+
+    def fetch(self, train: bool, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
+        """One of the two sets, downloaded where it is not there."""
         folder = self.root / "cifar-10-batches-py"
-        found = downloaded("cifar10", folder, FILES, lambda: datasets.CIFAR10(self.root, download=True))
-        return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets), found.classes
+        found = downloaded("cifar10", folder, FILES, lambda: datasets.CIFAR10(self.root, train, download=True))
+        pictures = torch.from_numpy(found.data[rows]).permute(0, 3, 1, 2).contiguous()
+        return pictures, torch.tensor(found.targets)[rows], found.classes

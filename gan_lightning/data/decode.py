@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from tqdm import tqdm
 
+from gan_lightning.bar import bar
 from gan_lightning.errors import UserError
 
 CHUNK = 32  # files that a thread takes at a time
@@ -80,9 +80,9 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
     rows, broken, sizes, modes = [], [], Counter(), Counter()
     starts = range(0, len(paths), CHUNK)
     chunks = [paths[start : start + CHUNK] for start in starts]
-    bar = tqdm(total=len(paths), desc="reading pictures", unit="", delay=2, mininterval=0.5, leave=False)
+    progress = bar(what="reading pictures", total=len(paths), unit="")
     # Filters of warnings belong to the process and not to a thread, so they are set here for all threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, progress:
         warnings.simplefilter("ignore")
         for start, found in zip(starts, pool.map(decode_chunk, chunks, repeat(size), repeat(channels)), strict=True):
             for row, picture in enumerate(found, start):
@@ -93,7 +93,7 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
                 rows.append(row)
                 sizes[picture.size] += 1
                 modes[picture.mode] += 1
-            bar.update(len(found))
+            progress.update(len(found))
     return Decoded(images[rows] if broken else images, rows, broken, sizes, modes)
 
 

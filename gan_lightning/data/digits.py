@@ -13,8 +13,8 @@ class Digits(ImageData):
     def __init__(self, root: str = "data", image_size: int | list[int] = 32, channels: int = 1, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
-    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+    def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """All digits."""
         digits = load_digits()
         pictures = torch.from_numpy(digits.images)[:, None].mul(255 / 16).round().byte()
-        return pictures, torch.from_numpy(digits.target), [str(name) for name in digits.target_names]
+        return pictures[rows], torch.from_numpy(digits.target)[rows], [str(name) for name in digits.target_names]

@@ -8,8 +8,4 @@ from gan_lightning.data.mnist import MNIST
 class FashionMNIST(MNIST):
     """60,000 pieces of clothing of 28 x 28 pixels, downloaded; files of the same form as MNIST's."""
 
-    name, folder = "fashion_mnist", "FashionMNIST"
-
-    def fetch(self) -> datasets.FashionMNIST:
-        """The files, downloaded where they are not there."""
-        return datasets.FashionMNIST(self.root, download=True)
+    name, folder, dataset = "fashion_mnist", "FashionMNIST", datasets.FashionMNIST

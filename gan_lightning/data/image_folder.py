@@ -45,15 +45,15 @@ class ImageFolder(ImageData):
         self.skip_broken = skip_broken
         self.notes: list[str] = []  # what was left out, for the report
 
-    def read(self) -> tuple[Tensor, Tensor, list[str]]:
-        """Decode what :meth:`find` found, as many as the limit asks for.
+    def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
+        """Decode what :meth:`find` found, as many as are asked for.
 
         Raises:
             UserError: There are no pictures, or broken ones that are not to be skipped.
         """
         paths, labels, class_names = self.find()
         of = len(paths)
-        paths, labels = paths[: self.limit], labels[: self.limit]
+        paths, labels = paths[rows], labels[rows]
         decoded = decode(paths, self.image_size, self.channels)
         if decoded.broken:
             self.tell_broken(decoded, len(paths))

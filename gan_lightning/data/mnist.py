@@ -16,16 +16,21 @@ FILES = (
 class MNIST(ImageData):
     """60,000 handwritten digits of 28 x 28 pixels, downloaded."""
 
-    name, folder = "mnist", "MNIST"
+    name, folder, dataset = "mnist", "MNIST", datasets.MNIST
 
     def __init__(self, root: str, image_size: int | list[int] = 28, channels: int = 1, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
-    def fetch(self) -> datasets.MNIST:
+    def fetch(self, train: bool = True) -> datasets.MNIST:
         """The files, downloaded where they are not there."""
-        return datasets.MNIST(self.root, download=True)
+        return self.dataset(self.root, train, download=True)
 
-    def read(self) -> tuple[Tensor, Tensor, list[str]]:
+    def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The training set."""
         found = downloaded(self.name, self.root / self.folder / "raw", FILES, self.fetch)
-        return found.data[:, None], found.targets, [name.partition(" - ")[0] for name in found.classes]
+        return found.data[rows, None], found.targets[rows], [name.partition(" - ")[0] for name in found.classes]
+
+    def test(self) -> tuple[Tensor, Tensor, list[str]]:
+        """The 10,000 test digits."""
+        found = self.fetch(train=False)
+        return found.data[:, None], found.targets, []

@@ -32,10 +32,17 @@ class Points(StepData):
 
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
         """Draw them all."""
-        generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.POINTS)), self.centres()
+        return *self.drawn(seeds.POINTS), [f"({x:.4g}, {y:.4g})" for x, y in self.centres().tolist()]
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """As many others."""
+        return self.drawn(seeds.HELD_OUT)
+
+    def drawn(self, stream: int) -> tuple[Tensor, Tensor]:
+        """Points and their modes."""
+        generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, stream)), self.centres()
         labels = torch.randint(len(centres), (self.num,), generator=generator)
-        points = centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator)
-        return points, labels, [f"({x:.4g}, {y:.4g})" for x, y in centres.tolist()]
+        return centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator), labels
 
     def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Points stay as they are."""

@@ -92,6 +92,7 @@ class GAN(LightningModule):
         self.num_classes: int = generator.num_classes
         self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
         self.logits: dict[str, Tensor] = {}  # the discriminator's, on real and on fake, likewise
+        self.fake: Tensor | None = None  # samples of the last generator update, likewise
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -111,6 +112,7 @@ class GAN(LightningModule):
                 y = torch.cat([y] * self.generator_batch)
                 fake = self.generator(z, y)
             self.descend("g", g_opt, self.generator_loss(fake, y))
+        self.fake = fake.detach()
         if self.generator_ema is not None:
             self.generator_ema.update(self.generator)
 

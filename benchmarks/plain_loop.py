@@ -1,0 +1,78 @@
+"""What one would write without us: a plain PyTorch loop for each variant, with copies of the same networks.
+
+It is of the usual kind: two forwards of D, which is not frozen while G steps, optimizers without ``fused`` or
+``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each variant keeps its
+schedule, loss and constraint.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gan_lightning.model.acgan import ACGAN
+from gan_lightning.model.base import GAN
+from gan_lightning.model.wgan import WGAN
+from gan_lightning.model.wgan_gp import WGANGP
+from gan_lightning.penalty import gradient_penalty
+
+
+def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
+    """The loop that one would write without us; it yields its generator after each step of it."""
+    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+    g_opt, d_opt = (
+        build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
+        for build, net in zip(model.optimizer_fns, (generator, discriminator), strict=True)
+    )
+    loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
+    updates = 0
+    while True:
+        for real, y in loader:
+            fake = generator(torch.randn(batch_size, model.latent_dim), y)
+            d_opt.zero_grad()
+            d_loss(model, discriminator, real, fake.detach(), y).backward()
+            d_opt.step()
+            if isinstance(model, WGAN):
+                with torch.no_grad():
+                    for parameter in discriminator.parameters():
+                        parameter.clamp_(-model.clip_value, model.clip_value)
+            updates += 1
+            if updates % model.d_steps:
+                continue
+            if not model.reuse_fake:
+                fake = generator(torch.randn(batch_size, model.latent_dim), y)
+            g_opt.zero_grad()
+            g_loss(model, discriminator, fake, y).backward()
+            g_opt.step()
+            yield generator
+
+
+def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor) -> Tensor:
+    """The loss of the model's discriminator, for another discriminator."""
+    if isinstance(model, ACGAN):
+        real_logits, real_classes = judge(discriminator, real, y)
+        fake_logits, fake_classes = judge(discriminator, fake, y)
+        loss = model.loss.discriminator(real_logits, fake_logits)
+        loss = loss + model.class_weight_real * F.cross_entropy(real_classes, y)
+        return loss + model.class_weight_fake * F.cross_entropy(fake_classes, y)
+    loss = model.loss.discriminator(discriminator(real, y), discriminator(fake, y))
+    if isinstance(model, WGANGP):
+        loss = loss + model.gp_weight * gradient_penalty(discriminator, real, fake, y, torch.rand(len(y)))
+    return loss
+
+
+def g_loss(model: GAN, discriminator: nn.Module, fake: Tensor, y: Tensor) -> Tensor:
+    """The loss of the model's generator, before another discriminator."""
+    if isinstance(model, ACGAN):
+        logits, classes = judge(discriminator, fake, y)
+        return model.loss.generator(logits) + model.class_weight_generator * F.cross_entropy(classes, y)
+    return model.loss.generator(discriminator(fake, y))
+
+
+def judge(discriminator: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the source and of the classes, as ACGAN needs them."""
+    features = discriminator.features(x, y)
+    return discriminator.logits(features, y), discriminator.class_head(features)

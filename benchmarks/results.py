@@ -1,0 +1,278 @@
+"""Trains all variants on equal budgets, beside plain PyTorch loops of the same networks, and writes docs/results.md.
+
+    GAN_DATA_DIR=data python benchmarks/results.py              # everything that is not there yet, then the page
+    python benchmarks/results.py --only mnist/acgan --threads 1
+    python benchmarks/results.py --page                         # the page alone
+
+Each run leaves one file in benchmarks/results, every score with its card, and is skipped where that file is there.
+A run of ours that was killed goes on from its last checkpoint; a plain loop starts anew.
+"""
+
+import argparse
+import json
+import logging
+import math
+import statistics
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from plain_loop import plain_loop
+
+from gan_lightning import seed as seeds
+from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.comparison import verdict
+from gan_lightning.files import whole
+from gan_lightning.image import grid, read_png, write_png
+from gan_lightning.paths import CONF
+from gan_lightning.train import NOT_FOR_USERS, build, train
+
+ROOT = Path(__file__).parent.parent
+RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
+VARIANTS = ("vanilla", "dcgan", "cgan", "acgan", "wgan", "wgan_gp")
+PICTURES = ("protocol=5k_train", "trainer.max_steps=2000", "eval.every_n_steps=500")
+
+
+@dataclass
+class Setting:
+    """A table of the page.
+
+    Args:
+        title: Its heading.
+        runs: Overrides of each row by name.
+        seeds: How many.
+        plain: Whether the plain loop is run beside it.
+        shown: Scores of the table; the first decides.
+    """
+
+    title: str
+    runs: dict[str, tuple[str, ...]]
+    seeds: int
+    plain: bool
+    shown: tuple[str, ...]
+
+
+def pictures(data: str) -> dict[str, tuple[str, ...]]:
+    return {variant: (f"model={variant}", f"data={data}", *PICTURES) for variant in VARIANTS}
+
+
+def points(kind: str) -> dict[str, tuple[str, ...]]:
+    return {variant: (f"experiment={variant}_{kind}",) for variant in ("vanilla", "wgan_gp")}
+
+
+SETTINGS = {
+    "mnist": Setting("MNIST", pictures("mnist"), 3, True, ("fid", "kid", "precision", "recall", "class_accuracy")),
+    "cifar10": Setting(
+        "CIFAR-10", pictures("cifar10"), 1, True, ("fid", "kid", "precision", "recall", "class_accuracy")
+    ),
+    "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, ("modes", "quality", "reverse_kl")),
+    "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, ("modes", "quality", "reverse_kl")),
+}
+
+
+def path_of(setting: str, name: str, kind: str, seed: int) -> Path:
+    return RESULTS / setting / f"{name}-{kind}-{seed}.json"
+
+
+def configured(overrides: tuple[str, ...], seed: int) -> Any:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return compose("train", [*overrides, f"seed={seed}", "trainer=cpu"])
+
+
+def run_ours(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evaluate, Path]:
+    """Train, or go on with it; return what evaluated the run, and its last picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer = train(configured(overrides, seed), folder, last if last.exists() else None)
+    judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+    return judge, folder / "samples" / f"step_{trainer.global_step:08d}.png"
+
+
+def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evaluate, Path]:
+    """The plain loop from the same start, evaluated at the same steps by the same callback's own evaluation."""
+    config = configured(overrides, seed)
+    data = build(config.data, "data")
+    data.setup()
+    config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+    torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
+    model = build(config.model, "model")
+    judge = build(config.callbacks.evaluate, "callbacks.evaluate")
+    judge.evaluation.get_ready(data, model.num_classes > 0)
+    loop = plain_loop(model, data.scale(data.samples), data.labels, data.batch_size)
+    steps, every = config.trainer.max_steps, judge.every_n_steps
+    for step in range(1, steps + 1):
+        generator = next(loop)
+        if step % every == 0 or step == steps:
+            with torch.random.fork_rng():
+                model.generator.load_state_dict(generator.state_dict())
+                judge.note(step, judge.evaluation.judge(judge.evaluation.draw(model), judge.evaluation.made_by(model)))
+    labels = torch.arange(10).repeat_interleave(8) if model.num_classes else None
+    picture = folder / "samples.png"
+    write_png(picture, grid(model.sample(80 if model.num_classes else 64, labels, seed=0), 8))
+    return judge, picture
+
+
+def play(setting: str, name: str, kind: str, seed: int) -> None:
+    """One run, and its file."""
+    overrides, since = SETTINGS[setting].runs[name], time.time()
+    judge, picture = (run_ours if kind == "ours" else run_plain)(
+        overrides, seed, RUNS / setting / f"{name}-{kind}-{seed}"
+    )
+    result = {"overrides": [*overrides, f"seed={seed}"], "kind": kind, "best_by": judge.best_by, "curve": judge.curve}
+    result |= {"cards": judge.cards, "seconds": round(time.time() - since), "threads": torch.get_num_threads()}
+    if seed == 0:
+        write_png(IMAGES / setting / f"{name}-{kind}.png", read_png(picture))
+    with whole(path_of(setting, name, kind, seed), "w") as file:
+        json.dump(result, file, indent=1)
+
+
+def load(setting: str, name: str, kind: str) -> list[dict[str, Any]]:
+    """Results of all seeds that are there."""
+    paths = [path_of(setting, name, kind, seed) for seed in range(SETTINGS[setting].seeds)]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def last(result: dict[str, Any], score: str) -> float:
+    return result["curve"][-1]["scores"].get(score, [math.nan])[0]
+
+
+def best(result: dict[str, Any], score: str) -> float:
+    """Of the checkpoint that is best by the score that decides."""
+    by = result["best_by"]
+    curve = [entry["scores"] for entry in result["curve"]]
+    return min(curve, key=lambda scores: scores[by][0]).get(score, [math.nan])[0]
+
+
+def told(values: list[float]) -> str:
+    """Mean and deviation over seeds."""
+    if not values or math.isnan(sum(values)):
+        return ""
+    mean = f"{statistics.fmean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} &plusmn; {statistics.stdev(values):.2g}"
+
+
+def against(ours: list[float], plain: list[float]) -> str:
+    """Whether ours is as good as the plain loop, by a score of which less is better."""
+    if statistics.fmean(ours) <= statistics.fmean(plain):
+        return "ours better" if verdict(ours, plain) == "worse" else "no worse"
+    return "**ours worse**" if verdict(plain, ours) == "worse" else verdict(plain, ours)
+
+
+def cards(setting: str, results: list[dict[str, Any]]) -> list[str]:
+    """The card of each score that is shown, once; refuses a table of unlike ones."""
+    lines = []
+    for score in SETTINGS[setting].shown:
+        hashes = {entry["scores"][score][1] for r in results for entry in r["curve"] if score in entry["scores"]}
+        by_metric = {of: card for r in results for of, card in r["cards"].items() if of in hashes}
+        if (
+            len({json.dumps({**card, "labels": ""}, sort_keys=True) for card in map(comparable, by_metric.values())})
+            > 1
+        ):
+            raise SystemExit(f"{setting}: {score} was measured in several ways; remove the older files")
+        lines += [f"`{score}` {', '.join(f'`{of}`' for of in sorted(by_metric))}"] if by_metric else []
+    return lines
+
+
+def comparable(card: dict[str, Any]) -> dict[str, Any]:
+    """A card without what networks with and without BatchNorm, seeds and machines differ in."""
+    return {key: value for key, value in card.items() if key not in ("training_seed", "versions", "batchnorm")}
+
+
+def page() -> str:
+    """The whole page."""
+    text = [(ROOT / "benchmarks" / "results.md").read_text().rstrip()]
+    for key, setting in SETTINGS.items():
+        rows = {name: (load(key, name, "ours"), load(key, name, "plain")) for name in setting.runs}
+        every = [result for pair in rows.values() for kind in pair for result in kind]
+        if not every:
+            continue
+        text += [f"\n## {setting.title}\n"]
+        text += picture_table(key, rows) if setting.plain else point_table(key, rows)
+        card = next(iter(every[0]["cards"].values()))
+        text.append(
+            f"\n{card['num_generated']:,} samples against {card['num_real']:,} real ones ({card['split']} split), "
+            f"{card['feature']}, {card['weights']} weights. Cards: {'; '.join(cards(key, every))}."
+        )
+    return "\n".join(text) + "\n"
+
+
+def picture_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
+    """Scores of the last and the best checkpoint, and what the plain loop has; then a grid of each."""
+    first, *others = SETTINGS[key].shown
+    head = f"| | seeds | {first}, last | {first}, best | plain, last | plain, best | last against plain |"
+    lines = [head + "".join(f" {name} |" for name in others), "|---" * (7 + len(others)) + "|"]
+    for name, (ours, plain) in rows.items():
+        if not ours:
+            continue
+        figures = [told([pick(r, first) for r in kind]) for kind in (ours, plain) for pick in (last, best)]
+        compared = against([last(r, first) for r in ours], [last(r, first) for r in plain]) if plain else ""
+        more = [told([last(r, score) for r in ours]) for score in others]
+        seeds_of = f"{len(ours)}" if len(ours) == len(plain) else f"{len(ours)}, {len(plain)} plain"
+        lines.append(f"| {name} | {seeds_of} | {' | '.join([*figures, compared, *more])} |")
+    there = [name for name in rows if (IMAGES / key / f"{name}-ours.png").exists()]
+    lines += ["", "| " + " | ".join(there) + " |", "|---" * len(there) + "|"]
+    lines.append(
+        "| " + " | ".join(f"![{name} on {key}](images/results/{key}/{name}-ours.png)" for name in there) + " |"
+    )
+    return lines
+
+
+PUBLISHED = {
+    "ring": [("GAN, PacGAN's table 1", "6.3", "98.2 %"), ("GAN, GDPP's table 1", "1", "99.3 %"),
+             ("WGAN-GP, GDPP's table 1", "6.8", "59.6 %"), ("PacGAN2", "7.9", "95.6 %"), ("GDPP", "8.0", "71.7 %")],
+    "grid": [("GAN, PacGAN's table 1", "17.3", "94.8 %"), ("GAN, GDPP's table 1", "3.3", "0.5 %"),
+             ("WGAN-GP, GDPP's table 1", "24.2", "28.7 %"), ("PacGAN2", "23.8", "91.3 %"), ("GDPP", "24.8", "68.5 %")],
+}  # fmt: skip
+
+
+def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
+    """Modes, share of good samples and reverse KL beside the published figures."""
+    lines = [
+        "| | seeds | modes | runs with all modes | good samples | least | reverse KL |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (ours, _) in rows.items():
+        if not ours:
+            continue
+        found = {score: [last(r, score) for r in ours] for score in ("modes", "quality", "reverse_kl")}
+        of = 8 if key == "ring" else 25
+        full, good = sum(modes == of for modes in found["modes"]), [100 * share for share in found["quality"]]
+        lines.append(
+            f"| `experiment={name}_{key}` | {len(ours)} | {told(found['modes'])} | {full} | {told(good)} % | "
+            f"{min(good):.1f} % | {told(found['reverse_kl'])} |"
+        )
+    return lines + [f"| {source} | 10 | {modes} | | {quality} | | |" for source, modes, quality in PUBLISHED[key]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default="", help="runs whose name has this in it: mnist/acgan-plain, cifar10, ...")
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's (%(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for pattern in NOT_FOR_USERS:
+        warnings.filterwarnings("ignore", pattern)
+    wanted = [
+        (key, name, kind, seed)
+        for key, setting in SETTINGS.items()
+        for seed in range(setting.seeds)
+        for name in setting.runs
+        for kind in (("ours", "plain") if setting.plain else ("ours",))
+        if args.only in f"{key}/{name}-{kind}-{seed}"
+    ]
+    for run in [] if args.page else wanted:
+        if not path_of(*run).exists():
+            print("{}/{}-{}-{}".format(*run), flush=True)
+            play(*run)
+    with whole(ROOT / "docs" / "results.md", "w") as file:
+        file.write(page())
+
+
+if __name__ == "__main__":
+    main()

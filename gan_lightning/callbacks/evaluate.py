@@ -1,0 +1,171 @@
+"""Metrics of a run while it trains, and the checkpoint that is best by one of them."""
+
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
+from gan_lightning.card import Score
+from gan_lightning.errors import UnavailableError, UserError
+from gan_lightning.evaluation import Evaluation
+from gan_lightning.files import whole
+from gan_lightning.model.base import GAN
+
+log = logging.getLogger(__name__)
+
+MUCH_WORSE = 1.5  # times the best, from where the last is told to be much worse
+
+
+class Evaluate(Callback):
+    """Evaluates from the same noise every n steps and at the last, and keeps ``checkpoints/best.ckpt``.
+
+    Every score goes with its card to ``evaluation.jsonl``, into the checkpoints that follow, and as
+    ``eval/fid_CARDHASH`` to the loggers. Where the metrics cannot be had, a sentence says what would help, and
+    training goes on without them.
+
+    Args:
+        every_n_steps: Generator steps between two evaluations; None for none.
+        best_by: The score that decides which checkpoint is the best.
+        **evaluation: Arguments of :class:`~gan_lightning.evaluation.Evaluation`.
+
+    Attributes:
+        latest: The scores of the latest evaluation in this process.
+        seconds: How long evaluation has taken so far in this process.
+    """
+
+    def __init__(self, every_n_steps: int | None = 500, best_by: str = "fid", **evaluation: Any) -> None:
+        self.every_n_steps, self.best_by = every_n_steps, best_by
+        self.evaluation = Evaluation(**evaluation)
+        self.curve: list[dict[str, Any]] = []  # step, value and card hash by score, oldest first
+        self.cards: dict[str, dict[str, Any]] = {}
+        self.latest: list[Score] = []
+        self.on, self.seconds = False, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scores so far, with their cards."""
+        return {"curve": self.curve, "cards": self.cards}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the scores of the checkpoint."""
+        self.curve, self.cards = state["curve"], state["cards"]
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """See the real samples; drop lines that were written after the step that the run goes on from."""
+        self.path = Path(trainer.default_root_dir, "evaluation.jsonl")
+        if trainer.is_global_zero:
+            self.keep_lines_until(trainer.global_step)
+        if self.every_n_steps is None or trainer.global_step >= trainer.max_steps:
+            return
+        began = time.perf_counter()
+        try:
+            left_out = self.evaluation.get_ready(trainer.datamodule, module.num_classes > 0, module.device)
+        except UnavailableError as error:
+            log.warning(f"evaluation is off: {error}")
+            return
+        names = [*self.evaluation.directions]
+        if self.best_by not in names:
+            raise UserError(f"eval.best_by={self.best_by}: no score of the chosen metrics; one of {', '.join(names)}")
+        self.on = True
+        self.seconds += time.perf_counter() - began
+        if left_out and trainer.is_global_zero:
+            log.info("not measured: " + "; ".join(f"{name}, since {why}" for name, why in left_out.items()))
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Evaluate if the step has come."""
+        step = trainer.global_step
+        if self.on and (step % self.every_n_steps == 0 or step == trainer.max_steps):
+            self.evaluate(trainer, module)
+
+    def evaluate(self, trainer: Trainer, module: GAN) -> None:
+        """Measure, write down, and keep the checkpoint if it is the best so far."""
+        began, step = time.perf_counter(), trainer.global_step
+        refuse_divergence(step, figures_of(module))
+        fake = self.evaluation.draw(module, trainer.global_rank, trainer.world_size, module.all_gather)
+        scores = self.evaluation.judge(fake, self.evaluation.made_by(module))
+        if not self.curve:
+            for note in dict.fromkeys(note for score in scores for note in score.notes):
+                log.warning(note)
+        self.note(step, scores)
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.writelines(json.dumps({"step": step} | score.line()) + "\n" for score in scores)
+            for logger in trainer.loggers:
+                logger.log_metrics({f"eval/{score.name}_{score.hash[:6]}": score.value for score in scores}, step)
+                if len(self.curve) == 1 and isinstance(logger, TensorBoardLogger):
+                    cards = json.dumps(self.cards, indent=2)
+                    logger.experiment.add_text("eval/cards", f"```json\n{cards}\n```", step)
+        if self.history(self.best_by)[-1][0] == step and self.best(self.best_by)[0] == step:
+            path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
+            trainer.save_checkpoint(path)
+        self.seconds += time.perf_counter() - began
+
+    def note(self, step: int, scores: list[Score]) -> None:
+        """Take the scores of a step into the curve."""
+        self.latest = scores
+        self.cards |= {score.hash: score.card for score in scores}
+        self.curve.append({"step": step, "scores": {score.name: [score.value, score.hash] for score in scores}})
+
+    def history(self, name: str) -> list[tuple[int, float]]:
+        """Steps and values of a score, oldest first; values that are not finite left aside."""
+        found = [(entry["step"], entry["scores"][name][0]) for entry in self.curve if name in entry["scores"]]
+        return [(step, value) for step, value in found if math.isfinite(value)]
+
+    def best(self, name: str) -> tuple[int, float]:
+        """Step and value of the best."""
+        sign = self.evaluation.directions.get(name, -1)
+        return max(self.history(name), key=lambda entry: (sign * entry[1], -entry[0]))
+
+    def worst(self, name: str) -> tuple[int, float]:
+        """Step and value of the worst."""
+        sign = self.evaluation.directions.get(name, -1)
+        return min(self.history(name), key=lambda entry: (sign * entry[1], entry[0]))
+
+    def last(self) -> dict[str, float]:
+        """The latest scores."""
+        return {name: value for name, (value, _) in self.curve[-1]["scores"].items()} if self.curve else {}
+
+    def keep_lines_until(self, step: int) -> None:
+        """Drop the lines of later steps, and one that a kill has cut short."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines(keepends=True):
+            try:
+                kept += [line] if json.loads(line)["step"] <= step else []
+            except ValueError:
+                break
+        with whole(self.path, "w") as file:
+            file.writelines(kept)
+
+    def summary(self, seconds: float) -> list[str]:
+        """The end of a run in sentences: best, last and worst of the score that counts, and what evaluation cost.
+
+        Args:
+            seconds: Duration of the run.
+        """
+        name = self.best_by
+        if not self.curve or not self.history(name):
+            return []
+        told = {"best": self.best(name), "last": self.history(name)[-1], "worst": self.worst(name)}
+        card = self.curve[-1]["scores"][name][1]
+        of = self.cards[card]
+        lines = [
+            f"{name}  " + ", ".join(f"{what} {value:.4g} at step {step:,}" for what, (step, value) in told.items()),
+            f"      {of['num_generated']:,} generated against {of['num_real']:,} of {of['data']} ({of['split']}), "
+            f"{of['feature']}, {of['weights']} weights; card {card}; evaluation took {self.seconds:.0f} s, "
+            f"{self.seconds / seconds:.0%} of the time",
+        ]
+        (best_step, best), (_, last) = told["best"], told["last"]
+        ratio = last / best if self.evaluation.directions[name] < 0 else best / last
+        if best > 0 and last > 0 and ratio > MUCH_WORSE:
+            lines.append(
+                f"The last checkpoint is much worse than the best: {name} {last:.4g} against {best:.4g} at step "
+                f"{best_step:,}, {ratio:.1f} times. checkpoints/best.ckpt holds that one."
+            )
+        return lines

@@ -1,0 +1,62 @@
+"""The card of a score: everything that has to be equal before two numbers may be compared (EVALUATION in docs)."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Fields that tell where a score comes from; two scores that differ only in them may be compared.
+ORIGIN = ("training_seed", "versions")
+
+
+@dataclass
+class Score:
+    """A number with its protocol.
+
+    Args:
+        name: Of the metric, ``fid`` say.
+        value: The number.
+        card: What it was measured with.
+        details: Lists by class.
+        notes: Warnings that belong to the number.
+    """
+
+    name: str
+    value: float
+    card: dict[str, Any]
+    details: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def hash(self) -> str:
+        """Of the card, without the fields of its origin."""
+        return card_hash(self.card)
+
+    def line(self) -> dict[str, Any]:
+        """As plain data."""
+        more = {"details": self.details, "notes": self.notes}
+        return {
+            "metric": self.name,
+            "value": self.value,
+            **{name: value for name, value in more.items() if value},
+            "card_hash": self.hash,
+            "card": self.card,
+        }
+
+
+def card_hash(card: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits."""
+    protocol = {name: value for name, value in card.items() if name not in ORIGIN}
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(cards: Iterable[Mapping[str, Any]], allowed: Iterable[str] = ()) -> dict[str, list[Any]]:
+    """The fields in which cards differ, with their values; those of the origin and those allowed left aside."""
+    cards = list(cards)
+    found = {}
+    for name in dict.fromkeys(name for card in cards for name in card):
+        values = [card.get(name) for card in cards]
+        if name not in (*ORIGIN, *allowed) and any(value != values[0] for value in values):
+            found[name] = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    return found

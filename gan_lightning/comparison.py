@@ -1,0 +1,149 @@
+"""Runs side by side: repetitions over seeds together, the best first, and whether a difference is more than noise."""
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import ttest_ind
+
+from gan_lightning.card import differences
+from gan_lightning.errors import UserError
+from gan_lightning.files import whole
+
+NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
+SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds
+
+
+@dataclass
+class Row:
+    """Scores of one checkpoint, or of one folder of pictures.
+
+    Args:
+        path: Where the samples come from.
+        experiment: Settings that make it what it is, the seed aside; rows that agree in all of them are repetitions.
+        seed: Of the training.
+        step: Generator step.
+        scores: Lines of scores, see :meth:`gan_lightning.card.Score.line`.
+    """
+
+    path: str
+    experiment: dict[str, Any]
+    seed: int | None
+    step: int | None
+    scores: list[dict[str, Any]] = field(default_factory=list)
+
+    def value(self, name: str) -> float:
+        """A score; not a number where it was not measured."""
+        return next((line["value"] for line in self.scores if line["metric"] == name), math.nan)
+
+
+def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
+    """Raise UserError where scores of one name were measured by different protocols, with the fields that differ."""
+    faults = []
+    for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores):
+        cards = [line["card"] for row in rows for line in row.scores if line["metric"] == name]
+        for key, values in differences(cards, allowed).items():
+            faults.append(f"{key}: {' / '.join(str(value) for value in values)}")
+    if faults:
+        raise UserError(
+            "the scores cannot be compared, since they were measured differently:",
+            *(f"  {fault}" for fault in dict.fromkeys(faults)),
+            "Evaluate them apart, or compare in spite of it: allow=[FIELD,...]",
+        )
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """A name for each row's experiment: its model, and whatever else sets it apart from the others."""
+    keys = dict.fromkeys(key for row in rows for key in row.experiment)
+    apart = [key for key in keys if any(row.experiment.get(key) != rows[0].experiment.get(key) for row in rows)]
+    # Of a network or an optimizer that a choice brought along the choice says enough.
+    choices = [key for key in apart if "." not in key]
+    more = (
+        []
+        if len({str([row.experiment.get(key) for key in choices]) for row in rows})
+        == len({str(row.experiment) for row in rows})
+        else [key for key in apart if "." in key]
+    )
+    told = [key for key in choices + more if key != "model"]
+    return [
+        " ".join([str(row.experiment.get("model", "")), *(f"{key}={row.experiment.get(key)}" for key in told)]).strip()
+        for row in rows
+    ]
+
+
+def summarise(rows: Sequence[Row], sort_by: str, direction: int) -> list[dict[str, Any]]:
+    """One line for each experiment, the best first: mean, deviation (ddof 1) and number of seeds of every score.
+
+    A difference from the best is "inconclusive" where it is less than 1.3 %, where either has one seed alone, or where
+    Welch's test does not find it at 5 %.
+    """
+    groups: dict[str, list[Row]] = {}
+    for label, row in zip(labels(rows), rows, strict=True):
+        groups.setdefault(label, []).append(row)
+    names = dict.fromkeys(line["metric"] for row in rows for line in row.scores)
+    table = []
+    for label, members in groups.items():
+        line: dict[str, Any] = {"experiment": label, "seeds": len(members), "step": members[0].step}
+        for name in names:
+            values = [row.value(name) for row in members]
+            line[name] = statistics.fmean(values)
+            line[f"{name} sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
+        table.append(line)
+    table.sort(key=lambda line: (math.isnan(line[sort_by]), -direction * line[sort_by]))
+    best = [row.value(sort_by) for row in groups[table[0]["experiment"]]]
+    for line in table:
+        values = [row.value(sort_by) for row in groups[line["experiment"]]]
+        line["against the best"] = "best" if line is table[0] else verdict(best, values)
+    return table
+
+
+def verdict(best: Sequence[float], values: Sequence[float]) -> str:
+    """Whether values are worse than the best ones by more than noise."""
+    if math.isnan(sum(values)):
+        return "not measured"
+    one, other = statistics.fmean(best), statistics.fmean(values)
+    if min(len(best), len(values)) < 2:
+        return "inconclusive (one seed)"
+    if abs(one - other) < NOISE * max(abs(one), abs(other)):
+        return "inconclusive (below 1.3 %)"
+    if statistics.stdev(best) == statistics.stdev(values) == 0:
+        return "worse"
+    chance = float(ttest_ind(best, values, equal_var=False).pvalue)
+    return "worse" if chance < SIGNIFICANCE else f"inconclusive (p = {chance:.2g})"
+
+
+def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
+    """Experiments and their scores, with the deviation over seeds where there are several."""
+    names = [name for name in shown if any(not math.isnan(line.get(name, math.nan)) for line in table)]
+    columns = ["experiment", "seeds", "step", *names, "against the best"]
+    cells = [columns]
+    for line in table:
+        scores = [with_deviation(line[name], line[f"{name} sd"]) for name in names]
+        step = "" if line["step"] is None else f"{line['step']:,}"
+        cells.append([line["experiment"], str(line["seeds"]), step, *scores, line["against the best"]])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def with_deviation(mean: float, deviation: float) -> str:
+    """``12.3 +- 0.4``, or the mean alone."""
+    return f"{mean:.4g}" if math.isnan(deviation) else f"{mean:.4g} +- {deviation:.2g}"
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line for each row, one column for each score and its card's hash."""
+    names = dict.fromkeys(line["metric"] for row in rows for line in row.scores)
+    columns = ["path", "experiment", "seed", "step", *(part for name in names for part in (name, f"{name} card"))]
+    with whole(path, "w") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for label, row in zip(labels(rows), rows, strict=True):
+            line = {"path": row.path, "experiment": label, "seed": row.seed, "step": row.step}
+            for score in row.scores:
+                line |= {score["metric"]: f"{score['value']:.9g}", f"{score['metric']} card": score["card_hash"]}
+            writer.writerow(line)

@@ -1,0 +1,325 @@
+"""gan-evaluate: scores of checkpoints, of all runs of a sweep, or of a folder of pictures, in one table."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.command_line import Composer, leaves, options
+from gan_lightning.config import faults_of_values, first_line, nearest, walk
+from gan_lightning.errors import UserError
+from gan_lightning.files import whole
+
+if TYPE_CHECKING:
+    from gan_lightning.comparison import Row
+    from gan_lightning.evaluation import Evaluation
+
+HELD_OUT = "held_out"
+GROUPS = ("protocol", "feature", "metric", "data")
+
+EPILOG = """\
+PATH is a checkpoint, the folder of a run or of a sweep, or a .json that this command has written; together with
+data=... it may be a folder of pictures, or held_out: the real samples that training never sees. KEY=VALUE is one of
+
+  protocol=10k_test     how many samples, against which real ones; or eval.num, eval.num_real, eval.split, eval.labels
+  feature=inception     what the metrics look through; feature.weights=FILE
+  metric=all            which metrics
+  data=cifar10          other data than those of the run; data.root=FOLDER
+  sort_by=fid           the score that the table is sorted by
+  which=last            or best, or both: which checkpoints of a run's folder
+  out=evaluation        writes evaluation.json and evaluation.csv
+  allow=[weights]       compare in spite of this field of the cards
+  trust=true            build classes that are not ours, which runs their code
+
+What is not said is as the run itself had it.
+"""
+# What two runs may differ in and still be repetitions of one experiment.
+OF_REPETITION = ("seed", "run_dir", "ckpt_path", "init_from", "found", "objective", "logger", "callbacks", "eval")
+OF_REPETITION += ("feature", "metric", "hydra", "data.root", "trainer.accelerator", "trainer.devices")
+
+
+def main() -> None:
+    """The command."""
+    form = argparse.RawDescriptionHelpFormatter
+    take = argparse.ArgumentParser("gan-evaluate", description=__doc__, epilog=EPILOG, formatter_class=form)
+    take.add_argument("words", nargs="+", metavar="PATH or KEY=VALUE")
+    words = take.parse_args().words
+    try:
+        evaluate([Path(word) for word in words if is_path(word)], [word for word in words if not is_path(word)])
+    except UserError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"{error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def is_path(word: str) -> bool:
+    """Whether a word is a path rather than a setting."""
+    return "=" not in word or Path(word).exists()
+
+
+def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
+    """Evaluate, print the table, and write it with all scores and their cards.
+
+    Raises:
+        UserError: With every fault of what was typed; or the scores cannot be compared.
+    """
+    base, sections, values, faults = settings(typed)
+    found, missing = sources(paths, base.which)
+    if faults or missing:
+        raise UserError(*missing, *faults)
+
+    from gan_lightning import comparison
+
+    judges: dict[str, Evaluation] = {}
+    rows = []
+    for path, kind in dict.fromkeys(found):
+        if kind == "json":
+            rows += read_rows(path)
+        else:
+            rows.append(evaluate_one(path, kind, base, sections, values, judges))
+    out = Path(f"{base.out}")
+    with whole(out.with_name(f"{out.name}.json"), "w") as file:
+        json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
+    comparison.refuse_unlike(rows, base.allow)
+    names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
+    directions = {line["metric"]: line["direction"] for row in rows for line in row.scores}
+    sort_by = base.sort_by or next(name for name in names if directions[name])
+    if sort_by not in names:
+        raise UserError(f"sort_by={sort_by}: was not measured{nearest(sort_by, names)}; there are {', '.join(names)}")
+    table = comparison.summarise(rows, sort_by, directions[sort_by] or -1)
+    print()
+    comparison.print_table(table, [name for name in names if directions[name]])
+    line = next(line for row in rows for line in row.scores if line["metric"] == sort_by)
+    card = line["card"]
+    print(
+        f"\n{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']}), "
+        f"{card['feature']}, {card['weights']}{' weights' if 'batchnorm' in card else ''}; card of {sort_by} {line['card_hash']}"
+    )
+    for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
+        print(f"note: {note}")
+    comparison.write_csv(out.with_name(f"{out.name}.csv"), rows)
+    print(f"all scores with their cards  {out}.json, {out}.csv")
+
+
+def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str, Any], list[str]]:
+    """The command's own settings, the chosen groups, values by key; and what is wrong with what was typed."""
+    with Composer(None) as hydra:
+        loader, parser, faults = hydra.config_loader, OverridesParser.create(), []
+        plain = loader.load_configuration("evaluate", [], RunMode.RUN, from_shell=False)
+        chosen, values = [], {}
+        for text in typed:
+            try:
+                (override,) = parser.parse_overrides([text])
+            except HydraException:
+                faults.append(f"{text}: neither a path that exists nor of the form KEY=VALUE")
+                continue
+            key, names = override.key_or_group, options(loader, override.key_or_group)
+            if override.is_sweep_override():
+                faults.append(f"{text}: several values; evaluate them one by one")
+            elif names and key not in GROUPS:
+                faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
+            elif not names:
+                values[key] = override.value()
+            elif (wrong := [c for c in as_list(override.value()) if c not in names]) and wrong:
+                choice = wrong[0]
+                faults.append(
+                    f"{key}={choice}: no such option{nearest(str(choice), names)}; there are {', '.join(names)}"
+                )
+            else:
+                chosen.append(text)
+        try:
+            composed = loader.load_configuration("evaluate", chosen, RunMode.RUN, from_shell=False)
+        except HydraException as error:
+            return plain, {}, {}, [*faults, first_line(error)]
+        every = loader.load_configuration("train", [], RunMode.RUN, from_shell=False)
+    OmegaConf.set_struct(composed, False)
+    groups = {text.partition("=")[0] for text in chosen}
+    sections = {name: composed[name] for name in ("data", "feature", "metric") if name in groups}
+    if "protocol" in groups:
+        sections["eval"] = composed.eval
+    own = [key for key in plain if key not in ("eval", "hydra", "seed")]
+    for key in [key for key in values if key in own]:
+        composed[key] = values.pop(key)
+    known = {path for path, _ in walk(every)} | {path for path, _ in walk(composed)}
+    for key in values:
+        if key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
+            faults.append(f"{key}: there is no such key{nearest(key, [*own, *known])}")
+    if composed.which not in ("last", "best", "both"):
+        faults.append(f"which={composed.which}: must be one of last, best, both")
+        composed.which = "last"
+    if not isinstance(composed.trust, bool):
+        faults.append(f"trust={composed.trust}: must be true or false")
+    return composed, sections, values, faults
+
+
+def as_list(value: Any) -> list[Any]:
+    """A value, or those of a list."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
+    """What is to be evaluated, each with its kind: checkpoint, pictures, held_out or json; and what is wrong."""
+    names = {"last": ["last.ckpt"], "best": ["best.ckpt"], "both": ["last.ckpt", "best.ckpt"]}[which]
+    found, faults = [], []
+    for path in paths:
+        if path.is_file():
+            found.append((path, "json" if path.suffix == ".json" else "checkpoint"))
+        elif str(path) == HELD_OUT:
+            found.append((path, HELD_OUT))
+        elif path.is_dir():
+            checkpoints = [file for name in names for file in sorted(path.rglob(f"checkpoints/{name}"))]
+            checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
+            if not checkpoints and which != "last" and any(path.rglob("checkpoints/last.ckpt")):
+                faults.append(f"{path}: no run in there has a best.ckpt, which evaluation in training keeps")
+            found += [(file, "checkpoint") for file in checkpoints] or [(path, "pictures")]
+        else:
+            faults.append(f"{path}: there is no such file or folder")
+    if not paths:
+        faults.append("nothing to evaluate: name a checkpoint, a run's folder or a folder of pictures")
+    return found, faults
+
+
+def read_rows(path: Path) -> list["Row"]:
+    """Rows of an earlier evaluation."""
+    from gan_lightning.comparison import Row
+
+    try:
+        return [Row(**row) for row in json.loads(path.read_text())["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: was not written by gan-evaluate") from error
+
+
+def evaluate_one(
+    path: Path,
+    kind: str,
+    base: DictConfig,
+    sections: dict[str, Any],
+    values: dict[str, Any],
+    judges: dict[str, "Evaluation"],
+) -> "Row":
+    """Scores of one checkpoint or folder of pictures."""
+    import torch
+
+    from gan_lightning.checkpoint import config_of, load_model, read, refuse_foreign
+    from gan_lightning.comparison import Row
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"evaluating {path}", flush=True)
+    if kind != "checkpoint":
+        if "data" not in sections:
+            raise UserError(f"{path}: is no run, and needs data to be compared with: data=cifar10, say")
+        judge = judge_of(merged(OmegaConf.create({}), base, sections, values), False, judges, device)
+        if kind == HELD_OUT:
+            fake, made = judge.look_at(judge.data.held_out()[0], "held-out real samples")
+        else:
+            fake, made = judge.look_at(pictures(path, judge), "pictures of a folder")
+        row = Row(str(path), {"model": path.name}, None, None)
+    else:
+        checkpoint = read(path)
+        stored, model = config_of(checkpoint), load_model(path, base.trust).to(device)
+        if not base.trust:
+            parts = {key: stored.get(key) for key in ("data", "feature", "metric") if key not in sections}
+            refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
+        judge = judge_of(merged(stored, base, sections, values), model.num_classes > 0, judges, device)
+        fake, made = judge.draw(model), judge.made_by(model)
+        row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
+    scores = judge.judge(fake, made)
+    row.scores = [score.line() | {"direction": judge.directions.get(score.name, 0)} for score in scores]
+    if (drawn := judge.neighbours(fake)) is not None:
+        from gan_lightning.image import write_png
+
+        where = "_".join(part for part in path.with_suffix("").parts[-4:] if part not in ("checkpoints", ".."))
+        file = Path(f"{base.out}_neighbours_{where}.png")
+        write_png(file, drawn)
+        print(f"samples and their nearest training pictures  {file}")
+    return row
+
+
+def merged(stored: DictConfig, base: DictConfig, sections: dict[str, Any], values: dict[str, Any]) -> DictConfig:
+    """What a run was evaluated by, with what was typed in its place.
+
+    Raises:
+        UserError: A key that the chosen data, feature or metric do not have, or a value that they do not take.
+    """
+    config = OmegaConf.create({"seed": 0, **{key: base[key] for key in ("feature", "metric", "eval")}})
+    for part in (stored, OmegaConf.create(sections)):
+        for key in part:
+            if key == "eval":
+                config.eval = OmegaConf.merge(config.eval, part._get_node("eval"))
+            else:
+                config[key] = part._get_node(key)
+    known, faults = dict(walk(config)), []
+    for key, value in values.items():
+        if key in known or (key.startswith("feature.network") and "network" in config.feature):
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        else:
+            faults.append(f"{key}: there is no such key{nearest(key, known)}")
+    asked = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
+    faults += faults_of_values(asked, {})
+    if faults:
+        raise UserError(*faults)
+    return asked
+
+
+def judge_of(config: DictConfig, conditional: bool, judges: dict[str, "Evaluation"], device: Any) -> "Evaluation":
+    """An evaluation made ready for a configuration; equal ones are made once."""
+    from gan_lightning.evaluation import Evaluation
+    from gan_lightning.train import build
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    for key in ("seed", "batch_size", "flip"):
+        if "deviation" not in plain["data"] or key == "batch_size":
+            plain["data"].pop(key, None)
+    key = json.dumps([plain[name] for name in ("data", "feature", "metric", "eval")] + [conditional], sort_keys=True)
+    if key not in judges:
+        data = build(config.data, "data")
+        data.setup()
+        metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
+        asked = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
+        judges[key] = Evaluation(build(config.feature, "feature"), metrics, **asked)
+        left_out = judges[key].get_ready(data, conditional, device)
+        for name, why in left_out.items():
+            print(f"not measured: {name}, since {why}")
+    return judges[key]
+
+
+def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a run was, without what may differ among repetitions: choices first, then every value that was set."""
+    kept = checkpoint["hyper_parameters"]
+    known = ("model", "data", "network", "loss", "experiment")
+    chosen = {"model": kept["config"]["model"]["_target_"].split(".")[-2]}
+    chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known}
+    values = {
+        key: value
+        for key, value in leaves(kept["config"])
+        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION) and "${" not in str(value)
+    }
+    which = "best" if path.name == "best.ckpt" else f"step {checkpoint['global_step']}"
+    return chosen | {"checkpoint": which} | values
+
+
+def pictures(folder: Path, judge: "Evaluation") -> Any:
+    """Pictures (n, C, H, W) of a folder, at most as many as the protocol has, brought to the size of the data."""
+    from gan_lightning.data.image_folder import ImageFolder
+
+    channels, *size = judge.real.samples.shape[1:]
+    found = ImageFolder(folder, size, channels, limit=judge.num)
+    found.setup()
+    return found.samples
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""How good samples are: drawn from fixed noise, seen once by a feature network, judged by every metric."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_lightning import seed as seeds
+from gan_lightning.average import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
+from gan_lightning.bar import bar
+from gan_lightning.card import Score
+from gan_lightning.errors import UnavailableError, UserError
+from gan_lightning.feature import FeatureNetwork
+from gan_lightning.image import to_uint8
+from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric.memorization import Memorization
+from gan_lightning.model.base import GAN
+from gan_lightning.store import Store, fingerprint
+
+CHUNK = 250  # samples that are drawn and seen at a time; a chunk's noise depends on its number alone
+PART = 5000  # real samples whose features are kept in one file
+VERSIONS = "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy"
+
+# Why a metric that needs something cannot be had.
+WHY = {
+    "logits": "the feature network names no classes",
+    "condition": "the model is not conditional",
+    "centres": "the data are no mixture in the plane",
+}
+
+
+class Evaluation:
+    """Judges generators on one data set by one protocol.
+
+    Args:
+        feature: The feature network.
+        metrics: Metrics by name.
+        num: How many samples are generated; of a folder of pictures so many are seen.
+        num_real: At most so many real ones; None for all.
+        split: ``train``, or ``test`` for those that training never sees.
+        labels: Law of the classes that a conditional model is asked for: ``data``, as the real samples have them, or
+            ``uniform``.
+        seed: Decides the noise, and which real samples are chosen.
+        cache: Folder for what is computed once.
+    """
+
+    def __init__(
+        self,
+        feature: FeatureNetwork,
+        metrics: Mapping[str, Metric],
+        num: int = 2000,
+        num_real: int | None = None,
+        split: str = "train",
+        labels: str = "data",
+        seed: int = 0,
+        cache: str = "~/.cache/gan-lightning",
+    ) -> None:
+        self.feature, self.metrics = feature, dict(metrics)
+        self.num, self.num_real, self.split, self.labels, self.seed = num, num_real, split, labels, seed
+        self.store = Store(cache)
+
+    def get_ready(self, data: Any, conditional: bool, device: torch.device | str = "cpu") -> dict[str, str]:
+        """See the real samples, or find in the cache what was seen of them.
+
+        Args:
+            data: A data module of ours that is set up.
+            conditional: Whether the generators are asked for classes.
+            device: Where the feature network looks.
+
+        Returns:
+            The metrics that cannot be had, and why.
+
+        Raises:
+            UnavailableError: The feature network is not to be had, or no metric is.
+            UserError: The split has no samples.
+        """
+        self.data = data
+        self.feature.get_ready(data, self.store, torch.device(device))
+        whole = data.samples, data.labels
+        self.real = self.see(*self.chosen(*(whole if self.split == "train" else data.held_out())))
+        if hasattr(data, "centres"):
+            self.real.centres, self.real.deviation = data.centres(), data.deviation
+        sample_hash = fingerprint(self.real.samples, self.real.labels)[:16]
+        self.data_card = {"data": type(data).__name__, "data_sha256": sample_hash, "split": self.split}
+        has = {
+            "logits": self.feature.classes,
+            "condition": conditional,
+            "centres": self.real.centres is not None,
+            "held_out": True,
+        }
+        left_out = {}
+        for name, metric in self.metrics.items():
+            lacks = [need for need in metric.needs if not has[need]]
+            if lacks:
+                left_out[name] = WHY[lacks[0]]
+            elif "held_out" in metric.needs:
+                try:
+                    held_out = data.held_out()
+                except UserError as error:
+                    left_out[name] = str(error)
+                else:
+                    self.training = self.see(*whole)
+                    self.training.held_out = self.see(*held_out)
+        self.ready = {name: metric for name, metric in self.metrics.items() if name not in left_out}
+        if not self.ready:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise UnavailableError(f"metric: none of them can be had ({reasons})")
+        self.prepared = {name: self.prepare(metric) for name, metric in self.ready.items()}
+        return left_out
+
+    def chosen(self, samples: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """As many real samples as the protocol has, or all where there are fewer."""
+        if self.num_real is None or self.num_real >= len(samples):
+            return samples, labels
+        generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.EVALUATION))
+        rows = torch.randperm(len(samples), generator=generator)[: self.num_real].sort().values
+        return samples[rows], labels[rows]
+
+    def see(self, samples: Tensor, labels: Tensor) -> Seen:
+        """Real samples with what the feature network sees in them, computed once."""
+
+        def compute(part: Tensor) -> dict[str, Tensor]:
+            features, logits = self.features(part.split(CHUNK), "features of real samples", len(part))
+            return {"features": features} | ({} if logits is None else {"logits": logits})
+
+        # In parts, so that hours of a large network's work survive whatever ends them.
+        found = [
+            self.store.get(f"features-{fingerprint(part, self.feature.card())[:16]}", partial(compute, part))
+            for part in samples.split(PART)
+        ]
+        logits = torch.cat([part["logits"] for part in found]) if "logits" in found[0] else None
+        return Seen(samples, torch.cat([part["features"] for part in found]), labels, logits)
+
+    def features(self, parts: Iterable[Tensor], what: str, num: int) -> tuple[Tensor, Tensor | None]:
+        """Features and logits of stored samples, on the CPU; the progress is shown if it takes long."""
+        features, logits = [], []
+        with bar(what=what, total=num, unit="") as progress:
+            for part in parts:
+                seen, named = self.feature(part)
+                features.append(seen.cpu())
+                logits.append(None if named is None else named.cpu())
+                progress.update(len(part))
+        return torch.cat(features), None if logits[0] is None else torch.cat(logits)
+
+    def prepare(self, metric: Metric) -> dict[str, Tensor]:
+        """What a metric computes of the real samples alone, from the cache."""
+        if type(metric).prepare is Metric.prepare:
+            return {}
+        key = fingerprint(self.real.samples, self.feature.card(), metric.settings())
+        return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(self.real))
+
+    def draw(self, model: GAN, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None) -> Seen:
+        """Samples of a model, from noise that is the same every time, as the feature network sees them.
+
+        The ranks of a distributed run share the work, and all have the samples in the end.
+
+        Args:
+            model: The model.
+            rank: This process.
+            ranks: How many there are.
+            gather: Joins the tensors of all ranks along a new first dimension.
+        """
+        labels = self.asked(model.num_classes)
+        chunks = -(-self.num // CHUNK)
+        mine = -(-chunks // ranks)
+
+        def draw() -> Iterator[Tensor]:
+            for chunk in range(rank * mine, (rank + 1) * mine):
+                rows = (chunk * CHUNK + torch.arange(CHUNK)) % self.num
+                made = model.sample(CHUNK, labels[rows], seeds.mix(self.seed, seeds.EVALUATION, chunk))
+                samples.append((to_uint8(made) if made.ndim == 4 else made.float()).cpu())
+                yield samples[-1]
+
+        samples: list[Tensor] = []
+        features, logits = self.features(draw(), "evaluation", mine * CHUNK)
+        found = [torch.cat(samples), features, logits]
+        if ranks > 1:
+            found = [None if part is None else gather(part.to(model.device)).flatten(0, 1).cpu() for part in found]
+        samples, features, logits = (None if part is None else part[: self.num] for part in found)
+        return Seen(samples, features, labels, logits)
+
+    def look_at(self, samples: Tensor, origin: str) -> tuple[Seen, dict[str, Any]]:
+        """Samples that are there already, as the feature network sees them, and what their card says."""
+        samples = samples[: self.num]
+        features, logits = self.features(samples.split(CHUNK), "features of the pictures", len(samples))
+        made = {"num_generated": len(samples), "weights": origin, "labels": "none"}
+        return Seen(samples, features, torch.zeros(len(samples), dtype=torch.long), logits), made
+
+    def asked(self, num_classes: int) -> Tensor:
+        """The classes (num,) to ask for."""
+        rows = torch.arange(self.num)
+        if self.labels == "uniform" or not num_classes:
+            return rows % max(num_classes, 1)
+        return self.real.labels[rows % len(self.real)]
+
+    def made_by(self, model: GAN) -> dict[str, Any]:
+        """What a card says of how a model's samples were drawn."""
+        averaged = model.generator_ema is not None
+        has_norms = any(isinstance(module, _BatchNorm) for module in model.generator.modules())
+        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}"
+        return {
+            "num_generated": self.num,
+            "weights": "average" if averaged else "raw",
+            "batchnorm": (anew if averaged else "running statistics") if has_norms else "none",
+            "labels": self.labels if model.num_classes else "none",
+            "truncation": None,
+            "sampling_seed": self.seed,
+            "training_seed": model.seed,
+        }
+
+    def judge(self, fake: Seen, made: dict[str, Any]) -> list[Score]:
+        """All scores of samples that were seen."""
+        scores = []
+        for name, metric in self.ready.items():
+            real = self.training if "held_out" in metric.needs else self.real
+            card = {"metric": type(metric).__name__, "settings": metric.settings(), **self.feature.card()}
+            card |= {**self.data_card, "num_real": len(real), "quantising": "rounded to 256 levels, clipped", **made}
+            card |= {"versions": {package: version(package) for package in VERSIONS}}
+            notes, found = metric.notes(real, fake), metric(real, self.prepared[name], fake)
+            details = {key: value for key, value in found.items() if isinstance(value, list)}
+            for key, value in found.items():
+                if key not in details:
+                    scores.append(Score(key, float(value), card, details, notes))
+        return scores
+
+    def neighbours(self, fake: Seen) -> Tensor | None:
+        """A picture of samples beside their nearest training pictures; None where nobody asks for copies."""
+        metric = next((metric for metric in self.ready.values() if isinstance(metric, Memorization)), None)
+        return None if metric is None or fake.samples.ndim != 4 else metric.picture(self.training, fake)
+
+    @property
+    def directions(self) -> dict[str, int]:
+        """-1 for each score of which a lower one is better, 1 where a higher one is."""
+        metrics = self.metrics.values()
+        lower = {name: -1 for metric in metrics for name in metric.lower}
+        return lower | {name: 1 for metric in metrics for name in metric.higher}

@@ -1,0 +1,39 @@
+"""Feature networks: what the metrics look at samples through."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gan_lightning.store import Store
+
+
+class Samples(Protocol):
+    """What a feature network may ask of a data set."""
+
+    samples: Tensor
+    labels: Tensor
+    class_names: list[str]
+
+
+class FeatureNetwork(Protocol):
+    """What a feature network offers.
+
+    Attributes:
+        classes: Whether it names classes, that is returns logits.
+    """
+
+    classes: bool
+
+    def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
+        """Load or train what is needed.
+
+        Raises:
+            UnavailableError: It is not to be had; the sentence says what would help.
+        """
+
+    def card(self) -> dict[str, Any]:
+        """What identifies it: name, sha256 of its weights, resize rule."""
+
+    def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Stored samples (N, ...) to features (N, D), float32, and logits (N, classes) or None."""

@@ -1,0 +1,40 @@
+"""Density and coverage (Naeem et al., 2020, equations 3 and 4, https://arxiv.org/abs/2002.09797)."""
+
+import torch
+from torch import Tensor
+
+from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric.neighbours import blocks, radii
+
+
+class DensityCoverage(Metric):
+    """How many balls of real samples a generated sample lies in, over k; and the share of real balls that hold one.
+
+    For equal laws density is 1 in expectation, and coverage ``1 - prod_{i=1..k} (N - i) / (M + N - i)`` for N real and
+    M generated samples. A ball ends just before the k-th nearest neighbour.
+
+    Args:
+        k: Which neighbour; the paper has 5.
+    """
+
+    higher = ("density", "coverage")
+
+    def __init__(self, k: int = 5) -> None:
+        self.k = k
+
+    def settings(self) -> dict[str, object]:
+        """K and the rule for ties."""
+        return super().settings() | {"ties": "<", "dtype": "float64"}
+
+    def prepare(self, real: Seen) -> dict[str, Tensor]:
+        """Squared radii of the real balls (N,)."""
+        return {"radii": radii(real.features, self.k)}
+
+    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
+        """Both figures."""
+        balls, covered = 0, torch.zeros(len(real), dtype=torch.bool)
+        for _, squared in blocks(fake.features, real.features, "density and coverage"):
+            inside = squared < prepared["radii"]
+            balls += int(inside.sum())
+            covered |= inside.any(0)
+        return {"density": balls / (self.k * len(fake)), "coverage": float(covered.double().mean())}

@@ -1,0 +1,72 @@
+"""Whether a generator repeats its training pictures."""
+
+import torch
+from scipy.stats import betabinom
+from torch import Tensor
+
+from gan_lightning.image import from_uint8, grid
+from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric.neighbours import blocks
+
+CHANCE = 1e-3  # of calling a generator that copies nothing a copier
+
+
+class Memorization(Metric):
+    """Compares how near to the training set generated samples are with how near real samples are that it does not hold.
+
+    Nearness is relative, as in the authenticity of Alaa et al. (2022, https://arxiv.org/abs/2102.08921): the distance
+    to the nearest training sample over that sample's own distance to its nearest neighbour, so that a crowded place
+    does not count as copying. A generated sample is a suspect if it is nearer than the nearest thousandth of the
+    held-out ones are. Of n generated and m held-out samples of one law the number of suspects is beta-binomial,
+    from which ``copies_chance`` follows: how likely so many are without any copying.
+    """
+
+    lower = ("copies",)
+    needs = frozenset({"held_out"})
+
+    def settings(self) -> dict[str, object]:
+        """The rule."""
+        return {"suspect": "relative distance below the nearest 1/1000 of the held-out samples"}
+
+    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
+        """Share of suspects, what it would be without copies, the chance of so many, and 1 where that is too small."""
+        ours, theirs = (relative_distances(seen.features, real.features)[0] for seen in (fake, real.held_out))
+        rank = max(len(theirs) // 1000, 1)
+        suspects = int((ours < theirs.kthvalue(rank).values).sum())
+        chance = float(betabinom(len(ours), rank, len(theirs) - rank + 1).sf(suspects - 1))
+        return {
+            "copies": suspects / len(ours),
+            "copies_expected": rank / (len(theirs) + 1),
+            "copies_chance": chance,
+            "copies_found": float(chance < CHANCE),
+        }
+
+    def picture(self, real: Seen, fake: Seen, rows: int = 10, columns: int = 6) -> Tensor:
+        """The most suspicious samples, one a row, each before its nearest training pictures, as uint8 (3, H, W)."""
+        nearness, _ = relative_distances(fake.features, real.features)
+        worst = nearness.argsort()[:rows]
+        beside = []
+        for _, squared in blocks(fake.features[worst], real.features, "neighbours"):
+            beside += [*squared.topk(columns, largest=False).indices]
+        cells = [
+            torch.cat([fake.samples[i : i + 1], real.samples[near]]) for i, near in zip(worst, beside, strict=True)
+        ]
+        return grid(from_uint8(torch.cat(cells)), columns + 1)
+
+    def notes(self, real: Seen, fake: Seen) -> list[str]:
+        """Few held-out samples cannot tell a few copies from chance."""
+        few = len(real.held_out)
+        return [f"copies: {few:,} held-out samples show only copies of over {5 / few:.1%}"] if few < 1000 else []
+
+
+def relative_distances(features: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of each sample to its nearest training sample over that one's to its own nearest; and which it is."""
+    squared, nearest = torch.empty(len(features), dtype=torch.float64), torch.empty(len(features), dtype=torch.long)
+    for rows, block in blocks(features, training, "nearest training samples"):
+        squared[rows], nearest[rows] = block.min(1)
+    asked, where = nearest.unique(return_inverse=True)
+    own = torch.empty(len(asked), dtype=torch.float64)
+    for rows, block in blocks(training[asked], training, "their neighbours"):
+        # Equal training samples are one: the nearest other one is what a copy is compared with.
+        own[rows] = block.masked_fill_(block == 0, float("inf")).min(1).values
+    return (squared / own[where]).sqrt(), nearest

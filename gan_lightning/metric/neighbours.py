@@ -1,0 +1,39 @@
+"""Nearest neighbours among many features, block by block, so that memory stays bounded."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gan_lightning.bar import bar
+
+BLOCK = 1 << 25  # entries of one block of distances, a quarter of a gigabyte
+SAME = 1e-11  # squared distances below this share of the squared norms are rounding: the samples are equal
+
+
+def squared_distances(rows: Tensor, columns: Tensor) -> Tensor:
+    """Squared Euclidean distances (N, M) in float64; exactly 0 between equal rows."""
+    norms = rows.square().sum(1)[:, None] + columns.square().sum(1)
+    squared = torch.addmm(norms, rows, columns.T, alpha=-2)
+    return squared.masked_fill_(squared <= SAME * norms, 0)
+
+
+def blocks(rows: Tensor, columns: Tensor, what: str) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of the rows, each with its squared distances to all columns; the progress is shown if it takes long."""
+    rows, columns = rows.double(), columns.double()
+    size = max(BLOCK // len(columns), 1)
+    for start in bar(range(0, len(rows), size), what):
+        where = slice(start, min(start + size, len(rows)))
+        yield where, squared_distances(rows[where], columns)
+
+
+def radii(features: Tensor, k: int) -> Tensor:
+    """Squared distance (N,) of each sample to its k-th nearest neighbour among the others.
+
+    Raises:
+        ValueError: There are too few samples to have so many neighbours.
+    """
+    if len(features) <= k:
+        raise ValueError(f"k={k}: more than {k} samples are needed on each side, and there are {len(features)}")
+    parts = [squared.kthvalue(k + 1).values for _, squared in blocks(features, features, "neighbours")]
+    return torch.cat(parts)  # the nearest of all is the sample itself, so the k-th other is the k + 1st

@@ -1,0 +1,94 @@
+"""What is computed once and kept: tensors on disk under names that say everything they depend on."""
+
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from gan_lightning.files import whole
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """A folder of safetensors files, each with the sha256 of its tensors; a damaged one is made anew.
+
+    Several processes may share it: who asks first computes, and the others wait for the file. Where the folder cannot
+    be written, everything is computed and nothing kept.
+
+    Args:
+        folder: ``~`` is the user's home.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser()
+
+    def get(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of a name, computed where they are not there."""
+        path = self.folder / f"{name}.safetensors"
+        if (found := self.read(path)) is not None:
+            return found
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked(path.with_suffix(".lock")):
+                if (found := self.read(path)) is not None:
+                    return found
+                tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
+                self.write(path, tensors)
+        except OSError as error:
+            log.warning(f"{self.folder}: cannot be written ({error.strerror}); {name} is not kept. eval.cache=FOLDER")
+            return compute()
+        return tensors
+
+    def read(self, path: Path) -> dict[str, Tensor] | None:
+        """What a file holds; None where it is missing or damaged."""
+        if not path.exists():
+            return None
+        try:
+            tensors = safetensors.torch.load_file(path)
+            with safetensors.safe_open(path, "pt") as file:
+                expected = (file.metadata() or {}).get("sha256")
+        except (OSError, safetensors.SafetensorError):
+            expected, tensors = None, {}
+        if expected != checksum(tensors):
+            log.warning(f"{path}: damaged; it is made anew")
+            return None
+        return tensors
+
+    def write(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        """Write whole, with the checksum."""
+        with whole(path) as file:
+            file.write(safetensors.torch.save(tensors, {"sha256": checksum(tensors)}))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock among processes; the system lets go of it when its holder dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """Of named tensors."""
+    return fingerprint(*(part for name in sorted(tensors) for part in (name, tensors[name])))
+
+
+def fingerprint(*parts: Tensor | Any) -> str:
+    """Sha256 of tensors, with their shapes and types, and of plain data."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
+            digest.update(part.detach().cpu().contiguous().flatten().numpy())
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()

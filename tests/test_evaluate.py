@@ -1,0 +1,249 @@
+"""gan-evaluate, end to end: checkpoints, sweeps, folders of pictures, earlier scores; and what it refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from gan_lightning import evaluate as program
+from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.card import card_hash, differences
+from gan_lightning.comparison import Row, labels, refuse_unlike, summarise, verdict
+from gan_lightning.errors import UserError
+
+QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
+TYPED = ["eval.num=40", "eval.num_real=20"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows_of(folder, name="evaluation") -> list[dict]:
+    return json.loads((folder / f"{name}.json").read_text())["rows"]
+
+
+def scores_of(row) -> dict[str, float]:
+    return {line["metric"]: line["value"] for line in row["scores"]}
+
+
+def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
+    trainer = run(here / "one", "model=cgan", *QUICK)
+    program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], [])
+    judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+    (row,) = rows_of(here)
+    assert scores_of(row) == judge.last()
+    assert {line["card_hash"] for line in row["scores"]} == set(judge.cards)
+    assert (row["seed"], row["step"]) == (0, 2)
+    shown = capsys.readouterr().out
+    assert "experiment" in shown
+    assert "against the best" in shown
+    assert judge.curve[-1]["scores"]["fid"][1] in shown, "the card's hash stands in the table"
+    assert "40 generated against 20 of Digits (train)" in shown
+    with (here / "evaluation.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert float(line["fid"]) == pytest.approx(judge.last()["fid"])
+    assert line["fid card"] == judge.curve[-1]["scores"]["fid"][1]
+
+
+def test_a_folder_of_runs_is_grouped_over_seeds(run, here, capsys):
+    for model in ("vanilla", "dcgan"):
+        for seed in (0, 1):
+            run(here / "sweep" / f"{model}{seed}", f"model={model}", f"seed={seed}", *QUICK)
+    capsys.readouterr()
+    program.evaluate([here / "sweep"], ["allow=[batchnorm]", "out=table", "sort_by=kid"])
+    assert len(rows_of(here, "table")) == 4
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line.startswith(("vanilla", "dcgan"))]
+    assert len(table) == 2
+    assert all(" +- " in line for line in table)
+    assert all(line.split()[1] == "2" or line.split()[2] == "2" for line in table), "two seeds each"
+    assert table[0].endswith("best")
+
+
+def test_best_and_last_are_not_repetitions(run, here):
+    run(here / "one", "model=vanilla", *QUICK)
+    program.evaluate([here / "one"], ["which=both"])
+    assert [row["experiment"]["checkpoint"] for row in rows_of(here)] == ["step 2", "best"]
+
+
+def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(run, here):
+    run(here / "raw", "model=dcgan", *QUICK)
+    run(here / "ema", "model=dcgan", "model.ema_decay=0.9", *QUICK)
+    with pytest.raises(UserError) as caught:
+        program.evaluate([here / "raw", here / "ema"], [])
+    assert "weights: raw / average" in str(caught.value)
+    assert "batchnorm" in str(caught.value)
+    assert "allow=[FIELD,...]" in str(caught.value)
+    assert len(rows_of(here)) == 2
+    program.evaluate([here / "evaluation.json"], ["allow=[weights,batchnorm]", "out=again"])
+    assert rows_of(here, "again") == rows_of(here)
+
+
+def test_earlier_scores_are_compared_without_measuring(run, here, monkeypatch):
+    run(here / "one", "model=vanilla", *QUICK)
+    program.evaluate([here / "one"], ["out=first"])
+    program.evaluate([here / "one"], ["out=second", "eval.num=30"])
+    monkeypatch.setattr(program, "evaluate_one", lambda *_: pytest.fail("measured again"))
+    with pytest.raises(UserError, match="num_generated: 40 / 30"):
+        program.evaluate([here / "first.json", here / "second.json"], [])
+
+
+def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
+    run(here / "one", "model=dcgan", *QUICK)
+    pictures = here / "pictures"
+    pictures.mkdir()
+    for i in range(30):
+        value = torch.randint(256, (20, 20, 3), generator=torch.Generator().manual_seed(i)).byte()
+        Image.fromarray(value.numpy()).save(pictures / f"{i}.png")
+    words = ["data=digits", "data.image_size=16", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED]
+    program.evaluate([pictures], words)
+    (row,) = rows_of(here)
+    card = row["scores"][0]["card"]
+    assert (card["num_generated"], card["weights"]) == (30, "pictures of a folder")
+    assert scores_of(row)["fid"] > 0
+    with pytest.raises(UserError, match="is no run, and needs data"):
+        program.evaluate([pictures], [])
+
+
+def test_held_out_pictures_are_the_mark(here):
+    """The data against themselves: what a perfect generator would score."""
+    words = ["data=digits", "data.image_size=16", "data.limit=900", "feature.width=4", "feature.dim=8", "eval.num=500"]
+    program.evaluate([program.Path("held_out")], words)
+    (row,) = rows_of(here)
+    card = row["scores"][0]["card"]
+    assert (card["num_generated"], card["num_real"], card["weights"]) == (500, 900, "held-out real samples")
+    assert scores_of(row)["coverage"] > 0.7
+    assert scores_of(row)["fid"] < 0.2
+
+
+def test_copies_come_with_the_picture_of_neighbours(run, here):
+    run(here / "one", "model=dcgan", "metric=all", *QUICK)
+    program.evaluate([here / "one"], [])
+    (picture,) = here.glob("evaluation_neighbours_*.png")
+    with Image.open(picture) as image:
+        assert image.size == (7 * 18 + 2, 10 * 18 + 2)
+
+
+def test_points_keep_their_own_metrics(run, here, capsys):
+    run(here / "one", "model=wgan_gp", "data=gaussian_ring", *(word for word in QUICK if "kid" not in word))
+    program.evaluate([here / "one"], [])
+    assert scores_of(rows_of(here)[0]).keys() == {"modes", "quality", "reverse_kl"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["protocol=10k"], "protocol=10k: no such option; there are 10k_test"),
+        (["metric=fidd"], "the nearest is fid"),
+        (["eval.nu=3"], "eval.nu: there is no such key, the nearest is eval.num"),
+        (["eval.num=1"], "eval.num=1: must be a whole number of at least 2"),
+        (["eval.split=val"], "must be one of train, test"),
+        (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
+        (["sort_by=fidd"], "sort_by=fidd: was not measured, the nearest is fid"),
+        (["which=first"], "must be one of last, best, both"),
+        (["trust=maybe"], "trust=maybe: must be true or false"),
+        (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
+        (["model=dcgan"], "model: a checkpoint says itself what it is"),
+        (["eval.split=test"], "no real samples are held out of training"),
+        (["eval.num=1,2"], "several values"),
+    ],
+)
+def test_mistakes_are_told(run, here, words, told):
+    run(here / "one", "model=vanilla", "data.limit=null", *QUICK)
+    with pytest.raises(UserError) as caught:
+        program.evaluate([here / "one"], words)
+    assert told in str(caught.value)
+
+
+def test_all_mistakes_come_at_once(here):
+    with pytest.raises(UserError) as caught:
+        program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fid"])
+    assert len(caught.value.faults) == 4
+
+
+def test_a_stranger_s_checkpoint_runs_no_code(run, here):
+    run(here / "one", "model=vanilla", *QUICK)
+    path = here / "one" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["config"]["data"]["_target_"] = "os.system"
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=r"names 'os.system'"):
+        program.evaluate([path], [])
+
+
+def test_the_command_ends_with_its_status(here):
+    def command(*words):
+        line = [sys.executable, "-m", "gan_lightning.evaluate", *words]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=here)
+
+    assert command("--help").returncode == 0
+    done = command("nowhere")
+    assert done.returncode == 2
+    assert "nowhere: there is no such file or folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert command().returncode == 2
+
+
+# --- comparisons ----------------------------------------------------------------------------------------------------
+
+
+def row(value: float, seed: int = 0, card: dict | None = None, **experiment) -> Row:
+    card = card or {"metric": "FID", "num_real": 10}
+    line = {"metric": "fid", "value": value, "card": card, "card_hash": card_hash(card), "direction": -1}
+    return Row("x", {"model": "dcgan", **experiment}, seed, 10, [line])
+
+
+def test_hashes_leave_the_origin_aside():
+    one = {"num_real": 10, "training_seed": 0, "versions": {"torch": "1"}}
+    other = {"num_real": 10, "training_seed": 5, "versions": {"torch": "2"}}
+    assert card_hash(one) == card_hash(other)
+    assert differences([one, other]) == {}
+    assert differences([one, {**one, "num_real": 11}]) == {"num_real": [10, 11]}
+    assert differences([one, {**one, "num_real": 11}], allowed=["num_real"]) == {}
+    assert differences([{"a": 1}, {}]) == {"a": [1, None]}
+
+
+def test_unlike_rows_are_refused():
+    with pytest.raises(UserError, match="num_real: 10 / 11"):
+        refuse_unlike([row(1.0), row(2.0, card={"metric": "FID", "num_real": 11})])
+    refuse_unlike([row(1.0), row(2.0, seed=1)])
+
+
+def test_the_table_is_sorted_and_has_means_over_seeds():
+    rows = [row(10 + i, i) for i in range(3)] + [row(5 + i, i, **{"model.k": 2}) for i in range(3)]
+    table = summarise(rows, "fid", -1)
+    assert [line["experiment"] for line in table] == ["dcgan model.k=2", "dcgan model.k=None"]
+    assert [line["fid"] for line in table] == [6, 11]
+    assert [line["fid sd"] for line in table] == [1, 1]
+    assert [line["seeds"] for line in table] == [3, 3]
+    assert [line["against the best"] for line in table] == ["best", "worse"]
+    assert summarise(rows, "fid", 1)[0]["fid"] == 11
+
+
+def test_choices_name_an_experiment_and_values_only_where_they_must():
+    rows = [row(1, model="wgan", **{"model.clip": 1}), row(1, model="dcgan", **{"model.clip": 2})]
+    assert labels(rows) == ["wgan", "dcgan"]
+    rows += [row(1, model="wgan", **{"model.clip": 3})]
+    assert labels(rows) == ["wgan model.clip=1", "dcgan model.clip=2", "wgan model.clip=3"]
+
+
+@pytest.mark.parametrize(
+    ("best", "values", "told"),
+    [
+        ([10, 10.5, 9.5], [20, 21, 19], "worse"),
+        ([10, 14, 6], [12, 16, 8], "inconclusive (p = "),
+        ([10, 10, 10], [10.1, 10.1, 10.1], "inconclusive (below 1.3 %)"),
+        ([10], [20, 21], "inconclusive (one seed)"),
+        ([10, 10], [20, 20], "worse"),
+        ([10, 10], [float("nan"), 1], "not measured"),
+    ],
+)
+def test_a_difference_within_the_noise_is_inconclusive(best, values, told):
+    assert verdict(best, values).startswith(told)

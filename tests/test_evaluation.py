@@ -1,0 +1,229 @@
+"""Evaluation during training: it changes nothing, carries its cards, keeps the best, and says how it ended."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from gan_lightning import checkpoint as checkpoints
+from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.card import differences
+from gan_lightning.errors import UnavailableError, UserError
+from gan_lightning.evaluation import Evaluation
+from gan_lightning.feature.classifier import Classifier
+from gan_lightning.feature.module import Module
+from gan_lightning.metric.class_accuracy import ClassAccuracy
+from gan_lightning.metric.fid import FID
+from gan_lightning.metric.memorization import Memorization
+
+EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
+FIELDS = {
+    "metric", "settings", "feature", "feature_sha256", "feature_accuracy", "resize", "data", "data_sha256", "split",
+    "num_real", "quantising", "num_generated", "weights", "batchnorm", "labels", "truncation", "sampling_seed",
+    "training_seed", "versions",
+}  # fmt: skip
+
+
+def judge_of(trainer) -> Evaluate:
+    return next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+
+
+def weights_of(path) -> dict[str, torch.Tensor]:
+    return checkpoints.read(path)["state_dict"]
+
+
+def lines_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
+
+
+def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, variant):
+    ema = "model.ema_decay=0.9"
+    run(tmp_path / "on", f"model={variant}", ema, *EVAL)
+    run(tmp_path / "off", f"model={variant}", ema, *EVAL, "eval.every_n_steps=null")
+    assert (tmp_path / "on" / "evaluation.jsonl").exists()
+    assert not (tmp_path / "off" / "evaluation.jsonl").exists()
+    on, off = (weights_of(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("on", "off"))
+    assert on.keys() == off.keys()
+    assert all(torch.equal(on[name], off[name]) for name in on)
+
+
+def test_every_score_carries_its_card(run, tmp_path):
+    trainer = run(tmp_path, "model=cgan", "metric=all", "data.limit=26", *EVAL)
+    lines = lines_of(tmp_path)
+    assert {line["step"] for line in lines} == {2, 4, 5}, "every second step and the last"
+    names = {line["metric"] for line in lines}
+    assert names >= {"fid", "kid", "precision", "recall", "density", "coverage", "class_accuracy", "classes_found"}
+    assert names >= {"inception_score", "class_kl", "copies"}
+    for line in lines:
+        assert line["card"].keys() >= FIELDS
+        assert len(line["card_hash"]) == 12
+    of = {name: {line["card_hash"] for line in lines if line["metric"] == name} for name in names}
+    assert all(len(hashes) == 1 for hashes in of.values())
+    assert of["precision"] == of["recall"] != of["fid"]
+    accuracy = next(line for line in lines if line["metric"] == "class_accuracy")
+    assert len(accuracy["details"]["class_accuracy_each"]) == 10
+    state = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["Evaluate"]
+    assert state["curve"][-1]["step"] == 5
+    assert state["cards"][state["curve"][-1]["scores"]["fid"][1]]["metric"] == "FID"
+    assert judge_of(trainer).last()["fid"] == next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fid"))
+
+
+def test_the_card_says_how_samples_were_drawn(run, tmp_path):
+    def card(*more: str) -> dict:
+        folder = tmp_path / str(len([*tmp_path.iterdir()]))
+        run(folder, *EVAL, *more)
+        return next(line["card"] for line in lines_of(folder) if line["metric"] == "fid")
+
+    plain, averaged = card("model=dcgan"), card("model=dcgan", "model.ema_decay=0.9")
+    assert (plain["weights"], plain["batchnorm"], plain["labels"]) == ("raw", "running statistics", "none")
+    assert averaged["weights"] == "average"
+    assert averaged["batchnorm"].startswith("measured anew")
+    assert set(differences([plain, averaged])) == {"weights", "batchnorm"}
+    assert differences([plain, card("model=dcgan", "seed=3")]) == {}
+    conditional = card("model=cgan", "eval.labels=uniform")
+    assert conditional["labels"] == "uniform"
+    assert set(differences([plain, conditional])) == {"labels"}
+    assert set(differences([plain, card("model=dcgan", "eval.num_real=12", "eval.seed=1")])) == {
+        "num_real", "data_sha256", "sampling_seed"
+    }  # fmt: skip
+
+
+def test_the_best_checkpoint_is_kept_and_the_end_says_what_it_was(run, tmp_path, monkeypatch):
+    values = iter([30.0, 10.0, 25.0])
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    trainer = run(tmp_path, "model=vanilla", *EVAL)
+    judge = judge_of(trainer)
+    assert judge.best("fid") == (4, 10.0)
+    assert judge.worst("fid") == (2, 30.0)
+    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
+    assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
+    judge.seconds = 1.0
+    told = judge.summary(seconds=10.0)
+    assert told[0] == "fid  best 10 at step 4, last 25 at step 5, worst 30 at step 2"
+    assert "40 generated against 20 of Digits (train)" in told[1]
+    assert "10% of the time" in told[1]
+    assert "The last checkpoint is much worse than the best: fid 25 against 10 at step 4, 2.5 times." in told[2]
+
+
+def test_a_score_of_which_more_is_better(run, tmp_path, monkeypatch):
+    values = iter([0.2, 0.9, 0.8])
+    monkeypatch.setattr(ClassAccuracy, "__call__", lambda *_: {"class_accuracy": next(values)})
+    judge = judge_of(run(tmp_path, "model=cgan", "eval.best_by=class_accuracy", *EVAL))
+    assert judge.best("class_accuracy") == (4, 0.9)
+    assert judge.worst("class_accuracy") == (2, 0.2)
+    assert len(judge.summary(1.0)) == 2, "0.8 is not much worse than 0.9"
+
+
+def test_a_resumed_run_has_the_same_scores(run, tmp_path):
+    run(tmp_path / "whole", "model=cgan", *EVAL, "trainer.max_steps=6", "callbacks.checkpoint.every_n_steps=3")
+    run(tmp_path / "parts", "model=cgan", *EVAL, "trainer.max_steps=6", "callbacks.checkpoint.every_n_steps=3")
+    path = tmp_path / "parts" / "checkpoints" / "step_00000003.ckpt"
+    with (tmp_path / "parts" / "evaluation.jsonl").open("a") as file:
+        file.write('{"step": 4, "metr')  # a kill in the middle of a line
+    trainer = run(tmp_path / "parts", "model=cgan", *EVAL, "trainer.max_steps=6", ckpt_path=path)
+    assert lines_of(tmp_path / "parts") == lines_of(tmp_path / "whole")
+    assert [entry["step"] for entry in judge_of(trainer).curve] == [2, 4, 6]
+    best = [checkpoints.read(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("whole", "parts")]
+    assert best[0]["global_step"] == best[1]["global_step"]
+
+
+def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path, monkeypatch, caplog):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with caplog.at_level(logging.WARNING):
+        logging.disable(logging.NOTSET)
+        trainer = run(tmp_path, "model=vanilla", "feature=inception", *EVAL)
+    assert trainer.global_step == 5
+    assert not (tmp_path / "evaluation.jsonl").exists()
+
+
+def test_what_is_said_of_missing_weights(cache, monkeypatch, build):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    from gan_lightning.feature.inception import Inception
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    _, data = build("model=vanilla")
+    with pytest.raises(UnavailableError) as caught:
+        Evaluation(Inception(), {"fid": FID()}, cache=str(cache)).get_ready(data, conditional=False)
+    told = str(caught.value)
+    assert "no route to host" in told
+    assert "weights-inception-2015-12-05-6726825d.pth" in told
+    assert "feature.weights=FILE" in told
+    with pytest.raises(UserError, match="there is no such file") as caught:
+        Evaluation(Inception("nowhere.pth"), {"fid": FID()}, cache=str(cache)).get_ready(data, conditional=False)
+    assert not isinstance(caught.value, UnavailableError), "a file that was named is no weather"
+
+
+def test_data_without_labels_have_no_classifier(cache, build):
+    _, data = build("model=vanilla")
+    data.class_names = []
+    with pytest.raises(UnavailableError, match="feature=inception"):
+        Evaluation(Classifier(), {"fid": FID()}, cache=str(cache)).get_ready(data, conditional=False)
+
+
+def test_metrics_that_cannot_be_had_are_named(cache, build):
+    _, data = build("model=vanilla", "data.limit=null")
+    metrics = {"fid": FID(), "class_accuracy": ClassAccuracy(), "memorization": Memorization()}
+    module = Module(torch.nn.Flatten())
+    left_out = Evaluation(module, metrics, cache=str(cache)).get_ready(data, conditional=True)
+    assert left_out["class_accuracy"] == "the feature network names no classes"
+    assert "data.limit leaves some out" in left_out["memorization"]
+    with pytest.raises(UnavailableError, match="none of them can be had"):
+        Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
+
+
+def test_an_unknown_score_to_be_best_by_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match=r"eval.best_by=fidd.*one of fid, "):
+        run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
+
+
+def test_real_features_are_computed_once(cache, build, monkeypatch):
+    _, data = build("model=vanilla")
+    calls = []
+
+    class Counting(Module):
+        def __call__(self, samples):
+            calls.append(len(samples))
+            return super().__call__(samples.float())
+
+    def judge() -> Evaluation:
+        judge = Evaluation(Counting(torch.nn.Flatten()), {"fid": FID()}, cache=str(cache / "once"))
+        judge.get_ready(data, conditional=False)
+        return judge
+
+    first, second = judge(), judge()
+    assert calls == [26]
+    assert torch.equal(first.prepared["fid"]["root"], second.prepared["fid"]["root"])
+    data.samples = data.samples.flip(-1)
+    judge()
+    assert calls == [26, 26], "other pictures are looked at anew"
+
+
+def test_ranks_share_the_work_and_see_the_same_samples(cache, build, monkeypatch):
+    model, data = build("model=cgan")
+    judge = Evaluation(Module(torch.nn.Flatten()), {"fid": FID()}, num=1100, cache=str(cache))
+    judge.feature.network.forward = lambda pictures: pictures.float().flatten(1)
+    judge.get_ready(data, conditional=True)
+    alone = judge.draw(model)
+    shares: dict[int, list] = {0: [], 1: []}
+    for rank in shares:
+        judge.draw(model, rank, 2, lambda part, rank=rank: (shares[rank].append(part), part[None])[1])
+    joined = [torch.cat(parts)[:1100] for parts in zip(*shares.values(), strict=True)]
+    assert torch.equal(joined[0], alone.samples)
+    assert torch.equal(joined[1], alone.features)
+
+
+def test_objective_and_result_take_scores(run, tmp_path):
+    from gan_lightning.train import conclude
+
+    trainer = run(tmp_path, "model=vanilla", *EVAL)
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(tmp_path / "config.yaml")
+    metrics = conclude(config, trainer, tmp_path, 0.0)
+    assert metrics["eval/fid"] == judge_of(trainer).last()["fid"]

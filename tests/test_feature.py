@@ -1,0 +1,220 @@
+"""Feature networks: what the classifier learns, what Inception is given, and what is kept of them."""
+
+import logging
+import multiprocessing
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+from gan_lightning.errors import UserError
+from gan_lightning.feature import inception
+from gan_lightning.feature.classifier import Classifier
+from gan_lightning.feature.inception import Inception
+from gan_lightning.store import Store, fingerprint
+
+CPU = torch.device("cpu")
+
+
+def bars(num: int = 400, classes: int = 4) -> SimpleNamespace:
+    """Pictures with a bright column at one of four places."""
+    labels = torch.arange(num) % classes
+    pictures = torch.randint(80, (num, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    for row, label in enumerate(labels.tolist()):
+        pictures[row, 0, :, 2 * label] += 150
+    return SimpleNamespace(samples=pictures, labels=labels, class_names=[str(i) for i in range(classes)])
+
+
+def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
+    data, store = bars(), Store(tmp_path)
+    first = Classifier(width=4, dim=8)
+    first.get_ready(data, store, CPU)
+    assert first.accuracy > 0.9
+    assert first.card()["feature_accuracy"] == round(first.accuracy, 4)
+    features, logits = first(data.samples)
+    assert features.shape == (400, 8)
+    assert logits.shape == (400, 4)
+    assert float(features.square().mean()) == pytest.approx(1, abs=0.1), "root mean square of one"
+    monkeypatch.setattr(Classifier, "learn", lambda *_: pytest.fail("it was there already"))
+    second = Classifier(width=4, dim=8)
+    second.get_ready(data, store, CPU)
+    assert second.card() == first.card()
+    assert torch.equal(second(data.samples)[0], features)
+
+
+def test_the_classifier_is_the_same_every_time_and_leaves_the_generators_alone(tmp_path):
+    data, shas = bars(), []
+    for place in ("a", "b"):
+        torch.manual_seed(len(shas))
+        before = torch.get_rng_state()
+        feature = Classifier(width=4, dim=8)
+        feature.get_ready(data, Store(tmp_path / place), CPU)
+        assert torch.equal(torch.get_rng_state(), before)
+        shas.append(feature.sha256)
+    assert shas[0] == shas[1]
+
+
+def test_other_data_get_another_classifier(tmp_path):
+    store = Store(tmp_path)
+    for data in (bars(), bars(200)):
+        Classifier(width=4, dim=8).get_ready(data, store, CPU)
+    assert len([*tmp_path.glob("classifier-*.safetensors")]) == 2
+
+
+def test_a_classifier_per_channel_names_the_number_that_the_digits_make(tmp_path):
+    digits = bars(1200)
+    picked = torch.randint(1200, (600, 3), generator=torch.Generator().manual_seed(1))
+    stacked = SimpleNamespace(
+        samples=digits.samples[picked, 0],
+        labels=(digits.labels[picked] * torch.tensor([100, 10, 1])).sum(1),
+        class_names=[f"{i:03d}" for i in range(1000)],
+    )
+    feature = Classifier(width=4, dim=8, per_channel=True)
+    feature.get_ready(stacked, Store(tmp_path), CPU)
+    features, logits = feature(stacked.samples)
+    assert features.shape == (600, 24)
+    assert logits.shape == (600, 1000)
+    assert float((logits.argmax(1) == stacked.labels).double().mean()) > 0.9
+    assert torch.allclose(logits.logsumexp(1), torch.zeros(600), atol=1e-4), "log probabilities of triples"
+
+
+# --- Inception, without its weights ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """Random weights in the form of the file that is downloaded."""
+    whole = SimpleNamespace()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+
+        class Random(FeatureExtractorInceptionV3):
+            def load_state_dict(self, *_, **__):
+                whole.state = {name: value.clone() for name, value in self.state_dict().items()}
+
+        path = tmp_path_factory.mktemp("weights") / "empty.pth"
+        torch.save({}, path)
+        Random("random", ["2048"], feature_extractor_weights_path=str(path))
+    return whole.state
+
+
+def ready(state: dict[str, torch.Tensor], folder, **more) -> Inception:
+    torch.save(state, folder / "weights.pth")
+    feature = Inception(folder / "weights.pth", **more)
+    feature.get_ready(None, Store(folder), CPU)
+    return feature
+
+
+def test_inception_is_that_of_torch_fidelity(weights, tmp_path):
+    feature = ready(weights, tmp_path)
+    theirs = FeatureExtractorInceptionV3(
+        "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(tmp_path / "weights.pth")
+    )
+    pictures = torch.randint(256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    with torch.no_grad():
+        expected = theirs(pictures)
+    features, logits = feature(pictures)
+    assert torch.allclose(features, expected[0], rtol=1e-4, atol=1e-5)
+    assert torch.allclose(logits, expected[1], rtol=1e-4, atol=1e-5)
+    assert feature.classes
+    gray = pictures[:, :1]
+    assert torch.allclose(feature(gray)[0], feature(gray.expand(-1, 3, -1, -1))[0])
+
+
+def test_inception_without_its_last_layer_has_no_logits(weights, tmp_path):
+    whole = ready(weights, tmp_path)
+    headless = ready({name: value for name, value in weights.items() if not name.startswith("fc.")}, tmp_path)
+    assert not headless.classes
+    assert headless.card() == whole.card(), "the features are the same"
+    features, logits = headless(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+    assert logits is None
+    assert features.shape == (1, 2048)
+    assert bool(features.isfinite().all())
+
+
+def test_resizes_are_named_and_differ(weights, tmp_path):
+    pictures = torch.randint(256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    found = {resize: ready(weights, tmp_path, resize=resize) for resize in inception.RESIZES}
+    assert [feature.card()["resize"] for feature in found.values()] == ["tf1", "bilinear", "bicubic"]
+    smooth = found["bilinear"].enlarged(pictures)
+    assert smooth.shape == (2, 3, 299, 299)
+    assert smooth.dtype == torch.uint8
+    tf1 = interpolate_bilinear_2d_like_tensorflow1x(pictures.float(), (299, 299), align_corners=False)
+    gap = float((smooth.float() - tf1).abs().mean())
+    assert gap > 2, "half a pixel apart: which one was taken has to be said"
+    with pytest.raises(ValueError, match="one of tf1, bilinear, bicubic"):
+        Inception(resize="lanczos")
+
+
+def test_other_files_are_refused(weights, tmp_path):
+    with pytest.raises(UserError, match="not the weights of this network"):
+        ready({"a": torch.zeros(1)}, tmp_path)
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="cannot be read"):
+        Inception(tmp_path / "broken.pth").get_ready(None, Store(tmp_path), CPU)
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_file_is_made_anew(tmp_path, caplog):
+    store, made = Store(tmp_path), []
+
+    def compute():
+        made.append(1)
+        return {"x": torch.arange(1000.0)}
+
+    store.get("x", compute)
+    path = tmp_path / "x.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(store.get("x", compute)["x"], torch.arange(1000.0))
+    assert "damaged" in caplog.text
+    path.write_bytes(content[:50])
+    store.get("x", compute)
+    assert len(made) == 3
+    store.get("x", compute)
+    assert len(made) == 3
+
+
+def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "below")
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(store.get("x", lambda: {"x": torch.ones(1)})["x"], torch.ones(1))
+    assert "cannot be written" in caplog.text
+
+
+def wait_and_get(folder: str, started, counted) -> None:
+    started.wait()
+
+    def compute():
+        with counted.get_lock():
+            counted.value += 1
+        return {"x": torch.ones(10)}
+
+    Store(folder).get("x", compute)
+
+
+def test_two_jobs_that_want_it_at_once_compute_it_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    started, counted = context.Event(), context.Value("i", 0)
+    jobs = [context.Process(target=wait_and_get, args=(str(tmp_path), started, counted)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    started.set()
+    for job in jobs:
+        job.join(60)
+    assert [job.exitcode for job in jobs] == [0] * 4
+    assert counted.value == 1
+
+
+def test_fingerprints_know_values_shapes_and_types():
+    x = torch.arange(4)
+    prints = {fingerprint(part) for part in (x, x.view(2, 2), x.float(), x + 1, {"a": 1}, {"a": 2}, "a")}
+    assert len(prints) == 7
+    assert fingerprint(x) == fingerprint(torch.arange(4))

@@ -1,0 +1,423 @@
+"""Metrics against closed forms, torch-fidelity on the same features, and what they must do to bad samples."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from gan_lightning.metric import Seen, neighbours
+from gan_lightning.metric.class_accuracy import ClassAccuracy
+from gan_lightning.metric.class_histogram import ClassHistogram
+from gan_lightning.metric.density_coverage import DensityCoverage
+from gan_lightning.metric.fid import FID, distance, statistics
+from gan_lightning.metric.inception_score import InceptionScore
+from gan_lightning.metric.kid import KID
+from gan_lightning.metric.memorization import Memorization
+from gan_lightning.metric.modes import Modes
+from gan_lightning.metric.precision_recall import PrecisionRecall
+
+
+def normal(num: int, dim: int, seed: int, mean: float = 0.0, deviation: float = 1.0) -> torch.Tensor:
+    return mean + deviation * torch.randn(num, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def seen(features: torch.Tensor, **more) -> Seen:
+    labels = more.pop("labels", torch.zeros(len(features), dtype=torch.long))
+    return Seen(more.pop("samples", features), features, labels, **more)
+
+
+def measure(metric, real: torch.Tensor | Seen, fake: torch.Tensor | Seen) -> dict:
+    real, fake = (part if isinstance(part, Seen) else seen(part) for part in (real, fake))
+    return metric(real, metric.prepare(real), fake)
+
+
+def with_moments(dim: int, num: int, mean: torch.Tensor, root: torch.Tensor, seed: int) -> torch.Tensor:
+    """Samples whose own mean and covariance are exactly ``mean`` and ``root^T root``."""
+    raw = normal(num, dim, seed)
+    q, _ = torch.linalg.qr(raw - raw.mean(0))
+    q -= q.mean(0)
+    q, _ = torch.linalg.qr(q)
+    return mean + q * math.sqrt(num - 1) @ root
+
+
+# --- FID ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("s1", "s2", "shift"), [(1.0, 1.0, 0.0), (1.0, 2.0, 0.0), (0.5, 3.0, 1.0), (1.0, 1.0, 2.0)])
+def test_fid_of_isotropic_gaussians_is_the_closed_form(s1, s2, shift):
+    dim = 16
+    one = with_moments(dim, 400, torch.zeros(dim, dtype=torch.float64), s1 * torch.eye(dim, dtype=torch.float64), 0)
+    two = with_moments(dim, 300, torch.full((dim,), shift).double(), s2 * torch.eye(dim, dtype=torch.float64), 1)
+    assert measure(FID(), one, two)["fid"] == pytest.approx(dim * shift**2 + dim * (s1 - s2) ** 2, abs=1e-9)
+
+
+def test_fid_of_commuting_covariances_is_the_closed_form():
+    spectrum = torch.linspace(0.1, 5, 24, dtype=torch.float64), torch.linspace(4, 0.3, 24, dtype=torch.float64)
+    turn, _ = torch.linalg.qr(normal(24, 24, 5))
+    one, two = (with_moments(24, 200, torch.zeros(24).double(), s.diag() @ turn, i) for i, s in enumerate(spectrum))
+    expected = float((spectrum[0] - spectrum[1]).square().sum())
+    assert measure(FID(), one, two)["fid"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("rank", [4, 16, 64])
+def test_fid_is_exact_on_singular_covariances(rank):
+    """Of features in a subspace it is what it is within that subspace, to more digits than eigenvalues know."""
+    turn, _ = torch.linalg.qr(normal(64, 64, 9))
+    inside = normal(300, rank, 1), normal(300, rank, 2, 0.3, 1.4)
+    outside = [F.pad(part, (0, 64 - rank)) @ turn for part in inside]
+    assert measure(FID(), *outside)["fid"] == pytest.approx(exact_fid(*inside), abs=1e-9)
+
+
+def exact_fid(one: torch.Tensor, two: torch.Tensor) -> float:
+    """From the eigenvalues of a symmetric form, which is exact enough where both covariances have full rank."""
+    mean = (one.mean(0) - two.mean(0)).square().sum()
+    c1, c2 = one.T.cov(), two.T.cov()
+    values, vectors = torch.linalg.eigh(c1)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    trace = torch.linalg.eigvalsh(root @ c2 @ root).clamp(min=0).sqrt().sum()
+    return float(mean + c1.trace() + c2.trace() - 2 * trace)
+
+
+@pytest.mark.parametrize(("num", "dim"), [(500, 32), (50, 128), (128, 128)])
+def test_fid_of_a_set_against_itself_is_zero(num, dim):
+    features = normal(num, dim, 3)
+    assert measure(FID(), features, features)["fid"] == pytest.approx(0, abs=1e-9)
+
+
+def test_fid_is_symmetric_and_knows_no_order():
+    one, two = normal(300, 20, 1), normal(400, 20, 2, 0.5)
+    there, back = measure(FID(), one, two)["fid"], measure(FID(), two.flip(0), one)["fid"]
+    assert there == pytest.approx(back, rel=1e-12)
+
+
+def test_fid_agrees_with_torch_fidelity():
+    one, two = normal(800, 64, 1).float(), normal(600, 64, 2, 0.2, 1.3).float()
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(part.double()) for part in (one, two)), verbose=False
+    )
+    assert measure(FID(), one, two)["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+
+
+def test_fid_of_too_few_samples_is_a_number_with_a_warning():
+    few, many = seen(normal(20, 64, 1)), seen(normal(500, 64, 2))
+    assert math.isfinite(measure(FID(), many, few)["fid"])
+    assert "20 samples cannot span 64 features" in FID().notes(many, few)[0]
+    assert FID().notes(many, many) == []
+    with pytest.raises(ValueError, match="at least two samples"):
+        statistics(normal(1, 4, 0))
+
+
+def test_statistics_of_float32_lose_nothing_to_it():
+    """Features of a large mean and a small spread, where sums in float32 would drown the covariance."""
+    features = (1000 + normal(400, 8, 1)).float()
+    assert distance(statistics(features), statistics(features.double() - 1000)) == pytest.approx(8e6, rel=1e-9)
+
+
+# --- KID, Inception Score -------------------------------------------------------------------------------------------
+
+
+def test_kid_agrees_with_torch_fidelity():
+    one, two = normal(700, 32, 1).float(), normal(600, 32, 2, 0.1, 1.1).float()
+    theirs = kid_features_to_metric(
+        two.double(), one.double(), kid_subsets=20, kid_subset_size=300, rng_seed=2020, verbose=False
+    )
+    ours = measure(KID(20, 300), one, two)
+    assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+    assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
+
+
+def test_kid_of_equal_laws_is_zero_in_expectation():
+    found = [measure(KID(50, 200), normal(1000, 8, 2 * i), normal(1000, 8, 2 * i + 1))["kid"] for i in range(8)]
+    spread = np.std(found, ddof=1) / math.sqrt(len(found))
+    assert abs(np.mean(found)) < 3 * spread
+    assert measure(KID(50, 200), normal(1000, 8, 1), normal(1000, 8, 2, 0.5))["kid"] > 20 * spread
+
+
+def test_kid_of_few_samples_says_how_small_its_subsets_are():
+    few, many = seen(normal(100, 8, 1)), seen(normal(2000, 8, 2))
+    assert math.isfinite(measure(KID(), many, few)["kid"])
+    assert "subsets of 100" in KID().notes(many, few)[0]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_inception_score_of_balanced_certain_predictions_is_the_number_of_classes(classes):
+    logits = 1000.0 * F.one_hot(torch.arange(classes).repeat_interleave(100 // min(classes, 10)), classes)
+    found = measure(InceptionScore(splits=1), logits, seen(logits, logits=logits))
+    assert found["inception_score"] == pytest.approx(classes, rel=1e-12)
+
+
+def test_inception_score_of_one_class_or_of_no_opinion_is_one():
+    for logits in (torch.zeros(500, 10), 50.0 * F.one_hot(torch.zeros(500, dtype=torch.long), 10)):
+        score = measure(InceptionScore(), logits, seen(logits, logits=logits))["inception_score"]
+        assert score == pytest.approx(1, abs=1e-9)
+
+
+def test_inception_score_agrees_with_torch_fidelity():
+    logits = normal(1000, 10, 4).float()
+    theirs = isc_features_to_metric(logits, 10, True, 2020)
+    ours = measure(InceptionScore(), logits, seen(logits, logits=logits))
+    assert ours["inception_score"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+    assert ours["inception_score_std"] == pytest.approx(theirs["inception_score_std"], rel=1e-6)
+
+
+def test_inception_score_of_few_samples_is_told():
+    few = seen(torch.zeros(100, 10), logits=torch.zeros(100, 10))
+    assert "10 samples a split" in InceptionScore().notes(few, few)[0]
+
+
+# --- precision, recall, density, coverage ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_precision_and_recall_agree_with_torch_fidelity(k):
+    real, fake = normal(900, 16, 1), normal(700, 16, 2, 0.3, 0.8)
+    theirs = prc_features_to_metric(
+        fake, real, prc_neighborhood=k, prc_batch_size=10_000, save_cpu_ram=False, verbose=False
+    )
+    ours = measure(PrecisionRecall(k), real, fake)
+    assert ours["precision"] == pytest.approx(theirs["precision"], rel=1e-6)
+    assert ours["recall"] == pytest.approx(theirs["recall"], rel=1e-6)
+    assert 0.1 < ours["precision"] < 1
+    assert 0.1 < ours["recall"] < 1
+    assert ours["precision"] != ours["recall"], "swapped ones would not be seen"
+
+
+def test_blocks_do_not_change_the_figures(monkeypatch):
+    real, fake = normal(300, 8, 1), normal(257, 8, 2, 0.3)
+    whole = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
+    monkeypatch.setattr(neighbours, "BLOCK", 900)  # three rows at a time
+    assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == whole
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_density_and_coverage_of_equal_laws_are_their_expectations(k):
+    num = 1000
+    found = [measure(DensityCoverage(k), normal(num, 4, 2 * i), normal(num, 4, 2 * i + 1)) for i in range(20)]
+    expected = 1 - math.prod((num - i) / (2 * num - i) for i in range(1, k + 1))
+    assert expected == pytest.approx({3: 0.8754, 5: 0.9690}[k], abs=1e-4)
+    assert np.mean([part["coverage"] for part in found]) == pytest.approx(expected, abs=0.012)
+    assert np.mean([part["density"] for part in found]) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.slow
+def test_the_example_of_prdc():
+    """N(0, I), 10,000 x 1000, k = 5, from the README of prdc; one draw, of which ours is another."""
+    real, fake = normal(10_000, 1000, 1), normal(10_000, 1000, 2)
+    found = measure(PrecisionRecall(5), real, fake) | measure(DensityCoverage(5), real, fake)
+    assert found["precision"] == pytest.approx(0.4772, abs=0.05)
+    assert found["recall"] == pytest.approx(0.4705, abs=0.05)
+    assert found["density"] == pytest.approx(1.0555, abs=0.15)
+    assert found["coverage"] == pytest.approx(0.9735, abs=0.01)
+
+
+def test_density_and_coverage_are_those_of_prdc():
+    """Its few lines (compute_prdc), with all distances at once."""
+    real, fake, k = normal(400, 16, 1), normal(300, 16, 2, 0.2), 5
+    radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    inside = torch.cdist(real, fake) < radii[:, None]
+    density = (1 / k) * inside.sum(0).double().mean()
+    coverage = (torch.cdist(real, fake).min(1).values < radii).double().mean()
+    assert measure(DensityCoverage(k), real, fake) == pytest.approx(
+        {"density": float(density), "coverage": float(coverage)}
+    )
+
+
+def test_one_training_picture_repeated_has_a_recall_just_above_zero():
+    real = normal(1000, 16, 1)
+    found = measure(PrecisionRecall(), real, real[:1].repeat(1000, 1))
+    assert found == {"precision": 1.0, "recall": 0.001}
+    found = measure(DensityCoverage(), real, real[:1].repeat(1000, 1))
+    assert found["coverage"] < 0.02
+
+
+def test_equal_samples_are_at_no_distance_at_all():
+    rows = 100 + normal(50, 300, 1).float().double()
+    squared = neighbours.squared_distances(rows, rows)
+    assert torch.equal(squared.diagonal(), torch.zeros(50, dtype=torch.float64))
+    exact = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+    assert torch.allclose(squared, exact, rtol=1e-7)
+
+
+def test_too_few_neighbours_are_told():
+    with pytest.raises(ValueError, match="more than 3 samples"):
+        measure(PrecisionRecall(3), normal(3, 4, 1), normal(50, 4, 2))
+
+
+# --- classes --------------------------------------------------------------------------------------------------------
+
+
+def certain(classes: list[int], of: int = 4) -> torch.Tensor:
+    return 10.0 * F.one_hot(torch.tensor(classes), of)
+
+
+def test_class_accuracy_counts_by_class():
+    logits = certain([0, 0, 1, 3, 3, 3])
+    fake = seen(logits, logits=logits, labels=torch.tensor([0, 1, 1, 3, 3, 2]))
+    found = measure(ClassAccuracy(), fake, fake)
+    assert found["class_accuracy"] == pytest.approx(4 / 6)
+    assert found["class_accuracy_each"] == pytest.approx([1, 0.5, 0, 1])
+
+
+def test_class_histogram_of_lost_classes():
+    real, fake = certain([0, 1, 2, 3] * 25), certain([0, 1] * 50)
+    found = measure(ClassHistogram(), seen(real, logits=real), seen(fake, logits=fake))
+    assert found["classes_found"] == 2
+    assert found["class_kl"] == pytest.approx(math.log(2))
+    assert found["class_share_each"] == [0.5, 0.5, 0, 0]
+    assert measure(ClassHistogram(), seen(real, logits=real), seen(real, logits=real))["class_kl"] == 0
+
+
+# --- points in the plane --------------------------------------------------------------------------------------------
+
+
+def ring(modes: int = 8) -> torch.Tensor:
+    angles = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
+    return torch.stack([angles.cos(), angles.sin()], 1)
+
+
+def mixture(points: torch.Tensor) -> Seen:
+    return seen(points, centres=ring(), deviation=0.01)
+
+
+def test_real_points_cover_all_modes_with_the_quality_of_the_law():
+    which = torch.randint(8, (100_000,), generator=torch.Generator().manual_seed(0))
+    found = measure(Modes(), mixture(ring()), mixture(ring()[which] + normal(100_000, 2, 1, deviation=0.01)))
+    assert found["modes"] == 8
+    assert found["quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.002)
+    assert found["reverse_kl"] == pytest.approx(0, abs=1e-3)
+    assert found["mode_share_each"] == pytest.approx([found["quality"] / 8] * 8, abs=0.005)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 4])
+def test_lost_modes_are_counted_and_cost_a_divergence(kept):
+    found = measure(Modes(), mixture(ring()), mixture(ring()[:kept].repeat(100, 1)))
+    assert (found["modes"], found["quality"]) == (kept, 1.0)
+    assert found["reverse_kl"] == pytest.approx(math.log(8 / kept))
+
+
+def test_far_points_are_bad_and_cover_nothing():
+    found = measure(Modes(), mixture(ring()), mixture(1.05 * ring().repeat(100, 1)))
+    assert (found["modes"], found["quality"]) == (0, 0.0)
+    assert measure(Modes(deviations=6), mixture(ring()), mixture(1.05 * ring()))["modes"] == 8
+
+
+# --- what every metric must do to worse samples ---------------------------------------------------------------------
+
+
+def pictures(seed: int, num: int = 600) -> torch.Tensor:
+    """Blobs of four kinds (num, 1, 16, 16) in [0, 1]: left, right, wide, tall."""
+    generator = torch.Generator().manual_seed(seed)
+    kind = torch.arange(num) % 4
+    centre = torch.tensor([[5.0, 8.0], [11.0, 8.0], [8.0, 8.0], [8.0, 8.0]])[kind] + torch.randn(
+        num, 2, generator=generator
+    )
+    size = torch.tensor([[2.0, 2.0], [2.0, 2.0], [4.0, 1.5], [1.5, 4.0]])[kind]
+    x, y = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="xy")
+    grid = ((x - centre[:, :1, None]) / size[:, :1, None]) ** 2 + ((y - centre[:, 1:, None]) / size[:, 1:, None]) ** 2
+    return (-grid / 2).exp()[:, None]
+
+
+def features(images: torch.Tensor) -> torch.Tensor:
+    """Random convolutional features, the same every time."""
+    weights = torch.randn(32, 1, 5, 5, generator=torch.Generator().manual_seed(7)) / 5
+    maps = F.conv2d(images, weights, stride=2).relu()
+    return torch.cat([maps.mean((2, 3)), maps.std((2, 3))], 1).double()
+
+
+def blur(images: torch.Tensor, by: int) -> torch.Tensor:
+    for _ in range(by):
+        images = F.avg_pool2d(images, 3, 1, 1)
+    return images
+
+
+def noisy(images: torch.Tensor, by: float) -> torch.Tensor:
+    return images + by * torch.randn(images.shape, generator=torch.Generator().manual_seed(3))
+
+
+WORSE = {
+    "blur": [lambda x: blur(x, 1), lambda x: blur(x, 3)],
+    "noise": [lambda x: noisy(x, 0.05), lambda x: noisy(x, 0.2)],
+    "dropped classes": [lambda x: x[torch.arange(len(x)) % 4 < 3], lambda x: x[torch.arange(len(x)) % 4 < 1]],
+    "duplicates": [lambda x: x[:40].repeat(15, 1, 1, 1), lambda x: x[:4].repeat(150, 1, 1, 1)],
+}
+
+
+@pytest.mark.parametrize("fault", WORSE)
+@pytest.mark.parametrize("name", ["fid", "kid", "recall", "coverage"])
+def test_worse_samples_get_worse_scores(name, fault):
+    metric = {"fid": FID(), "kid": KID(20, 150), "recall": PrecisionRecall(), "coverage": DensityCoverage()}[name]
+    real, fresh = pictures(0), pictures(1)
+    scores = [measure(metric, features(real), features(change(fresh)))[name] for change in (lambda x: x, *WORSE[fault])]
+    sign = 1 if name in metric.lower else -1
+    good, bad, worse = (sign * score for score in scores)
+    assert good < bad <= worse
+
+
+@pytest.mark.parametrize("fault", ["blur", "noise"])
+@pytest.mark.parametrize("name", ["precision", "density"])
+def test_unreal_samples_lose_precision_and_lost_ones_do_not(name, fault):
+    metric = PrecisionRecall() if name == "precision" else DensityCoverage()
+    real, fresh = pictures(0), pictures(1)
+    good, bad, worse = (
+        measure(metric, features(real), features(change(fresh)))[name] for change in (lambda x: x, *WORSE[fault])
+    )
+    assert good > bad >= worse
+    lost = measure(metric, features(real), features(WORSE["dropped classes"][1](fresh)))[name]
+    assert lost > 0.8 * good
+
+
+# --- copies ---------------------------------------------------------------------------------------------------------
+
+
+def copied(share: float, num: int = 1000, of: int = 2000) -> dict:
+    training, held_out, fresh = normal(of, 12, 1), normal(1000, 12, 2), normal(num, 12, 3)
+    planted = training[torch.randperm(of, generator=torch.Generator().manual_seed(0))[: round(share * num)]]
+    real = seen(training)
+    real.held_out = seen(held_out)
+    return measure(Memorization(), real, torch.cat([planted, fresh[len(planted) :]]))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+def test_planted_copies_are_found(share):
+    found = copied(share)
+    assert found["copies"] == pytest.approx(share, abs=0.01)
+    assert found["copies_found"] == 1
+
+
+def test_fresh_samples_and_held_out_ones_are_no_copies():
+    found = copied(0.0)
+    assert found["copies"] < 0.005
+    assert found["copies_found"] == 0
+
+
+def test_five_training_pictures_repeated_are_copies():
+    training = normal(2000, 12, 1)
+    real = seen(training)
+    real.held_out = seen(normal(1000, 12, 2))
+    found = measure(Memorization(), real, training[:5].repeat(200, 1))
+    assert (found["copies"], found["copies_found"]) == (1.0, 1)
+
+
+def test_few_held_out_samples_are_told():
+    real = seen(normal(100, 4, 1))
+    real.held_out = seen(normal(50, 4, 2))
+    assert "50 held-out samples" in Memorization().notes(real, real)[0]
+
+
+def test_the_picture_of_neighbours_shows_a_copy_beside_its_original():
+    images = (255 * pictures(0, 100)).byte()
+    real = seen(features(pictures(0, 100)), samples=images)
+    fake_images = torch.cat([images[17:18], (255 * pictures(5, 20)).byte()])
+    fake = seen(torch.cat([real.features[17:18], features(pictures(5, 20))]), samples=fake_images)
+    drawn = Memorization().picture(real, fake, rows=3, columns=2)
+    side = 16 + 2
+    first, second = drawn[:, 2:side, 2:side], drawn[:, 2:side, side + 2 : 2 * side]
+    assert torch.equal(first, second)
+    assert torch.equal(first[0], images[17, 0])
+    assert drawn.shape[1:] == (3 * side + 2, 3 * side + 2)
