@@ -168,18 +168,16 @@ def cards(setting: str, results: list[dict[str, Any]]) -> list[str]:
     for score in SETTINGS[setting].shown:
         hashes = {entry["scores"][score][1] for r in results for entry in r["curve"] if score in entry["scores"]}
         by_metric = {of: card for r in results for of, card in r["cards"].items() if of in hashes}
-        if (
-            len({json.dumps({**card, "labels": ""}, sort_keys=True) for card in map(comparable, by_metric.values())})
-            > 1
-        ):
+        if len({json.dumps(comparable(card), sort_keys=True) for card in by_metric.values()}) > 1:
             raise SystemExit(f"{setting}: {score} was measured in several ways; remove the older files")
         lines += [f"`{score}` {', '.join(f'`{of}`' for of in sorted(by_metric))}"] if by_metric else []
     return lines
 
 
 def comparable(card: dict[str, Any]) -> dict[str, Any]:
-    """A card without what networks with and without BatchNorm, seeds and machines differ in."""
-    return {key: value for key, value in card.items() if key not in ("training_seed", "versions", "batchnorm")}
+    """A card without what the rows of a table may differ in: seeds, versions, and what the networks themselves are."""
+    own = ("training_seed", "versions", "batchnorm", "weights", "labels")
+    return {key: value for key, value in card.items() if key not in own}
 
 
 def page() -> str:
@@ -195,7 +193,7 @@ def page() -> str:
         card = next(iter(every[0]["cards"].values()))
         text.append(
             f"\n{card['num_generated']:,} samples against {card['num_real']:,} real ones ({card['split']} split), "
-            f"{card['feature']}, {card['weights']} weights. Cards: {'; '.join(cards(key, every))}."
+            f"{card['feature']}. Cards: {'; '.join(cards(key, every))}."
         )
     return "\n".join(text) + "\n"
 
@@ -231,21 +229,18 @@ PUBLISHED = {
 
 def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
     """Modes, share of good samples and reverse KL beside the published figures."""
-    lines = [
-        "| | seeds | modes | runs with all modes | good samples | least | reverse KL |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = "| | seeds | weights | modes | runs with all modes | good samples | least | reverse KL |"
+    lines = [head, "|---" * 8 + "|"]
     for name, (ours, _) in rows.items():
         if not ours:
             continue
         found = {score: [last(r, score) for r in ours] for score in ("modes", "quality", "reverse_kl")}
         of = 8 if key == "ring" else 25
+        weights = next(iter(ours[0]["cards"].values()))["weights"]
         full, good = sum(modes == of for modes in found["modes"]), [100 * share for share in found["quality"]]
-        lines.append(
-            f"| `experiment={name}_{key}` | {len(ours)} | {told(found['modes'])} | {full} | {told(good)} % | "
-            f"{min(good):.1f} % | {told(found['reverse_kl'])} |"
-        )
-    return lines + [f"| {source} | 10 | {modes} | | {quality} | | |" for source, modes, quality in PUBLISHED[key]]
+        cells = [f"`experiment={name}_{key}`", len(ours), weights, told(found["modes"]), full, f"{told(good)} %"]
+        lines.append(f"| {' | '.join(map(str, cells))} | {min(good):.1f} % | {told(found['reverse_kl'])} |")
+    return lines + [f"| {source} | 10 | | {modes} | | {quality} | | |" for source, modes, quality in PUBLISHED[key]]
 
 
 def main() -> None:

@@ -238,8 +238,9 @@ def first_choice(override: Override) -> str:
 def in_foreign_class(config: DictConfig, key: str) -> bool:
     """Whether a key belongs to a class that is not ours, whose own signature says what it takes."""
     parent = OmegaConf.select(config, key.rpartition(".")[0], default=None) if "." in key else None
-    target = parent.get("_target_") if isinstance(parent, DictConfig) else None
-    return target is not None and not str(target).startswith("gan_lightning.")
+    target = parent._get_node("_target_") if isinstance(parent, DictConfig) else None
+    # One that has still to be named is the user's own.
+    return target is not None and (target._is_missing() or not str(target._value()).startswith("gan_lightning."))
 
 
 def nearest_key(key: str, known: dict[str, Any]) -> str:

@@ -104,9 +104,10 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     comparison.print_table(table, [name for name in names if directions[name]])
     line = next(line for row in rows for line in row.scores if line["metric"] == sort_by)
     card = line["card"]
+    weights = f"{card['weights']} weights" if "batchnorm" in card else card["weights"]
     print(
         f"\n{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']}), "
-        f"{card['feature']}, {card['weights']}{' weights' if 'batchnorm' in card else ''}; card of {sort_by} {line['card_hash']}"
+        f"{card['feature']}, {weights}; card of {sort_by} {line['card_hash']}"
     )
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
         print(f"note: {note}")

@@ -27,7 +27,6 @@ VERSIONS = "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy"
 
 # Why a metric that needs something cannot be had.
 WHY = {
-    "logits": "the feature network names no classes",
     "condition": "the model is not conditional",
     "centres": "the data are no mixture in the plane",
 }
@@ -82,10 +81,11 @@ class Evaluation:
         self.feature.get_ready(data, self.store, torch.device(device))
         whole = data.samples, data.labels
         self.real = self.see(*self.chosen(*(whole if self.split == "train" else data.held_out())))
-        if hasattr(data, "centres"):
+        identity = fingerprint(self.real.samples, self.real.labels)
+        if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
             self.real.centres, self.real.deviation = data.centres(), data.deviation
-        sample_hash = fingerprint(self.real.samples, self.real.labels)[:16]
-        self.data_card = {"data": type(data).__name__, "data_sha256": sample_hash, "split": self.split}
+            identity = fingerprint(self.real.centres, self.real.deviation)
+        self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
         has = {
             "logits": self.feature.classes,
             "condition": conditional,
@@ -96,7 +96,7 @@ class Evaluation:
         for name, metric in self.metrics.items():
             lacks = [need for need in metric.needs if not has[need]]
             if lacks:
-                left_out[name] = WHY[lacks[0]]
+                left_out[name] = self.feature.no_classes if lacks[0] == "logits" else WHY[lacks[0]]
             elif "held_out" in metric.needs:
                 try:
                     held_out = data.held_out()

@@ -116,3 +116,4 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
 
 # sweep.csv has them too.
 HIDDEN = ("images_seen", "g/lr", "d/lr", "g/gradient_norm", "d/gradient_norm", "d/output_real", "d/output_fake")
+HIDDEN += ("eval/kid_std", "eval/density", "eval/coverage", "eval/classes_found", "eval/class_kl")

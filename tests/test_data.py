@@ -20,6 +20,7 @@ from gan_lightning.data.fashion_mnist import FashionMNIST
 from gan_lightning.data.gaussian_grid import GaussianGrid
 from gan_lightning.data.gaussian_ring import GaussianRing
 from gan_lightning.data.mnist import MNIST
+from gan_lightning.data.stacked_mnist import StackedMNIST
 from gan_lightning.errors import UserError
 from gan_lightning.image import from_uint8, resize, to_uint8, with_channels
 
@@ -332,3 +333,50 @@ def test_real_celeba():
     data.setup()
     assert data.samples.shape == (2000, 3, 64, 64)
     assert 0.4 < data.labels.float().mean() < 0.6
+
+
+# --- Stacked MNIST, and what is held out -----------------------------------------------------------------------------
+
+
+def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch):
+    """Of pictures whose gray level is their digit."""
+
+    def fetch(self, train=True):
+        digits = torch.arange(50) % 10
+        level = digits if train else digits + 100
+        pictures = level[:, None, None].expand(-1, 28, 28).byte()
+        return SimpleNamespace(data=pictures, targets=digits, classes=[f"{i} - {i}" for i in range(10)])
+
+    monkeypatch.setattr(StackedMNIST, "fetch", fetch)
+    data = StackedMNIST("nowhere", num=500)
+    data.setup()
+    assert data.samples.shape == (500, 3, 28, 28)
+    assert (data.num_classes, data.class_names[7], data.class_names[123]) == (1000, "007", "123")
+    shown = (data.samples[:, :, 0, 0].long() * torch.tensor([100, 10, 1])).sum(1)
+    assert torch.equal(data.labels, shown)
+    assert len(data.labels.unique()) > 300, "they are drawn at random"
+    again = StackedMNIST("nowhere", num=500, seed=5)
+    again.setup()
+    assert torch.equal(again.samples, data.samples), "the same for every seed"
+    held_out, labels = data.held_out()
+    assert held_out.min() >= 100, "test digits"
+    assert torch.equal(((held_out[:, :, 0, 0].long() - 100) * torch.tensor([100, 10, 1])).sum(1), labels)
+
+
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
+def test_the_test_digits_are_held_out(kind, monkeypatch):
+    asked = []
+
+    def dataset(root, train, download):
+        asked.append(train)
+        pictures = torch.full((3, 28, 28), 1 if train else 2, dtype=torch.uint8)
+        return SimpleNamespace(data=pictures, targets=torch.tensor([0, 1, 2]), classes=["a", "b", "c"])
+
+    monkeypatch.setattr(kind, "dataset", staticmethod(dataset))
+    data = kind("nowhere", image_size=32)
+    data.setup()
+    pictures, labels = data.held_out()
+    assert asked == [True, False]
+    assert (int(data.samples.max()), int(pictures.max())) == (1, 2)
+    assert pictures.shape == (3, 1, 32, 32)
+    assert labels.tolist() == [0, 1, 2]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gan_lightning import evaluate
 from gan_lightning.command_line import check_command_line
 from gan_lightning.sample import parser
 
@@ -54,12 +55,14 @@ def commands(page: Path) -> list[list[str]]:
     for language, block in BLOCK.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
             line = line.strip().removeprefix("$ ")
-            words = shlex.split(line, comments=True) if re.search(r"train\.py|gan-train|gan-sample", line) else []
+            words = (
+                shlex.split(line, comments=True) if re.search(r"train\.py|gan-(train|sample|evaluate)", line) else []
+            )
             while words and re.fullmatch(r"\w+=.*", words[0]):
                 words = words[1:]
             if words and words[0].rpartition("/")[2] in ("python", "python3") and words[1] == "train.py":
                 found.append(["gan-train", *words[2:]])
-            elif words and words[0].rpartition("/")[2] in ("gan-train", "gan-sample"):
+            elif words and words[0].rpartition("/")[2] in ("gan-train", "gan-sample", "gan-evaluate"):
                 found.append([words[0].rpartition("/")[2], *words[1:]])
     return found
 
@@ -106,7 +109,7 @@ def test_code_stands_in_the_line_that_is_named(page):
 def test_commands_are_found():
     """The patterns above see what they should; without this a change of form would switch the tests off."""
     assert len(COMMANDS) > 50
-    assert {param.values[0][0] for param in COMMANDS} == {"gan-train", "gan-sample"}
+    assert {param.values[0][0] for param in COMMANDS} == {"gan-train", "gan-sample", "gan-evaluate"}
     assert sum(len(LINE.findall(page.read_text())) for page in PAGES) > 50
 
 
@@ -133,6 +136,9 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
     if program == "gan-sample":
         parser().parse_args(arguments)
         return
+    if program == "gan-evaluate":
+        assert evaluate.settings([word for word in arguments if "=" in word])[-1] == []
+        return
     values = dict(word.split("=", 1) for word in arguments if "=" in word and not word.startswith("-"))
     for path, text in FILE.findall(page.read_text()):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -158,6 +164,8 @@ def test_commands_of_the_readme_run(tmp_path):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.new("RGB", (20, 30), (i * 30, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
     tiny = ["trainer.max_steps=2", "network.width=4", "data.batch_size=4", "trainer.accelerator=cpu"]
+    tiny += ["eval.every_n_steps=null"]  # gan-evaluate does that, once
+    judged = ["eval.num=20", "feature.width=4"]
     ran = []
     for program, *words in commands(ROOT / "README.md"):
         needed = [folder for word, folder in DOWNLOADED.items() if word in words]
@@ -166,7 +174,10 @@ def test_commands_of_the_readme_run(tmp_path):
         if program == "gan-train" and "--help" not in words:
             going_on = any(word.startswith("ckpt_path") for word in words)
             words += ["trainer.max_steps=3"] if going_on else tiny
-        command = [str(ROOT / "train.py")] if program == "gan-train" else ["-m", "gan_lightning.sample"]
+        words += judged if program == "gan-evaluate" else []
+        command = (
+            [str(ROOT / "train.py")] if program == "gan-train" else ["-m", program.replace("gan-", "gan_lightning.")]
+        )
         done = subprocess.run(
             [sys.executable, *command, *words],
             cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
@@ -175,6 +186,7 @@ def test_commands_of_the_readme_run(tmp_path):
         ran.append(" ".join(words))
     assert len(ran) >= 6
     assert (tmp_path / "grid.png").exists()
+    assert (tmp_path / "evaluation.csv").exists()
     assert len([*(tmp_path / "runs" / "sweeps").rglob("last.ckpt")]) == 9
     assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "it went on"
 

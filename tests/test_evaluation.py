@@ -171,7 +171,7 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
     metrics = {"fid": FID(), "class_accuracy": ClassAccuracy(), "memorization": Memorization()}
     module = Module(torch.nn.Flatten())
     left_out = Evaluation(module, metrics, cache=str(cache)).get_ready(data, conditional=True)
-    assert left_out["class_accuracy"] == "the feature network names no classes"
+    assert left_out["class_accuracy"] == "a module of your own names no classes"
     assert "data.limit leaves some out" in left_out["memorization"]
     with pytest.raises(UnavailableError, match="none of them can be had"):
         Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
@@ -227,3 +227,33 @@ def test_objective_and_result_take_scores(run, tmp_path):
     config = OmegaConf.load(tmp_path / "config.yaml")
     metrics = conclude(config, trainer, tmp_path, 0.0)
     assert metrics["eval/fid"] == judge_of(trainer).last()["fid"]
+
+
+# --- real samples that training never sees --------------------------------------------------------------------------
+
+
+def test_points_are_held_out_as_others_of_the_same_law(build):
+    _, data = build("model=vanilla", "data=gaussian_ring", "data.num=4000")
+    held_out, labels = data.held_out()
+    assert held_out.shape == data.samples.shape
+    assert not torch.equal(held_out, data.samples)
+    assert (held_out - data.centres()[labels]).norm(dim=1).max() < 0.06
+
+
+def test_what_lies_beyond_the_limit_is_held_out(build):
+    _, data = build("model=vanilla", "data.limit=1700")
+    held_out, _ = data.held_out()
+    assert len(held_out) == 97
+    whole = build("model=vanilla", "data.limit=null")[1].samples
+    assert torch.equal(torch.cat([data.samples, held_out]), whole)
+    with pytest.raises(UserError, match=r"no test set; data\.limit leaves some out"):
+        build("model=vanilla", "data.limit=null")[1].held_out()
+
+
+def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
+    words = "model=vanilla", "data=gaussian_grid", "eval.every_n_steps=2", "eval.num=50"
+    cards = []
+    for seed in (0, 1):
+        run(tmp_path / str(seed), *words, f"seed={seed}")
+        cards.append(lines_of(tmp_path / str(seed))[0]["card"])
+    assert differences(cards) == {}

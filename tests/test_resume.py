@@ -269,6 +269,10 @@ def test_two_processes_train_as_one(run, tmp_path):
         "trainer.precision=64-true",
         "trainer.max_steps=6",
         "data.limit=26",
+        "eval.every_n_steps=3",
+        "eval.num=600",
+        "feature.width=4",
+        "feature.dim=8",
     )
     run(tmp_path / "one", *words)
     process = command(tmp_path / "two", *words, "trainer=ddp", "trainer.accelerator=cpu")
@@ -278,6 +282,10 @@ def test_two_processes_train_as_one(run, tmp_path):
     assert one["global_step"] == two["global_step"] == 6
     for name, value in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=1e-9)
+    curves = [checkpoint["callbacks"]["Evaluate"]["curve"] for checkpoint in (one, two)]
+    assert [entry["step"] for entry in curves[1]] == [3, 6]
+    for name, (value, card) in curves[0][-1]["scores"].items():
+        assert curves[1][-1]["scores"][name] == [pytest.approx(value, rel=1e-4), card], "the ranks share one evaluation"
     assert len(rows(tmp_path / "two")) == 6
 
 

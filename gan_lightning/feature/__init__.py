@@ -21,9 +21,11 @@ class FeatureNetwork(Protocol):
 
     Attributes:
         classes: Whether it names classes, that is returns logits.
+        no_classes: Why it does not, for the user.
     """
 
     classes: bool
+    no_classes: str
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Load or train what is needed.

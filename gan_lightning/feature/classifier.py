@@ -31,7 +31,7 @@ class Classifier:
             digits make, and the features are those of all channels.
     """
 
-    classes = True
+    classes, no_classes = True, ""
 
     def __init__(self, epochs: int = 3, width: int = 32, dim: int = 64, per_channel: bool = False) -> None:
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel

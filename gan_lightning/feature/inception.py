@@ -33,6 +33,8 @@ class Inception:
             before they shrink, and round to whole levels.
     """
 
+    no_classes = f"the weights lack Inception's last layer (fc), which {FILE} has"
+
     def __init__(self, weights: str | Path | None = None, resize: str = "tf1") -> None:
         if resize not in RESIZES:
             raise ValueError(f"resize={resize}: one of {', '.join(RESIZES)}")

@@ -12,13 +12,13 @@ from gan_lightning.store import Store, fingerprint
 class Module:
     """Any module that takes uint8 pictures (N, C, H, W) and returns features (N, ...), which are flattened.
 
-    >>> python train.py feature=module +feature.network._target_=my_package.MyNetwork
+    >>> python train.py feature=module feature.network._target_=my_package.MyNetwork
 
     Args:
         network: The module; its name and the sha256 of its weights stand on the card.
     """
 
-    classes = False
+    classes, no_classes = False, "a module of your own names no classes"
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.eval().requires_grad_(False)

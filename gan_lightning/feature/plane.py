@@ -12,7 +12,7 @@ from gan_lightning.store import Store
 class Plane:
     """Coordinates as features."""
 
-    classes = False
+    classes, no_classes = False, "coordinates name no classes"
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Nothing to do."""
