@@ -97,6 +97,8 @@ class Evaluation:
             lacks = [need for need in metric.needs if not has[need]]
             if lacks:
                 left_out[name] = self.feature.no_classes if lacks[0] == "logits" else WHY[lacks[0]]
+            elif (few := min(self.num, len(self.real))) < metric.least:
+                left_out[name] = f"{metric.least} samples are needed on each side, and there are {few}"
             elif "held_out" in metric.needs:
                 try:
                     held_out = data.held_out()
@@ -213,8 +215,14 @@ class Evaluation:
         }
 
     def judge(self, fake: Seen, made: dict[str, Any]) -> list[Score]:
-        """All scores of samples that were seen."""
+        """All scores of samples that were seen.
+
+        Raises:
+            UserError: They are too few for a metric.
+        """
         scores = []
+        if needy := [name for name, metric in self.ready.items() if metric.least > len(fake)]:
+            raise UserError(f"{len(fake)} samples are too few for {', '.join(needy)}; leave them out with metric=...")
         for name, metric in self.ready.items():
             real = self.training if "held_out" in metric.needs else self.real
             card = {"metric": type(metric).__name__, "settings": metric.settings(), **self.feature.card()}

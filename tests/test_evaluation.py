@@ -257,3 +257,11 @@ def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
         run(tmp_path / str(seed), *words, f"seed={seed}")
         cards.append(lines_of(tmp_path / str(seed))[0]["card"])
     assert differences(cards) == {}
+
+
+def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
+    trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
+    scores = judge_of(trainer).last()
+    assert "fid" in scores
+    assert "precision" in scores, "k = 3"
+    assert "density" not in scores, "k = 5"

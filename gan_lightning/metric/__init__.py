@@ -47,6 +47,11 @@ class Metric(ABC):
     higher: tuple[str, ...] = ()
     needs: frozenset[str] = frozenset()
 
+    @property
+    def least(self) -> int:
+        """Samples that it needs on each side."""
+        return 2
+
     def settings(self) -> dict[str, Any]:
         """What of this metric's own stands on the card of its scores."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}

@@ -22,6 +22,11 @@ class PrecisionRecall(Metric):
     def __init__(self, k: int = 3) -> None:
         self.k = k
 
+    @property
+    def least(self) -> int:
+        """Of so many each has k others."""
+        return self.k + 1
+
     def settings(self) -> dict[str, object]:
         """K and the rule for ties."""
         return super().settings() | {"ties": "<=", "dtype": "float64"}
