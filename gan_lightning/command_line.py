@@ -128,7 +128,7 @@ def faults_of_overrides(
         if None in chosen(override) and not override.is_delete():
             faults.append(f"{override.input_line}: {without(group, names)}")
             continue
-        wrong = [str(choice) for choice in chosen(override) if choice is not None and str(choice) not in names]
+        wrong = [str(c) for choice in chosen(override) for c in each(choice) if c is not None and str(c) not in names]
         faults += [
             f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}"
             for choice in wrong
@@ -219,6 +219,11 @@ def chosen(override: Override) -> list[Any]:
     if not override.is_sweep_override():
         return [override.value()]
     return [*override.sweep_iterator()] if override.is_discrete_sweep() and "glob(" not in override.input_line else []
+
+
+def each(choice: Any) -> list[Any]:
+    """The options of a choice; several may be taken together, as in metric=[fid,kid]."""
+    return list(choice) if isinstance(choice, list) else [choice]
 
 
 def all_choices(override: Override) -> list[str]:

@@ -5,6 +5,7 @@ Nothing here imports torch, so that mistakes are answered at once.
 
 import difflib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -84,6 +85,8 @@ class Rule:
                 )
         return words + (" or null" if self.optional else "")
 
+
+REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key
 
 COUNT = Rule(int, low=1)
 POSITIVE = Rule(float, low=0, above=True)
@@ -196,6 +199,8 @@ def faults_of_values(config: DictConfig, known: dict[str, Any]) -> list[str]:
         except OmegaConfBaseException as error:
             faults.append(f"{path}: {first_line(error)}")
             continue
+        if node._is_interpolation() and REFERENCE.fullmatch(str(node._value())):
+            continue  # it is looked at where it stands
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         rule = next((rule for pattern, rule in RULES.items() if fnmatchcase(path, pattern)), None)
         if rule is not None:
@@ -235,6 +240,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         )
     if not of_points:
         faults += faults_of_size(data.image_size, pair)
+    faults += faults_of_feature(config)
     if kind in ("CGAN", "ACGAN") and (reason := unlabelled(config)):
         faults.append(f"model={kind.lower()}: is conditional, and {reason}")
     if "gp_weight" in model and discriminator.get("norm") == "batch":
@@ -283,6 +289,18 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
     elif is_folder(data) and not Path(data.root).expanduser().is_dir():
         faults.append(f"data.root={data.root!r}: there is no such folder")
     return faults
+
+
+def faults_of_feature(config: DictConfig) -> list[str]:
+    """Why a feature network cannot look at the data."""
+    if "feature" not in config:  # of a checkpoint from before there were any
+        return []
+    feature = str(config.feature._get_node("_target_")._value()).split(".")[-2]
+    if "image_size" not in config.data and feature in ("classifier", "inception"):
+        return [f"feature={feature}: looks at pictures, and the data are points; feature=plane"]
+    if "image_size" in config.data and feature == "plane":
+        return ["feature=plane: looks at points, and the data are pictures; feature=classifier"]
+    return []
 
 
 def faults_of_size(image_size: Any, pair: str) -> list[str]:

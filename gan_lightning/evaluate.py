@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.command_line import Composer, leaves, options
-from gan_lightning.config import faults_of_values, first_line, nearest, walk
+from gan_lightning.command_line import Composer, each, leaves, options
+from gan_lightning.config import faults_of_feature, faults_of_values, first_line, nearest, walk
 from gan_lightning.errors import UserError
 from gan_lightning.files import whole
 
@@ -134,7 +134,7 @@ def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str
                 faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
             elif not names:
                 values[key] = override.value()
-            elif (wrong := [c for c in as_list(override.value()) if c not in names]) and wrong:
+            elif (wrong := [c for c in each(override.value()) if c not in names]) and wrong:
                 choice = wrong[0]
                 faults.append(
                     f"{key}={choice}: no such option{nearest(str(choice), names)}; there are {', '.join(names)}"
@@ -164,11 +164,6 @@ def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str
     if not isinstance(composed.trust, bool):
         faults.append(f"trust={composed.trust}: must be true or false")
     return composed, sections, values, faults
-
-
-def as_list(value: Any) -> list[Any]:
-    """A value, or those of a list."""
-    return list(value) if isinstance(value, list) else [value]
 
 
 def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
@@ -269,7 +264,7 @@ def merged(stored: DictConfig, base: DictConfig, sections: dict[str, Any], value
         else:
             faults.append(f"{key}: there is no such key{nearest(key, known)}")
     asked = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
-    faults += faults_of_values(asked, {})
+    faults += faults_of_values(asked, {}) or faults_of_feature(asked)
     if faults:
         raise UserError(*faults)
     return asked

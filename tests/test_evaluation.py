@@ -265,3 +265,14 @@ def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains
     assert "fid" in scores
     assert "precision" in scores, "k = 3"
     assert "density" not in scores, "k = 5"
+
+
+def test_scores_of_another_card_are_no_best(run, tmp_path):
+    """A run that goes on under another protocol starts a curve of its own."""
+    run(tmp_path, "model=vanilla", *EVAL)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    judge = judge_of(run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num=30", ckpt_path=path))
+    assert len(judge.curve) == 4
+    assert [step for step, _ in judge.history("fid")] == [6]
+    assert judge.best("fid") == judge.worst("fid") == judge.history("fid")[0]
+    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6

@@ -112,9 +112,9 @@ class Evaluate(Callback):
         self.curve.append({"step": step, "scores": {score.name: [score.value, score.hash] for score in scores}})
 
     def history(self, name: str) -> list[tuple[int, float]]:
-        """Steps and values of a score, oldest first; values that are not finite left aside."""
-        found = [(entry["step"], entry["scores"][name][0]) for entry in self.curve if name in entry["scores"]]
-        return [(step, value) for step, value in found if math.isfinite(value)]
+        """Steps and values of a score, oldest first; those that are not finite or that another card has left aside."""
+        found = [(entry["step"], *entry["scores"][name]) for entry in self.curve if name in entry["scores"]]
+        return [(step, value) for step, value, card in found if math.isfinite(value) and card == found[-1][2]]
 
     def best(self, name: str) -> tuple[int, float]:
         """Step and value of the best."""
