@@ -107,8 +107,10 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     weights = f"{card['weights']} weights" if "batchnorm" in card else card["weights"]
     print(
         f"\n{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']}), "
-        f"{card['feature']}, {weights}; card of {sort_by} {line['card_hash']}"
+        f"{card['feature']}, {weights}"
     )
+    cards = {line["metric"]: line["card_hash"] for row in rows for line in row.scores}
+    print("cards  " + ", ".join(f"{name} {cards[name]}" for name in names))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
         print(f"note: {note}")
     comparison.write_csv(out.with_name(f"{out.name}.csv"), rows)

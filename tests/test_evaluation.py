@@ -37,8 +37,8 @@ def lines_of(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
 
 
-def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, variant):
-    ema = "model.ema_decay=0.9"
+@pytest.mark.parametrize("ema", ["model.ema_decay=0.9", "model.ema_decay=null"])
+def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, variant, ema):
     run(tmp_path / "on", f"model={variant}", ema, *EVAL)
     run(tmp_path / "off", f"model={variant}", ema, *EVAL, "eval.every_n_steps=null")
     assert (tmp_path / "on" / "evaluation.jsonl").exists()
