@@ -5,7 +5,7 @@ values and what they mean together are looked at, and all that was found is rais
 imports torch but to go on from a checkpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,7 @@ def chosen(override: Override) -> list[Any]:
 
 def each(choice: Any) -> list[Any]:
     """The options of a choice; several may be taken together, as in metric=[fid,kid]."""
-    return list(choice) if isinstance(choice, list) else [choice]
+    return list(choice) if isinstance(choice, Sequence) and not isinstance(choice, str) else [choice]
 
 
 def all_choices(override: Override) -> list[str]:

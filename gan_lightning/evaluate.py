@@ -84,26 +84,35 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     from gan_lightning import comparison
 
     judges: dict[str, Evaluation] = {}
-    rows = []
+    rows, failed, out = [], [], Path(f"{base.out}")
     for path, kind in dict.fromkeys(found):
-        if kind == "json":
-            rows += read_rows(path)
-        else:
-            rows.append(evaluate_one(path, kind, base, sections, values, judges))
-    out = Path(f"{base.out}")
-    with whole(out.with_name(f"{out.name}.json"), "w") as file:
-        json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
-    comparison.refuse_unlike(rows, base.allow)
+        try:
+            rows += read_rows(path) if kind == "json" else [evaluate_one(path, kind, base, sections, values, judges)]
+        except UserError as fault:  # the others are worth having
+            failed += fault.faults
+            continue
+        with whole(out.with_name(f"{out.name}.json"), "w") as file:
+            json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
+    if rows:
+        comparison.refuse_unlike(rows, each(base.allow))
+        tell(rows, base.sort_by, out)
+    if failed:
+        raise UserError(*dict.fromkeys(failed))
+
+
+def tell(rows: Sequence["Row"], sort_by: str | None, out: Path) -> None:
+    """Print the table and its cards, and write it as CSV."""
+    from gan_lightning import comparison
+
     names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
     directions = {line["metric"]: line["direction"] for row in rows for line in row.scores}
-    sort_by = base.sort_by or next(name for name in names if directions[name])
+    sort_by = sort_by or next(name for name in names if directions[name])
     if sort_by not in names:
         raise UserError(f"sort_by={sort_by}: was not measured{nearest(sort_by, names)}; there are {', '.join(names)}")
     table = comparison.summarise(rows, sort_by, directions[sort_by] or -1)
     print()
     comparison.print_table(table, [name for name in names if directions[name]])
-    line = next(line for row in rows for line in row.scores if line["metric"] == sort_by)
-    card = line["card"]
+    card = next(line["card"] for row in rows for line in row.scores if line["metric"] == sort_by)
     weights = f"{card['weights']} weights" if "batchnorm" in card else card["weights"]
     print(
         f"\n{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']}), "
@@ -136,11 +145,9 @@ def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str
                 faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
             elif not names:
                 values[key] = override.value()
-            elif (wrong := [c for c in each(override.value()) if c not in names]) and wrong:
-                choice = wrong[0]
-                faults.append(
-                    f"{key}={choice}: no such option{nearest(str(choice), names)}; there are {', '.join(names)}"
-                )
+            elif wrong := [choice for choice in each(override.value()) if choice not in names]:
+                near = nearest(str(wrong[0]), names)
+                faults.append(f"{key}={wrong[0]}: no such option{near}; there are {', '.join(names)}")
             else:
                 chosen.append(text)
         try:

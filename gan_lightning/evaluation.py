@@ -81,7 +81,7 @@ class Evaluation:
         self.feature.get_ready(data, self.store, torch.device(device))
         whole = data.samples, data.labels
         self.real = self.see(*self.chosen(*(whole if self.split == "train" else data.held_out())))
-        identity = fingerprint(self.real.samples, self.real.labels)
+        identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
             self.real.centres, self.real.deviation = data.centres(), data.deviation
             identity = fingerprint(self.real.centres, self.real.deviation)
@@ -152,7 +152,7 @@ class Evaluation:
         """What a metric computes of the real samples alone, from the cache."""
         if type(metric).prepare is Metric.prepare:
             return {}
-        key = fingerprint(self.real.samples, self.feature.card(), metric.settings())
+        key = fingerprint(self.real_sha256, self.feature.card(), metric.settings())
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(self.real))
 
     def draw(self, model: GAN, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None) -> Seen:

@@ -247,3 +247,17 @@ def test_choices_name_an_experiment_and_values_only_where_they_must():
 )
 def test_a_difference_within_the_noise_is_inconclusive(best, values, told):
     assert verdict(best, values).startswith(told)
+
+
+def test_a_damaged_checkpoint_takes_no_other_with_it(run, here, capsys):
+    for seed in (0, 1):
+        run(here / "sweep" / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+    path = here / "sweep" / "0" / "checkpoints" / "last.ckpt"
+    path.unlink()
+    path.write_bytes(b"no checkpoint")
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"0/checkpoints/last.ckpt: cannot be read"):
+        program.evaluate([here / "sweep"], ["allow=weights"])
+    assert [row["seed"] for row in rows_of(here)] == [1]
+    assert "vanilla" in capsys.readouterr().out
+    assert (here / "evaluation.csv").exists()
