@@ -261,3 +261,10 @@ def test_a_damaged_checkpoint_takes_no_other_with_it(run, here, capsys):
     assert [row["seed"] for row in rows_of(here)] == [1]
     assert "vanilla" in capsys.readouterr().out
     assert (here / "evaluation.csv").exists()
+
+
+def test_held_out_points_are_as_good_as_the_law_says(here):
+    program.evaluate([program.Path("held_out")], ["data=gaussian_grid"])
+    scores = scores_of(rows_of(here)[0])
+    assert scores["modes"] == 25
+    assert scores["quality"] == pytest.approx(0.9889, abs=0.01)
