@@ -237,7 +237,7 @@ REAL_WEIGHTS = Path(os.environ.get("GAN_DATA_DIR", "data"), "weights", "fid_ince
 def test_the_examples_of_torchmetrics(tmp_path):
     """FID(feature=64) = 12.6388 and KID = 0.0312, from the docstrings of torchmetrics, of one draw of noise each.
 
-    Five draws have a spread of 0.02 and 0.003.
+    Theirs follow on what their network drew before; four draws of ours gave 12.657 to 12.693, and one 0.036.
     """
     feature = Inception(REAL_WEIGHTS)
     feature.get_ready(None, Store(tmp_path), CPU)
