@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import statistics
+import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from gan_lightning.comparison import verdict
 from gan_lightning.files import whole
 from gan_lightning.image import grid, read_png, write_png
 from gan_lightning.paths import CONF
-from gan_lightning.train import NOT_FOR_USERS, build, train
+from gan_lightning.train import NOT_FOR_USERS, build, stopped_by, train
 
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
@@ -88,6 +89,8 @@ def run_ours(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evalu
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     trainer = train(configured(overrides, seed), folder, last if last.exists() else None)
+    if status := stopped_by(trainer)[0]:
+        sys.exit(status)
     judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
     return judge, folder / "samples" / f"step_{trainer.global_step:08d}.png"
 
