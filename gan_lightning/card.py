@@ -1,4 +1,4 @@
-"""The card of a score: everything that has to be equal before two numbers may be compared (EVALUATION in docs)."""
+"""The card of a score: everything that has to be equal before two numbers may be compared."""
 
 import hashlib
 import json

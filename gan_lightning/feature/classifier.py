@@ -52,7 +52,6 @@ class Classifier:
         pictures, labels, classes = data.samples, data.labels, len(data.class_names)
         if self.per_channel:
             pictures, labels, classes = self.channels_apart(pictures, labels)
-        self.num_classes = classes
         learned = {"version": VERSION, "epochs": self.epochs, "width": self.width, "dim": self.dim, "classes": classes}
         key = fingerprint(pictures, labels, learned)
         state = store.get(f"classifier-{key[:16]}", lambda: self.learn(pictures.to(device), labels.to(device), classes))

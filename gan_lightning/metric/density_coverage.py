@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from gan_lightning.metric import Metric, Seen
-from gan_lightning.metric.neighbours import blocks, radii
+from gan_lightning.metric import Seen
+from gan_lightning.metric.neighbours import Balls, blocks
 
 
-class DensityCoverage(Metric):
+class DensityCoverage(Balls):
     """How many balls of real samples a generated sample lies in, over k; and the share of real balls that hold one.
 
     For equal laws density is 1 in expectation, and coverage ``1 - prod_{i=1..k} (N - i) / (M + N - i)`` for N real and
@@ -18,22 +18,10 @@ class DensityCoverage(Metric):
     """
 
     higher = ("density", "coverage")
+    ties = "<"
 
     def __init__(self, k: int = 5) -> None:
-        self.k = k
-
-    @property
-    def least(self) -> int:
-        """Of so many each has k others."""
-        return self.k + 1
-
-    def settings(self) -> dict[str, object]:
-        """K and the rule for ties."""
-        return super().settings() | {"ties": "<", "dtype": "float64"}
-
-    def prepare(self, real: Seen) -> dict[str, Tensor]:
-        """Squared radii of the real balls (N,)."""
-        return {"radii": radii(real.features, self.k)}
+        super().__init__(k)
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
         """Both figures."""

@@ -30,7 +30,7 @@ class Memorization(Metric):
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """Share of suspects, what it would be without copies, the chance of so many, and 1 where that is too small."""
-        ours, theirs = (relative_distances(seen.features, real.features)[0] for seen in (fake, real.held_out))
+        ours, theirs = (relative_distances(seen.features, real.features) for seen in (fake, real.held_out))
         rank = max(len(theirs) // 1000, 1)
         suspects = int((ours < theirs.kthvalue(rank).values).sum())
         chance = float(betabinom(len(ours), rank, len(theirs) - rank + 1).sf(suspects - 1))
@@ -43,7 +43,7 @@ class Memorization(Metric):
 
     def picture(self, real: Seen, fake: Seen, rows: int = 10, columns: int = 6) -> Tensor:
         """The most suspicious samples, one a row, each before its nearest training pictures, as uint8 (3, H, W)."""
-        nearness, _ = relative_distances(fake.features, real.features)
+        nearness = relative_distances(fake.features, real.features)
         worst = nearness.argsort()[:rows]
         beside = []
         for _, squared in blocks(fake.features[worst], real.features, "neighbours"):
@@ -59,8 +59,8 @@ class Memorization(Metric):
         return [f"copies: {few:,} held-out samples show only copies of over {5 / few:.1%}"] if few < 1000 else []
 
 
-def relative_distances(features: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of each sample to its nearest training sample over that one's to its own nearest; and which it is."""
+def relative_distances(features: Tensor, training: Tensor) -> Tensor:
+    """Distance (N,) of each sample to its nearest training sample, over that one's to its own nearest."""
     squared, nearest = torch.empty(len(features), dtype=torch.float64), torch.empty(len(features), dtype=torch.long)
     for rows, block in blocks(features, training, "nearest training samples"):
         squared[rows], nearest[rows] = block.min(1)
@@ -69,4 +69,4 @@ def relative_distances(features: Tensor, training: Tensor) -> tuple[Tensor, Tens
     for rows, block in blocks(training[asked], training, "their neighbours"):
         # Equal training samples are one: the nearest other one is what a copy is compared with.
         own[rows] = block.masked_fill_(block == 0, float("inf")).min(1).values
-    return (squared / own[where]).sqrt(), nearest
+    return (squared / own[where]).sqrt()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_lightning.bar import bar
+from gan_lightning.metric import Metric, Seen
 
 BLOCK = 1 << 25  # entries of one block of distances, a quarter of a gigabyte
 SAME = 1e-11  # squared distances up to this share of the largest squared norms are rounding: the samples are equal
@@ -39,3 +40,32 @@ def radii(features: Tensor, k: int) -> Tensor:
     # The nearest of all is the sample itself, so the k-th other is the k + 1st; topk is 15 times as fast as kthvalue.
     nearest = [squared.topk(k + 1, largest=False).values for _, squared in blocks(features, features, "neighbours")]
     return torch.cat([part[:, -1] for part in nearest])
+
+
+class Balls(Metric):
+    """What the metrics share that put a ball around each real sample, as large as its k-th neighbour is far.
+
+    Args:
+        k: Which neighbour.
+
+    Attributes:
+        ties: Whether a ball holds its edge: ``<=`` or ``<``.
+    """
+
+    ties: str
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    @property
+    def least(self) -> int:
+        """Of so many each has k others."""
+        return self.k + 1
+
+    def settings(self) -> dict[str, object]:
+        """K and the rule for ties."""
+        return super().settings() | {"ties": self.ties, "dtype": "float64"}
+
+    def prepare(self, real: Seen) -> dict[str, Tensor]:
+        """Squared radii of the real balls (N,)."""
+        return {"radii": radii(real.features, self.k)}

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from gan_lightning.metric import Metric, Seen
-from gan_lightning.metric.neighbours import blocks, radii
+from gan_lightning.metric import Seen
+from gan_lightning.metric.neighbours import Balls, blocks, radii
 
 
-class PrecisionRecall(Metric):
+class PrecisionRecall(Balls):
     """Share of generated samples inside the manifold of the real ones, and the other way round.
 
     A manifold is the union of balls around its samples, each as large as the distance to the k-th nearest neighbour,
@@ -18,22 +18,10 @@ class PrecisionRecall(Metric):
     """
 
     higher = ("precision", "recall")
+    ties = "<="
 
     def __init__(self, k: int = 3) -> None:
-        self.k = k
-
-    @property
-    def least(self) -> int:
-        """Of so many each has k others."""
-        return self.k + 1
-
-    def settings(self) -> dict[str, object]:
-        """K and the rule for ties."""
-        return super().settings() | {"ties": "<=", "dtype": "float64"}
-
-    def prepare(self, real: Seen) -> dict[str, Tensor]:
-        """Squared radii of the real balls (N,)."""
-        return {"radii": radii(real.features, self.k)}
+        super().__init__(k)
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
         """Both shares."""
