@@ -166,6 +166,15 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
     assert f"stopped at step {step}" in done.stdout + done.stderr
 
 
+def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_path, monkeypatch):
+    values = iter([1.0, 9.0, 9.0])
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    words = "eval.every_n_steps=1", "eval.num=20", "callbacks.health.every_n_steps=50", "callbacks.health.stop=true"
+    trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=3")
+    assert trainer.global_step == 2
+    assert "9.0 times worse" in program.stopped_by(trainer)[1]
+
+
 def test_weights_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(run, tmp_path, monkeypatch):
     """The loss is still finite when a weight is not: the norm of the weights is looked at by itself."""
 

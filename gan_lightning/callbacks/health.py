@@ -71,15 +71,17 @@ class Health(Callback):
             refuse_divergence(step, figures_of(module))
             warnings += self.signs_of_game(trainer, module, batch[0])
         judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
-        if judge is not None and judge.curve and judge.curve[-1]["step"] == step and judge.latest:
+        judged = judge is not None and bool(judge.latest) and judge.curve[-1]["step"] == step
+        if judged:
             warnings += self.signs_of_scores(trainer, judge)
         if trainer.is_global_zero:
             for warning in warnings:
                 self.tell(trainer, f"step {step:,}: {warning}", step)
-        if self.stop and looked:
-            self.stopped = self.stopped or "; ".join(warnings)
-            ill = trainer.strategy.reduce_boolean_decision(bool(self.stopped), all=False)
-            trainer.should_stop = trainer.should_stop or ill
+        if self.stop and (looked or judged):  # at steps that all ranks look at
+            self.stopped = "; ".join(warnings)
+            if trainer.strategy.reduce_boolean_decision(bool(self.stopped), all=False):
+                self.stopped = self.stopped or "another process has warned"
+                trainer.should_stop = True
 
     def signs_of_game(self, trainer: Trainer, module: GAN, real: Tensor) -> list[str]:
         """What the latest step shows."""
