@@ -26,6 +26,7 @@ from plain_loop import plain_loop
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.card import differences
 from gan_lightning.comparison import verdict
 from gan_lightning.files import whole
 from gan_lightning.image import grid, read_png, write_png
@@ -35,6 +36,7 @@ from gan_lightning.train import NOT_FOR_USERS, build, stopped_by, train
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
 VARIANTS = ("vanilla", "dcgan", "cgan", "acgan", "wgan", "wgan_gp")
+MODES, WEIGHTS = ("modes", "quality", "reverse_kl"), ("weights", "batchnorm")
 PICTURES = ("protocol=5k_train", "trainer.max_steps=2000", "eval.every_n_steps=500")
 
 
@@ -48,6 +50,7 @@ class Setting:
         seeds: How many.
         plain: Whether the plain loop is run beside it.
         shown: Scores of the table; the first decides.
+        apart: Fields of the card that rows may differ in, since the table shows them.
     """
 
     title: str
@@ -55,6 +58,7 @@ class Setting:
     seeds: int
     plain: bool
     shown: tuple[str, ...]
+    apart: tuple[str, ...] = ()
 
 
 def pictures(data: str) -> dict[str, tuple[str, ...]]:
@@ -70,8 +74,8 @@ SETTINGS = {
     "cifar10": Setting(
         "CIFAR-10", pictures("cifar10"), 1, True, ("fid", "kid", "precision", "recall", "class_accuracy")
     ),
-    "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, ("modes", "quality", "reverse_kl")),
-    "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, ("modes", "quality", "reverse_kl")),
+    "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, MODES, WEIGHTS),
+    "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, MODES, WEIGHTS),
 }
 
 
@@ -160,27 +164,22 @@ def told(values: list[float]) -> str:
 
 def against(ours: list[float], plain: list[float]) -> str:
     """Whether ours is as good as the plain loop, by a score of which less is better."""
-    if statistics.fmean(ours) <= statistics.fmean(plain):
-        return "ours better" if verdict(ours, plain) == "worse" else "no worse"
-    return "**ours worse**" if verdict(plain, ours) == "worse" else verdict(plain, ours)
+    found = verdict(plain, ours)
+    if found == "worse":
+        return "ours better" if statistics.fmean(ours) < statistics.fmean(plain) else "**ours worse**"
+    return found
 
 
 def cards(setting: str, results: list[dict[str, Any]]) -> list[str]:
-    """The card of each score that is shown, once; refuses a table of unlike ones."""
+    """The hash of each score's card; refuses a table of unlike ones."""
     lines = []
     for score in SETTINGS[setting].shown:
         hashes = {entry["scores"][score][1] for r in results for entry in r["curve"] if score in entry["scores"]}
-        by_metric = {of: card for r in results for of, card in r["cards"].items() if of in hashes}
-        if len({json.dumps(comparable(card), sort_keys=True) for card in by_metric.values()}) > 1:
-            raise SystemExit(f"{setting}: {score} was measured in several ways; remove the older files")
-        lines += [f"`{score}` {', '.join(f'`{of}`' for of in sorted(by_metric))}"] if by_metric else []
+        by_hash = {of: card for r in results for of, card in r["cards"].items() if of in hashes}
+        if unlike := ", ".join(differences(by_hash.values(), SETTINGS[setting].apart)):
+            raise SystemExit(f"{setting}: {score} was measured in several ways ({unlike}); remove the older files")
+        lines += [f"`{score}` {', '.join(f'`{of}`' for of in sorted(by_hash))}"] if by_hash else []
     return lines
-
-
-def comparable(card: dict[str, Any]) -> dict[str, Any]:
-    """A card without what the rows of a table may differ in: seeds, versions, and what the networks themselves are."""
-    own = ("training_seed", "versions", "batchnorm", "weights", "labels")
-    return {key: value for key, value in card.items() if key not in own}
 
 
 def page() -> str:

@@ -4,10 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 # Fields that tell where a score comes from; two scores that differ only in them may be compared.
-ORIGIN = ("training_seed", "versions")
+ORIGIN = ("origin", "training_seed", "versions")
 
 
 @dataclass
@@ -52,11 +53,22 @@ def card_hash(card: Mapping[str, Any]) -> str:
 
 
 def differences(cards: Iterable[Mapping[str, Any]], allowed: Iterable[str] = ()) -> dict[str, list[Any]]:
-    """The fields in which cards differ, with their values; those of the origin and those allowed left aside."""
+    """The fields in which cards differ, with their values; those of the origin and those allowed left aside.
+
+    A field that a card lacks, as real pictures have no BatchNorm, does not set it apart.
+    """
     cards = list(cards)
     found = {}
-    for name in dict.fromkeys(name for card in cards for name in card):
-        values = [card.get(name) for card in cards]
-        if name not in (*ORIGIN, *allowed) and any(value != values[0] for value in values):
-            found[name] = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    for name in dict.fromkeys(name for card in cards for name in card if name not in (*ORIGIN, *allowed)):
+        values = {json.dumps(card[name], sort_keys=True): card[name] for card in cards if card.get(name) is not None}
+        if len(values) > 1:
+            found[name] = list(values.values())
     return found
+
+
+def installed(package: str) -> str:
+    """The version of a package; unknown of a clone that runs without being installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

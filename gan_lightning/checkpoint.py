@@ -98,7 +98,8 @@ def refuse_foreign(node: Any, path: Path) -> None:
             if not is_ours(target):
                 raise UserError(
                     f"{path}: names {target!r}, which is no class of this version; loading would run its code. "
-                    "If you trust the file: gan_lightning.load(path, trust=True) or gan-sample --trust"
+                    "If you trust the file: gan_lightning.load(path, trust=True), gan-sample --trust or "
+                    "gan-evaluate trust=true"
                 )
         node = [*node.values()]
     if isinstance(node, list):

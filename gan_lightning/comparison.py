@@ -87,18 +87,28 @@ def summarise(rows: Sequence[Row], sort_by: str, direction: int) -> list[dict[st
     names = dict.fromkeys(line["metric"] for row in rows for line in row.scores)
     table = []
     for label, members in groups.items():
-        line: dict[str, Any] = {"experiment": label, "seeds": len(members), "step": members[0].step}
+        steps = sorted({row.step for row in members if row.step is not None})
+        ends = " to ".join(f"{step:,}" for step in steps[:1] + steps[1:][-1:])
+        line: dict[str, Any] = {"experiment": label, "step": ends}
         for name in names:
-            values = [row.value(name) for row in members]
-            line[name] = statistics.fmean(values)
+            values = by_seed(members, name)
+            line[name], line["seeds"] = statistics.fmean(values), len(values)
             line[f"{name} sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
         table.append(line)
     table.sort(key=lambda line: (math.isnan(line[sort_by]), -direction * line[sort_by]))
-    best = [row.value(sort_by) for row in groups[table[0]["experiment"]]]
+    best = by_seed(groups[table[0]["experiment"]], sort_by)
     for line in table:
-        values = [row.value(sort_by) for row in groups[line["experiment"]]]
+        values = by_seed(groups[line["experiment"]], sort_by)
         line["against the best"] = "best" if line is table[0] else verdict(best, values)
     return table
+
+
+def by_seed(rows: Sequence[Row], name: str) -> list[float]:
+    """A score of each seed; of a seed that was evaluated several times, the mean."""
+    values: dict[int | None, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.seed, []).append(row.value(name))
+    return [statistics.fmean(of_seed) for of_seed in values.values()]
 
 
 def verdict(best: Sequence[float], values: Sequence[float]) -> str:
@@ -123,8 +133,7 @@ def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
     cells = [columns]
     for line in table:
         scores = [with_deviation(line[name], line[f"{name} sd"]) for name in names]
-        step = "" if line["step"] is None else f"{line['step']:,}"
-        cells.append([line["experiment"], str(line["seeds"]), step, *scores, line["against the best"]])
+        cells.append([line["experiment"], str(line["seeds"]), line["step"], *scores, line["against the best"]])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,6 +1,7 @@
 """gan-evaluate: scores of checkpoints, of all runs of a sweep, or of a folder of pictures, in one table."""
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ data=... it may be a folder of pictures, or held_out: the real samples that trai
   data=cifar10          other data than those of the run; data.root=FOLDER
   sort_by=fid           the score that the table is sorted by
   which=last            or best, or both: which checkpoints of a run's folder
-  out=evaluation        writes evaluation.json and evaluation.csv
+  out=NAME              writes NAME.json and NAME.csv; evaluation, evaluation-2, ... where nothing is said
   allow=[weights]       compare in spite of this field of the cards
   trust=true            build classes that are not ours, which runs their code
 
@@ -58,7 +59,7 @@ def main() -> None:
         print(fault, file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"{error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -78,26 +79,47 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     """
     base, sections, values, faults = settings(typed)
     found, missing = sources(paths, base.which)
+    out = place(base.out)
+    if base.out and any(file.exists() for file in files_of(out)):
+        faults.append(f"out={base.out}: {files_of(out)[0]} is there already; choose another name")
     if faults or missing:
         raise UserError(*missing, *faults)
 
     from gan_lightning import comparison
 
     judges: dict[str, Evaluation] = {}
-    rows, failed, out = [], [], Path(f"{base.out}")
-    for path, kind in dict.fromkeys(found):
+    rows, failed = [], []
+    for path, kind in found:
         try:
-            rows += read_rows(path) if kind == "json" else [evaluate_one(path, kind, base, sections, values, judges)]
+            if kind == "json":
+                rows += read_rows(path)
+            else:
+                rows.append(evaluate_one(path, kind, base, out, sections, values, judges))
         except UserError as fault:  # the others are worth having
             failed += fault.faults
             continue
-        with whole(out.with_name(f"{out.name}.json"), "w") as file:
+        with whole(files_of(out)[0], "w") as file:
             json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
     if rows:
+        if strange := set(each(base.allow)) - {key for row in rows for line in row.scores for key in line["card"]}:
+            raise UserError(*(f"allow={name}: no card has such a field" for name in sorted(map(str, strange))))
         comparison.refuse_unlike(rows, each(base.allow))
         tell(rows, base.sort_by, out)
     if failed:
         raise UserError(*dict.fromkeys(failed))
+
+
+def place(out: str | None) -> Path:
+    """Where to write, without the suffix: as was said, or the first name that is free."""
+    if out:
+        return Path(f"{out}")
+    names = (Path(f"evaluation-{number}" if number > 1 else "evaluation") for number in itertools.count(1))
+    return next(name for name in names if not any(file.exists() for file in files_of(name)))
+
+
+def files_of(out: Path) -> tuple[Path, Path]:
+    """The JSON file and the table."""
+    return out.with_name(f"{out.name}.json"), out.with_name(f"{out.name}.csv")
 
 
 def tell(rows: Sequence["Row"], sort_by: str | None, out: Path) -> None:
@@ -113,16 +135,17 @@ def tell(rows: Sequence["Row"], sort_by: str | None, out: Path) -> None:
     print()
     comparison.print_table(table, [name for name in names if directions[name]])
     card = next(line["card"] for row in rows for line in row.scores if line["metric"] == sort_by)
-    weights = f"{card['weights']} weights" if "batchnorm" in card else card["weights"]
+    weights = f"{card['weights']} weights" if "weights" in card else card["origin"]
     print(
         f"\n{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']}), "
         f"{card['feature']}, {weights}"
     )
-    cards = {line["metric"]: line["card_hash"] for row in rows for line in row.scores}
-    print("cards  " + ", ".join(f"{name} {cards[name]}" for name in names))
+    lines = [line for row in rows for line in row.scores]
+    cards = {name: dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name) for name in names}
+    print("cards  " + ", ".join(f"{name} {' / '.join(cards[name])}" for name in names))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
         print(f"note: {note}")
-    comparison.write_csv(out.with_name(f"{out.name}.csv"), rows)
+    comparison.write_csv(files_of(out)[1], rows)
     print(f"all scores with their cards  {out}.json, {out}.csv")
 
 
@@ -192,6 +215,8 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
             found += [(file, "checkpoint") for file in checkpoints] or [(path, "pictures")]
         else:
             faults.append(f"{path}: there is no such file or folder")
+    found = [*{(file.resolve(), kind): (file, kind) for file, kind in found}.values()]
+    found.sort(key=lambda entry: entry[1] != "json")  # read before anything is written
     if not paths:
         faults.append("nothing to evaluate: name a checkpoint, a run's folder or a folder of pictures")
     return found, faults
@@ -211,6 +236,7 @@ def evaluate_one(
     path: Path,
     kind: str,
     base: DictConfig,
+    out: Path,
     sections: dict[str, Any],
     values: dict[str, Any],
     judges: dict[str, "Evaluation"],
@@ -226,12 +252,17 @@ def evaluate_one(
     if kind != "checkpoint":
         if "data" not in sections:
             raise UserError(f"{path}: is no run, and needs data to be compared with: data=cifar10, say")
-        judge = judge_of(merged(OmegaConf.create({}), base, sections, values), False, judges, device)
+        asked = merged(OmegaConf.create({}), base, sections, values)
+        if kind == HELD_OUT and asked.eval.split == "test":
+            raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
+        judge = judge_of(asked, False, judges, device)
         if kind == HELD_OUT:
-            fake, made = judge.look_at(judge.data.held_out()[0], "held-out real samples")
+            fake, made = judge.look_at(judge.data.held_out()[0], origin="held-out real samples")
         else:
-            fake, made = judge.look_at(pictures(path, judge), "pictures of a folder")
-        row = Row(str(path), {"model": path.name}, None, None)
+            found = pictures(path, judge)
+            fitted = f"cropped and resized to {found.shape[-2]} x {found.shape[-1]}, bicubic, antialiased"
+            fake, made = judge.look_at(found, origin="pictures of a folder", fitted=fitted)
+        row = Row(str(path), {"model": str(path)}, None, None)
     else:
         checkpoint = read(path)
         stored, model = config_of(checkpoint), load_model(path, base.trust).to(device)
@@ -239,18 +270,32 @@ def evaluate_one(
             parts = {key: stored.get(key) for key in ("data", "feature", "metric") if key not in sections}
             refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
         judge = judge_of(merged(stored, base, sections, values), model.num_classes > 0, judges, device)
+        refuse_other_data(path, model, judge.data)
         fake, made = judge.draw(model), judge.made_by(model)
         row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
     scores = judge.judge(fake, made)
     row.scores = [score.line() | {"direction": judge.directions.get(score.name, 0)} for score in scores]
+    for line in judge.histogram(scores):
+        print(f"  {line}")
     if (drawn := judge.neighbours(fake)) is not None:
         from gan_lightning.image import write_png
 
-        where = "_".join(part for part in path.with_suffix("").parts[-4:] if part not in ("checkpoints", ".."))
-        file = Path(f"{base.out}_neighbours_{where}.png")
+        parts = path.with_suffix("").parts[-4:]
+        where = "_".join(part for part in parts if part not in ("checkpoints", "..", path.anchor))
+        file = out.with_name(f"{out.name}_neighbours_{where}.png")
         write_png(file, drawn)
         print(f"samples and their nearest training pictures  {file}")
     return row
+
+
+def refuse_other_data(path: Path, model: Any, data: Any) -> None:
+    """Raise UserError where a model makes samples of another shape, or other classes, than the data have."""
+    made = tuple(model.sample(1).shape[1:])
+    if made != tuple(data.shape):
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (made, data.shape))
+        raise UserError(f"{path}: makes samples of {ours}, the data are of {theirs}; data.image_size, data.channels")
+    if model.num_classes and model.num_classes != len(data.class_names):
+        raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
 
 
 def merged(stored: DictConfig, base: DictConfig, sections: dict[str, Any], values: dict[str, Any]) -> DictConfig:
@@ -288,12 +333,12 @@ def judge_of(config: DictConfig, conditional: bool, judges: dict[str, "Evaluatio
     for key in ("seed", "batch_size", "flip"):
         if "deviation" not in plain["data"] or key == "batch_size":
             plain["data"].pop(key, None)
-    key = json.dumps([plain[name] for name in ("data", "feature", "metric", "eval")] + [conditional], sort_keys=True)
+    asked = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
+    key = json.dumps([*(plain[name] for name in ("data", "feature", "metric")), asked, conditional], sort_keys=True)
     if key not in judges:
         data = build(config.data, "data")
         data.setup()
         metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
-        asked = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
         judges[key] = Evaluation(build(config.feature, "feature"), metrics, **asked)
         left_out = judges[key].get_ready(data, conditional, device)
         for name, why in left_out.items():

@@ -1,33 +1,35 @@
 """How good samples are: drawn from fixed noise, seen once by a feature network, judged by every metric."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
 from gan_lightning.bar import bar
-from gan_lightning.card import Score
+from gan_lightning.card import Score, installed
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import FeatureNetwork
 from gan_lightning.image import to_uint8
 from gan_lightning.metric import Metric, Seen
-from gan_lightning.metric.memorization import Memorization
 from gan_lightning.model.base import GAN
 from gan_lightning.store import Store, fingerprint
 
 CHUNK = 250  # samples that are drawn and seen at a time; a chunk's noise depends on its number alone
 PART = 5000  # real samples whose features are kept in one file
-VERSIONS = "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy"
+VERSION = 1  # of what is kept; another number where features or statistics come to be computed otherwise
+VERSIONS = "gan-lightning", "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy", "scipy"
+
+MANY_CLASSES = 20  # more are not listed
 
 # Why a metric that needs something cannot be had.
 WHY = {
     "condition": "the model is not conditional",
+    "classes": "the feature network's classes are not those of the data (feature=classifier)",
     "centres": "the data are no mixture in the plane",
 }
 
@@ -61,6 +63,7 @@ class Evaluation:
         self.feature, self.metrics = feature, dict(metrics)
         self.num, self.num_real, self.split, self.labels, self.seed = num, num_real, split, labels, seed
         self.store = Store(cache)
+        self.ready: dict[str, Metric] = {}  # the metrics that can be had
 
     def get_ready(self, data: Any, conditional: bool, device: torch.device | str = "cpu") -> dict[str, str]:
         """See the real samples, or find in the cache what was seen of them.
@@ -86,8 +89,10 @@ class Evaluation:
             self.real.centres, self.real.deviation = data.centres(), data.deviation
             identity = fingerprint(self.real.centres, self.real.deviation)
         self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
+        self.data_card |= {"num_real": len(self.real)}
         has = {
             "logits": self.feature.classes,
+            "classes": self.feature.classes and self.feature.data_classes,
             "condition": conditional,
             "centres": self.real.centres is not None,
             "held_out": True,
@@ -96,7 +101,8 @@ class Evaluation:
         for name, metric in self.metrics.items():
             lacks = [need for need in metric.needs if not has[need]]
             if lacks:
-                left_out[name] = self.feature.no_classes if lacks[0] == "logits" else WHY[lacks[0]]
+                nameless = not self.feature.classes and lacks[0] in ("logits", "classes")
+                left_out[name] = self.feature.no_classes if nameless else WHY[lacks[0]]
             elif (few := min(self.num, len(self.real))) < metric.least:
                 left_out[name] = f"{metric.least} samples are needed on each side, and there are {few}"
             elif "held_out" in metric.needs:
@@ -107,6 +113,9 @@ class Evaluation:
                 else:
                     self.training = self.see(*whole)
                     self.training.held_out = self.see(*held_out)
+                    both = fingerprint(self.training.samples, self.training.held_out.samples)
+                    self.held_out_card = self.data_card | {"data_sha256": both[:16], "split": "train, and held out"}
+                    self.held_out_card |= {"num_real": len(whole[0]), "num_held_out": len(held_out[0])}
         self.ready = {name: metric for name, metric in self.metrics.items() if name not in left_out}
         if not self.ready:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
@@ -130,8 +139,11 @@ class Evaluation:
             return {"features": features} | ({} if logits is None else {"logits": logits})
 
         # In parts, so that hours of a large network's work survive whatever ends them.
+        card = self.feature.card()
         found = [
-            self.store.get(f"features-{fingerprint(part, self.feature.card())[:16]}", partial(compute, part))
+            compute(part)
+            if self.feature.instant
+            else self.store.get(f"features-{fingerprint(part, card, VERSION)[:16]}", partial(compute, part))
             for part in samples.split(PART)
         ]
         logits = torch.cat([part["logits"] for part in found]) if "logits" in found[0] else None
@@ -142,7 +154,8 @@ class Evaluation:
         features, logits = [], []
         with bar(what=what, total=num, unit="") as progress:
             for part in parts:
-                seen, named = self.feature(part)
+                with full_precision():
+                    seen, named = self.feature(part)
                 features.append(seen.cpu())
                 logits.append(None if named is None else named.cpu())
                 progress.update(len(part))
@@ -152,7 +165,7 @@ class Evaluation:
         """What a metric computes of the real samples alone, from the cache."""
         if type(metric).prepare is Metric.prepare:
             return {}
-        key = fingerprint(self.real_sha256, self.feature.card(), metric.settings())
+        key = fingerprint(self.real_sha256, self.feature.card(), metric.settings(), VERSION)
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(self.real))
 
     def draw(self, model: GAN, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None) -> Seen:
@@ -165,6 +178,9 @@ class Evaluation:
             rank: This process.
             ranks: How many there are.
             gather: Joins the tensors of all ranks along a new first dimension.
+
+        Raises:
+            UserError: The samples are not finite.
         """
         labels = self.asked(model.num_classes)
         chunks = -(-self.num // CHUNK)
@@ -174,6 +190,8 @@ class Evaluation:
             for chunk in range(rank * mine, (rank + 1) * mine):
                 rows = (chunk * CHUNK + torch.arange(CHUNK)) % self.num
                 made = model.sample(CHUNK, labels[rows], seeds.mix(self.seed, seeds.EVALUATION, chunk))
+                if not made.isfinite().all():
+                    raise UserError("the generator's samples are not finite: its training has diverged")
                 samples.append((to_uint8(made) if made.ndim == 4 else made.float()).cpu())
                 yield samples[-1]
 
@@ -185,31 +203,34 @@ class Evaluation:
         samples, features, logits = (None if part is None else part[: self.num] for part in found)
         return Seen(samples, features, labels, logits)
 
-    def look_at(self, samples: Tensor, origin: str) -> tuple[Seen, dict[str, Any]]:
+    def look_at(self, samples: Tensor, **made: Any) -> tuple[Seen, dict[str, Any]]:
         """Samples that are there already, as the feature network sees them, and what their card says."""
         samples = samples[: self.num]
         features, logits = self.features(samples.split(CHUNK), "features of the pictures", len(samples))
-        made = {"num_generated": len(samples), "weights": origin, "labels": "none"}
-        return Seen(samples, features, torch.zeros(len(samples), dtype=torch.long), logits), made
+        labels = torch.zeros(len(samples), dtype=torch.long)
+        return Seen(samples, features, labels, logits), {"num_generated": len(samples), **made}
 
     def asked(self, num_classes: int) -> Tensor:
         """The classes (num,) to ask for."""
         rows = torch.arange(self.num)
         if self.labels == "uniform" or not num_classes:
             return rows % max(num_classes, 1)
-        return self.real.labels[rows % len(self.real)]
+        return self.real.labels[rows * len(self.real) // self.num]  # from all of them evenly, in whatever order
 
     def made_by(self, model: GAN) -> dict[str, Any]:
-        """What a card says of how a model's samples were drawn."""
+        """What a card says of how a model's samples were drawn.
+
+        The rules for BatchNorm and for labels are those of all generators, one without either among them.
+        """
         averaged = model.generator_ema is not None
-        has_norms = any(isinstance(module, _BatchNorm) for module in model.generator.modules())
         anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}"
         return {
             "num_generated": self.num,
             "weights": "average" if averaged else "raw",
-            "batchnorm": (anew if averaged else "running statistics") if has_norms else "none",
-            "labels": self.labels if model.num_classes else "none",
-            "truncation": None,
+            "batchnorm": anew if averaged else "running statistics",
+            "labels": self.labels,
+            "truncation": "none",
+            "generator_dtype": str(next(model.generator.parameters()).dtype).removeprefix("torch."),
             "sampling_seed": self.seed,
             "training_seed": model.seed,
         }
@@ -223,11 +244,14 @@ class Evaluation:
         scores = []
         if needy := [name for name, metric in self.ready.items() if metric.least > len(fake)]:
             raise UserError(f"{len(fake)} samples are too few for {', '.join(needy)}; leave them out with metric=...")
-        for name, metric in self.ready.items():
-            real = self.training if "held_out" in metric.needs else self.real
-            card = {"metric": type(metric).__name__, "settings": metric.settings(), **self.feature.card()}
-            card |= {**self.data_card, "num_real": len(real), "quantising": "rounded to 256 levels, clipped", **made}
-            card |= {"versions": {package: version(package) for package in VERSIONS}}
+        common = {**self.feature.card(), "feature_dtype": "float32", **made}
+        if fake.samples.ndim == 4 and "weights" in made:
+            common["quantising"] = "rounded to 256 levels, clipped"
+        common["versions"] = {package: installed(package) for package in VERSIONS}
+        for name, metric in bar(self.ready.items(), "metrics"):
+            against_held_out = "held_out" in metric.needs
+            real, of_data = (self.training, self.held_out_card) if against_held_out else (self.real, self.data_card)
+            card = {"metric": type(metric).__name__, "settings": metric.settings(), **of_data, **common}
             notes, found = metric.notes(real, fake), metric(real, self.prepared[name], fake)
             details = {key: value for key, value in found.items() if isinstance(value, list)}
             for key, value in found.items():
@@ -237,12 +261,44 @@ class Evaluation:
 
     def neighbours(self, fake: Seen) -> Tensor | None:
         """A picture of samples beside their nearest training pictures; None where nobody asks for copies."""
-        metric = next((metric for metric in self.ready.values() if isinstance(metric, Memorization)), None)
-        return None if metric is None or fake.samples.ndim != 4 else metric.picture(self.training, fake)
+        metrics = self.ready.values() if fake.samples.ndim == 4 else []
+        drawn = (metric.picture(self.training, fake) for metric in metrics if "held_out" in metric.needs)
+        return next(drawn, None)
+
+    def histogram(self, scores: Iterable[Score]) -> list[str]:
+        """The classes that a classifier finds in the samples, a line each, beside those of the real ones."""
+        details = {key: values for score in scores for key, values in score.details.items()}
+        if "class_share_each" not in details:
+            return []
+        shares, names = details["class_share_each"], self.data.class_names
+        real = (self.real.labels.bincount(minlength=len(shares)).double() / len(self.real)).tolist()
+        if len(shares) > MANY_CLASSES:
+            found = sum(share > 0 for share in shares)
+            return [f"{found:,} of {sum(share > 0 for share in real):,} classes found"]
+        width, most, right = max(map(len, names)), max(shares), details.get("class_accuracy_each")
+        return [
+            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, {law:.1%} of the real"
+            + ("" if right is None else f"; {right[i]:.1%} of those asked for are recognised")
+            for i, (name, share, law) in enumerate(zip(names, shares, real, strict=True))
+        ]
 
     @property
     def directions(self) -> dict[str, int]:
-        """-1 for each score of which a lower one is better, 1 where a higher one is."""
-        metrics = self.metrics.values()
+        """-1 for each score that can be had of which a lower one is better, 1 where a higher one is."""
+        metrics = self.ready.values()
         lower = {name: -1 for metric in metrics for name in metric.lower}
         return lower | {name: 1 for metric in metrics for name in metric.higher}
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Without TF32, which GPUs convolve in by default: features have to be the same on every device."""
+    places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    kept = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for place, precision in zip(places, kept, strict=True):
+            place.fp32_precision = precision

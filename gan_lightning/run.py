@@ -5,13 +5,13 @@ import hashlib
 import json
 import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.card import installed
 from gan_lightning.errors import UserError
 from gan_lightning.files import whole
 
@@ -56,12 +56,8 @@ def write_config(folder: Path, config: DictConfig) -> str:
 def versions() -> dict[str, str]:
     """Versions of what the result depends on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("gan-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a clone that runs without being installed
-            found[package] = "unknown"
-    return found
+    packages = "gan-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"
+    return found | {package: installed(package) for package in packages}
 
 
 def write_result(folder: Path, status: str, started: float, overrides: list[str], **more: Any) -> None:
@@ -81,10 +77,17 @@ class SweepTable(Callback):
         """Gather the result of every job's folder."""
         folder = Path(config.hydra.sweep.dir)
         results = {path.parent: json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
+        cards: dict[str, set[str]] = {}
+        for result in results.values():
+            for name, card in result.get("cards", {}).items():
+                cards.setdefault(name, set()).add(card)
         rows = []
         for run, result in sorted(results.items(), key=lambda item: item[1].get("job", 0)):
             row = {"overrides": " ".join(result["overrides"]), "status": result["status"]}
-            row |= {name: f"{value:.4g}" for name, value in result.get("metrics", {}).items()}
+            for name, value in result.get("metrics", {}).items():
+                # Scores that were measured differently do not share a column.
+                apart = f" ({result['cards'][name][:6]})" if len(cards.get(name, ())) > 1 else ""
+                row[f"{name}{apart}"] = f"{value:.4g}"
             rows.append(row | {"duration_s": result["duration_s"], "run": str(run), "error": result.get("error", "")})
         if not rows:
             return
@@ -107,7 +110,7 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
         print("\nall runs:", *sorted(common))
     for row in rows:
         row["overrides"] = " ".join(word for word in row["overrides"].split(" ") if word not in common)
-    shown = [column for column in columns if column not in HIDDEN and any(row.get(column) for row in rows)]
+    shown = [c for c in columns if c.partition(" (")[0] not in HIDDEN and any(row.get(c) for row in rows)]
     cells = [shown, *([str(row.get(column, "")).replace("\n", "; ") for column in shown] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]

@@ -5,12 +5,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from gan_lightning.files import whole
@@ -36,17 +37,25 @@ class Store:
         path = self.folder / f"{name}.safetensors"
         if (found := self.read(path)) is not None:
             return found
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(path.with_suffix(".lock")):
+        with ExitStack() as held:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(path.with_suffix(".lock")))
                 if (found := self.read(path)) is not None:
                     return found
-                tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
-                self.write(path, tensors)
-        except OSError as error:
-            log.warning(f"{self.folder}: cannot be written ({error.strerror}); {name} is not kept. eval.cache=FOLDER")
-            return compute()
+            except OSError as error:
+                self.warn(name, error)
+            tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
+            if self.folder.is_dir():
+                try:
+                    self.write(path, tensors)
+                except OSError as error:
+                    self.warn(name, error)
         return tensors
+
+    def warn(self, name: str, error: OSError) -> None:
+        """Nothing is lost but time."""
+        log.warning(f"{self.folder}: cannot be written ({error.strerror}); {name} is not kept. eval.cache=FOLDER")
 
     def read(self, path: Path) -> dict[str, Tensor] | None:
         """What a file holds; None where it is missing or damaged."""
@@ -73,7 +82,11 @@ class Store:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock among processes; the system lets go of it when its holder dies."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info(f"waiting for another process, which makes {path.stem}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -88,7 +101,7 @@ def fingerprint(*parts: Tensor | Any) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
-            digest.update(part.detach().cpu().contiguous().flatten().numpy())
+            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         else:
             digest.update(json.dumps(part, sort_keys=True).encode())
     return digest.hexdigest()

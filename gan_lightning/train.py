@@ -155,8 +155,8 @@ def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
             logger.experiment.add_text("config", f"```yaml\n{text}\n```", step + 1 if step else 0)
 
 
-def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, float]:
-    """Write down and tell how a run ended; return its final figures."""
+def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
+    """Write down and tell how a run ended; return its final figures, and the hashes of the scores' cards."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from gan_lightning.callbacks.evaluate import Evaluate
@@ -165,13 +165,16 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
     judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
     scores = judge.last() if judge else {}
-    metrics |= {f"eval/{name}": value for name, value in scores.items()}
+    metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
+    outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
     if not trainer.is_global_zero:
-        return metrics
+        return outcome
     for logger in trainer.loggers:
         if metrics and isinstance(logger, TensorBoardLogger):
             # The HParams tab compares runs by these; with names of their own they add no point to the curves.
-            logger.log_hyperparams(flat(config), {f"final/{name}": value for name, value in metrics.items()})
+            card_of = {name: f"_{card[:6]}" for name, card in outcome["cards"].items()}
+            final = {f"final/{name}{card_of.get(name, '')}": value for name, value in metrics.items()}
+            logger.log_hyperparams(flat(config), final)
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = int(metrics.get("images_seen", 0))
@@ -180,7 +183,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
         log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
     if scores:
-        log.info("  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+        log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
         log.info("\n".join(judge.summary(seconds)))
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
@@ -191,7 +194,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         log.info(f"{'more':<12}{program('gan-sample')} {checkpoint} --num 64 --out samples.png")
     if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
         log.info(f"{'TensorBoard':<12}{program('tensorboard')} --logdir {run.parent}")
-    return metrics
+    return outcome
 
 
 def flat(config: DictConfig) -> dict[str, Any]:
@@ -219,7 +222,7 @@ def job(config: DictConfig) -> float | None:
     run, sweeping = shorter(Path(settings.runtime.output_dir)), settings.mode == RunMode.MULTIRUN
     started, typed = time.time(), list(settings.overrides.task)
     more = {"job": settings.job.num} if sweeping else {}
-    status, error, ours, trainer, metrics = 1, "", False, None, {}
+    status, error, ours, trainer, ended = 1, "", False, None, {}
     try:
         with warnings.catch_warnings():
             for pattern in NOT_FOR_USERS:
@@ -230,7 +233,7 @@ def job(config: DictConfig) -> float | None:
             check(config)
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             trainer = train(config, run, ckpt_path, choices)
-            metrics = conclude(config, trainer, run, started)
+            ended = conclude(config, trainer, run, started)
         status, reason = stopped_by(trainer)
         if status:
             error = f"stopped at step {trainer.global_step:,}{reason}"
@@ -242,11 +245,11 @@ def job(config: DictConfig) -> float | None:
         error = f"{type(fault).__name__}: {fault}"
         log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
     if ours and (trainer is None or trainer.is_global_zero):
-        outcome = {"error": error} if error else {"step": trainer.global_step, "metrics": metrics}
+        outcome = {"error": error} if error else {"step": trainer.global_step, **ended}
         runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
     if status and (not sweeping or status > 128):
         sys.exit(status)
-    return metrics.get(config.objective, math.nan) if config.objective else None
+    return ended.get("metrics", {}).get(config.objective, math.nan) if config.objective else None
 
 
 def program(name: str) -> str:

@@ -19,7 +19,7 @@ import gan_lightning
 from gan_lightning.callbacks.learning_rate import LearningRate
 from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
-from gan_lightning.callbacks.scalars import Scalars
+from gan_lightning.callbacks.scalars import Scalars, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.checkpoint import newest, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
@@ -217,18 +217,18 @@ FIGURES = {
     "step",
     "images_seen",
     "images_per_second",
-    "d/accuracy_real",
-    "d/accuracy_fake",
     "d/output_real",
     "d/output_fake",
     "d/adversarial",
     "g/adversarial",
     *(f"{player}/{name}" for player in "gd" for name in ("gradient_norm", "lr")),
 }
+ACCURACIES = {"d/accuracy_real", "d/accuracy_fake"}  # of a critic there are none
 TERMS = {
-    "acgan": {"d/class_real", "d/class_fake", "g/class_fake"},
+    "acgan": {"d/class_real", "d/class_fake", "g/class_fake", *ACCURACIES},
+    "wgan": set(),
     "wgan_gp": {"d/gradient_penalty"},
-    **{name: set() for name in ("vanilla", "dcgan", "cgan", "wgan")},
+    **dict.fromkeys(("vanilla", "dcgan", "cgan"), ACCURACIES),
 }
 
 
@@ -243,7 +243,7 @@ def test_metrics_csv_has_every_figure(run, tmp_path, variant):
     for line in lines:
         assert all(math.isfinite(float(value)) for value in line.values())
         assert float(line["images_seen"]) == int(line["step"]) * 2 * 4
-        assert 0 <= float(line["d/accuracy_real"]) <= 1
+        assert 0 <= float(line.get("d/accuracy_real", 0)) <= 1
     found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(found.Tags()["scalars"]) == columns - {"step"}
     for tag in columns - {"step"}:
@@ -285,6 +285,13 @@ def test_figures_are_what_they_are_called(build):
     )
 
 
+def test_accuracy_is_about_the_boundary_of_the_loss(build):
+    """Least squares parts 1 from 0; a perfect D has half of its fakes above 0."""
+    model, _ = build("model=vanilla", "loss=least_squares")
+    model.logits = {"real": torch.tensor([1.1, 0.9, 0.4, 1.0]), "fake": torch.tensor([0.1, -0.1, 0.1, -0.1])}
+    assert {kind: float(share) for kind, share in accuracies(model).items()} == {"real": 0.75, "fake": 1.0}
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, monkeypatch):
     loss = GAN.generator_loss
 
@@ -308,7 +315,7 @@ def test_what_has_diverged_is_not_saved(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(GAN, "discriminator_loss", broken)
     words = "model=vanilla", "trainer.max_steps=9", "callbacks.checkpoint.every_n_steps=2"
-    with pytest.raises(UserError, match=r"step 4: d/adversarial is (inf|nan)"):
+    with pytest.raises(UserError, match=r"step 3: d/adversarial is (inf|nan)"):
         run(tmp_path, *words, "callbacks.checkpoint.keep=1")
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000002.ckpt"]
 
@@ -439,7 +446,7 @@ def test_a_second_signal_ends_at_once():
 def test_tensorboard_has_hparams_config_and_pictures(run, compose, tmp_path):
     words = "model=vanilla", "trainer.max_steps=2", EVERY_STEP
     trainer = run(tmp_path, *words)
-    metrics = conclude(compose(*words), trainer, tmp_path, time.time())
+    metrics = conclude(compose(*words), trainer, tmp_path, time.time())["metrics"]
     assert metrics["images_seen"] == 8
     found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
     (text,) = found.Tensors("config/text_summary")

@@ -38,17 +38,19 @@ def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
     program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], [])
     judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
     (row,) = rows_of(here)
-    assert scores_of(row) == judge.last()
+    assert {line["metric"]: (line["value"], line["card_hash"]) for line in row["scores"]} == judge.last()
     assert {line["card_hash"] for line in row["scores"]} == set(judge.cards)
     assert (row["seed"], row["step"]) == (0, 2)
     shown = capsys.readouterr().out
     assert "experiment" in shown
     assert "against the best" in shown
+    assert "% of the samples, " in shown, "the histogram of the classes"
+    assert "of those asked for are recognised" in shown
     assert judge.curve[-1]["scores"]["fid"][1] in shown, "the card's hash stands in the table"
     assert "40 generated against 20 of Digits (train)" in shown
     with (here / "evaluation.csv").open() as file:
         (line,) = csv.DictReader(file)
-    assert float(line["fid"]) == pytest.approx(judge.last()["fid"])
+    assert float(line["fid"]) == pytest.approx(judge.last()["fid"][0])
     assert line["fid card"] == judge.curve[-1]["scores"]["fid"][1]
 
 
@@ -57,7 +59,7 @@ def test_a_folder_of_runs_is_grouped_over_seeds(run, here, capsys):
         for seed in (0, 1):
             run(here / "sweep" / f"{model}{seed}", f"model={model}", f"seed={seed}", *QUICK)
     capsys.readouterr()
-    program.evaluate([here / "sweep"], ["allow=[batchnorm]", "out=table", "sort_by=kid"])
+    program.evaluate([here / "sweep"], ["out=table", "sort_by=kid"])
     assert len(rows_of(here, "table")) == 4
     lines = capsys.readouterr().out.splitlines()
     table = [line for line in lines if line.startswith(("vanilla", "dcgan"))]
@@ -65,6 +67,31 @@ def test_a_folder_of_runs_is_grouped_over_seeds(run, here, capsys):
     assert all(" +- " in line for line in table)
     assert all(line.split()[1] == "2" or line.split()[2] == "2" for line in table), "two seeds each"
     assert table[0].endswith("best")
+
+
+def test_earlier_evaluations_are_kept(run, here):
+    """Nothing that was measured is written over, and what is read is read before anything is written."""
+    for seed in (0, 1):
+        run(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+    program.evaluate([here / "0"], [])
+    before = rows_of(here)
+    program.evaluate([here / "1", here / "evaluation.json"], [])
+    assert rows_of(here) == before
+    assert sorted(row["seed"] for row in rows_of(here, "evaluation-2")) == [0, 1]
+    with pytest.raises(UserError, match=r"out=evaluation: evaluation.json is there already"):
+        program.evaluate([here / "0"], ["out=evaluation"])
+
+
+def test_a_run_that_is_named_twice_is_no_repetition(run, here, capsys):
+    run(here / "one", "model=vanilla", *QUICK)
+    program.evaluate([here / "one", here / "one" / "checkpoints" / "last.ckpt", here / "." / "one"], [])
+    assert len(rows_of(here)) == 1
+    program.evaluate([here / "one"], [])
+    capsys.readouterr()
+    program.evaluate([here / "evaluation.json", here / "evaluation-2.json"], [])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vanilla")]
+    assert line.split()[1] == "1", "one seed"
+    assert "+-" not in line
 
 
 def test_best_and_last_are_not_repetitions(run, here):
@@ -106,8 +133,11 @@ def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
     program.evaluate([pictures], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
-    assert (card["num_generated"], card["weights"]) == (30, "pictures of a folder")
+    assert (card["num_generated"], card["origin"]) == (30, "pictures of a folder")
+    assert card["fitted"].startswith("cropped and resized to 16 x 16")
     assert scores_of(row)["fid"] > 0
+    program.evaluate([pictures, here / "one"], [*words, "out=beside", "eval.num=30", "metric.kid.subsets=5"])
+    assert {row["step"] for row in rows_of(here, "beside")} == {None, 2}
     with pytest.raises(UserError, match="is no run, and needs data"):
         program.evaluate([pictures], [])
 
@@ -118,7 +148,9 @@ def test_held_out_pictures_are_the_mark(here):
     program.evaluate([program.Path("held_out")], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
-    assert (card["num_generated"], card["num_real"], card["weights"]) == (500, 900, "held-out real samples")
+    assert (card["num_generated"], card["num_real"], card["origin"]) == (500, 900, "held-out real samples")
+    with pytest.raises(UserError, match=r"eval\.split=test compares these with themselves"):
+        program.evaluate([program.Path("held_out")], [*words, "eval.split=test"])
     assert scores_of(row)["coverage"] > 0.7
     assert scores_of(row)["fid"] < 0.2
 
@@ -153,6 +185,9 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["model=dcgan"], "model: a checkpoint says itself what it is"),
         (["eval.split=test"], "no real samples are held out of training"),
         (["eval.num=1,2"], "several values"),
+        (["allow=[weigths]"], "allow=weigths: no card has such a field"),
+        (["data.image_size=8"], "makes samples of 1 x 16 x 16, the data are of 1 x 8 x 8"),
+        (["feature.per_channel=true"], "is for data=stacked_mnist"),
     ],
 )
 def test_mistakes_are_told(run, here, words, told):
@@ -207,7 +242,8 @@ def test_hashes_leave_the_origin_aside():
     assert differences([one, other]) == {}
     assert differences([one, {**one, "num_real": 11}]) == {"num_real": [10, 11]}
     assert differences([one, {**one, "num_real": 11}], allowed=["num_real"]) == {}
-    assert differences([{"a": 1}, {}]) == {"a": [1, None]}
+    assert differences([{"a": 1}, {}]) == {}, "what does not apply sets nothing apart"
+    assert differences([{"a": 1}, {}, {"a": 2}]) == {"a": [1, 2]}
 
 
 def test_unlike_rows_are_refused():

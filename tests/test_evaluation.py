@@ -8,7 +8,7 @@ import torch
 
 from gan_lightning import checkpoint as checkpoints
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.card import differences
+from gan_lightning.card import card_hash, differences
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.feature.classifier import Classifier
@@ -66,7 +66,10 @@ def test_every_score_carries_its_card(run, tmp_path):
     state = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["Evaluate"]
     assert state["curve"][-1]["step"] == 5
     assert state["cards"][state["curve"][-1]["scores"]["fid"][1]]["metric"] == "FID"
-    assert judge_of(trainer).last()["fid"] == next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fid"))
+    value = next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fid"))
+    assert judge_of(trainer).last()["fid"] == (value, *of["fid"])
+    copies = next(line["card"] for line in lines if line["metric"] == "copies")
+    assert (copies["num_real"], copies["num_held_out"], copies["split"]) == (26, 1771, "train, and held out")
 
 
 def test_the_card_says_how_samples_were_drawn(run, tmp_path):
@@ -76,11 +79,14 @@ def test_the_card_says_how_samples_were_drawn(run, tmp_path):
         return next(line["card"] for line in lines_of(folder) if line["metric"] == "fid")
 
     plain, averaged = card("model=dcgan"), card("model=dcgan", "model.ema_decay=0.9")
-    assert (plain["weights"], plain["batchnorm"], plain["labels"]) == ("raw", "running statistics", "none")
+    assert (plain["weights"], plain["batchnorm"], plain["labels"]) == ("raw", "running statistics", "data")
     assert averaged["weights"] == "average"
     assert averaged["batchnorm"].startswith("measured anew")
     assert set(differences([plain, averaged])) == {"weights", "batchnorm"}
     assert differences([plain, card("model=dcgan", "seed=3")]) == {}
+    for other in ("model=vanilla", "model=cgan", "model=wgan_gp"):
+        assert card_hash(card(other)) == card_hash(plain), "variants may be compared"
+    assert plain["generator_dtype"] == "float32"
     conditional = card("model=cgan", "eval.labels=uniform")
     assert conditional["labels"] == "uniform"
     assert set(differences([plain, conditional])) == {"labels"}
@@ -225,8 +231,9 @@ def test_objective_and_result_take_scores(run, tmp_path):
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(tmp_path / "config.yaml")
-    metrics = conclude(config, trainer, tmp_path, 0.0)
-    assert metrics["eval/fid"] == judge_of(trainer).last()["fid"]
+    ended = conclude(config, trainer, tmp_path, 0.0)
+    value, card = judge_of(trainer).last()["fid"]
+    assert (ended["metrics"]["eval/fid"], ended["cards"]["eval/fid"]) == (value, card)
 
 
 # --- real samples that training never sees --------------------------------------------------------------------------
@@ -260,8 +267,10 @@ def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
 
 
 def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
+    caplog.set_level("INFO", "gan_lightning")
     trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
     scores = judge_of(trainer).last()
+    assert "density_coverage, since 6 samples are needed on each side, and there are 5" in caplog.text
     assert "fid" in scores
     assert "precision" in scores, "k = 3"
     assert "density" not in scores, "k = 5"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,11 +13,15 @@ import torch
 from gan_lightning import checkpoint as checkpoints
 from gan_lightning import train as program
 from gan_lightning.callbacks import health
+from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.health import Health
+from gan_lightning.card import Score
 from gan_lightning.errors import UserError
 from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.wasserstein import Wasserstein
 from gan_lightning.metric.fid import FID
+from gan_lightning.metric.kid import KID
+from gan_lightning.metric.precision_recall import PrecisionRecall
 from gan_lightning.model.base import GAN
 
 
@@ -100,23 +105,16 @@ def test_real_runs_collapse_where_the_generator_is_made_to(run, tmp_path, caplog
 # --- what evaluation shows ------------------------------------------------------------------------------------------
 
 
-def scores(trainer, guest, values, shares=None, directions=-1) -> list[str]:
+def scores(trainer, guest, values, shares=None) -> list[str]:
     told = []
     for step in range(1, len(values) + 1):
         details = {} if shares is None else {"class_share_each": shares[step - 1]}
-        history = [(i, v) for i, v in enumerate(values[:step], 1)]
-        judge = SimpleNamespace(
-            best_by="fid",
-            history=lambda _, history=history: history,
-            best=lambda _, history=history: min(history, key=lambda entry: -directions * entry[1]),
-            latest=[SimpleNamespace(details=details)],
-            evaluation=SimpleNamespace(
-                directions={"fid": directions},
-                real=SimpleNamespace(labels=torch.arange(4).repeat(5), __len__=lambda: 20),
-            ),
-        )
-        judge.evaluation.real = torch.utils.data.Subset([0] * 20, range(20))
+        judge = Evaluate(feature=None, metrics={})
+        judge.evaluation.ready = {"fid": FID()}
+        judge.evaluation.num, judge.evaluation.real = 100, torch.utils.data.Subset([0] * 20, range(20))
         judge.evaluation.real.labels = torch.arange(4).repeat(5)
+        for i, value in enumerate(values[:step], 1):
+            judge.note(i, [Score("fid", value, {}, details)])
         trainer.global_step = step * 100
         told += guest.signs_of_scores(trainer, judge)
     return told
@@ -139,6 +137,43 @@ def test_a_lost_class_is_told_by_name():
     assert "1 of 4 classes are lost: dog (0.0% of the samples)" in told
     assert scores(place(), Health(), [1.0], [lost]) == [], "not found yet, early in a run"
     assert len(scores(place(max_steps=100), Health(), [1.0] * 6, [lost] * 6)) == 1, "never found, late in a run"
+
+
+def test_a_class_that_is_rare_by_chance_is_not_lost():
+    """Of 500 classes 2,000 samples leave some out, though all are made equally often."""
+    labels = torch.randint(500, (2000,), generator=torch.Generator().manual_seed(0))
+    shares = (labels.bincount(minlength=500) / 2000).tolist()
+    assert min(shares) == 0
+    judge = Evaluate(feature=None, metrics={})
+    judge.evaluation.num, judge.evaluation.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
+    judge.evaluation.real.labels = torch.arange(500)
+    judge.note(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
+    trainer = SimpleNamespace(max_steps=100, global_step=5000, datamodule=SimpleNamespace(class_names=[]))
+    assert Health().signs_of_scores(trainer, judge) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "values", "times"),
+    [
+        ("fid", FID(), [4.0, 2.0, 3.0], 1.5),
+        ("recall", PrecisionRecall(), [0.2, 0.6, 0.3], 2.0),
+        ("recall", PrecisionRecall(), [0.2, 0.6, 0.0], math.inf),
+        ("recall", PrecisionRecall(), [0.0, 0.0], math.nan),
+        ("fid", FID(), [0.0, 1.0], math.nan),
+        ("kid", KID(), [-0.1, 1.0], math.nan),
+        ("fid", FID(), [math.nan, 2.0, 4.0], 2.0),
+        ("fid", FID(), [math.nan], math.nan),
+    ],
+)
+def test_how_many_times_worse_the_last_is(name, metric, values, times):
+    judge = Evaluate(best_by=name, feature=None, metrics={})
+    judge.evaluation.ready = {name: metric}
+    card = {"num_generated": 1, "num_real": 1, "data": "x", "split": "train", "feature": "x", "weights": "raw"}
+    for step, value in enumerate(values):
+        judge.note(step, [Score(name, value, card)])
+    assert judge.times_worse() == pytest.approx(times, nan_ok=True)
+    told = judge.summary(1.0)
+    assert ("much worse" in "".join(told)) == (times > 1.5)
 
 
 # --- a run that is stopped ------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Checkpoint(callbacks.Checkpoint):
         Raises:
             UserError: Training has diverged; to save that would push out the last checkpoints that are good.
         """
-        refuse_divergence(trainer.global_step, figures_of(module))
+        refuse_divergence(module, trainer.global_step, figures_of(module))
         folder = Path(trainer.default_root_dir, "checkpoints")
         path = folder / f"step_{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)

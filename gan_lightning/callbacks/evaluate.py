@@ -4,9 +4,11 @@ import json
 import logging
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -45,6 +47,7 @@ class Evaluate(Callback):
         self.curve: list[dict[str, Any]] = []  # step, value and card hash by score, oldest first
         self.cards: dict[str, dict[str, Any]] = {}
         self.latest: list[Score] = []
+        self.kept_step: int | None = None  # of best.ckpt
         self.on, self.seconds = False, 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,19 +61,28 @@ class Evaluate(Callback):
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
         """See the real samples; drop lines that were written after the step that the run goes on from."""
         self.path = Path(trainer.default_root_dir, "evaluation.jsonl")
+        self.best_path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
         if trainer.is_global_zero:
             self.keep_lines_until(trainer.global_step)
         if self.every_n_steps is None or trainer.global_step >= trainer.max_steps:
             return
+        if self.curve:
+            with suppress(Exception):  # not there, or damaged: the next evaluation writes it
+                self.kept_step = torch.load(self.best_path, "cpu", weights_only=True, mmap=True)["global_step"]
         began = time.perf_counter()
+        why_not, left_out = "", {}
         try:
             left_out = self.evaluation.get_ready(trainer.datamodule, module.num_classes > 0, module.device)
         except UnavailableError as error:
-            log.warning(f"evaluation is off: {error}")
+            why_not = str(error)
+        if trainer.strategy.reduce_boolean_decision(bool(why_not), all=False):
+            log.warning(f"evaluation is off: {why_not or 'another process cannot evaluate'}")
             return
         names = [*self.evaluation.directions]
         if self.best_by not in names:
-            raise UserError(f"eval.best_by={self.best_by}: no score of the chosen metrics; one of {', '.join(names)}")
+            reasons = "".join(f"; {name} is not measured, since {why}" for name, why in left_out.items())
+            raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}{reasons}")
+        self.refuse_unlike_ranks(trainer)
         self.on = True
         self.seconds += time.perf_counter() - began
         if left_out and trainer.is_global_zero:
@@ -85,10 +97,14 @@ class Evaluate(Callback):
     def evaluate(self, trainer: Trainer, module: GAN) -> None:
         """Measure, write down, and keep the checkpoint if it is the best so far."""
         began, step = time.perf_counter(), trainer.global_step
-        refuse_divergence(step, figures_of(module))
+        refuse_divergence(module, step, figures_of(module))
+        if trainer.world_size > 1:  # BatchNorm's statistics, which the next step takes from rank 0 in any case
+            for buffer in module.generator.buffers():
+                torch.distributed.broadcast(buffer, 0)
         fake = self.evaluation.draw(module, trainer.global_rank, trainer.world_size, module.all_gather)
-        scores = self.evaluation.judge(fake, self.evaluation.made_by(module))
-        if not self.curve:
+        scores = self.evaluation.judge(fake, self.evaluation.made_by(module)) if trainer.is_global_zero else []
+        scores = trainer.strategy.broadcast(scores)
+        if not self.curve and trainer.is_global_zero:
             for note in dict.fromkeys(note for score in scores for note in score.notes):
                 log.warning(note)
         self.note(step, scores)
@@ -97,13 +113,42 @@ class Evaluate(Callback):
                 file.writelines(json.dumps({"step": step} | score.line()) + "\n" for score in scores)
             for logger in trainer.loggers:
                 logger.log_metrics({f"eval/{score.name}_{score.hash[:6]}": score.value for score in scores}, step)
-                if len(self.curve) == 1 and isinstance(logger, TensorBoardLogger):
-                    cards = json.dumps(self.cards, indent=2)
-                    logger.experiment.add_text("eval/cards", f"```json\n{cards}\n```", step)
-        if self.history(self.best_by)[-1][0] == step and self.best(self.best_by)[0] == step:
-            path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
-            trainer.save_checkpoint(path)
+                if isinstance(logger, TensorBoardLogger):
+                    if len(self.curve) == 1:
+                        cards = json.dumps(self.cards, indent=2)
+                        logger.experiment.add_text("eval/cards", f"```json\n{cards}\n```", step)
+                    if lines := self.evaluation.histogram(scores):
+                        logger.experiment.add_text("eval/classes", "```text\n" + "\n".join(lines) + "\n```", step)
+        if self.is_best(step):
+            self.kept_step = step
+            trainer.save_checkpoint(self.best_path)
         self.seconds += time.perf_counter() - began
+
+    def refuse_unlike_ranks(self, trainer: Trainer) -> None:
+        """Raise UserError where another process looks through another network, as where a cache is not shared."""
+        mine = self.evaluation.feature.card()
+        if trainer.strategy.reduce_boolean_decision(mine != trainer.strategy.broadcast(mine), all=False):
+            raise UserError("eval.cache: must be a folder that all processes share; their feature networks differ")
+
+    def is_best(self, step: int) -> bool:
+        """Whether this step's checkpoint is better than the one that is kept."""
+        history = {at: self.sign * value for at, value in self.history(self.best_by)}
+        return step in history and (self.kept_step not in history or history[step] > history[self.kept_step])
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the score that decides is better, -1 where less is."""
+        return self.evaluation.directions.get(self.best_by, -1)
+
+    def times_worse(self) -> float:
+        """How many times worse the last is than the best, by the score that decides; not a number without a ratio."""
+        history = self.history(self.best_by)
+        if not history:
+            return math.nan
+        (_, best), (_, last) = self.best(self.best_by), history[-1]
+        if self.sign < 0:
+            return last / best if best > 0 else math.nan
+        return best / last if last > 0 else math.inf if best > 0 else math.nan
 
     def note(self, step: int, scores: list[Score]) -> None:
         """Take the scores of a step into the curve."""
@@ -117,18 +162,19 @@ class Evaluate(Callback):
         return [(step, value) for step, value, card in found if math.isfinite(value) and card == found[-1][2]]
 
     def best(self, name: str) -> tuple[int, float]:
-        """Step and value of the best."""
+        """Step and value of the best of a history that is not empty."""
         sign = self.evaluation.directions.get(name, -1)
         return max(self.history(name), key=lambda entry: (sign * entry[1], -entry[0]))
 
     def worst(self, name: str) -> tuple[int, float]:
-        """Step and value of the worst."""
+        """Step and value of the worst of a history that is not empty."""
         sign = self.evaluation.directions.get(name, -1)
         return min(self.history(name), key=lambda entry: (sign * entry[1], entry[0]))
 
-    def last(self) -> dict[str, float]:
-        """The latest scores."""
-        return {name: value for name, (value, _) in self.curve[-1]["scores"].items()} if self.curve else {}
+    def last(self) -> dict[str, tuple[float, str]]:
+        """The latest scores, each with the hash of its card; none where evaluation is turned off."""
+        scores = self.curve[-1]["scores"] if self.curve and self.every_n_steps is not None else {}
+        return {name: (value, card) for name, (value, card) in scores.items()}
 
     def keep_lines_until(self, step: int) -> None:
         """Drop the lines of later steps, and one that a kill has cut short."""
@@ -153,7 +199,7 @@ class Evaluate(Callback):
         if not self.curve or not self.history(name):
             return []
         told = {"best": self.best(name), "last": self.history(name)[-1], "worst": self.worst(name)}
-        card = self.curve[-1]["scores"][name][1]
+        card = next(entry["scores"][name][1] for entry in reversed(self.curve) if name in entry["scores"])
         of = self.cards[card]
         lines = [
             f"{name}  " + ", ".join(f"{what} {value:.4g} at step {step:,}" for what, (step, value) in told.items()),
@@ -161,11 +207,11 @@ class Evaluate(Callback):
             f"{of['feature']}, {of['weights']} weights; card {card}; evaluation took {self.seconds:.0f} s, "
             f"{self.seconds / seconds:.0%} of the time",
         ]
-        (best_step, best), (_, last) = told["best"], told["last"]
-        ratio = last / best if self.evaluation.directions[name] < 0 else best / last
-        if best > 0 and last > 0 and ratio > MUCH_WORSE:
+        (best_step, best), (_, last), times = told["best"], told["last"], self.times_worse()
+        if times > MUCH_WORSE:
+            kept = "" if self.kept_step != best_step else f" {self.best_path} holds that one."
             lines.append(
                 f"The last checkpoint is much worse than the best: {name} {last:.4g} against {best:.4g} at step "
-                f"{best_step:,}, {ratio:.1f} times. checkpoints/best.ckpt holds that one."
+                f"{best_step:,}, {times:.1f} times.{kept}"
             )
         return lines

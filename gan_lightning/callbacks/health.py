@@ -1,16 +1,17 @@
 """Says in plain words when a run goes wrong, with the number that shows it."""
 
 import logging
+import math
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from scipy.stats import binom
 from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
-from gan_lightning.loss.wasserstein import Wasserstein
+from gan_lightning.callbacks.scalars import accuracies, figures_of, refuse_divergence
 from gan_lightning.model.base import GAN
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ ACCURATE = 0.99  # of D, on real and on fake
 VANISHED = 0.02  # of the largest norm that G's gradient has had
 COLLAPSED, WARMED_UP = 0.2, 500  # of the real samples' spread; steps until when a small spread is no sign
 LOST, FOUND = 0.1, 0.5  # of a class's share among the real samples
+CHANCE = 1e-3  # that no class is lost, and one of many merely rare among the samples
 FAR = 2.0  # times the best
 
 ADVICE = {
@@ -68,7 +70,7 @@ class Health(Callback):
         step, warnings = trainer.global_step, []
         looked = step % self.every_n_steps == 0
         if looked:
-            refuse_divergence(step, figures_of(module))
+            refuse_divergence(module, step, figures_of(module))
             warnings += self.signs_of_game(trainer, module, batch[0])
         judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
         judged = judge is not None and bool(judge.latest) and judge.curve[-1]["step"] == step
@@ -93,10 +95,9 @@ class Health(Callback):
             warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {ADVICE['diversity']}")
         gradients = [p.grad for p in module.generator.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
-        self.peak = max(self.peak, norm)
-        if not isinstance(module.loss, Wasserstein):  # a critic's scores have no zero to be right about
-            right = [(module.logits["real"] > 0).float().mean(), (module.logits["fake"] < 0).float().mean()]
-            accuracy = float(min(right))
+        if (right := accuracies(module)) and math.isfinite(norm):  # a gradient scaler tries scales that overflow
+            self.peak = max(self.peak, norm)
+            accuracy = float(min(right.values()))
             if self.lasting("gradient", accuracy >= ACCURATE and norm < VANISHED * self.peak):
                 warnings.append(
                     f"D is right on {accuracy:.0%} and the norm of G's gradient is {norm:.2g}, {norm / self.peak:.2%} "
@@ -107,22 +108,26 @@ class Health(Callback):
     def signs_of_scores(self, trainer: Trainer, judge: Evaluate) -> list[str]:
         """What the latest evaluation shows."""
         warnings = []
-        last, best = judge.history(judge.best_by)[-1:], judge.best(judge.best_by)
-        if last and min(last[0][1], best[1]) > 0:
-            ratio = last[0][1] / best[1] if judge.evaluation.directions[judge.best_by] < 0 else best[1] / last[0][1]
-            if self.lasting("metric", ratio > FAR, 1):
-                warnings.append(
-                    f"{judge.best_by} is {last[0][1]:.4g}, {ratio:.1f} times worse than {best[1]:.4g} at step "
-                    f"{best[0]:,}; {ADVICE['metric']}"
-                )
+        if self.lasting("metric", (times := judge.times_worse()) > FAR, 1):
+            (step, best), (_, last) = judge.best(judge.best_by), judge.history(judge.best_by)[-1]
+            warnings.append(
+                f"{judge.best_by} is {last:.4g}, {times:.1f} times worse than {best:.4g} at step {step:,}; "
+                f"{ADVICE['metric']}"
+            )
         shares = next((s.details["class_share_each"] for s in judge.latest if "class_share_each" in s.details), None)
         if shares is not None:
             classes = trainer.datamodule.class_names
-            real = judge.evaluation.real.labels.bincount(minlength=len(shares)).double() / len(judge.evaluation.real)
-            relative = torch.tensor(shares, dtype=torch.float64) / real.clamp(min=1e-12)
+            seen = judge.evaluation
+            real = (seen.real.labels.bincount(minlength=len(shares)).double() / len(seen.real)).tolist()
             late = trainer.global_step >= max(trainer.max_steps / 2, WARMED_UP)
-            gone = [i for i, r in enumerate(relative.tolist()) if r < LOST and real[i] and (i in self.found or late)]
-            self.found |= {i for i, r in enumerate(relative.tolist()) if r >= FOUND}
+            gone = [
+                i
+                for i, (share, law) in enumerate(zip(shares, real, strict=True))
+                if share < LOST * law
+                and (i in self.found or late)
+                and binom.cdf(round(share * seen.num), seen.num, law) < CHANCE / len(shares)
+            ]
+            self.found |= {i for i, (share, law) in enumerate(zip(shares, real, strict=True)) if share >= FOUND * law}
             if self.lasting("classes", bool(gone), 1):
                 named = ", ".join(f"{classes[i]} ({shares[i]:.1%} of the samples)" for i in gone[:5])
                 more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""

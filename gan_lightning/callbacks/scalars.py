@@ -61,7 +61,7 @@ class Scalars(Callback):
         # A gradient scaler tries scales that overflow, and skips such a step.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         passing = ("images_per_second", *(("g/gradient_norm", "d/gradient_norm") if scaled else ()))
-        refuse_divergence(step, {name: value for name, value in self.last.items() if name not in passing})
+        refuse_divergence(module, step, {name: value for name, value in self.last.items() if name not in passing})
         for logger in trainer.loggers:
             logger.log_metrics(self.last, step)
         new = not self.path.exists() or self.path.stat().st_size <= len("step\r\n")
@@ -77,8 +77,8 @@ class Scalars(Callback):
         values: dict[str, Any] = {"images_seen": step * per_step}
         values |= terms_of(module)
         for kind, logits in module.logits.items():
-            right = logits > 0 if kind == "real" else logits < 0
-            values |= {f"d/accuracy_{kind}": right.float().mean(), f"d/output_{kind}": logits.float().mean()}
+            values |= {f"d/output_{kind}": logits.float().mean()}
+        values |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module).items()}
         for player, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             values |= {f"{player}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
@@ -89,9 +89,23 @@ class Scalars(Callback):
         return {name: float(value) for name, value in values.items()}
 
 
+def accuracies(module: GAN) -> dict[str, torch.Tensor]:
+    """Share of real and of fake samples of the latest step that D is right about; nothing of a critic."""
+    boundary = getattr(module.loss, "boundary", None)
+    if boundary is None:
+        return {}
+    real, fake = module.logits["real"] > boundary, module.logits["fake"] < boundary
+    return {"real": real.float().mean(), "fake": fake.float().mean()}
+
+
 def terms_of(module: GAN) -> dict[str, torch.Tensor]:
     """The terms of both losses at the latest step, named by player."""
-    return {f"{player}/{name}": term for player, terms in module.terms.items() for name, term in terms.items()}
+    return named(module.terms)
+
+
+def named(terms: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Terms by player and name, one level deep."""
+    return {f"{player}/{name}": term for player, of in terms.items() for name, term in of.items()}
 
 
 def figures_of(module: GAN) -> dict[str, torch.Tensor]:
@@ -103,11 +117,16 @@ def figures_of(module: GAN) -> dict[str, torch.Tensor]:
     }
 
 
-def refuse_divergence(step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
-    """Raise UserError where a figure is not finite."""
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"step {step}: {name} is {float(value)}. Training has diverged; the last checkpoint is from before. "
-                "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
-            )
+def refuse_divergence(module: GAN, step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
+    """Raise UserError where a figure is not finite, with the step and the term where that began, if they are known."""
+    if all(math.isfinite(value) for value in figures.values()):
+        return
+    began = None
+    for at, values in (*((at, named(terms)) for at, terms in module.recent), (step, figures)):
+        bad = [(at, name, float(value)) for name, value in values.items() if not math.isfinite(value)]
+        began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
+    at, name, value = began
+    raise UserError(
+        f"step {at}: {name} is {value}. Training has diverged; the last checkpoint is from before. "
+        "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
+    )

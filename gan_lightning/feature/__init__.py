@@ -22,10 +22,14 @@ class FeatureNetwork(Protocol):
     Attributes:
         classes: Whether it names classes, that is returns logits.
         no_classes: Why it does not, for the user.
+        data_classes: Whether these are the classes of the data.
+        instant: Whether its features cost less to compute than to keep.
     """
 
     classes: bool
     no_classes: str
+    data_classes: bool
+    instant: bool
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Load or train what is needed.

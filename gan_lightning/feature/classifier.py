@@ -1,5 +1,6 @@
 """A small network trained on the data's own labels: honest features where Inception's mean little, no download."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_lightning.bar import bar
-from gan_lightning.errors import UnavailableError
+from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import Samples
+from gan_lightning.image import from_uint8
 from gan_lightning.store import Store, fingerprint
 
-VERSION = 1  # of the network and its training; another number makes another cache
+VERSION = 2  # of the network and its training; another number makes another cache
 BATCH, READ_BATCH = 64, 500
 LEAST_STEPS = 200
 
@@ -20,8 +22,9 @@ class Classifier:
     """Features of the last hidden layer of a convolutional classifier, and its logits.
 
     It is trained once for a data set, from a fixed seed, on all samples but every tenth; of those its accuracy is
-    told, and stands on the card. The weights are cached, and shared by all runs on the same data. They are the same bit
-    for bit on one machine and not on another, and the card tells them apart: to compare across machines, copy the file.
+    told, and stands on the card. The weights are cached, and shared by all runs on the same data. Trained anew they are
+    the same bit for bit with as many threads on the same kind of device, and may differ elsewhere; the card tells them
+    apart: to compare across machines, copy the file.
 
     Args:
         epochs: Passes over the data, of which there are more where the data are few.
@@ -32,6 +35,7 @@ class Classifier:
     """
 
     classes, no_classes = True, ""
+    data_classes, instant = True, False
 
     def __init__(self, epochs: int = 3, width: int = 32, dim: int = 64, per_channel: bool = False) -> None:
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel
@@ -42,6 +46,7 @@ class Classifier:
 
         Raises:
             UnavailableError: The data have no labels.
+            UserError: ``per_channel`` of data whose classes are not the numbers that three channels' digits make.
         """
         if self.network is not None:
             return
@@ -50,6 +55,8 @@ class Classifier:
                 "feature=classifier: learns the data's own classes, and these data have none; feature=inception"
             )
         pictures, labels, classes = data.samples, data.labels, len(data.class_names)
+        if self.per_channel and (pictures.shape[1], classes) != (3, 1000):
+            raise UserError("feature.per_channel=true: is for data=stacked_mnist, a thousand classes in three channels")
         if self.per_channel:
             pictures, labels, classes = self.channels_apart(pictures, labels)
         learned = {"version": VERSION, "epochs": self.epochs, "width": self.width, "dim": self.dim, "classes": classes}
@@ -88,7 +95,7 @@ class Classifier:
             body[-1].bias /= unit
             head.weight *= unit
             found = [net(scaled(part)).argmax(1) for part in pictures[held_out].split(READ_BATCH)]
-        right = (torch.cat(found) == labels[held_out]).double().mean() if held_out.any() else torch.tensor(torch.nan)
+        right = (torch.cat(found) == labels[held_out]).float().mean() if held_out.any() else torch.tensor(torch.nan)
         return net.state_dict() | {"accuracy": right}
 
     def channels_apart(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -102,7 +109,7 @@ class Classifier:
         return {
             "feature": f"{kind} of the data's own labels/{self.dim}",
             "feature_sha256": self.sha256,
-            "feature_accuracy": round(self.accuracy, 4),
+            "feature_accuracy": None if math.isnan(self.accuracy) else round(self.accuracy, 4),
             "resize": "none",
         }
 
@@ -149,4 +156,4 @@ def network(channels: int, width: int, dim: int, classes: int) -> nn.Sequential:
 
 def scaled(pictures: Tensor) -> Tensor:
     """Uint8 to [-1, 1]."""
-    return pictures.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+    return from_uint8(pictures).contiguous(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 """The Inception network of published FIDs: the TensorFlow graph of 2015-12-05, as torch-fidelity has it."""
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import Samples
 from gan_lightning.image import with_channels
-from gan_lightning.store import Store, fingerprint
+from gan_lightning.store import Store, fingerprint, locked
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = URL_INCEPTION_V3.rpartition("/")[2]
@@ -34,6 +35,7 @@ class Inception:
             before they shrink, and round to whole levels.
     """
 
+    data_classes = instant = False
     no_classes = f"the weights lack Inception's last layer (fc), which {FILE} has"
 
     def __init__(self, weights: str | Path | None = None, resize: str = "tf1") -> None:
@@ -62,6 +64,8 @@ class Inception:
         except Exception as error:
             kind = f"cannot be read ({first_line(error)})" if path.exists() else "there is no such file"
             raise UserError(f"feature.weights={path}: {kind}") from error
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise UserError(f"feature.weights={path}: not the weights of this network; take {FILE}")
         self.sha256 = fingerprint(*(state[name] for name in sorted(state) if not name.startswith("fc.")))
         whole = "fc.weight" in state
         nothing = {"fc.weight": torch.full((1008, 2048), torch.nan), "fc.bias": torch.full((1008,), torch.nan)}
@@ -81,19 +85,21 @@ class Inception:
         self.network, self.device = network.to(device, memory_format=torch.channels_last), device
 
     def downloaded(self, store: Store) -> Path:
-        """The file of torch-fidelity's release, downloaded where it is not there.
+        """The file of torch-fidelity's release, downloaded where it is not there or damaged.
 
         Raises:
             UnavailableError: It is not there and cannot be had.
         """
         path = store.folder / FILE
-        if path.exists():
+        if intact(path):
             return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{FILE}.{os.getpid()}.part")
-            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(part), hash_prefix=SHA256)
-            part.replace(path)
+            with locked(path.with_suffix(".lock")):
+                if not intact(path):
+                    part = path.with_name(f".{FILE}.{os.getpid()}.part")
+                    torch.hub.download_url_to_file(URL_INCEPTION_V3, str(part), hash_prefix=SHA256)
+                    part.replace(path)
         except (OSError, RuntimeError) as error:
             raise UnavailableError(
                 f"feature=inception: its weights are not there, and the download failed ({first_line(error)}). Take "
@@ -117,6 +123,11 @@ class Inception:
         if self.resize == "tf1":
             return pictures
         return resize(pictures, [SIDE, SIDE], InterpolationMode(self.resize), antialias=True)
+
+
+def intact(path: Path) -> bool:
+    """Whether the file is there as it was published."""
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
 
 
 def first_line(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """A network of the user's own as the feature network."""
 
+import inspect
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,25 +17,36 @@ class Module:
     >>> python train.py feature=module feature.network._target_=my_package.MyNetwork
 
     Args:
-        network: The module; its name and the sha256 of its weights stand on the card.
+        network: The module; its name stands on the card, and the sha256 of its weights, its code and its settings.
     """
 
     classes, no_classes = False, "a module of your own names no classes"
+    data_classes = instant = False
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.eval().requires_grad_(False)
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Move to the device."""
+        self.sha256 = fingerprint(*self.network.state_dict().values(), *map(described, self.network.modules()))
         self.network, self.device = self.network.to(device), device
 
     def card(self) -> dict[str, Any]:
-        """Its class, and its weights."""
+        """Its class, and what it is."""
         kind = type(self.network)
-        weights = fingerprint(*(value for _, value in sorted(self.network.state_dict().items())))
-        return {"feature": f"{kind.__module__}.{kind.__qualname__}", "feature_sha256": weights, "resize": "its own"}
+        return {"feature": f"{kind.__module__}.{kind.__qualname__}", "feature_sha256": self.sha256, "resize": "its own"}
 
     @torch.no_grad()
     def __call__(self, samples: Tensor) -> tuple[Tensor, None]:
         """(N, C, H, W) to (N, D)."""
         return self.network(samples.to(self.device)).flatten(1).float(), None
+
+
+def described(module: nn.Module) -> list[Any]:
+    """What a module computes besides its weights: its code, where that can be had, and its plain attributes."""
+    code = type(module).__qualname__
+    if not type(module).__module__.startswith("torch."):
+        with suppress(OSError, TypeError):
+            code = inspect.getsource(type(module))
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str | tuple)}
+    return [code, {name: repr(value) for name, value in plain.items() if name != "training"}]

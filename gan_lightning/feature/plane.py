@@ -13,6 +13,7 @@ class Plane:
     """Coordinates as features."""
 
     classes, no_classes = False, "coordinates name no classes"
+    data_classes, instant = False, True
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Nothing to do."""

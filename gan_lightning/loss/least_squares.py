@@ -6,6 +6,8 @@ from torch import Tensor
 class LeastSquares:
     """Regression of the logits on 1 for real and 0 for fake; G pulls its own to 1."""
 
+    boundary = 0.5
+
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """E[(D(x) - 1)^2] / 2 + E[D(G(z))^2] / 2."""
         return ((real - 1).square().mean() + fake.square().mean()) / 2

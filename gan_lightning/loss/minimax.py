@@ -13,6 +13,8 @@ class Minimax:
         label_smoothing: One-sided: the target of real samples is one minus this (Salimans et al., 2016, section 3.4).
     """
 
+    boundary = 0.0
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.discriminator = NonSaturating(label_smoothing).discriminator
 

@@ -15,6 +15,8 @@ class NonSaturating:
             https://arxiv.org/abs/1606.03498).
     """
 
+    boundary = 0.0
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 

@@ -39,8 +39,8 @@ class Metric(ABC):
     Attributes:
         lower: The scores of which a lower one is better.
         higher: Those of which a higher one is.
-        needs: Besides features: "logits" of classes, a conditional model ("condition"), a mixture's "centres",
-            "held_out" real samples.
+        needs: Besides features: "logits" of whatever classes, "classes" that are the data's own, a conditional model
+            ("condition"), a mixture's "centres", "held_out" real samples.
     """
 
     lower: tuple[str, ...] = ()
@@ -67,3 +67,7 @@ class Metric(ABC):
     def notes(self, real: Seen, fake: Seen) -> list[str]:
         """What a reader of the scores has to be told of these sets of samples."""
         return []
+
+    def picture(self, real: Seen, fake: Seen) -> Tensor | None:
+        """What there is to see, as uint8 (3, H, W)."""
+        return None

@@ -13,7 +13,7 @@ class ClassAccuracy(Metric):
     """
 
     higher = ("class_accuracy",)
-    needs = frozenset({"logits", "condition"})
+    needs = frozenset({"classes", "condition"})
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """The share, and that of each class; of a class that nothing was asked of, 0."""

@@ -14,7 +14,7 @@ class ClassHistogram(Metric):
 
     lower = ("class_kl",)
     higher = ("classes_found",)
-    needs = frozenset({"logits"})
+    needs = frozenset({"classes"})
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """The number of classes with at least one sample, the divergence, and the histogram."""

@@ -25,7 +25,7 @@ class InceptionScore(Metric):
 
     def settings(self) -> dict[str, object]:
         """Splits and the law of the deviation."""
-        return super().settings() | {"std_ddof": 0}
+        return super().settings() | {"std_ddof": 0, "dtype": "float64"}
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
         """The mean over the splits, and their standard deviation."""

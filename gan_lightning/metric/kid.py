@@ -1,16 +1,19 @@
 """Kernel Inception Distance (Binkowski et al., 2018, section 4, https://arxiv.org/abs/1801.01401)."""
 
+import numpy as np
+import torch
 from torch import Tensor
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torchmetrics.image.kid import poly_kernel
 
 from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric.neighbours import BLOCK
 
 
 class KID(Metric):
-    r"""Unbiased squared MMD with the kernel :math:`(x \cdot y / D + 1)^3`, the mean over subsets; torch-fidelity's.
+    r"""Unbiased squared MMD with the kernel :math:`(x \cdot y / D + 1)^3`, the mean over subsets.
 
     Unlike FID its expectation does not depend on the number of samples, so it may be compared where they are few; it
-    can be a little below zero.
+    can be a little below zero. The subsets are those that torch-fidelity draws.
 
     Args:
         subsets: How many subsets.
@@ -25,16 +28,40 @@ class KID(Metric):
 
     def settings(self) -> dict[str, object]:
         """Subsets and kernel."""
-        return super().settings() | {"kernel": "polynomial of degree 3, gamma 1/D, coef0 1", "std_ddof": 0}
+        more = {"kernel": "polynomial of degree 3, gamma 1/D, coef0 1", "std_ddof": 0, "dtype": "float64"}
+        return super().settings() | more
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
         """The mean over the subsets, and their standard deviation."""
-        size = min(self.subset_size, len(real), len(fake))
-        asked = {"kid_subsets": self.subsets, "kid_subset_size": size, "rng_seed": self.seed, "verbose": False}
-        found = kid_features_to_metric(fake.features.double(), real.features.double(), **asked)
-        return {"kid": found[KEY_METRIC_KID_MEAN], "kid_std": found[KEY_METRIC_KID_STD]}
+        size, random = min(self.subset_size, len(real), len(fake)), np.random.RandomState(self.seed)
+        ours, theirs = fake.features.double(), real.features.double()
+        mine, others = torch.zeros(self.subsets, len(ours)).double(), torch.zeros(self.subsets, len(theirs)).double()
+        for subset in range(self.subsets):
+            for side in (mine, others):
+                side[subset, torch.from_numpy(random.choice(side.shape[1], size, replace=False))] = 1
+        if max(len(ours), len(theirs)) ** 2 <= BLOCK:  # one kernel serves all subsets: 20 times as fast for 2,000
+            found = squared_mmd(ours, theirs, mine, others)
+        else:
+            one = torch.ones(1, size).double()
+            pairs = zip(mine.bool(), others.bool(), strict=True)
+            found = torch.cat([squared_mmd(ours[rows], theirs[others], one, one) for rows, others in pairs])
+        return {"kid": float(found.mean()), "kid_std": float(found.std(correction=0))}
 
     def notes(self, real: Seen, fake: Seen) -> list[str]:
         """Whether the subsets are smaller than the card says."""
         few = min(len(real), len(fake))
         return [f"kid: subsets of {few:,}, since there are no more samples"] if few < self.subset_size else []
+
+
+def squared_mmd(ours: Tensor, theirs: Tensor, mine: Tensor, others: Tensor) -> Tensor:
+    """Unbiased squared MMD (S,) of subsets of features (N, D) and (M, D), named by ones in rows (S, N) and (S, M).
+
+    The estimator of Gretton et al. (2012, lemma 6): the pairs of a sample with itself are left out.
+    """
+    size = mine.sum(1)
+
+    def within(features: Tensor, chosen: Tensor) -> Tensor:
+        return ((chosen @ poly_kernel(features, features).fill_diagonal_(0)) * chosen).sum(1) / (size * (size - 1))
+
+    across = ((mine @ poly_kernel(ours, theirs)) * others).sum(1) / size.square()
+    return within(ours, mine) + within(theirs, others) - 2 * across

@@ -16,9 +16,10 @@ class Memorization(Metric):
 
     Nearness is relative, as in the authenticity of Alaa et al. (2022, https://arxiv.org/abs/2102.08921): the distance
     to the nearest training sample over that sample's own distance to its nearest neighbour, so that a crowded place
-    does not count as copying. A generated sample is a suspect if it is nearer than the nearest thousandth of the
-    held-out ones are. Of n generated and m held-out samples of one law the number of suspects is beta-binomial,
-    from which ``copies_chance`` follows: how likely so many are without any copying.
+    does not count as copying. A generated sample is a suspect if it is as near as the nearest thousandth of the
+    held-out ones are, duplicates of training samples among these not counted. Of n generated and m held-out samples of
+    one law the number of suspects is beta-binomial, from which ``copies_chance`` follows: how likely so many are
+    without any copying.
     """
 
     lower = ("copies",)
@@ -26,13 +27,15 @@ class Memorization(Metric):
 
     def settings(self) -> dict[str, object]:
         """The rule."""
-        return {"suspect": "relative distance below the nearest 1/1000 of the held-out samples"}
+        rule = "relative distance up to that of the nearest 1/1000 of the held-out samples that are no duplicates"
+        return {"suspect": rule, "dtype": "float64"}
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """Share of suspects, what it would be without copies, the chance of so many, and 1 where that is too small."""
         ours, theirs = (relative_distances(seen.features, real.features) for seen in (fake, real.held_out))
-        rank = max(len(theirs) // 1000, 1)
-        suspects = int((ours < theirs.kthvalue(rank).values).sum())
+        new = theirs[theirs > 0]
+        limit = new.kthvalue(min(max(len(theirs) // 1000, 1), len(new))).values if len(new) else 0.0
+        rank, suspects = int((theirs <= limit).sum()), int((ours <= limit).sum())
         chance = float(betabinom(len(ours), rank, len(theirs) - rank + 1).sf(suspects - 1))
         return {
             "copies": suspects / len(ours),

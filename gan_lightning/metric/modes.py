@@ -24,6 +24,10 @@ class Modes(Metric):
     def __init__(self, deviations: float = 3.0) -> None:
         self.deviations = deviations
 
+    def settings(self) -> dict[str, object]:
+        """The radius."""
+        return super().settings() | {"dtype": "float64"}
+
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """The three figures, and each mode's share of the good samples."""
         count = len(real.centres)

@@ -1,5 +1,6 @@
 """The two-player game that every variant plays."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -16,6 +17,7 @@ from gan_lightning.average import Average
 from gan_lightning.loss import AdversarialLoss
 
 SAMPLING_BATCH = 256  # bounds the memory of a large draw
+RECENT = 1000  # steps
 
 OptimizerFn = Callable[[Iterable[nn.Parameter]], Optimizer]
 Terms = dict[str, Tensor]  # named, weighted terms of a loss; a player minimises their sum
@@ -93,6 +95,7 @@ class GAN(LightningModule):
         self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
         self.logits: dict[str, Tensor] = {}  # the discriminator's, on real and on fake, likewise
         self.fake: Tensor | None = None  # samples of the last generator update, likewise
+        self.recent: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=RECENT)  # terms by step, to find what diverged
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -113,6 +116,7 @@ class GAN(LightningModule):
                 fake = self.generator(z, y)
             self.descend("g", g_opt, self.generator_loss(fake, y))
         self.fake = fake.detach()
+        self.recent.append((self.global_step, dict(self.terms)))
         if self.generator_ema is not None:
             self.generator_ema.update(self.generator)
 
