@@ -1,7 +1,7 @@
 """Evaluation during training: it changes nothing, carries its cards, keeps the best, and says how it ended."""
 
 import json
-import logging
+import math
 
 import pytest
 import torch
@@ -10,11 +10,14 @@ from gan_lightning import checkpoint as checkpoints
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.card import card_hash, differences
 from gan_lightning.errors import UnavailableError, UserError
-from gan_lightning.evaluation import Evaluation
+from gan_lightning.evaluation import Evaluation, full_precision
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.feature.module import Module
+from gan_lightning.metric import Seen
 from gan_lightning.metric.class_accuracy import ClassAccuracy
+from gan_lightning.metric.class_histogram import ClassHistogram
 from gan_lightning.metric.fid import FID
+from gan_lightning.metric.inception_score import InceptionScore
 from gan_lightning.metric.memorization import Memorization
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
@@ -139,10 +142,9 @@ def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with caplog.at_level(logging.WARNING):
-        logging.disable(logging.NOTSET)
-        trainer = run(tmp_path, "model=vanilla", "feature=inception", *EVAL)
+    trainer = run(tmp_path, "model=vanilla", "feature=inception", *EVAL)
     assert trainer.global_step == 5
+    assert "evaluation is off: feature=inception: its weights are not there" in caplog.text
     assert not (tmp_path / "evaluation.jsonl").exists()
 
 
@@ -184,8 +186,77 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
 
 
 def test_an_unknown_score_to_be_best_by_is_refused(run, tmp_path):
-    with pytest.raises(UserError, match=r"eval.best_by=fidd.*one of fid, "):
+    with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fid, "):
         run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
+    with pytest.raises(UserError, match=r"class_accuracy is not measured, since the model is not conditional"):
+        run(tmp_path, "model=dcgan", "eval.best_by=class_accuracy", *EVAL)
+
+
+def test_a_score_that_is_no_number_is_no_best(run, tmp_path, monkeypatch):
+    values = iter([math.nan, 5.0, 7.0])
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    trainer = run(tmp_path, "model=vanilla", *EVAL)
+    assert judge_of(trainer).best("fid") == (4, 5.0)
+    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
+
+
+def test_a_run_that_goes_on_in_another_folder_keeps_a_best_of_its_own(run, tmp_path, monkeypatch):
+    """The best of the whole curve stays behind in the old folder, and the new one does not claim to have it."""
+    values = iter([1.0, 30.0, 10.0, 25.0])
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    run(tmp_path / "old", "model=vanilla", *EVAL, "trainer.max_steps=2")
+    path = tmp_path / "old" / "checkpoints" / "last.ckpt"
+    trainer = run(tmp_path / "new", "model=vanilla", *EVAL, "trainer.max_steps=8", ckpt_path=path)
+    assert judge_of(trainer).best("fid") == (2, 1.0)
+    assert checkpoints.read(tmp_path / "new" / "checkpoints" / "best.ckpt")["global_step"] == 6
+    assert "holds that one" not in "".join(judge_of(trainer).summary(1.0))
+
+
+def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
+    """Inception names 1,008 classes, of which none is a digit."""
+    _, data = build("model=vanilla")
+
+    class Named(Module):
+        classes = True
+
+        def __call__(self, samples):
+            return super().__call__(samples.float())[0], torch.zeros(len(samples), 1008)
+
+    metrics = {"fid": FID(), "accuracy": ClassAccuracy(), "histogram": ClassHistogram(), "is": InceptionScore()}
+    judge = Evaluation(Named(torch.nn.Flatten()), metrics, cache=str(cache))
+    left_out = judge.get_ready(data, conditional=True)
+    assert left_out.keys() == {"accuracy", "histogram"}
+    assert "not those of the data" in left_out["accuracy"]
+
+
+@pytest.mark.parametrize("num", [30, 100, 250])
+def test_labels_are_asked_for_as_the_data_have_them(cache, num):
+    """Also where they lie class by class, or one of each in turn until the rare ones are out."""
+    for labels in ([0] * 90 + [1] * 10, [0, 1] * 10 + [0] * 80):
+        judge = Evaluation(Module(torch.nn.Flatten()), {}, num=num, cache=str(cache))
+        judge.real = Seen(*[torch.zeros(100, 1)] * 2, torch.tensor(labels))
+        assert float(judge.asked(2).double().mean()) == pytest.approx(0.1, abs=0.04)
+
+
+def test_samples_that_are_not_finite_are_no_black_pictures(cache, build):
+    model, data = build("model=vanilla")
+    judge = Evaluation(Module(torch.nn.Flatten()), {"fid": FID()}, num=20, cache=str(cache))
+    next(model.generator.parameters()).data.fill_(math.nan)
+    judge.real = Seen(data.samples, data.samples, data.labels)
+    with pytest.raises(UserError, match="samples are not finite"):
+        judge.draw(model)
+
+
+def test_features_are_computed_in_full_precision_and_the_setting_is_put_back():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with full_precision():
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_real_features_are_computed_once(cache, build, monkeypatch):
@@ -267,10 +338,13 @@ def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
 
 
 def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
-    caplog.set_level("INFO", "gan_lightning")
     trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
     scores = judge_of(trainer).last()
-    assert "density_coverage, since 6 samples are needed on each side, and there are 5" in caplog.text
+    left_out = judge_of(trainer).evaluation.get_ready(trainer.datamodule, conditional=False)
+    assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
+    assert "5 samples cannot span 8 features" in caplog.text
+    assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "there was nothing to measure it on"
+    assert differences([line["card"] for line in lines_of(tmp_path) if line["metric"] == "fid"]) == {}
     assert "fid" in scores
     assert "precision" in scores, "k = 3"
     assert "density" not in scores, "k = 5"

@@ -16,6 +16,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.feature import inception
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.feature.inception import Inception
+from gan_lightning.feature.module import Module
 from gan_lightning.metric import Seen
 from gan_lightning.metric.fid import distance, statistics
 from gan_lightning.metric.kid import KID
@@ -158,6 +159,8 @@ def test_resizes_are_named_and_differ(weights, tmp_path):
 def test_other_files_are_refused(weights, tmp_path):
     with pytest.raises(UserError, match="not the weights of this network"):
         ready({"a": torch.zeros(1)}, tmp_path)
+    with pytest.raises(UserError, match="not the weights of this network"):
+        ready({"state_dict": {"a": torch.zeros(1)}, "global_step": 3}, tmp_path)
     (tmp_path / "broken.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match="cannot be read"):
         Inception(tmp_path / "broken.pth").get_ready(None, Store(tmp_path), CPU)
@@ -194,6 +197,50 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert torch.equal(store.get("x", lambda: {"x": torch.ones(1)})["x"], torch.ones(1))
     assert "cannot be written" in caplog.text
+
+
+def test_what_cannot_be_written_is_not_computed_twice(tmp_path, monkeypatch, caplog):
+    """A full disk after hours of work."""
+    calls = []
+    monkeypatch.setattr(Store, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+
+    def compute():
+        calls.append(1)
+        return {"x": torch.ones(3)}
+
+    assert torch.equal(Store(tmp_path).get("x", compute)["x"], torch.ones(3))
+    assert len(calls) == 1
+    assert "No space left on device" in caplog.text
+    with pytest.raises(OSError, match="of its own"):
+        Store(tmp_path).get("y", lambda: (_ for _ in ()).throw(OSError("of its own")))
+
+
+class Blocks(torch.nn.Module):
+    """A network of the user's whose weights do not tell what it does."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pictures.float(), self.size)
+
+
+def test_modules_that_differ_in_a_setting_have_other_cards(tmp_path):
+    def card(network: torch.nn.Module) -> dict:
+        feature = Module(network)
+        feature.get_ready(None, Store(tmp_path), CPU)
+        return feature.card()
+
+    assert card(Blocks(2)) == card(Blocks(2))
+    assert card(Blocks(2)) != card(Blocks(4))
+    assert card(torch.nn.Sequential(Blocks(2))) != card(torch.nn.Sequential(Blocks(4)))
+    assert card(torch.nn.Conv2d(1, 2, 3).bfloat16())["feature_sha256"], "half precision has a fingerprint too"
+
+
+def test_a_classifier_per_channel_of_other_data_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is for data=stacked_mnist"):
+        Classifier(per_channel=True).get_ready(bars(), Store(tmp_path), CPU)
 
 
 def wait_and_get(folder: str, started, counted) -> None:
