@@ -108,7 +108,7 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
     torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
     model = build(config.model, "model")
     judge = build(config.callbacks.evaluate, "callbacks.evaluate")
-    judge.evaluation.get_ready(data, model.num_classes > 0)
+    judge.decide(judge.evaluation.get_ready(data, model.num_classes > 0))
     loop = plain_loop(model, data.scale(data.samples), data.labels, data.batch_size)
     steps, every = config.trainer.max_steps, judge.every_n_steps
     for step in range(1, steps + 1):

@@ -132,7 +132,7 @@ RULES = {
     "data.radius": POSITIVE,
     "data.spacing": POSITIVE,
     "eval.every_n_steps": Rule(int, low=1, optional=True),
-    "eval.best_by": Rule(str),
+    "eval.best_by": Rule(str, optional=True),
     "eval.num": Rule(int, low=2),
     "eval.num_real": Rule(int, low=2, optional=True),
     "eval.split": Rule(str, choices=("train", "test")),

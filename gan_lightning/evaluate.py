@@ -3,6 +3,8 @@
 import argparse
 import itertools
 import json
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -43,8 +45,8 @@ data=... it may be a folder of pictures, or held_out: the real samples that trai
 What is not said is as the run itself had it.
 """
 # What two runs may differ in and still be repetitions of one experiment.
-OF_REPETITION = ("seed", "run_dir", "ckpt_path", "init_from", "found", "objective", "logger", "callbacks", "eval")
-OF_REPETITION += ("feature", "metric", "hydra", "data.root", "trainer.accelerator", "trainer.devices")
+OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
+OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices")
 
 
 def main() -> None:
@@ -53,11 +55,16 @@ def main() -> None:
     take = argparse.ArgumentParser("gan-evaluate", description=__doc__, epilog=EPILOG, formatter_class=form)
     take.add_argument("words", nargs="+", metavar="PATH or KEY=VALUE")
     words = take.parse_args().words
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("gan_lightning").setLevel(logging.INFO)
     try:
         evaluate([Path(word) for word in words if is_path(word)], [word for word in words if not is_path(word)])
     except UserError as fault:
         print(fault, file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever was reading has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
@@ -84,6 +91,10 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
         faults.append(f"out={base.out}: {files_of(out)[0]} is there already; choose another name")
     if faults or missing:
         raise UserError(*missing, *faults)
+    probe = out.with_name(f".{out.name}.writable")
+    with whole(probe):  # told before hours of work
+        pass
+    probe.unlink()
 
     from gan_lightning import comparison
 
@@ -97,6 +108,11 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
                 rows.append(evaluate_one(path, kind, base, out, sections, values, judges))
         except UserError as fault:  # the others are worth having
             failed += fault.faults
+            continue
+        except OSError:
+            raise
+        except Exception as error:  # a file of another version, or one that was tampered with
+            failed.append(f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})")
             continue
         with whole(files_of(out)[0], "w") as file:
             json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
@@ -188,11 +204,20 @@ def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str
         composed[key] = values.pop(key)
     known = {path for path, _ in walk(every)} | {path for path, _ in walk(composed)}
     for key in values:
-        if key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
+        if key in ("data", "feature", "metric", "eval"):
+            faults.append(f"{key}={values[key]}: a section; choose an option of it, or set {key}.KEY=VALUE")
+        elif key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
             faults.append(f"{key}: there is no such key{nearest(key, [*own, *known])}")
     if composed.which not in ("last", "best", "both"):
         faults.append(f"which={composed.which}: must be one of last, best, both")
         composed.which = "last"
+    for key in ("out", "sort_by"):
+        if composed[key] is not None and not isinstance(composed[key], str):
+            faults.append(f"{key}={composed[key]}: must be a name")
+            composed[key] = None
+    if composed.out is not None and not Path(composed.out).name:
+        faults.append(f"out={composed.out}: must be a name")
+        composed.out = None
     if not isinstance(composed.trust, bool):
         faults.append(f"trust={composed.trust}: must be true or false")
     return composed, sections, values, faults
@@ -210,9 +235,14 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
         elif path.is_dir():
             checkpoints = [file for name in names for file in sorted(path.rglob(f"checkpoints/{name}"))]
             checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
+            runs = {file.parent for file in path.rglob("config.yaml")}
+            found += [
+                (run, "nothing") for run in sorted(runs) if not any(file.is_relative_to(run) for file in checkpoints)
+            ]
             if not checkpoints and which != "last" and any(path.rglob("checkpoints/last.ckpt")):
                 faults.append(f"{path}: no run in there has a best.ckpt, which evaluation in training keeps")
-            found += [(file, "checkpoint") for file in checkpoints] or [(path, "pictures")]
+            found += [(file, "checkpoint") for file in checkpoints]
+            found += [] if checkpoints or runs else [(path, "pictures")]
         else:
             faults.append(f"{path}: there is no such file or folder")
     found = [*{(file.resolve(), kind): (file, kind) for file, kind in found}.values()]
@@ -227,8 +257,12 @@ def read_rows(path: Path) -> list["Row"]:
     from gan_lightning.comparison import Row
 
     try:
-        return [Row(**row) for row in json.loads(path.read_text())["rows"]]
-    except (ValueError, KeyError, TypeError) as error:
+        rows = [Row(**row) for row in json.loads(path.read_text())["rows"]]
+        needed = {"metric", "value", "card", "card_hash", "direction"}
+        if not rows or any(needed - line.keys() for row in rows for line in row.scores or [{}]):
+            raise ValueError("scores lack something")
+        return rows
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
 
 
@@ -248,6 +282,8 @@ def evaluate_one(
     from gan_lightning.comparison import Row
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "nothing":
+        raise UserError(f"{path}: this run has left no {base.which} checkpoint; its result.json may say why")
     print(f"evaluating {path}", flush=True)
     if kind != "checkpoint":
         if "data" not in sections:
@@ -255,7 +291,7 @@ def evaluate_one(
         asked = merged(OmegaConf.create({}), base, sections, values)
         if kind == HELD_OUT and asked.eval.split == "test":
             raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
-        judge = judge_of(asked, False, judges, device)
+        judge = judge_of(asked, False, judges, device, base.sort_by)
         if kind == HELD_OUT:
             fake, made = judge.look_at(judge.data.held_out()[0], origin="held-out real samples")
         else:
@@ -265,11 +301,13 @@ def evaluate_one(
         row = Row(str(path), {"model": str(path)}, None, None)
     else:
         checkpoint = read(path)
-        stored, model = config_of(checkpoint), load_model(path, base.trust).to(device)
+        # Resolved before it is looked at: what is built must be what was looked at.
+        stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
         if not base.trust:
-            parts = {key: stored.get(key) for key in ("data", "feature", "metric") if key not in sections}
+            parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in sections}
             refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
-        judge = judge_of(merged(stored, base, sections, values), model.num_classes > 0, judges, device)
+        model = load_model(path, base.trust).to(device)
+        judge = judge_of(merged(stored, base, sections, values), model.num_classes > 0, judges, device, base.sort_by)
         refuse_other_data(path, model, judge.data)
         fake, made = judge.draw(model), judge.made_by(model)
         row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
@@ -324,7 +362,9 @@ def merged(stored: DictConfig, base: DictConfig, sections: dict[str, Any], value
     return asked
 
 
-def judge_of(config: DictConfig, conditional: bool, judges: dict[str, "Evaluation"], device: Any) -> "Evaluation":
+def judge_of(
+    config: DictConfig, conditional: bool, judges: dict[str, "Evaluation"], device: Any, sort_by: str | None
+) -> "Evaluation":
     """An evaluation made ready for a configuration; equal ones are made once."""
     from gan_lightning.evaluation import Evaluation
     from gan_lightning.train import build
@@ -334,6 +374,8 @@ def judge_of(config: DictConfig, conditional: bool, judges: dict[str, "Evaluatio
         if "deviation" not in plain["data"] or key == "batch_size":
             plain["data"].pop(key, None)
     asked = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
+    for name in [name for name, node in plain["metric"].items() if not node]:
+        raise UserError(f"metric.{name}: is empty; metric=[...] chooses which are measured")
     key = json.dumps([*(plain[name] for name in ("data", "feature", "metric")), asked, conditional], sort_keys=True)
     if key not in judges:
         data = build(config.data, "data")
@@ -341,6 +383,9 @@ def judge_of(config: DictConfig, conditional: bool, judges: dict[str, "Evaluatio
         metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
         judges[key] = Evaluation(build(config.feature, "feature"), metrics, **asked)
         left_out = judges[key].get_ready(data, conditional, device)
+        known = judges[key].directions
+        if sort_by and sort_by not in known:
+            raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, known)}; one of {', '.join(known)}")
         for name, why in left_out.items():
             print(f"not measured: {name}, since {why}")
     return judges[key]
@@ -355,7 +400,9 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     values = {
         key: value
         for key, value in leaves(kept["config"])
-        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION) and "${" not in str(value)
+        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
+        and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
+        and "${" not in str(value)
     }
     which = "best" if path.name == "best.ckpt" else f"step {checkpoint['global_step']}"
     return chosen | {"checkpoint": which} | values
@@ -365,6 +412,8 @@ def pictures(folder: Path, judge: "Evaluation") -> Any:
     """Pictures (n, C, H, W) of a folder, at most as many as the protocol has, brought to the size of the data."""
     from gan_lightning.data.image_folder import ImageFolder
 
+    if judge.real.samples.ndim != 4:
+        raise UserError(f"{folder}: holds pictures, and the data are points")
     channels, *size = judge.real.samples.shape[1:]
     found = ImageFolder(folder, size, channels, limit=judge.num)
     found.setup()

@@ -156,6 +156,8 @@ class Evaluation:
             for part in parts:
                 with full_precision():
                     seen, named = self.feature(part)
+                if len(seen) != len(part):
+                    raise UserError(f"feature: gives {len(seen)} features of {len(part)} samples")
                 features.append(seen.cpu())
                 logits.append(None if named is None else named.cpu())
                 progress.update(len(part))

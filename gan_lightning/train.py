@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -23,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, first_line, unknown_arguments
+from gan_lightning.config import check, first_line, nearest, unknown_arguments
 from gan_lightning.errors import UserError
 from gan_lightning.paths import CONF
 
@@ -177,7 +178,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
             logger.log_hyperparams(flat(config), final)
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
-    images = int(metrics.get("images_seen", 0))
+    images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
     log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
     if metrics:
         told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
@@ -238,8 +239,14 @@ def job(config: DictConfig) -> float | None:
         if status:
             error = f"stopped at step {trainer.global_step:,}{reason}"
             log.info(f"{error}; to go on: python train.py ckpt_path=last hydra.run.dir={run}")
+        elif config.objective and config.objective not in ended["metrics"]:
+            near = nearest(config.objective, ended["metrics"])
+            raise UserError(f"objective={config.objective}: the run has no such figure{near}")
     except UserError as fault:
-        error = str(fault)
+        status, error = 1, str(fault)
+        log.error(error)
+    except SystemExit as leaving:  # a signal before the first step, or a second one
+        status, error = leaving.code, f"stopped by {signal.Signals(leaving.code - 128).name}"
         log.error(error)
     except Exception as fault:
         error = f"{type(fault).__name__}: {fault}"

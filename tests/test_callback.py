@@ -431,6 +431,7 @@ def test_signal_handlers_are_put_back(run, tmp_path):
 
 def test_a_second_signal_ends_at_once():
     stop = Stop()
+    stop.on_train_batch_start()
     stop.handle(signal.SIGTERM, None)
     with pytest.raises(SystemExit) as caught:
         stop.handle(signal.SIGINT, None)

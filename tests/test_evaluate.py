@@ -178,13 +178,18 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["eval.num=1"], "eval.num=1: must be a whole number of at least 2"),
         (["eval.split=val"], "must be one of train, test"),
         (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
-        (["sort_by=fidd"], "sort_by=fidd: was not measured, the nearest is fid"),
+        (["sort_by=fidd"], "sort_by=fidd: is not measured, the nearest is fid"),
         (["which=first"], "must be one of last, best, both"),
         (["trust=maybe"], "trust=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: a checkpoint says itself what it is"),
         (["eval.split=test"], "no real samples are held out of training"),
         (["eval.num=1,2"], "several values"),
+        (["sort_by=5"], "sort_by=5: must be a name"),
+        (["out=."], "out=.: must be a name"),
+        (["out=[a,b]"], "must be a name"),
+        (["eval=3"], "eval=3: a section; choose an option of it"),
+        (["metric.fid=null"], "metric.fid"),
         (["allow=[weigths]"], "allow=weigths: no card has such a field"),
         (["data.image_size=8"], "makes samples of 1 x 16 x 16, the data are of 1 x 8 x 8"),
         (["feature.per_channel=true"], "is for data=stacked_mnist"),
@@ -211,6 +216,69 @@ def test_a_stranger_s_checkpoint_runs_no_code(run, here):
     torch.save(checkpoint, path)
     with pytest.raises(UserError, match=r"names 'os.system'"):
         program.evaluate([path], [])
+
+
+def test_a_stranger_s_interpolation_runs_no_code_either(run, here):
+    """What is looked at is what is built: a class may hide in another section, behind an interpolation."""
+    run(here / "one", "model=vanilla", *QUICK)
+    path = here / "one" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    config = checkpoint["hyper_parameters"]["config"]
+    config["eval"]["evil"] = {
+        "_target_": "pathlib.Path.write_text",
+        "_args_": [{"_target_": "pathlib.Path", "_args_": [str(here / "written")]}, "x"],
+    }
+    config["feature"]["width"] = "${eval.evil}"
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=r"names 'pathlib.Path.write_text'.*gan-evaluate trust=true"):
+        program.evaluate([path], [])
+    assert not (here / "written").exists()
+
+
+def test_a_checkpoint_of_another_version_takes_no_other_with_it(run, here):
+    for name in ("old", "new"):
+        run(here / name, "model=vanilla", *QUICK)
+    path = here / "old" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["config"]["model"]["gone"] = 3
+    path.unlink()
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be evaluated"):
+        program.evaluate([here / "old", here / "new"], [])
+    assert len(rows_of(here)) == 1
+
+
+def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(run, here):
+    run(here / "sweep" / "good", "model=vanilla", *QUICK)
+    for part in ("sweep/failed", "alone"):
+        (here / part / "samples").mkdir(parents=True)
+        (here / part / "config.yaml").write_text("")
+    with pytest.raises(UserError, match=r"sweep/failed: this run has left no last checkpoint"):
+        program.evaluate([here / "sweep"], [])
+    assert len(rows_of(here)) == 1
+    with pytest.raises(UserError, match="alone: this run has left no last checkpoint"):
+        program.evaluate([here / "alone"], ["data=digits"])
+
+
+def test_runs_of_another_schedule_are_no_repetitions(run, here):
+    for schedule in ("constant", "linear_decay"):
+        run(here / "runs" / schedule, "model=vanilla", f"callbacks.learning_rate.schedule={schedule}", *QUICK)
+    program.evaluate([here / "runs"], [])
+    assert len({str(row["experiment"]) for row in rows_of(here)}) == 2
+
+
+def test_earlier_scores_that_are_none_are_told(here):
+    for name, text in {"empty": '{"rows": []}', "odd": '{"rows": [{"path": "x"}]}', "text": "no"}.items():
+        (here / f"{name}.json").write_text(text)
+        with pytest.raises(UserError, match=f"{name}.json: was not written by gan-evaluate"):
+            program.evaluate([here / f"{name}.json"], [])
+
+
+def test_where_nothing_can_be_written_is_told_before_anything_is_measured(here, monkeypatch):
+    (here / "file").write_text("")
+    monkeypatch.setattr(program, "evaluate_one", lambda *_: pytest.fail("measured"))
+    with pytest.raises(OSError, match="file"):
+        program.evaluate([program.Path("held_out")], ["data=digits", "out=file/below"])
 
 
 def test_the_command_ends_with_its_status(here):

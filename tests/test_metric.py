@@ -200,6 +200,14 @@ def test_blocks_do_not_change_the_figures(monkeypatch):
     assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == whole
 
 
+def test_ties_are_ties_in_spite_of_rounding():
+    """Of a set that is its own copy each ball holds k - 1 others and its centre."""
+    features = normal(1000, 64, 1)
+    found = measure(DensityCoverage(), features, features)
+    assert found == {"density": 1.0, "coverage": 1.0}
+    assert measure(PrecisionRecall(), features, features) == {"precision": 1.0, "recall": 1.0}
+
+
 @pytest.mark.parametrize("k", [3, 5])
 def test_density_and_coverage_of_equal_laws_are_their_expectations(k):
     num = 1000

@@ -1,6 +1,7 @@
 """Stopped at any step and resumed is never stopped, bit for bit."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -238,6 +239,27 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
         assert "Traceback" not in output
         step, overrides = stopped_at, ("ckpt_path=last",)
     assert [int(row["step"]) for row in rows(folder)] == [*range(1, step + 1)]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_ends_the_command_at_once(tmp_path, signum):
+    """While the classifier of the metrics is trained, say, which has nothing to save and takes long."""
+    code = (
+        "import sys, time; from pathlib import Path; from gan_lightning.callbacks.evaluate import Evaluate\n"
+        "Evaluate.on_train_start = lambda *_: (Path('ready').touch(), time.sleep(60))\n"
+        "from gan_lightning.train import main; main()"
+    )
+    line = [sys.executable, "-c", code, *SMALL, "hydra.run.dir=run"]
+    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signum, output
+    assert f"stopped by {signum.name}" in output
+    assert "Traceback" not in output
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.slow

@@ -112,6 +112,14 @@ def test_tensorboard_reads_it(finished):
     assert any(tag.startswith("eval/fid_") for tag in events.Tags()["scalars"])
 
 
+def test_an_objective_that_the_run_does_not_have_is_a_failure(tmp_path):
+    """Else an optimizing sweeper would go on with numbers that are none."""
+    done = program(tmp_path, *TINY, "eval.every_n_steps=null", "objective=d/adversarail", "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert "objective=d/adversarail: the run has no such figure, the nearest is d/adversarial" in done.stdout
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
 def test_grids_have_a_row_a_class(finished):
     with Image.open(finished[0] / "samples" / "step_00000003.png") as grid:
         assert grid.size == (8 * 18 + 2, 10 * 18 + 2)

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Evaluate(Callback):
 
     Args:
         every_n_steps: Generator steps between two evaluations; None for none.
-        best_by: The score that decides which checkpoint is the best.
+        best_by: The score that decides which checkpoint is the best; None for the first that is measured.
         **evaluation: Arguments of :class:`~gan_lightning.evaluation.Evaluation`.
 
     Attributes:
@@ -41,7 +42,7 @@ class Evaluate(Callback):
         seconds: How long evaluation has taken so far in this process.
     """
 
-    def __init__(self, every_n_steps: int | None = 500, best_by: str = "fid", **evaluation: Any) -> None:
+    def __init__(self, every_n_steps: int | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
         self.every_n_steps, self.best_by = every_n_steps, best_by
         self.evaluation = Evaluation(**evaluation)
         self.curve: list[dict[str, Any]] = []  # step, value and card hash by score, oldest first
@@ -78,10 +79,7 @@ class Evaluate(Callback):
         if trainer.strategy.reduce_boolean_decision(bool(why_not), all=False):
             log.warning(f"evaluation is off: {why_not or 'another process cannot evaluate'}")
             return
-        names = [*self.evaluation.directions]
-        if self.best_by not in names:
-            reasons = "".join(f"; {name} is not measured, since {why}" for name, why in left_out.items())
-            raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}{reasons}")
+        self.decide(left_out)
         self.refuse_unlike_ranks(trainer)
         self.on = True
         self.seconds += time.perf_counter() - began
@@ -123,6 +121,18 @@ class Evaluate(Callback):
             self.kept_step = step
             trainer.save_checkpoint(self.best_path)
         self.seconds += time.perf_counter() - began
+
+    def decide(self, left_out: Mapping[str, str]) -> None:
+        """By which score the best is the best.
+
+        Raises:
+            UserError: The one that was named is not measured.
+        """
+        names = [*self.evaluation.directions]
+        self.best_by = self.best_by or names[0]
+        if self.best_by not in names:
+            reasons = "".join(f"; {name} is not measured, since {why}" for name, why in left_out.items())
+            raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}{reasons}")
 
     def refuse_unlike_ranks(self, trainer: Trainer) -> None:
         """Raise UserError where another process looks through another network, as where a cache is not shared."""
@@ -184,7 +194,7 @@ class Evaluate(Callback):
         for line in self.path.read_text().splitlines(keepends=True):
             try:
                 kept += [line] if json.loads(line)["step"] <= step else []
-            except ValueError:
+            except (ValueError, KeyError, TypeError):
                 break
         with whole(self.path, "w") as file:
             file.writelines(kept)

@@ -24,6 +24,8 @@ class Module:
     data_classes = instant = False
 
     def __init__(self, network: nn.Module) -> None:
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"network: must be a torch.nn.Module, and is a {type(network).__name__}")
         self.network = network.eval().requires_grad_(False)
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:

@@ -10,14 +10,18 @@ from gan_lightning.bar import bar
 from gan_lightning.metric import Metric, Seen
 
 BLOCK = 1 << 25  # entries of one block of distances, a quarter of a gigabyte
-SAME = 1e-11  # squared distances up to this share of the largest squared norms are rounding: the samples are equal
+SAME = 1e-11  # what is less than this share of the largest squared norms is rounding
 
 
 def squared_distances(rows: Tensor, columns: Tensor) -> Tensor:
     """Squared Euclidean distances (N, M) in float64; exactly 0 between equal rows."""
-    ours, theirs = rows.square().sum(1), columns.square().sum(1)
-    squared = torch.addmm(theirs, rows, columns.T, alpha=-2).add_(ours[:, None])
-    return F.threshold_(squared, SAME * float(ours.max() + theirs.max()), 0.0)
+    squared = torch.addmm(columns.square().sum(1), rows, columns.T, alpha=-2).add_(rows.square().sum(1)[:, None])
+    return F.threshold_(squared, rounding(rows, columns), 0.0)
+
+
+def rounding(rows: Tensor, columns: Tensor) -> float:
+    """Squared distances that differ by no more than this are equal."""
+    return SAME * float(rows.double().square().sum(1).max() + columns.double().square().sum(1).max())
 
 
 def blocks(rows: Tensor, columns: Tensor, what: str) -> Iterator[tuple[slice, Tensor]]:
