@@ -293,11 +293,12 @@ def evaluate_one(
             raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
         judge = judge_of(asked, False, judges, device, base.sort_by)
         if kind == HELD_OUT:
-            fake, made = judge.look_at(judge.data.held_out()[0], origin="held-out real samples")
+            fake = judge.see(*(part[: judge.num] for part in judge.data.held_out()))
+            made = {"num_generated": len(fake), "origin": "held-out real samples"}
         else:
-            found = pictures(path, judge)
-            fitted = f"cropped and resized to {found.shape[-2]} x {found.shape[-1]}, bicubic, antialiased"
-            fake, made = judge.look_at(found, origin="pictures of a folder", fitted=fitted)
+            fake = judge.see(*pictures(path, judge))
+            fitted = "cropped and resized to {} x {}, bicubic, antialiased".format(*fake.samples.shape[-2:])
+            made = {"num_generated": len(fake), "origin": "pictures of a folder", "fitted": fitted}
         row = Row(str(path), {"model": str(path)}, None, None)
     else:
         checkpoint = read(path)
@@ -408,8 +409,8 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     return chosen | {"checkpoint": which} | values
 
 
-def pictures(folder: Path, judge: "Evaluation") -> Any:
-    """Pictures (n, C, H, W) of a folder, at most as many as the protocol has, brought to the size of the data."""
+def pictures(folder: Path, judge: "Evaluation") -> tuple[Any, Any]:
+    """Pictures (n, C, H, W) of a folder and their classes, at most as many as the protocol has, of the data's size."""
     from gan_lightning.data.image_folder import ImageFolder
 
     if judge.real.samples.ndim != 4:
@@ -417,7 +418,7 @@ def pictures(folder: Path, judge: "Evaluation") -> Any:
     channels, *size = judge.real.samples.shape[1:]
     found = ImageFolder(folder, size, channels, limit=judge.num)
     found.setup()
-    return found.samples
+    return found.samples, found.labels
 
 
 if __name__ == "__main__":

@@ -205,13 +205,6 @@ class Evaluation:
         samples, features, logits = (None if part is None else part[: self.num] for part in found)
         return Seen(samples, features, labels, logits)
 
-    def look_at(self, samples: Tensor, **made: Any) -> tuple[Seen, dict[str, Any]]:
-        """Samples that are there already, as the feature network sees them, and what their card says."""
-        samples = samples[: self.num]
-        features, logits = self.features(samples.split(CHUNK), "features of the pictures", len(samples))
-        labels = torch.zeros(len(samples), dtype=torch.long)
-        return Seen(samples, features, labels, logits), {"num_generated": len(samples), **made}
-
     def asked(self, num_classes: int) -> Tensor:
         """The classes (num,) to ask for."""
         rows = torch.arange(self.num)
