@@ -109,7 +109,7 @@ def scores(trainer, guest, values, shares=None) -> list[str]:
     told = []
     for step in range(1, len(values) + 1):
         details = {} if shares is None else {"class_share_each": shares[step - 1]}
-        judge = Evaluate(feature=None, metrics={})
+        judge = Evaluate(best_by="fid", feature=None, metrics={})
         judge.evaluation.ready = {"fid": FID()}
         judge.evaluation.num, judge.evaluation.real = 100, torch.utils.data.Subset([0] * 20, range(20))
         judge.evaluation.real.labels = torch.arange(4).repeat(5)
@@ -144,7 +144,7 @@ def test_a_class_that_is_rare_by_chance_is_not_lost():
     labels = torch.randint(500, (2000,), generator=torch.Generator().manual_seed(0))
     shares = (labels.bincount(minlength=500) / 2000).tolist()
     assert min(shares) == 0
-    judge = Evaluate(feature=None, metrics={})
+    judge = Evaluate(best_by="fid", feature=None, metrics={})
     judge.evaluation.num, judge.evaluation.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
     judge.evaluation.real.labels = torch.arange(500)
     judge.note(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
