@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,11 @@ from gan_lightning.errors import UserError
 from gan_lightning.files import whole
 
 if TYPE_CHECKING:
+    import torch
+
     from gan_lightning.comparison import Row
     from gan_lightning.evaluation import Evaluation
+    from gan_lightning.metric import Seen
 
 HELD_OUT = "held_out"
 GROUPS = ("protocol", "feature", "metric", "data")
@@ -47,6 +50,21 @@ What is not said is as the run itself had it.
 # What two runs may differ in and still be repetitions of one experiment.
 OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
 OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices")
+
+
+@dataclass
+class Asked:
+    """What was typed.
+
+    Args:
+        own: The command's own settings.
+        sections: The options of groups that were chosen.
+        values: Values by key.
+    """
+
+    own: DictConfig
+    sections: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -84,11 +102,12 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     Raises:
         UserError: With every fault of what was typed; or the scores cannot be compared.
     """
-    base, sections, values, faults = settings(typed)
-    found, missing = sources(paths, base.which)
-    out = place(base.out)
-    if base.out and any(file.exists() for file in files_of(out)):
-        faults.append(f"out={base.out}: {files_of(out)[0]} is there already; choose another name")
+    asked, faults = parse(typed)
+    own = asked.own
+    found, missing = sources(paths, own.which)
+    out = place(own.out)
+    if own.out and any(file.exists() for file in files_of(out)):
+        faults.append(f"out={own.out}: {files_of(out)[0]} is there already; choose another name")
     if faults or missing:
         raise UserError(*missing, *faults)
     probe = out.with_name(f".{out.name}.writable")
@@ -105,7 +124,7 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
             if kind == "json":
                 rows += read_rows(path)
             else:
-                rows.append(evaluate_one(path, kind, base, out, sections, values, judges))
+                rows.append(evaluate_one(path, kind, asked, out, judges))
         except UserError as fault:  # the others are worth having
             failed += fault.faults
             continue
@@ -117,10 +136,10 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
         with whole(files_of(out)[0], "w") as file:
             json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
     if rows:
-        if strange := set(each(base.allow)) - {key for row in rows for line in row.scores for key in line["card"]}:
+        if strange := set(each(own.allow)) - {key for row in rows for line in row.scores for key in line["card"]}:
             raise UserError(*(f"allow={name}: no card has such a field" for name in sorted(map(str, strange))))
-        comparison.refuse_unlike(rows, each(base.allow))
-        tell(rows, base.sort_by, out)
+        comparison.refuse_unlike(rows, each(own.allow))
+        tell(rows, own.sort_by, out)
     if failed:
         raise UserError(*dict.fromkeys(failed))
 
@@ -165,8 +184,8 @@ def tell(rows: Sequence["Row"], sort_by: str | None, out: Path) -> None:
     print(f"all scores with their cards  {out}.json, {out}.csv")
 
 
-def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str, Any], list[str]]:
-    """The command's own settings, the chosen groups, values by key; and what is wrong with what was typed."""
+def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
+    """What was typed, and what is wrong with it."""
     with Composer(None) as hydra:
         loader, parser, faults = hydra.config_loader, OverridesParser.create(), []
         plain = loader.load_configuration("evaluate", [], RunMode.RUN, from_shell=False)
@@ -192,7 +211,7 @@ def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str
         try:
             composed = loader.load_configuration("evaluate", chosen, RunMode.RUN, from_shell=False)
         except HydraException as error:
-            return plain, {}, {}, [*faults, first_line(error)]
+            return Asked(plain), [*faults, first_line(error)]
         every = loader.load_configuration("train", [], RunMode.RUN, from_shell=False)
     OmegaConf.set_struct(composed, False)
     groups = {text.partition("=")[0] for text in chosen}
@@ -220,7 +239,7 @@ def settings(typed: Sequence[str]) -> tuple[DictConfig, dict[str, Any], dict[str
         composed.out = None
     if not isinstance(composed.trust, bool):
         faults.append(f"trust={composed.trust}: must be true or false")
-    return composed, sections, values, faults
+    return Asked(composed, sections, values), faults
 
 
 def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
@@ -266,52 +285,13 @@ def read_rows(path: Path) -> list["Row"]:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
 
 
-def evaluate_one(
-    path: Path,
-    kind: str,
-    base: DictConfig,
-    out: Path,
-    sections: dict[str, Any],
-    values: dict[str, Any],
-    judges: dict[str, "Evaluation"],
-) -> "Row":
+def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[str, "Evaluation"]) -> "Row":
     """Scores of one checkpoint or folder of pictures."""
-    import torch
-
-    from gan_lightning.checkpoint import config_of, load_model, read, refuse_foreign
-    from gan_lightning.comparison import Row
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "nothing":
-        raise UserError(f"{path}: this run has left no {base.which} checkpoint; its result.json may say why")
+        raise UserError(f"{path}: this run has left no {asked.own.which} checkpoint; its result.json may say why")
     print(f"evaluating {path}", flush=True)
-    if kind != "checkpoint":
-        if "data" not in sections:
-            raise UserError(f"{path}: is no run, and needs data to be compared with: data=cifar10, say")
-        asked = merged(OmegaConf.create({}), base, sections, values)
-        if kind == HELD_OUT and asked.eval.split == "test":
-            raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
-        judge = judge_of(asked, False, judges, device, base.sort_by)
-        if kind == HELD_OUT:
-            fake = judge.see(*(part[: judge.num] for part in judge.data.held_out()))
-            made = {"num_generated": len(fake), "origin": "held-out real samples"}
-        else:
-            fake = judge.see(*pictures(path, judge))
-            fitted = "cropped and resized to {} x {}, bicubic, antialiased".format(*fake.samples.shape[-2:])
-            made = {"num_generated": len(fake), "origin": "pictures of a folder", "fitted": fitted}
-        row = Row(str(path), {"model": str(path)}, None, None)
-    else:
-        checkpoint = read(path)
-        # Resolved before it is looked at: what is built must be what was looked at.
-        stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
-        if not base.trust:
-            parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in sections}
-            refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
-        model = load_model(path, base.trust).to(device)
-        judge = judge_of(merged(stored, base, sections, values), model.num_classes > 0, judges, device, base.sort_by)
-        refuse_other_data(path, model, judge.data)
-        fake, made = judge.draw(model), judge.made_by(model)
-        row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
+    drawn_from = of_checkpoint if kind == "checkpoint" else of_pictures
+    judge, fake, made, row = drawn_from(path, asked, judges)
     scores = judge.judge(fake, made)
     row.scores = [score.line() | {"direction": judge.directions.get(score.name, 0)} for score in scores]
     for line in judge.histogram(scores):
@@ -327,6 +307,54 @@ def evaluate_one(
     return row
 
 
+def of_checkpoint(
+    path: Path, asked: Asked, judges: dict[str, "Evaluation"]
+) -> tuple["Evaluation", "Seen", dict, "Row"]:
+    """Who judges a checkpoint, samples that it makes, what their card says, and the row to fill."""
+    from gan_lightning.checkpoint import config_of, load_model, read, refuse_foreign
+    from gan_lightning.comparison import Row
+
+    checkpoint = read(path)
+    # Resolved before it is looked at: what is built must be what was looked at.
+    stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
+    if not asked.own.trust:
+        parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in asked.sections}
+        refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
+    model = load_model(path, asked.own.trust).to(device())
+    judge = judge_of(merged(stored, asked), model.num_classes > 0, asked.own.sort_by, judges)
+    refuse_other_data(path, model, judge.data)
+    row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
+    return judge, judge.draw(model), judge.made_by(model), row
+
+
+def of_pictures(path: Path, asked: Asked, judges: dict[str, "Evaluation"]) -> tuple["Evaluation", "Seen", dict, "Row"]:
+    """The same of a folder of pictures, or of real samples that are held out."""
+    from gan_lightning.comparison import Row
+
+    if "data" not in asked.sections:
+        raise UserError(f"{path}: is no run, and needs data to be compared with: data=cifar10, say")
+    config = merged(OmegaConf.create({}), asked)
+    held_out = str(path) == HELD_OUT
+    if held_out and config.eval.split == "test":
+        raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
+    judge = judge_of(config, False, asked.own.sort_by, judges)
+    if held_out:
+        fake, made = judge.see(*(part[: judge.num] for part in judge.data.held_out())), "held-out real samples"
+    else:
+        fake, made = judge.see(*pictures(path, judge)), "pictures of a folder"
+    card = {"num_generated": len(fake), "origin": made}
+    if not held_out:
+        card["fitted"] = "cropped and resized to {} x {}, bicubic, antialiased".format(*fake.samples.shape[-2:])
+    return judge, fake, card, Row(str(path), {"model": str(path)}, None, None)
+
+
+def device() -> "torch.device":
+    """Where samples are drawn and looked at."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def refuse_other_data(path: Path, model: Any, data: Any) -> None:
     """Raise UserError where a model makes samples of another shape, or other classes, than the data have."""
     made = tuple(model.sample(1).shape[1:])
@@ -337,34 +365,34 @@ def refuse_other_data(path: Path, model: Any, data: Any) -> None:
         raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
 
 
-def merged(stored: DictConfig, base: DictConfig, sections: dict[str, Any], values: dict[str, Any]) -> DictConfig:
+def merged(stored: DictConfig, asked: Asked) -> DictConfig:
     """What a run was evaluated by, with what was typed in its place.
 
     Raises:
         UserError: A key that the chosen data, feature or metric do not have, or a value that they do not take.
     """
-    config = OmegaConf.create({"seed": 0, **{key: base[key] for key in ("feature", "metric", "eval")}})
-    for part in (stored, OmegaConf.create(sections)):
+    config = OmegaConf.create({"seed": 0, **{key: asked.own[key] for key in ("feature", "metric", "eval")}})
+    for part in (stored, OmegaConf.create(asked.sections)):
         for key in part:
             if key == "eval":
                 config.eval = OmegaConf.merge(config.eval, part._get_node("eval"))
             else:
                 config[key] = part._get_node(key)
     known, faults = dict(walk(config)), []
-    for key, value in values.items():
+    for key, value in asked.values.items():
         if key in known or (key.startswith("feature.network") and "network" in config.feature):
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         else:
             faults.append(f"{key}: there is no such key{nearest(key, known)}")
-    asked = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
-    faults += faults_of_values(asked, {}) or faults_of_feature(asked)
+    chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
+    faults += faults_of_values(chosen, {}) or faults_of_feature(chosen)
     if faults:
         raise UserError(*faults)
-    return asked
+    return chosen
 
 
 def judge_of(
-    config: DictConfig, conditional: bool, judges: dict[str, "Evaluation"], device: Any, sort_by: str | None
+    config: DictConfig, conditional: bool, sort_by: str | None, judges: dict[str, "Evaluation"]
 ) -> "Evaluation":
     """An evaluation made ready for a configuration; equal ones are made once."""
     from gan_lightning.evaluation import Evaluation
@@ -383,8 +411,8 @@ def judge_of(
         data.setup()
         metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
         judges[key] = Evaluation(build(config.feature, "feature"), metrics, **asked)
-        left_out = judges[key].get_ready(data, conditional, device)
-        known = judges[key].directions
+        left_out = judges[key].get_ready(data, conditional, device())
+        known = [name for metric in metrics.values() for name in (*metric.lower, *metric.higher)]
         if sort_by and sort_by not in known:
             raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, known)}; one of {', '.join(known)}")
         for name, why in left_out.items():

@@ -26,12 +26,7 @@ VERSIONS = "gan-lightning", "torch", "torchvision", "torch-fidelity", "torchmetr
 
 MANY_CLASSES = 20  # more are not listed
 
-# Why a metric that needs something cannot be had.
-WHY = {
-    "condition": "the model is not conditional",
-    "classes": "the feature network's classes are not those of the data (feature=classifier)",
-    "centres": "the data are no mixture in the plane",
-}
+OTHERS = "the feature network's classes are not those of the data (feature=classifier)"
 
 
 class Evaluation:
@@ -82,46 +77,57 @@ class Evaluation:
         """
         self.data = data
         self.feature.get_ready(data, self.store, torch.device(device))
-        whole = data.samples, data.labels
-        self.real = self.see(*self.chosen(*(whole if self.split == "train" else data.held_out())))
+        self.see_real(data)
+        left_out = {name: why for name, metric in self.metrics.items() if (why := self.lack(metric, conditional))}
+        self.ready = {name: metric for name, metric in self.metrics.items() if name not in left_out}
+        if any("held_out" in metric.needs for metric in self.ready.values()):
+            try:
+                self.see_held_out(data)
+            except UserError as error:
+                left_out |= {name: str(error) for name, metric in self.ready.items() if "held_out" in metric.needs}
+                self.ready = {name: metric for name, metric in self.ready.items() if name not in left_out}
+        if not self.ready:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise UnavailableError(f"metric: none of them can be had ({reasons})")
+        self.prepared = {name: self.prepare(metric) for name, metric in self.ready.items()}
+        return left_out
+
+    def see_real(self, data: Any) -> None:
+        """The real samples of the protocol, and what their card says."""
+        whole = (data.samples, data.labels) if self.split == "train" else data.held_out()
+        self.real = self.see(*self.chosen(*whole))
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
             self.real.centres, self.real.deviation = data.centres(), data.deviation
             identity = fingerprint(self.real.centres, self.real.deviation)
         self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
         self.data_card |= {"num_real": len(self.real)}
-        has = {
-            "logits": self.feature.classes,
-            "classes": self.feature.classes and self.feature.data_classes,
-            "condition": conditional,
-            "centres": self.real.centres is not None,
-            "held_out": True,
+
+    def see_held_out(self, data: Any) -> None:
+        """The whole training set, those that it does not hold, and what their card says.
+
+        Raises:
+            UserError: None are held out.
+        """
+        held_out = data.held_out()
+        self.training = self.see(data.samples, data.labels)
+        self.training.held_out = self.see(*held_out)
+        both = fingerprint(self.training.samples, self.training.held_out.samples)
+        self.held_out_card = self.data_card | {"data_sha256": both[:16], "split": "train, and held out"}
+        self.held_out_card |= {"num_real": len(self.training), "num_held_out": len(self.training.held_out)}
+
+    def lack(self, metric: Metric, conditional: bool) -> str:
+        """Why a metric cannot be had; empty where it can."""
+        lacking = {
+            "logits": "" if self.feature.classes else self.feature.no_classes,
+            "classes": "" if self.feature.data_classes else OTHERS if self.feature.classes else self.feature.no_classes,
+            "condition": "" if conditional else "the model is not conditional",
+            "centres": "" if self.real.centres is not None else "the data are no mixture in the plane",
         }
-        left_out = {}
-        for name, metric in self.metrics.items():
-            lacks = [need for need in metric.needs if not has[need]]
-            if lacks:
-                nameless = not self.feature.classes and lacks[0] in ("logits", "classes")
-                left_out[name] = self.feature.no_classes if nameless else WHY[lacks[0]]
-            elif (few := min(self.num, len(self.real))) < metric.least:
-                left_out[name] = f"{metric.least} samples are needed on each side, and there are {few}"
-            elif "held_out" in metric.needs:
-                try:
-                    held_out = data.held_out()
-                except UserError as error:
-                    left_out[name] = str(error)
-                else:
-                    self.training = self.see(*whole)
-                    self.training.held_out = self.see(*held_out)
-                    both = fingerprint(self.training.samples, self.training.held_out.samples)
-                    self.held_out_card = self.data_card | {"data_sha256": both[:16], "split": "train, and held out"}
-                    self.held_out_card |= {"num_real": len(whole[0]), "num_held_out": len(held_out[0])}
-        self.ready = {name: metric for name, metric in self.metrics.items() if name not in left_out}
-        if not self.ready:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            raise UnavailableError(f"metric: none of them can be had ({reasons})")
-        self.prepared = {name: self.prepare(metric) for name, metric in self.ready.items()}
-        return left_out
+        few = min(self.num, len(self.real))
+        if few < metric.least:
+            return f"{metric.least} samples are needed on each side, and there are {few}"
+        return next((why for need, why in lacking.items() if why and need in metric.needs), "")
 
     def chosen(self, samples: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As many real samples as the protocol has, or all where there are fewer."""
@@ -135,7 +141,7 @@ class Evaluation:
         """Real samples with what the feature network sees in them, computed once."""
 
         def compute(part: Tensor) -> dict[str, Tensor]:
-            features, logits = self.features(part.split(CHUNK), "features of real samples", len(part))
+            features, logits = self.features(part.split(CHUNK), "features", len(part))
             return {"features": features} | ({} if logits is None else {"logits": logits})
 
         # In parts, so that hours of a large network's work survive whatever ends them.
