@@ -137,7 +137,7 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
         parser().parse_args(arguments)
         return
     if program == "gan-evaluate":
-        assert evaluate.settings([word for word in arguments if "=" in word])[-1] == []
+        assert evaluate.parse([word for word in arguments if "=" in word])[1] == []
         return
     values = dict(word.split("=", 1) for word in arguments if "=" in word and not word.startswith("-"))
     for path, text in FILE.findall(page.read_text()):
