@@ -100,8 +100,9 @@ class GAN(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
-        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
-        seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
+        step = self.global_step
+        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, step))
+        seeds.seed_default(self.device, self.seed, seeds.DROPOUT, step, self.global_rank)
         (g_opt, _), (_, d_opt) = self.optimizers(), self.optimizers(use_pl_optimizer=False)
         samples, labels = (part.chunk(self.d_steps) for part in batch)
         for real, y in zip(samples, labels, strict=True):
@@ -116,7 +117,7 @@ class GAN(LightningModule):
                 fake = self.generator(z, y)
             self.descend("g", g_opt, self.generator_loss(fake, y))
         self.fake = fake.detach()
-        self.recent.append((self.global_step, dict(self.terms)))
+        self.recent.append((step + 1, dict(self.terms)))
         if self.generator_ema is not None:
             self.generator_ema.update(self.generator)
 
