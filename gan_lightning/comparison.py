@@ -93,7 +93,8 @@ def summarise(rows: Sequence[Row], sort_by: str, direction: int) -> list[dict[st
         for name in names:
             values = by_seed(members, name)
             line[name], line["seeds"] = statistics.fmean(values), len(values)
-            line[f"{name} sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
+            several = len(values) > 1 and not math.isnan(sum(values))
+            line[f"{name} sd"] = statistics.stdev(values) if several else math.nan
         table.append(line)
     table.sort(key=lambda line: (math.isnan(line[sort_by]), -direction * line[sort_by]))
     best = by_seed(groups[table[0]["experiment"]], sort_by)
@@ -113,7 +114,7 @@ def by_seed(rows: Sequence[Row], name: str) -> list[float]:
 
 def verdict(best: Sequence[float], values: Sequence[float]) -> str:
     """Whether values are worse than the best ones by more than noise."""
-    if math.isnan(sum(values)):
+    if math.isnan(sum(best) + sum(values)):
         return "not measured"
     one, other = statistics.fmean(best), statistics.fmean(values)
     if min(len(best), len(values)) < 2:
@@ -140,7 +141,9 @@ def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
 
 
 def with_deviation(mean: float, deviation: float) -> str:
-    """``12.3 +- 0.4``, or the mean alone."""
+    """``12.3 +- 0.4``, the mean alone, or a dash where there is none."""
+    if math.isnan(mean):
+        return "-"
     return f"{mean:.4g}" if math.isnan(deviation) else f"{mean:.4g} +- {deviation:.2g}"
 
 

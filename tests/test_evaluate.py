@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from PIL import Image
 from gan_lightning import evaluate as program
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.card import card_hash, differences
-from gan_lightning.comparison import Row, labels, refuse_unlike, summarise, verdict
+from gan_lightning.comparison import Row, labels, print_table, refuse_unlike, summarise, verdict
 from gan_lightning.errors import UserError
 
 QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
@@ -329,6 +330,20 @@ def test_the_table_is_sorted_and_has_means_over_seeds():
     assert [line["seeds"] for line in table] == [3, 3]
     assert [line["against the best"] for line in table] == ["best", "worse"]
     assert summarise(rows, "fid", 1)[0]["fid"] == 11
+
+
+def test_a_score_that_some_do_not_have_leaves_a_gap(capsys):
+    """Of unconditional models there is no class accuracy, of whatever number of seeds."""
+    rows = [row(value, seed, model=model) for model in ("cgan", "dcgan") for seed, value in enumerate((1.0, 2.0))]
+    for member in rows[:2]:
+        member.scores.append(member.scores[0] | {"metric": "class_accuracy", "value": 0.5, "direction": 1})
+    table = {line["experiment"]: line for line in summarise(rows, "class_accuracy", 1)}
+    assert (table["cgan"]["class_accuracy"], table["cgan"]["class_accuracy sd"]) == (0.5, 0)
+    assert math.isnan(table["dcgan"]["class_accuracy"])
+    assert table["dcgan"]["against the best"] == "not measured"
+    print_table([*table.values()], ["fid", "class_accuracy"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("dcgan")]
+    assert " - " in line
 
 
 def test_choices_name_an_experiment_and_values_only_where_they_must():
