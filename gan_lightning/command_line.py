@@ -22,8 +22,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import faults_of_meaning, faults_of_values, first_line, nearest, walk
-from gan_lightning.errors import UserError
+from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, walk
+from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF
 
 FILLED_IN = {

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, first_line
 from gan_lightning.geometry import halvings
 
 
@@ -382,10 +382,3 @@ def nearest(word: str, candidates: Any) -> str:
         tails = {c.rpartition(".")[2]: c for c in reversed(candidates)}
         near = [tails[tail] for tail in difflib.get_close_matches(word.rpartition(".")[2], tails, 1, 0.75)]
     return f", the nearest is {near[0]}" if near else ""
-
-
-def first_line(error: Exception) -> str:
-    """What an error of Hydra's says, short."""
-    text = str(error.__cause__ or error).strip()
-    lines = [line.strip() for line in text.splitlines()[:2]]
-    return " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))

@@ -11,3 +11,10 @@ class UserError(Exception):
 
 class UnavailableError(UserError):
     """Something that was asked for is not to be had here, and a run can do without it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, short; of Hydra's, what lies behind it."""
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    lines = [line.strip() for line in text.splitlines()[:2]]
+    return " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))

@@ -24,8 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, first_line, nearest, unknown_arguments
-from gan_lightning.errors import UserError
+from gan_lightning.config import check, nearest, unknown_arguments
+from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF
 
 log = logging.getLogger(__name__)

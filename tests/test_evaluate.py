@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from gan_lightning import evaluate as program
+from gan_lightning import judge
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.card import card_hash, differences
 from gan_lightning.comparison import Row, labels, print_table, refuse_unlike, summarise, verdict
@@ -118,9 +119,11 @@ def test_earlier_scores_are_compared_without_measuring(run, here, monkeypatch):
     run(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one"], ["out=first"])
     program.evaluate([here / "one"], ["out=second", "eval.num=30"])
-    monkeypatch.setattr(program, "evaluate_one", lambda *_: pytest.fail("measured again"))
-    with pytest.raises(UserError, match="num_generated: 40 / 30"):
-        program.evaluate([here / "first.json", here / "second.json"], [])
+    monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured again"))
+    (here / "torn.json").write_text("{")
+    with pytest.raises(UserError, match="num_generated: 40 / 30") as caught:
+        program.evaluate([here / "first.json", here / "second.json", here / "torn.json"], [])
+    assert "torn.json: was not written by gan-evaluate" in str(caught.value), "what else is wrong is told as well"
 
 
 def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
@@ -277,7 +280,7 @@ def test_earlier_scores_that_are_none_are_told(here):
 
 def test_where_nothing_can_be_written_is_told_before_anything_is_measured(here, monkeypatch):
     (here / "file").write_text("")
-    monkeypatch.setattr(program, "evaluate_one", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured"))
     with pytest.raises(OSError, match="file"):
         program.evaluate([program.Path("held_out")], ["data=digits", "out=file/below"])
 

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from gan_lightning.errors import UnavailableError, UserError
+from gan_lightning.errors import UnavailableError, UserError, first_line
 from gan_lightning.feature import Samples
 from gan_lightning.image import with_channels
 from gan_lightning.store import Store, fingerprint, locked
@@ -128,8 +128,3 @@ class Inception:
 def intact(path: Path) -> bool:
     """Whether the file is there as it was published."""
     return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

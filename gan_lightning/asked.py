@@ -1,0 +1,117 @@
+"""What gan-evaluate was asked to do: the words that were typed, checked, and laid over a run's own config."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.command_line import Composer, each, options
+from gan_lightning.config import faults_of_feature, faults_of_values, nearest, walk
+from gan_lightning.errors import UserError, first_line
+
+HELD_OUT = "held_out"  # in the place of a path: the real samples that training never sees
+GROUPS = ("protocol", "feature", "metric", "data")
+
+
+@dataclass
+class Asked:
+    """What was typed.
+
+    Args:
+        own: The command's own settings.
+        sections: The options of groups that were chosen.
+        values: Values by key.
+    """
+
+    own: DictConfig
+    sections: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
+    """What was typed, and what is wrong with it."""
+    with Composer(None) as hydra:
+        loader, parser, faults = hydra.config_loader, OverridesParser.create(), []
+        plain = loader.load_configuration("evaluate", [], RunMode.RUN, from_shell=False)
+        chosen, values = [], {}
+        for text in typed:
+            try:
+                (override,) = parser.parse_overrides([text])
+            except HydraException:
+                faults.append(f"{text}: neither a path that exists nor of the form KEY=VALUE")
+                continue
+            key, names = override.key_or_group, options(loader, override.key_or_group)
+            if override.is_sweep_override():
+                faults.append(f"{text}: several values; evaluate them one by one")
+            elif names and key not in GROUPS:
+                faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
+            elif not names:
+                values[key] = override.value()
+            elif wrong := [choice for choice in each(override.value()) if choice not in names]:
+                near = nearest(str(wrong[0]), names)
+                faults.append(f"{key}={wrong[0]}: no such option{near}; there are {', '.join(names)}")
+            else:
+                chosen.append(text)
+        try:
+            composed = loader.load_configuration("evaluate", chosen, RunMode.RUN, from_shell=False)
+        except HydraException as error:
+            return Asked(plain), [*faults, first_line(error)]
+        every = loader.load_configuration("train", [], RunMode.RUN, from_shell=False)
+    OmegaConf.set_struct(composed, False)
+    groups = {text.partition("=")[0] for text in chosen}
+    sections = {name: composed[name] for name in ("data", "feature", "metric") if name in groups}
+    if "protocol" in groups:
+        sections["eval"] = composed.eval
+    own = [key for key in plain if key not in ("eval", "hydra", "seed")]
+    for key in [key for key in values if key in own]:
+        composed[key] = values.pop(key)
+    known = {path for path, _ in walk(every)} | {path for path, _ in walk(composed)}
+    for key in values:
+        if key in ("data", "feature", "metric", "eval"):
+            faults.append(f"{key}={values[key]}: a section; choose an option of it, or set {key}.KEY=VALUE")
+        elif key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
+            faults.append(f"{key}: there is no such key{nearest(key, [*own, *known])}")
+    if composed.which not in ("last", "best", "both"):
+        faults.append(f"which={composed.which}: must be one of last, best, both")
+        composed.which = "last"
+    for key in ("out", "sort_by"):
+        if composed[key] is not None and not isinstance(composed[key], str):
+            faults.append(f"{key}={composed[key]}: must be a name")
+            composed[key] = None
+    if composed.out is not None and not Path(composed.out).name:
+        faults.append(f"out={composed.out}: must be a name")
+        composed.out = None
+    if not isinstance(composed.trust, bool):
+        faults.append(f"trust={composed.trust}: must be true or false")
+    return Asked(composed, sections, values), faults
+
+
+def merged(stored: DictConfig, asked: Asked) -> DictConfig:
+    """What a run was evaluated by, with what was typed in its place.
+
+    Raises:
+        UserError: A key that the chosen data, feature or metric do not have, or a value that they do not take.
+    """
+    config = OmegaConf.create({"seed": 0, **{key: asked.own[key] for key in ("feature", "metric", "eval")}})
+    for part in (stored, OmegaConf.create(asked.sections)):
+        for key in part:
+            if key == "eval":
+                config.eval = OmegaConf.merge(config.eval, part._get_node("eval"))
+            else:
+                config[key] = part._get_node(key)
+    known, faults = dict(walk(config)), []
+    for key, value in asked.values.items():
+        if key in known or (key.startswith("feature.network") and "network" in config.feature):
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        else:
+            faults.append(f"{key}: there is no such key{nearest(key, known)}")
+    chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
+    faults += faults_of_values(chosen, {}) or faults_of_feature(chosen)
+    if faults:
+        raise UserError(*faults)
+    return chosen

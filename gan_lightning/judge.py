@@ -1,0 +1,144 @@
+"""Judges checkpoints and folders of pictures, as gan-evaluate was asked to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.asked import HELD_OUT, Asked, merged
+from gan_lightning.checkpoint import config_of, load_model, read, refuse_foreign
+from gan_lightning.command_line import leaves
+from gan_lightning.comparison import Row
+from gan_lightning.config import nearest
+from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.errors import UserError
+from gan_lightning.evaluation import Evaluation
+from gan_lightning.image import write_png
+from gan_lightning.metric import Seen
+from gan_lightning.train import build
+
+# What two runs may differ in and still be repetitions of one experiment.
+OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
+OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices")
+
+
+def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[str, Evaluation]) -> Row:
+    """Scores of one checkpoint or folder of pictures."""
+    if kind == "nothing":
+        raise UserError(f"{path}: this run has left no {asked.own.which} checkpoint; its result.json may say why")
+    print(f"evaluating {path}", flush=True)
+    drawn_from = of_checkpoint if kind == "checkpoint" else of_pictures
+    judge, fake, made, row = drawn_from(path, asked, judges)
+    scores = judge.judge(fake, made)
+    row.scores = [score.line() | {"direction": judge.directions.get(score.name, 0)} for score in scores]
+    for line in judge.histogram(scores):
+        print(f"  {line}")
+    if (drawn := judge.neighbours(fake)) is not None:
+        parts = path.with_suffix("").parts[-4:]
+        where = "_".join(part for part in parts if part not in ("checkpoints", "..", path.anchor))
+        file = out.with_name(f"{out.name}_neighbours_{where}.png")
+        write_png(file, drawn)
+        print(f"samples and their nearest training pictures  {file}")
+    return row
+
+
+def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tuple[Evaluation, Seen, dict, Row]:
+    """Who judges a checkpoint, samples that it makes, what their card says, and the row to fill."""
+    checkpoint = read(path)
+    # Resolved before it is looked at: what is built must be what was looked at.
+    stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
+    if not asked.own.trust:
+        parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in asked.sections}
+        refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
+    model = load_model(path, asked.own.trust).to(device())
+    judge = judge_of(merged(stored, asked), model.num_classes > 0, asked.own.sort_by, judges)
+    refuse_other_data(path, model, judge.data)
+    row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
+    return judge, judge.draw(model), judge.made_by(model), row
+
+
+def of_pictures(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tuple[Evaluation, Seen, dict, Row]:
+    """The same of a folder of pictures, or of real samples that are held out."""
+    if "data" not in asked.sections:
+        raise UserError(f"{path}: is no run, and needs data to be compared with: data=cifar10, say")
+    config = merged(OmegaConf.create({}), asked)
+    held_out = str(path) == HELD_OUT
+    if held_out and config.eval.split == "test":
+        raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
+    judge = judge_of(config, False, asked.own.sort_by, judges)
+    if held_out:
+        fake, made = judge.see(*(part[: judge.num] for part in judge.data.held_out())), "held-out real samples"
+    else:
+        fake, made = judge.see(*pictures(path, judge)), "pictures of a folder"
+    card = {"num_generated": len(fake), "origin": made}
+    if not held_out:
+        card["fitted"] = "cropped and resized to {} x {}, bicubic, antialiased".format(*fake.samples.shape[-2:])
+    return judge, fake, card, Row(str(path), {"model": str(path)}, None, None)
+
+
+def device() -> torch.device:
+    """Where samples are drawn and looked at."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def refuse_other_data(path: Path, model: Any, data: Any) -> None:
+    """Raise UserError where a model makes samples of another shape, or other classes, than the data have."""
+    made = tuple(model.sample(1).shape[1:])
+    if made != tuple(data.shape):
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (made, data.shape))
+        raise UserError(f"{path}: makes samples of {ours}, the data are of {theirs}; data.image_size, data.channels")
+    if model.num_classes and model.num_classes != len(data.class_names):
+        raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
+
+
+def judge_of(config: DictConfig, conditional: bool, sort_by: str | None, judges: dict[str, Evaluation]) -> Evaluation:
+    """An evaluation made ready for a configuration; equal ones are made once."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    for key in ("seed", "batch_size", "flip"):
+        if "deviation" not in plain["data"] or key == "batch_size":
+            plain["data"].pop(key, None)
+    asked = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
+    for name in [name for name, node in plain["metric"].items() if not node]:
+        raise UserError(f"metric.{name}: is empty; metric=[...] chooses which are measured")
+    key = json.dumps([*(plain[name] for name in ("data", "feature", "metric")), asked, conditional], sort_keys=True)
+    if key not in judges:
+        data = build(config.data, "data")
+        data.setup()
+        metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
+        judges[key] = Evaluation(build(config.feature, "feature"), metrics, **asked)
+        left_out = judges[key].get_ready(data, conditional, device())
+        known = [name for metric in metrics.values() for name in (*metric.lower, *metric.higher)]
+        if sort_by and sort_by not in known:
+            raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, known)}; one of {', '.join(known)}")
+        for name, why in left_out.items():
+            print(f"not measured: {name}, since {why}")
+    return judges[key]
+
+
+def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a run was, without what may differ among repetitions: choices first, then every value that was set."""
+    kept = checkpoint["hyper_parameters"]
+    known = ("model", "data", "network", "loss", "experiment")
+    chosen = {"model": kept["config"]["model"]["_target_"].split(".")[-2]}
+    chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known}
+    values = {
+        key: value
+        for key, value in leaves(kept["config"])
+        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
+        and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
+        and "${" not in str(value)
+    }
+    which = "best" if path.name == "best.ckpt" else f"step {checkpoint['global_step']}"
+    return chosen | {"checkpoint": which} | values
+
+
+def pictures(folder: Path, judge: Evaluation) -> tuple[Any, Any]:
+    """Pictures (n, C, H, W) of a folder and their classes, at most as many as the protocol has, of the data's size."""
+    if judge.real.samples.ndim != 4:
+        raise UserError(f"{folder}: holds pictures, and the data are points")
+    channels, *size = judge.real.samples.shape[1:]
+    found = ImageFolder(folder, size, channels, limit=judge.num)
+    found.setup()
+    return found.samples, found.labels
