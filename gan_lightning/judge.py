@@ -139,6 +139,7 @@ def pictures(folder: Path, judge: Evaluation) -> tuple[Any, Any]:
     if judge.real.samples.ndim != 4:
         raise UserError(f"{folder}: holds pictures, and the data are points")
     channels, *size = judge.real.samples.shape[1:]
-    found = ImageFolder(folder, size, channels, limit=judge.num)
+    # One torn file among thousands is told and left out; the card counts what was seen.
+    found = ImageFolder(folder, size, channels, skip_broken=True, limit=judge.num)
     found.setup()
     return found.samples, found.labels

@@ -43,6 +43,8 @@ class Store:
                 held.enter_context(locked(path.with_suffix(".lock")))
                 if (found := self.read(path)) is not None:
                     return found
+                if path.exists():
+                    log.warning(f"{path}: damaged; it is made anew")
             except OSError as error:
                 self.warn(name, error)
             tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
@@ -67,10 +69,7 @@ class Store:
                 expected = (file.metadata() or {}).get("sha256")
         except (OSError, safetensors.SafetensorError):
             expected, tensors = None, {}
-        if expected != checksum(tensors):
-            log.warning(f"{path}: damaged; it is made anew")
-            return None
-        return tensors
+        return tensors if expected == checksum(tensors) else None
 
     def write(self, path: Path, tensors: dict[str, Tensor]) -> None:
         """Write whole, with the checksum."""

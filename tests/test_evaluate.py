@@ -146,6 +146,18 @@ def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
         program.evaluate([pictures], [])
 
 
+def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
+    pictures = here / "pictures"
+    pictures.mkdir()
+    for i in range(30):
+        Image.new("L", (16, 16), 8 * i).save(pictures / f"{i}.png")
+    (pictures / "7.png").write_bytes(b"torn")
+    with caplog.at_level("INFO"):
+        program.evaluate([pictures], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED])
+    assert "1 of 30 pictures cannot be read" in caplog.text
+    assert rows_of(here)[0]["scores"][0]["card"]["num_generated"] == 29
+
+
 def test_held_out_pictures_are_the_mark(here):
     """The data against themselves: what a perfect generator would score."""
     words = ["data=digits", "data.image_size=16", "data.limit=900", "feature.width=4", "feature.dim=8", "eval.num=500"]
