@@ -1,4 +1,9 @@
-"""The one exception that the commands tell without a traceback."""
+"""What the commands tell without a traceback."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -18,3 +23,27 @@ def first_line(error: BaseException) -> str:
     text = str(error.__cause__ or error).strip() or type(error).__name__
     lines = [line.strip() for line in text.splitlines()[:2]]
     return " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+
+
+@contextmanager
+def told_plainly(chooses: str) -> Iterator[None]:
+    """End a command with a sentence and a status, and without a traceback, where the user can mend what is wrong.
+
+    Args:
+        chooses: The option that says where the command writes.
+    """
+    try:
+        yield
+    except UserError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever was reading has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{where}cannot be written ({error.strerror or error}); {chooses} chooses the place", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

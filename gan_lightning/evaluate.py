@@ -4,8 +4,6 @@ import argparse
 import itertools
 import json
 import logging
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 from gan_lightning.asked import HELD_OUT, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.errors import UserError, first_line, told_plainly
 from gan_lightning.files import whole
 
 if TYPE_CHECKING:
@@ -47,20 +45,8 @@ def main() -> None:
     words = take.parse_args().words
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("gan_lightning").setLevel(logging.INFO)
-    try:
+    with told_plainly("out=NAME"):
         evaluate([Path(word) for word in words if is_path(word)], [word for word in words if not is_path(word)])
-    except UserError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # whoever was reading has gone, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def is_path(word: str) -> bool:
@@ -202,6 +188,8 @@ def read_rows(path: Path) -> list["Row"]:
         if not rows or any(needed - line.keys() for row in rows for line in row.scores or [{}]):
             raise ValueError("scores lack something")
         return rows
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
 

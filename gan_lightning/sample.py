@@ -1,10 +1,9 @@
 """gan-sample: draw pictures or points from a checkpoint."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, told_plainly
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,14 +27,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """The command."""
     args = parser().parse_args()
-    try:
+    with told_plainly("--out"):
         print(sample(args))
-    except UserError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"--out {args.out}: cannot be written ({error.strerror})", file=sys.stderr)
-        sys.exit(2)
 
 
 def sample(args: argparse.Namespace) -> str:

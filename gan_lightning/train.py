@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning import run as runs
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import check, nearest, unknown_arguments
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.errors import UserError, first_line, told_plainly
 from gan_lightning.paths import CONF
 
 log = logging.getLogger(__name__)
@@ -283,26 +283,13 @@ def stopped_by(trainer: Any) -> tuple[int, str]:
 
 def main() -> None:
     """The command: check everything that was typed, then hand over to Hydra."""
-    try:
-        name, sys.argv[1:] = check_command_line(sys.argv[1:])
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
-    except UserError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # whoever was reading has gone, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as fault:  # of Hydra, which makes the folder before the run starts
-        why = f"{fault.filename}: cannot be written ({fault.strerror})"
-        print(f"{why}; hydra.run.dir or, for a sweep, hydra.sweep.dir chooses the folder", file=sys.stderr)
-        sys.exit(2)
-    except (HydraException, OmegaConfBaseException) as fault:
-        print(first_line(fault), file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
+        try:
+            name, sys.argv[1:] = check_command_line(sys.argv[1:])
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        except (HydraException, OmegaConfBaseException) as fault:
+            raise UserError(first_line(fault)) from fault
     sys.exit(1 if runs.SweepTable.failed else 0)
 
 
