@@ -14,7 +14,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from gan_lightning.errors import UserError
 from gan_lightning.feature import inception
-from gan_lightning.feature.classifier import Classifier
+from gan_lightning.feature.classifier import Classifier, every_tenth
 from gan_lightning.feature.inception import Inception
 from gan_lightning.feature.module import Module
 from gan_lightning.metric import Seen
@@ -49,6 +49,15 @@ def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
     second.get_ready(data, store, CPU)
     assert second.card() == first.card()
     assert torch.equal(second(data.samples)[0], features)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 20])
+def test_every_class_is_learned_and_held_out_also_where_they_lie_in_turn(classes):
+    labels = torch.arange(2000) % classes
+    share = labels[every_tenth(labels)].bincount(minlength=classes) / labels.bincount()
+    assert torch.equal(share, torch.full((classes,), 0.1))
+    mixed = labels[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
+    assert torch.equal(every_tenth(mixed), torch.arange(2000) % 10 == 9), "as it has always been"
 
 
 def test_the_classifier_is_the_same_every_time_and_leaves_the_generators_alone(tmp_path):

@@ -107,6 +107,18 @@ def test_classes_that_a_limit_leaves_empty_are_dropped(folder, caplog):
     assert data.real(2, torch.tensor([1, 1])).shape == (2, 3, 64, 64)
 
 
+@pytest.mark.parametrize("limit", [3, 2])
+def test_what_is_held_out_has_the_numbers_of_the_training_classes(folder, limit):
+    """A green one is beyond the third; a blue one too where there are two, and has no number in training."""
+    (folder / "a_red" / "deep" / "er" / "2.png").unlink()
+    (folder / "a_red" / "3.png").unlink()
+    data = ImageFolder(root=folder, limit=limit)
+    data.setup()
+    pictures, labels = data.held_out()
+    assert near(at(pictures[0], 0, 0), GREEN)
+    assert (len(pictures), labels.tolist()) == (1, [data.class_names.index("b_green")])
+
+
 def spoil(folder: Path) -> list[Path]:
     """Seven broken pictures of different kinds."""
     good = (folder / "b_green" / "2.JPG").read_bytes()

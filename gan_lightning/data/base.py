@@ -228,7 +228,11 @@ class ImageData(StepData):
             raise UserError(
                 "no real samples are held out of training: these data have no test set; data.limit leaves some out"
             )
-        pictures, labels, _ = self.fitted(*found)
+        pictures, labels, names = self.fitted(*found)
+        if names and names != self.class_names:  # classes of which fewer are left are numbered by themselves
+            number = {name: i for i, name in enumerate(self.class_names)}
+            labels = torch.tensor([number.get(name, -1) for name in names])[labels]
+            pictures, labels = pictures[labels >= 0], labels[labels >= 0]
         return pictures, labels
 
     def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
