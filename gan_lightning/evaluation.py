@@ -145,7 +145,7 @@ class Evaluation:
             return {"features": features} | ({} if logits is None else {"logits": logits})
 
         # In parts, so that hours of a large network's work survive whatever ends them.
-        card = self.feature.card()
+        card = self.feature.card() | self.card_of_logits()
         found = [
             compute(part)
             if self.feature.instant
@@ -154,6 +154,10 @@ class Evaluation:
         ]
         logits = torch.cat([part["logits"] for part in found]) if "logits" in found[0] else None
         return Seen(samples, torch.cat([part["features"] for part in found]), labels, logits)
+
+    def card_of_logits(self) -> dict[str, str]:
+        """What logits depend on besides features; nothing where the network's own card says it all."""
+        return {"logits_sha256": self.feature.logits_sha256} if self.feature.logits_sha256 else {}
 
     def features(self, parts: Iterable[Tensor], what: str, num: int) -> tuple[Tensor, Tensor | None]:
         """Features and logits of stored samples, on the CPU; the progress is shown if it takes long."""
@@ -254,6 +258,8 @@ class Evaluation:
             against_held_out = "held_out" in metric.needs
             real, of_data = (self.training, self.held_out_card) if against_held_out else (self.real, self.data_card)
             card = {"metric": type(metric).__name__, "settings": metric.settings(), **of_data, **common}
+            if metric.needs & {"logits", "classes"}:
+                card |= self.card_of_logits()
             notes, found = metric.notes(real, fake), metric(real, self.prepared[name], fake)
             details = {key: value for key, value in found.items() if isinstance(value, list)}
             for key, value in found.items():

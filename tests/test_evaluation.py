@@ -16,9 +16,11 @@ from gan_lightning.feature.module import Module
 from gan_lightning.metric import Seen
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.class_histogram import ClassHistogram
+from gan_lightning.metric.density_coverage import DensityCoverage
 from gan_lightning.metric.fid import FID
 from gan_lightning.metric.inception_score import InceptionScore
 from gan_lightning.metric.memorization import Memorization
+from gan_lightning.metric.precision_recall import PrecisionRecall
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
 FIELDS = {
@@ -266,6 +268,7 @@ def test_real_features_are_computed_once(cache, build, monkeypatch):
     class Counting(Module):
         def __call__(self, samples):
             calls.append(len(samples))
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee", "GPUs would convolve with ten bits"
             return super().__call__(samples.float())
 
     def judge() -> Evaluation:
@@ -279,6 +282,66 @@ def test_real_features_are_computed_once(cache, build, monkeypatch):
     data.samples = data.samples.flip(-1)
     judge()
     assert calls == [26, 26], "other pictures are looked at anew"
+
+
+class Scaled(torch.nn.Module):
+    """Pixels, a few of them weighted."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        pixels = pictures.float().flatten(1)
+        return torch.cat([pixels[:, ::9] * self.weight, pixels[:, 1::9]], 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"k": 5}, {"weight": 3.0}, {"num_real": 15}, {"split": "test"}, {"seed": 1}],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
+    """Scores out of a cache that another evaluation has filled are those out of an empty one."""
+    _, data = build("model=vanilla")
+
+    def scores(folder: str, k: int = 3, weight: float = 1.0, num_real: int = 20, split: str = "train", seed: int = 0):
+        metrics = {"fid": FID(), "precision": PrecisionRecall(k), "density": DensityCoverage(k)}
+        of = {"num": 30, "num_real": num_real, "split": split, "seed": seed}
+        judge = Evaluation(Module(Scaled(weight)), metrics, **of, cache=str(cache / folder))
+        judge.get_ready(data, conditional=False)
+        fake = judge.see(*(part[-30:] for part in data.held_out()))
+        return [(score.name, score.value, score.hash) for score in judge.judge(fake, {"num_generated": 30})]
+
+    one, two = scores("shared"), scores("shared", **other)
+    assert scores("empty", **other) == two
+    assert [line[2] for line in one] != [line[2] for line in two]
+    assert [line[1] for line in one] != [line[1] for line in two]
+
+
+def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
+    _, data = build("model=vanilla")
+
+    class WithLogits(Module):
+        def __init__(self, scale: float | None) -> None:
+            super().__init__(torch.nn.Flatten())
+            self.classes, self.scale, self.logits_sha256 = scale is not None, scale, "" if scale is None else f"{scale}"
+
+        def __call__(self, samples):
+            features, _ = super().__call__(samples.float())
+            return features, None if self.scale is None else features[:, :8] * self.scale
+
+    found = {}
+    for scale in (None, 0.01, 0.02):
+        metrics = {"fid": FID()} if scale is None else {"fid": FID(), "is": InceptionScore(splits=2)}
+        judge = Evaluation(WithLogits(scale), metrics, cache=str(cache))
+        judge.get_ready(data, conditional=False)
+        assert (judge.real.logits is None) == (scale is None)
+        found[scale] = {score.name: score for score in judge.judge(judge.real, {"num_generated": 26})}
+    assert len({scores["fid"].hash for scores in found.values()}) == 1, "the features are the same"
+    one, two = (found[scale]["inception_score"] for scale in (0.01, 0.02))
+    assert one.value != two.value
+    assert one.hash != two.hash
 
 
 def test_ranks_share_the_work_and_see_the_same_samples(cache, build, monkeypatch):

@@ -3,9 +3,11 @@
 import logging
 import multiprocessing
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -16,7 +18,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.feature import inception
 from gan_lightning.feature.classifier import Classifier, every_tenth
 from gan_lightning.feature.inception import Inception
-from gan_lightning.feature.module import Module
+from gan_lightning.feature.module import Module, described
 from gan_lightning.metric import Seen
 from gan_lightning.metric.fid import distance, statistics
 from gan_lightning.metric.kid import KID
@@ -145,6 +147,8 @@ def test_inception_without_its_last_layer_has_no_logits(weights, tmp_path):
     assert not headless.classes
     assert "lack Inception's last layer" in headless.no_classes
     assert headless.card() == whole.card(), "the features are the same"
+    other = ready(weights | {"fc.weight": weights["fc.weight"] * 2}, tmp_path)
+    assert len({headless.logits_sha256, whole.logits_sha256, other.logits_sha256}) == 3
     features, logits = headless(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
     assert logits is None
     assert features.shape == (1, 2048)
@@ -227,24 +231,65 @@ def test_what_cannot_be_written_is_not_computed_twice(tmp_path, monkeypatch, cap
 class Blocks(torch.nn.Module):
     """A network of the user's whose weights do not tell what it does."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: object, **settings: object) -> None:
         super().__init__()
         self.size = size
+        vars(self).update(settings)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(pictures.float(), self.size)
 
 
-def test_modules_that_differ_in_a_setting_have_other_cards(tmp_path):
+class Smaller(Blocks):
+    """Inherits what it does."""
+
+
+def scaled_by(factor: float):
+    return lambda pictures: pictures * factor
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: Blocks(2), lambda: Blocks(4)),
+        (lambda: Blocks([2]), lambda: Blocks([4])),
+        (lambda: Blocks({"side": 2}), lambda: Blocks({"side": 4})),
+        (lambda: Blocks(2), lambda: Smaller(2)),
+        (lambda: Blocks(2, act=torch.relu), lambda: Blocks(2, act=torch.tanh)),
+        (lambda: Blocks(2, act=scaled_by(2)), lambda: Blocks(2, act=scaled_by(3))),
+        (lambda: Blocks(2, act=partial(torch.clamp, min=0)), lambda: Blocks(2, act=partial(torch.clamp, min=1))),
+        (lambda: Blocks(2, mean=torch.zeros(3)), lambda: Blocks(2, mean=torch.ones(3))),
+        (lambda: Blocks(2, mean=np.zeros(3)), lambda: Blocks(2, mean=np.ones(3))),
+        (lambda: Blocks(2, inner=[Blocks(2)]), lambda: Blocks(2, inner=[Blocks(4)])),
+        (lambda: torch.nn.Sequential(Blocks(2)), lambda: torch.nn.Sequential(Blocks(4))),
+        (lambda: torch.nn.Upsample(size=[2, 2]), lambda: torch.nn.Upsample(size=[8, 8])),
+        (lambda: torch.nn.Sequential(torch.nn.ReLU()), lambda: torch.nn.Sequential(torch.nn.Tanh())),
+        (lambda: torch.nn.Threshold(0, 0).bfloat16(), lambda: torch.nn.Threshold(0, 1).bfloat16()),
+    ],
+)
+def test_modules_that_compute_something_else_have_other_cards(tmp_path, one, other):
     def card(network: torch.nn.Module) -> dict:
         feature = Module(network)
         feature.get_ready(None, Store(tmp_path), CPU)
         return feature.card()
 
-    assert card(Blocks(2)) == card(Blocks(2))
-    assert card(Blocks(2)) != card(Blocks(4))
-    assert card(torch.nn.Sequential(Blocks(2))) != card(torch.nn.Sequential(Blocks(4)))
-    assert card(torch.nn.Conv2d(1, 2, 3).bfloat16())["feature_sha256"], "half precision has a fingerprint too"
+    assert card(one()) == card(one())
+    assert card(one().train()) == card(one()), "evaluation is what counts"
+    assert card(one())["feature_sha256"] != card(other())["feature_sha256"]
+
+
+def test_inherited_code_counts(tmp_path, monkeypatch):
+    before = described(Smaller(2))
+    monkeypatch.setattr(Blocks, "forward", lambda self, pictures: pictures.float().flatten(1) * 3)
+    assert described(Smaller(2)) != before
+
+
+def test_what_a_module_is_described_by_may_lead_back_to_it():
+    network = Blocks(2)
+    vars(network)["owner"] = {"of": [network]}
+    assert described(network) == described(network)
+    weights = torch.nn.Conv2d(1, 2, 3).bfloat16()
+    assert described(weights) == described(weights), "half precision has a fingerprint too"
 
 
 def test_a_classifier_per_channel_of_other_data_is_refused(tmp_path):

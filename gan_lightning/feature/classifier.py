@@ -36,6 +36,7 @@ class Classifier:
 
     classes, no_classes = True, ""
     data_classes, instant = True, False
+    logits_sha256 = ""
 
     def __init__(self, epochs: int = 3, width: int = 32, dim: int = 64, per_channel: bool = False) -> None:
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel
@@ -161,7 +162,7 @@ def every_tenth(labels: Tensor) -> Tensor:
     """
     held_out = torch.arange(len(labels), device=labels.device) % 10 == 9
     share = labels[held_out].bincount(minlength=int(labels.max()) + 1) / labels.bincount().clamp(min=1)
-    if 0.02 <= share.min() and share.max() <= 0.5:
+    if share.min() >= 0.02 and share.max() <= 0.5:
         return held_out
     place = torch.empty_like(labels)
     for label in labels.unique():

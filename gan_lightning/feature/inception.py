@@ -68,6 +68,7 @@ class Inception:
             raise UserError(f"feature.weights={path}: not the weights of this network; take {FILE}")
         self.sha256 = fingerprint(*(state[name] for name in sorted(state) if not name.startswith("fc.")))
         whole = "fc.weight" in state
+        self.logits_sha256 = fingerprint(state["fc.weight"]) if whole else ""
         nothing = {"fc.weight": torch.full((1008, 2048), torch.nan), "fc.bias": torch.full((1008,), torch.nan)}
         # torch-fidelity unpickles the file that it is given; this is one that we have just written ourselves.
         buffer = io.BytesIO()
