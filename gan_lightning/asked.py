@@ -52,6 +52,8 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
                 faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
             elif not names:
                 values[key] = override.value()
+            elif not any(each(override.value())):
+                faults.append(f"{key}={text.partition('=')[2]}: none is chosen; there are {', '.join(names)}")
             elif wrong := [choice for choice in each(override.value()) if choice not in names]:
                 near = nearest(str(wrong[0]), names)
                 faults.append(f"{key}={wrong[0]}: no such option{near}; there are {', '.join(names)}")
@@ -64,7 +66,11 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
         every = loader.load_configuration("train", [], RunMode.RUN, from_shell=False)
     OmegaConf.set_struct(composed, False)
     groups = {text.partition("=")[0] for text in chosen}
-    sections = {name: composed[name] for name in ("data", "feature", "metric") if name in groups}
+    sections = {
+        name: composed[name]
+        for name in ("data", "feature", "metric")
+        if name in groups or ("protocol" in groups and composed.get(name) != plain.get(name))  # which it brings along
+    }
     if "protocol" in groups:
         sections["eval"] = composed.eval
     own = [key for key in plain if key not in ("eval", "hydra", "seed")]

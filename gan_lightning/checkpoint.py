@@ -81,9 +81,11 @@ def load_model(path: Path, trust: bool = False) -> GAN:
     node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
     if not trust:
         refuse_foreign(node, path)
+    state = checkpoint["state_dict"]
     model = instantiate(node, _convert_="all")
+    model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
     try:
-        model.load_state_dict(checkpoint["state_dict"])
+        model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit the model that it describes: {reason}") from error

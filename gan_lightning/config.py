@@ -138,6 +138,7 @@ RULES = {
     "eval.split": Rule(str, choices=("train", "test")),
     "eval.labels": Rule(str, choices=("data", "uniform")),
     "eval.seed": Rule(int, 0),
+    "eval.cache": Rule(str),
     "feature.weights": Rule(str, optional=True),
     "feature.resize": Rule(str, choices=("tf1", "bilinear", "bicubic")),
     "feature.epochs": COUNT,

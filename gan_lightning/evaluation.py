@@ -95,7 +95,7 @@ class Evaluation:
     def see_real(self, data: Any) -> None:
         """The real samples of the protocol, and what their card says."""
         whole = (data.samples, data.labels) if self.split == "train" else data.held_out()
-        self.real = self.see(*self.chosen(*whole))
+        self.real = self.see(*self.chosen(self.num_real, *whole))
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
             self.real.centres, self.real.deviation = data.centres(), data.deviation
@@ -129,13 +129,13 @@ class Evaluation:
             return f"{metric.least} samples are needed on each side, and there are {few}"
         return next((why for need, why in lacking.items() if why and need in metric.needs), "")
 
-    def chosen(self, samples: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """As many real samples as the protocol has, or all where there are fewer."""
-        if self.num_real is None or self.num_real >= len(samples):
-            return samples, labels
+    def chosen(self, num: int | None, *parts: Tensor) -> tuple[Tensor, ...]:
+        """So many rows of tensors, from anywhere in them, or all where there are no more."""
+        if num is None or num >= len(parts[0]):
+            return parts
         generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.EVALUATION))
-        rows = torch.randperm(len(samples), generator=generator)[: self.num_real].sort().values
-        return samples[rows], labels[rows]
+        rows = torch.randperm(len(parts[0]), generator=generator)[:num].sort().values
+        return tuple(part[rows] for part in parts)
 
     def see(self, samples: Tensor, labels: Tensor) -> Seen:
         """Real samples with what the feature network sees in them, computed once."""
@@ -292,10 +292,13 @@ class Evaluation:
 
     @property
     def directions(self) -> dict[str, int]:
-        """-1 for each score that can be had of which a lower one is better, 1 where a higher one is."""
-        metrics = self.ready.values()
-        lower = {name: -1 for metric in metrics for name in metric.lower}
-        return lower | {name: 1 for metric in metrics for name in metric.higher}
+        """-1 for each score that can be had of which a lower one is better, 1 where a higher one is, as measured."""
+        return {
+            name: sign
+            for metric in self.ready.values()
+            for names, sign in ((metric.lower, -1), (metric.higher, 1))
+            for name in names
+        }
 
 
 @contextmanager

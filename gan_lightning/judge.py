@@ -69,12 +69,14 @@ def of_pictures(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tupl
         raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
     judge = judge_of(config, False, asked.own.sort_by, judges)
     if held_out:
-        fake, made = judge.see(*(part[: judge.num] for part in judge.data.held_out())), "held-out real samples"
+        samples, labels = judge.data.held_out()
+        fake = judge.see(*judge.chosen(judge.num, samples, labels))
+        card, of = {"origin": "held-out real samples"}, len(samples)
     else:
-        fake, made = judge.see(*pictures(path, judge)), "pictures of a folder"
-    card = {"num_generated": len(fake), "origin": made}
-    if not held_out:
-        card["fitted"] = "cropped and resized to {} x {}, bicubic, antialiased".format(*fake.samples.shape[-2:])
+        *found, of = pictures(path, judge)
+        fake, fitted = judge.see(*found), "cropped and resized to {} x {}, bicubic, antialiased"
+        card = {"origin": "pictures of a folder", "fitted": fitted.format(*found[0].shape[-2:])}
+    card |= {"num_generated": len(fake)} | ({"sampling_seed": judge.seed} if of > judge.num else {})
     return judge, fake, card, Row(str(path), {"model": str(path)}, None, None)
 
 
@@ -107,13 +109,14 @@ def judge_of(config: DictConfig, conditional: bool, sort_by: str | None, judges:
         data = build(config.data, "data")
         data.setup()
         metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
-        judges[key] = Evaluation(build(config.feature, "feature"), metrics, **asked)
-        left_out = judges[key].get_ready(data, conditional, device())
+        judge = Evaluation(build(config.feature, "feature"), metrics, **asked)
+        left_out = judge.get_ready(data, conditional, device())
         known = [name for metric in metrics.values() for name in (*metric.lower, *metric.higher)]
         if sort_by and sort_by not in known:
             raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, known)}; one of {', '.join(known)}")
         for name, why in left_out.items():
             print(f"not measured: {name}, since {why}")
+        judges[key] = judge
     return judges[key]
 
 
@@ -134,12 +137,14 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     return chosen | {"checkpoint": which} | values
 
 
-def pictures(folder: Path, judge: Evaluation) -> tuple[Any, Any]:
-    """Pictures (n, C, H, W) of a folder and their classes, at most as many as the protocol has, of the data's size."""
+def pictures(folder: Path, judge: Evaluation) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Pictures (n, C, H, W) of a folder, at most as many as the protocol has, their classes, and how many it holds."""
     if judge.real.samples.ndim != 4:
         raise UserError(f"{folder}: holds pictures, and the data are points")
     channels, *size = judge.real.samples.shape[1:]
     # One torn file among thousands is told and left out; the card counts what was seen.
-    found = ImageFolder(folder, size, channels, skip_broken=True, limit=judge.num)
-    found.setup()
-    return found.samples, found.labels
+    found = ImageFolder(folder, size, channels, skip_broken=True)
+    paths, labels, class_names = found.find()
+    rows = judge.chosen(judge.num, torch.arange(len(paths)))[0].tolist()
+    samples, labels, _ = found.decoded([paths[i] for i in rows], [labels[i] for i in rows], class_names, len(paths))
+    return samples, labels, len(paths)

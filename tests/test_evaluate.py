@@ -8,8 +8,10 @@ import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
+from gan_lightning import asked as asked_for
 from gan_lightning import evaluate as program
 from gan_lightning import judge
 from gan_lightning.callbacks.evaluate import Evaluate
@@ -33,6 +35,14 @@ def rows_of(folder, name="evaluation") -> list[dict]:
 
 def scores_of(row) -> dict[str, float]:
     return {line["metric"]: line["value"] for line in row["scores"]}
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weights_keep_the_precision_that_they_were_trained_in(run, here, precision):
+    trainer = run(here / "one", "model=dcgan", f"trainer.precision={precision}", *QUICK)
+    program.evaluate([here / "one"], [])
+    trained = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+    assert {line["metric"]: (line["value"], line["card_hash"]) for line in rows_of(here)[0]["scores"]} == trained.last()
 
 
 def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
@@ -146,6 +156,21 @@ def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
         program.evaluate([pictures], [])
 
 
+def test_samples_of_a_sorted_set_are_taken_from_all_of_it(here):
+    """Twenty black pictures come before twenty white ones, as MNIST's clean digits before its others."""
+    pictures = here / "pictures"
+    pictures.mkdir()
+    for i in range(40):
+        Image.new("L", (8, 8), 255 * (i // 20)).save(pictures / f"{i:02}.png")
+    words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num=20"]
+    asked, _ = asked_for.parse(words)
+    *_, fake, card, _ = judge.of_pictures(pictures, asked, {})
+    assert card["num_generated"] == 20
+    assert 3 < int((fake.samples[:, 0, 0, 0] > 0).sum()) < 17
+    of, fake, *_ = judge.of_pictures(program.Path("held_out"), asked, {})
+    assert not torch.equal(fake.samples, of.data.held_out()[0][:20]), "not the first ones"
+
+
 def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
     pictures = here / "pictures"
     pictures.mkdir()
@@ -206,6 +231,10 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["out=[a,b]"], "must be a name"),
         (["eval=3"], "eval=3: a section; choose an option of it"),
         (["metric.fid=null"], "metric.fid"),
+        (["metric=[]"], "metric=[]: none is chosen; there are all"),
+        (["data=null"], "data=null: none is chosen"),
+        (["eval.cache=null"], "eval.cache=None: must be"),
+        (["eval.cache=3"], "eval.cache=3: must be"),
         (["allow=[weigths]"], "allow=weigths: no card has such a field"),
         (["data.image_size=8"], "makes samples of 1 x 16 x 16, the data are of 1 x 8 x 8"),
         (["feature.per_channel=true"], "is for data=stacked_mnist"),
@@ -216,6 +245,33 @@ def test_mistakes_are_told(run, here, words, told):
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "one"], words)
     assert told in str(caught.value)
+
+
+def test_a_protocol_brings_its_feature_network_along(run, here):
+    """Also to a checkpoint that has another one."""
+    run(here / "one", "model=vanilla", *QUICK)
+    asked, faults = asked_for.parse(["protocol=50k_train"])
+    stored = OmegaConf.load(here / "one" / "config.yaml")
+    assert faults == []
+    assert "classifier" in asked_for.merged(stored, asked_for.parse(["protocol=10k_train"])[0]).feature._target_
+    config = asked_for.merged(stored, asked)
+    assert "inception" in config.feature._target_
+    assert config.eval.num == 50000
+    assert (
+        "classifier"
+        in asked_for.merged(stored, asked_for.parse(["protocol=50k_train", "feature=classifier"])[0]).feature._target_
+    )
+
+
+def test_a_judge_that_did_not_get_ready_judges_nobody(run, here):
+    for name in ("0", "1"):
+        run(here / name, "model=vanilla", *QUICK)
+    with pytest.raises(UserError) as caught:
+        program.evaluate([here / "0", here / "1"], ["feature=inception", "feature.weights=nowhere.pth"])
+    assert str(caught.value).splitlines() == ["feature.weights=nowhere.pth: there is no such file"]
+    with pytest.raises(UserError, match="sort_by=fidd: is not measured"):
+        program.evaluate([here / "0", here / "1"], ["sort_by=fidd"])
+    assert not [*here.glob("evaluation*")], "nothing was measured"
 
 
 def test_all_mistakes_come_at_once(here):

@@ -20,7 +20,9 @@ from gan_lightning.metric.density_coverage import DensityCoverage
 from gan_lightning.metric.fid import FID
 from gan_lightning.metric.inception_score import InceptionScore
 from gan_lightning.metric.memorization import Memorization
+from gan_lightning.metric.modes import Modes
 from gan_lightning.metric.precision_recall import PrecisionRecall
+from gan_lightning.store import fingerprint
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
 FIELDS = {
@@ -317,6 +319,29 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
     assert scores("empty", **other) == two
     assert [line[2] for line in one] != [line[2] for line in two]
     assert [line[1] for line in one] != [line[1] for line in two]
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["model=cgan"], "fid"),
+        (["model=cgan", "metric=[precision_recall,fid]"], "precision"),
+        (["model=cgan", "metric=class_histogram"], "class_kl"),
+        (["model=vanilla", "data=gaussian_ring"], "reverse_kl"),
+    ],
+)
+def test_the_first_score_that_is_measured_decides(run, tmp_path, words, first):
+    """In gan-evaluate too, which sorts by the first line."""
+    more = [word for word in EVAL if "metric" not in word or words == ["model=cgan"]]
+    trainer = run(tmp_path, *words, *more)
+    assert judge_of(trainer).best_by == first
+    assert lines_of(tmp_path)[0]["metric"] == first
+
+
+def test_numbers_are_the_same_however_they_are_typed(build):
+    one, other = (build("model=vanilla", "data=gaussian_ring", f"data.deviation={typed}")[1] for typed in ("1", "1.0"))
+    assert fingerprint(one.deviation) == fingerprint(other.deviation)
+    assert fingerprint(Modes(3).settings()) == fingerprint(Modes(3.0).settings())
 
 
 def test_logits_of_other_weights_are_not_taken_for_these(cache, build):

@@ -52,8 +52,16 @@ class ImageFolder(ImageData):
             UserError: There are no pictures, or broken ones that are not to be skipped.
         """
         paths, labels, class_names = self.find()
-        of = len(paths)
-        paths, labels = paths[rows], labels[rows]
+        return self.decoded(paths[rows], labels[rows], class_names, len(paths))
+
+    def decoded(
+        self, paths: list[Path], labels: list[int], class_names: list[str], of: int
+    ) -> tuple[Tensor, Tensor, list[str]]:
+        """Pictures of files, their labels, and the names of the classes that are left.
+
+        Raises:
+            UserError: Some are broken and not to be skipped, or all are.
+        """
         decoded = decode(paths, self.image_size, self.channels)
         if decoded.broken:
             self.tell_broken(decoded, len(paths))

@@ -24,7 +24,7 @@ class Points(StepData):
 
     def __init__(self, deviation: float, num: int = 100_000, batch_size: int = 64, seed: int = 0) -> None:
         super().__init__(batch_size, seed)
-        self.deviation, self.num = deviation, num
+        self.deviation, self.num = float(deviation), num
 
     @abstractmethod
     def centres(self) -> Tensor:

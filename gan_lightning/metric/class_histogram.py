@@ -22,7 +22,7 @@ class ClassHistogram(Metric):
         made = ours > 0
         # A class that is made though the real samples lack it counts as one real sample, or the divergence is infinite.
         kl = (ours[made] * (ours[made] / theirs[made].clamp(min=1 / len(real))).log()).sum()
-        return {"classes_found": int(made.sum()), "class_kl": float(kl), "class_share_each": ours.tolist()}
+        return {"class_kl": float(kl), "classes_found": int(made.sum()), "class_share_each": ours.tolist()}
 
 
 def shares(seen: Seen) -> Tensor:

@@ -22,7 +22,7 @@ class Modes(Metric):
     needs = frozenset({"centres"})
 
     def __init__(self, deviations: float = 3.0) -> None:
-        self.deviations = deviations
+        self.deviations = float(deviations)
 
     def settings(self) -> dict[str, object]:
         """The radius."""
@@ -36,8 +36,8 @@ class Modes(Metric):
         each = mode[good].bincount(minlength=count)
         share = mode.bincount(minlength=count).double() / len(fake)
         return {
+            "reverse_kl": float(torch.special.xlogy(share, share * count).sum()),
             "modes": int((each > 0).sum()),
             "quality": float(good.double().mean()),
-            "reverse_kl": float(torch.special.xlogy(share, share * count).sum()),
             "mode_share_each": (each.double() / len(fake)).tolist(),
         }
