@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.command_line import Composer, each, options
+from gan_lightning.card import FIELDS
+from gan_lightning.command_line import Composer, each, elsewhere, options
 from gan_lightning.config import faults_of_feature, faults_of_values, nearest, walk
 from gan_lightning.errors import UserError, first_line
 
@@ -76,12 +77,18 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
     own = [key for key in plain if key not in ("eval", "hydra", "seed")]
     for key in [key for key in values if key in own]:
         composed[key] = values.pop(key)
-    known = {path for path, _ in walk(every)} | {path for path, _ in walk(composed)}
+    known = {path for node in (every, composed) for path, _ in walk(node) if not path.startswith("hydra")}
     for key in values:
         if key in ("data", "feature", "metric", "eval"):
             faults.append(f"{key}={values[key]}: a section; choose an option of it, or set {key}.KEY=VALUE")
         elif key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
-            faults.append(f"{key}: there is no such key{nearest(key, [*own, *known])}")
+            faults.append(f"{key}: there is no such key{nearest(key, [*own, *GROUPS, *known])}")
+    return Asked(composed, sections, values), faults + faults_of_own(composed)
+
+
+def faults_of_own(composed: DictConfig) -> list[str]:
+    """What is wrong with the command's own settings; those are put aside."""
+    faults = []
     if composed.which not in ("last", "best", "both"):
         faults.append(f"which={composed.which}: must be one of last, best, both")
         composed.which = "last"
@@ -94,7 +101,12 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
         composed.out = None
     if not isinstance(composed.trust, bool):
         faults.append(f"trust={composed.trust}: must be true or false")
-    return Asked(composed, sections, values), faults
+    for name in map(str, each(composed.allow)):
+        if name not in FIELDS:
+            faults.append(
+                f"allow={name}: no card has such a field{nearest(name, FIELDS)}; there are {', '.join(FIELDS)}"
+            )
+    return faults
 
 
 def merged(stored: DictConfig, asked: Asked) -> DictConfig:
@@ -115,7 +127,7 @@ def merged(stored: DictConfig, asked: Asked) -> DictConfig:
         if key in known or (key.startswith("feature.network") and "network" in config.feature):
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         else:
-            faults.append(f"{key}: there is no such key{nearest(key, known)}")
+            faults.append(f"{key}: there is no such key{elsewhere(key) or nearest(key, known)}")
     chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
     faults += faults_of_values(chosen, {}) or faults_of_feature(chosen)
     if faults:

@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+# What a card may hold: the metric, the real samples, the feature network, the generated samples, their origin.
+FIELDS = (
+    *("metric", "settings", "data", "data_sha256", "split", "num_real", "num_held_out"),
+    *("feature", "feature_sha256", "feature_accuracy", "feature_dtype", "resize", "logits_sha256"),
+    *("num_generated", "weights", "batchnorm", "labels", "truncation", "generator_dtype", "quantising", "fitted"),
+    *("sampling_seed", "training_seed", "origin", "versions"),
+)
 # Fields that tell where a score comes from; two scores that differ only in them may be compared.
 ORIGIN = ("origin", "training_seed", "versions")
 

@@ -293,7 +293,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
 
 
 def faults_of_feature(config: DictConfig) -> list[str]:
-    """Why a feature network cannot look at the data."""
+    """Why a feature network or a metric cannot look at the data."""
     if "feature" not in config:  # of a checkpoint from before there were any
         return []
     feature = str(config.feature._get_node("_target_")._value()).split(".")[-2]
@@ -301,6 +301,8 @@ def faults_of_feature(config: DictConfig) -> list[str]:
         return [f"feature={feature}: looks at pictures, and the data are points; feature=plane"]
     if "image_size" in config.data and feature == "plane":
         return ["feature=plane: looks at points, and the data are pictures; feature=classifier"]
+    if "image_size" in config.data and "modes" in config.get("metric", {}):
+        return ["metric=modes: measures points, and the data are pictures; metric=class_histogram finds lost classes"]
     return []
 
 

@@ -5,11 +5,12 @@ import itertools
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_lightning.asked import HELD_OUT, parse
+from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
 from gan_lightning.errors import UserError, first_line, told_plainly
@@ -63,20 +64,28 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     asked, faults = parse(typed)
     own = asked.own
     found, missing = sources(paths, own.which)
-    out = place(own.out)
-    if own.out and any(file.exists() for file in files_of(out)):
-        faults.append(f"out={own.out}: {files_of(out)[0]} is there already; choose another name")
     if faults or missing:
         raise UserError(*missing, *faults)
-    probe = out.with_name(f".{out.name}.writable")
-    with whole(probe):  # told before hours of work
-        pass
-    probe.unlink()
+    out = claimed(own.out)
+    rows, failed = [], []
+    try:
+        measure(found, asked, out, rows, failed)
+        if rows:
+            tell(rows, each(own.allow), own.sort_by, out)
+    except UserError as fault:
+        failed += fault.faults
+    finally:
+        if not rows:
+            files_of(out)[0].unlink()
+    if failed:
+        raise UserError(*dict.fromkeys(failed))
 
+
+def measure(found: Sequence[tuple[Path, str]], asked: Asked, out: Path, rows: list["Row"], failed: list[str]) -> None:
+    """Take rows of scores from files, or measure them; written down one by one, since each may have taken hours."""
     from gan_lightning.judge import evaluate_one
 
     judges: dict[str, Evaluation] = {}
-    rows, failed = [], []
     for path, kind in found:
         try:
             if kind == "json":
@@ -93,21 +102,22 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
             continue
         with whole(files_of(out)[0], "w") as file:
             json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
-    try:
-        if rows:
-            tell(rows, each(own.allow), own.sort_by, out)
-    except UserError as fault:
-        failed += fault.faults
-    if failed:
-        raise UserError(*dict.fromkeys(failed))
 
 
-def place(out: str | None) -> Path:
-    """Where to write, without the suffix: as was said, or the first name that is free."""
-    if out:
-        return Path(f"{out}")
-    names = (Path(f"evaluation-{number}" if number > 1 else "evaluation") for number in itertools.count(1))
-    return next(name for name in names if not any(file.exists() for file in files_of(name)))
+def claimed(out: str | None) -> Path:
+    """Where to write, without the suffix: as was said, or the first name that is free; nobody else gets it any more.
+
+    Raises:
+        UserError: The name that was typed is taken.
+    """
+    free = (f"evaluation-{number}" if number > 1 else "evaluation" for number in itertools.count(1))
+    for name in [out] if out else free:
+        scores, table = files_of(Path(name))
+        scores.parent.mkdir(parents=True, exist_ok=True)
+        if not table.exists():
+            with suppress(FileExistsError), scores.open("x"):
+                return Path(name)
+    raise UserError(f"out={out}: {scores} or {table} is there already; choose another name")
 
 
 def files_of(out: Path) -> tuple[Path, Path]:
@@ -123,8 +133,6 @@ def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out
     """
     from gan_lightning import comparison
 
-    if strange := set(allowed) - {key for row in rows for line in row.scores for key in line["card"]}:
-        raise UserError(*(f"allow={name}: no card has such a field" for name in sorted(map(str, strange))))
     comparison.refuse_unlike(rows, allowed)
     names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
     directions = {line["metric"]: line["direction"] for row in rows for line in row.scores}
@@ -141,8 +149,11 @@ def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out
         f"{card['feature']}, {weights}"
     )
     lines = [line for row in rows for line in row.scores]
-    cards = {name: dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name) for name in names}
-    print("cards  " + ", ".join(f"{name} {' / '.join(cards[name])}" for name in names))
+    by_card: dict[str, list[str]] = {}  # what one metric has measured has one card
+    for name in names:
+        hashes = dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name)
+        by_card.setdefault(" / ".join(hashes), []).append(name)
+    print("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items()))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
         print(f"note: {note}")
     comparison.write_csv(files_of(out)[1], rows)

@@ -121,7 +121,7 @@ class Evaluation:
         lacking = {
             "logits": "" if self.feature.classes else self.feature.no_classes,
             "classes": "" if self.feature.data_classes else OTHERS if self.feature.classes else self.feature.no_classes,
-            "condition": "" if conditional else "the model is not conditional",
+            "condition": "" if conditional else "no classes were asked for",
             "centres": "" if self.real.centres is not None else "the data are no mixture in the plane",
         }
         few = min(self.num, len(self.real))

@@ -17,6 +17,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.image import write_png
 from gan_lightning.metric import Seen
+from gan_lightning.model.base import GAN
 from gan_lightning.train import build
 
 # What two runs may differ in and still be repetitions of one experiment.
@@ -40,7 +41,7 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
         where = "_".join(part for part in parts if part not in ("checkpoints", "..", path.anchor))
         file = out.with_name(f"{out.name}_neighbours_{where}.png")
         write_png(file, drawn)
-        print(f"samples and their nearest training pictures  {file}")
+        print(f"in each row a sample, then its nearest training pictures  {file}")
     return row
 
 
@@ -53,8 +54,7 @@ def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tu
         parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in asked.sections}
         refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
     model = load_model(path, asked.own.trust).to(device())
-    judge = judge_of(merged(stored, asked), model.num_classes > 0, asked.own.sort_by, judges)
-    refuse_other_data(path, model, judge.data)
+    judge = judge_of(path, merged(stored, asked), model, asked.own.sort_by, judges)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
     return judge, judge.draw(model), judge.made_by(model), row
 
@@ -67,7 +67,7 @@ def of_pictures(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tupl
     held_out = str(path) == HELD_OUT
     if held_out and config.eval.split == "test":
         raise UserError("held_out: eval.split=test compares these with themselves; protocol=10k_train does not")
-    judge = judge_of(config, False, asked.own.sort_by, judges)
+    judge = judge_of(path, config, None, asked.own.sort_by, judges)
     if held_out:
         samples, labels = judge.data.held_out()
         fake = judge.see(*judge.chosen(judge.num, samples, labels))
@@ -85,7 +85,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def refuse_other_data(path: Path, model: Any, data: Any) -> None:
+def refuse_other_data(path: Path, model: GAN, data: Any) -> None:
     """Raise UserError where a model makes samples of another shape, or other classes, than the data have."""
     made = tuple(model.sample(1).shape[1:])
     if made != tuple(data.shape):
@@ -95,8 +95,15 @@ def refuse_other_data(path: Path, model: Any, data: Any) -> None:
         raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
 
 
-def judge_of(config: DictConfig, conditional: bool, sort_by: str | None, judges: dict[str, Evaluation]) -> Evaluation:
-    """An evaluation made ready for a configuration; equal ones are made once."""
+def judge_of(
+    path: Path, config: DictConfig, model: GAN | None, sort_by: str | None, judges: dict[str, Evaluation]
+) -> Evaluation:
+    """An evaluation made ready for a configuration; equal ones are made once.
+
+    Raises:
+        UserError: The model makes something else than the data are; or what was typed is not to be had.
+    """
+    conditional = model is not None and model.num_classes > 0
     plain = OmegaConf.to_container(config, resolve=True)
     for key in ("seed", "batch_size", "flip"):
         if "deviation" not in plain["data"] or key == "batch_size":
@@ -108,15 +115,19 @@ def judge_of(config: DictConfig, conditional: bool, sort_by: str | None, judges:
     if key not in judges:
         data = build(config.data, "data")
         data.setup()
+        if model is not None:  # before a classifier is trained for minutes
+            refuse_other_data(path, model, data)
         metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
         judge = Evaluation(build(config.feature, "feature"), metrics, **asked)
         left_out = judge.get_ready(data, conditional, device())
-        known = [name for metric in metrics.values() for name in (*metric.lower, *metric.higher)]
+        known = judge.directions
         if sort_by and sort_by not in known:
             raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, known)}; one of {', '.join(known)}")
         for name, why in left_out.items():
             print(f"not measured: {name}, since {why}")
         judges[key] = judge
+    if model is not None:
+        refuse_other_data(path, model, judges[key].data)
     return judges[key]
 
 

@@ -7,6 +7,7 @@ mistakes are answered at once.
 import logging
 import math
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -38,6 +39,7 @@ NOT_FOR_USERS = (
     r".*is smaller than the logging interval",  # our own callback logs
     r".*module\(s\) in eval mode",  # the averaged generator
     r".*find_unused_parameters=True was specified",  # under DDP each update leaves the other player unused
+    r".*nn\.functional\.all_gather is deprecated",  # Lightning's use of torch
 )
 
 
@@ -165,7 +167,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
 
     metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
     judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
-    scores = judge.last() if judge else {}
+    scores = judge.last(trainer.global_step) if judge else {}
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
     outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
     if not trainer.is_global_zero:
@@ -185,16 +187,17 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
     if scores:
         log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
-        log.info("\n".join(judge.summary(seconds)))
+    for line in judge.summary(seconds) if judge else []:
+        log.info(line)
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
     for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
         if path.exists():
             log.info(f"{name:<12}{path}")
     if checkpoint.exists():
-        log.info(f"{'more':<12}{program('gan-sample')} {checkpoint} --num 64 --out samples.png")
+        log.info(f"{'more':<12}{program('gan-sample')} {shlex.quote(str(checkpoint))} --num 64 --out samples.png")
     if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
-        log.info(f"{'TensorBoard':<12}{program('tensorboard')} --logdir {run.parent}")
+        log.info(f"{'TensorBoard':<12}{program('tensorboard')} --logdir {shlex.quote(str(run.parent))}")
     return outcome
 
 
@@ -238,7 +241,7 @@ def job(config: DictConfig) -> float | None:
         status, reason = stopped_by(trainer)
         if status:
             error = f"stopped at step {trainer.global_step:,}{reason}"
-            log.info(f"{error}; to go on: python train.py ckpt_path=last hydra.run.dir={run}")
+            log.info(f"{error}; to go on: python train.py ckpt_path=last {typeable(f'hydra.run.dir={run}')}")
         elif config.objective and config.objective not in ended["metrics"]:
             near = nearest(config.objective, ended["metrics"])
             raise UserError(f"objective={config.objective}: the run has no such figure{near}")
@@ -262,6 +265,15 @@ def job(config: DictConfig) -> float | None:
 def program(name: str) -> str:
     """A command of this environment as it can be typed, also where the environment is not activated."""
     return name if shutil.which(name) else str(shorter(Path(sys.executable).with_name(name)))
+
+
+def typeable(override: str) -> str:
+    """An override as it can be typed: quoted where its value has signs of Hydra's grammar, as a sweep's folders have."""
+    key, _, value = override.partition("=")
+    if not set(value) & set("=,{}[]():'\"$ \\"):
+        return override
+    escaped = value.replace("'", "\\'")
+    return shlex.quote(f"{key}='{escaped}'")
 
 
 def shorter(path: Path) -> Path:

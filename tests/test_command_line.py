@@ -1,6 +1,7 @@
 """Everything that is typed wrong is told in words, all at once, before training; a checkpoint goes on as it was."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
 
@@ -166,6 +169,7 @@ def test_impossible_values_of_some(words, key, wanted):
         (["data.batch_size=3", "trainer=ddp"], r"data\.batch_size=3: must be a multiple of the 2 devices"),
         (["model=vanilla", "data=gaussian_ring", "feature=classifier"], "looks at pictures, and the data are points"),
         (["feature=plane"], "looks at points, and the data are pictures"),
+        (["metric=[fid,modes]"], "metric=modes: measures points, and the data are pictures"),
         (["metric=[fid,kidd]"], "metric=kidd: no such option, the nearest is kid"),
         (["eval.split=val"], "eval.split=val: must be one of train, test"),
         (["eval.every_n_steps=0"], r"eval\.every_n_steps=0: must be a whole number of at least 1 or null$"),
@@ -311,8 +315,6 @@ def test_help_lists_groups_options_and_keys(capsys):
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Path:
     """The folder of a tiny run of wgan that was told more than the defaults."""
-    from gan_lightning import train as program
-
     folder = tmp_path_factory.mktemp("done")
     words = ["model=wgan", "seed=7", "network.width=4", "data.limit=20", "data.batch_size=4", "data.image_size=16"]
     command = [sys.executable, "train.py", *words, "trainer.max_steps=2", f"hydra.run.dir={folder}"]
@@ -451,3 +453,12 @@ def test_a_mistake_costs_seconds_and_no_traceback(tmp_path):
     assert done.stderr.splitlines()[0].startswith("modle: there is no such key")
     assert "trainer.max_steps=0: must be" in done.stderr
     assert [*tmp_path.iterdir()] == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    "folder", ["runs/a", "runs/model=cgan,seed=2", "it's a {run}", "runs/a b", "$HOME/x", 'a"b\\c']
+)
+def test_what_is_told_can_be_typed(folder):
+    (word,) = shlex.split(program.typeable(f"hydra.run.dir={folder}"))
+    (override,) = OverridesParser.create().parse_overrides([word])
+    assert override.value() == folder

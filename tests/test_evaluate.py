@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def test_weights_keep_the_precision_that_they_were_trained_in(run, here, precisi
     trainer = run(here / "one", "model=dcgan", f"trainer.precision={precision}", *QUICK)
     program.evaluate([here / "one"], [])
     trained = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
-    assert {line["metric"]: (line["value"], line["card_hash"]) for line in rows_of(here)[0]["scores"]} == trained.last()
+    assert {line["metric"]: (line["value"], line["card_hash"]) for line in rows_of(here)[0]["scores"]} == trained.last(
+        2
+    )
 
 
 def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
@@ -50,7 +53,7 @@ def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
     program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], [])
     judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
     (row,) = rows_of(here)
-    assert {line["metric"]: (line["value"], line["card_hash"]) for line in row["scores"]} == judge.last()
+    assert {line["metric"]: (line["value"], line["card_hash"]) for line in row["scores"]} == judge.last(2)
     assert {line["card_hash"] for line in row["scores"]} == set(judge.cards)
     assert (row["seed"], row["step"]) == (0, 2)
     shown = capsys.readouterr().out
@@ -62,7 +65,7 @@ def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
     assert "40 generated against 20 of Digits (train)" in shown
     with (here / "evaluation.csv").open() as file:
         (line,) = csv.DictReader(file)
-    assert float(line["fid"]) == pytest.approx(judge.last()["fid"][0])
+    assert float(line["fid"]) == pytest.approx(judge.last(2)["fid"][0])
     assert line["fid card"] == judge.curve[-1]["scores"]["fid"][1]
 
 
@@ -90,8 +93,15 @@ def test_earlier_evaluations_are_kept(run, here):
     program.evaluate([here / "1", here / "evaluation.json"], [])
     assert rows_of(here) == before
     assert sorted(row["seed"] for row in rows_of(here, "evaluation-2")) == [0, 1]
-    with pytest.raises(UserError, match=r"out=evaluation: evaluation.json is there already"):
+    with pytest.raises(UserError, match=r"out=evaluation: evaluation.json or evaluation.csv is there already"):
         program.evaluate([here / "0"], ["out=evaluation"])
+    assert rows_of(here) == before
+
+
+def test_two_evaluations_at_once_write_two_files(here):
+    with ThreadPoolExecutor(8) as pool:
+        names = [*pool.map(lambda _: program.claimed(None), range(40))]
+    assert len(set(names)) == 40
 
 
 def test_a_run_that_is_named_twice_is_no_repetition(run, here, capsys):
@@ -231,6 +241,13 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["out=[a,b]"], "must be a name"),
         (["eval=3"], "eval=3: a section; choose an option of it"),
         (["metric.fid=null"], "metric.fid"),
+        (["allow=[weigths,split]"], "allow=weigths: no card has such a field, the nearest is weights"),
+        (["protcol=10k_test"], "protcol: there is no such key, the nearest is protocol"),
+        (
+            ["feature.resize=bilinear"],
+            "feature.resize: there is no such key here; it is a setting of feature=inception",
+        ),
+        (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fid, kid"),
         (["metric=[]"], "metric=[]: none is chosen; there are all"),
         (["data=null"], "data=null: none is chosen"),
         (["eval.cache=null"], "eval.cache=None: must be"),

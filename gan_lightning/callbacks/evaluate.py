@@ -68,9 +68,11 @@ class Evaluate(Callback):
         if self.every_n_steps is None or trainer.global_step >= trainer.max_steps:
             return
         if self.curve:
-            with suppress(Exception):  # not there, or damaged: the next evaluation writes it
-                self.kept_step = torch.load(self.best_path, "cpu", weights_only=True, mmap=True)["global_step"]
+            self.kept_step = trainer.strategy.broadcast(self.step_of_best(trainer.global_step))
         began = time.perf_counter()
+        known = [name for metric in self.evaluation.metrics.values() for name in (*metric.lower, *metric.higher)]
+        if self.best_by and self.best_by not in known:  # before a classifier is trained for minutes
+            raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(known)}")
         why_not, left_out = "", {}
         try:
             left_out = self.evaluation.get_ready(trainer.datamodule, module.num_classes > 0, module.device)
@@ -85,6 +87,16 @@ class Evaluate(Callback):
         self.seconds += time.perf_counter() - began
         if left_out and trainer.is_global_zero:
             log.info("not measured: " + "; ".join(f"{name}, since {why}" for name, why in left_out.items()))
+
+    def step_of_best(self, step: int) -> int | None:
+        """The step of the checkpoint that is kept; None where the next evaluation has to write it anew.
+
+        One of a later step than the run goes on from is of a life that it has left.
+        """
+        with suppress(Exception):  # not there, or damaged
+            kept = torch.load(self.best_path, "cpu", weights_only=True, mmap=True)["global_step"]
+            return kept if kept <= step else None
+        return None
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Evaluate if the step has come."""
@@ -181,9 +193,9 @@ class Evaluate(Callback):
         sign = self.evaluation.directions.get(name, -1)
         return min(self.history(name), key=lambda entry: (sign * entry[1], entry[0]))
 
-    def last(self) -> dict[str, tuple[float, str]]:
-        """The latest scores, each with the hash of its card; none where evaluation is turned off."""
-        scores = self.curve[-1]["scores"] if self.curve and self.every_n_steps is not None else {}
+    def last(self, step: int) -> dict[str, tuple[float, str]]:
+        """The scores of a step, each with the hash of its card; none where it was not the last to be evaluated."""
+        scores = self.curve[-1]["scores"] if self.curve and self.curve[-1]["step"] == step else {}
         return {name: (value, card) for name, (value, card) in scores.items()}
 
     def keep_lines_until(self, step: int) -> None:
