@@ -112,8 +112,8 @@ class Evaluation:
         held_out = data.held_out()
         self.training = self.see(data.samples, data.labels)
         self.training.held_out = self.see(*held_out)
-        both = fingerprint(self.training.samples, self.training.held_out.samples)
-        self.held_out_card = self.data_card | {"data_sha256": both[:16], "split": "train, and held out"}
+        self.held_out_sha256 = fingerprint(self.training.samples, self.training.held_out.samples)
+        self.held_out_card = self.data_card | {"data_sha256": self.held_out_sha256[:16], "split": "train, and held out"}
         self.held_out_card |= {"num_real": len(self.training), "num_held_out": len(self.training.held_out)}
 
     def lack(self, metric: Metric, conditional: bool) -> str:
@@ -177,8 +177,10 @@ class Evaluation:
         """What a metric computes of the real samples alone, from the cache."""
         if type(metric).prepare is Metric.prepare:
             return {}
-        key = fingerprint(self.real_sha256, self.feature.card(), metric.settings(), VERSION)
-        return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(self.real))
+        whole = "held_out" in metric.needs
+        real, identity = (self.training, self.held_out_sha256) if whole else (self.real, self.real_sha256)
+        key = fingerprint(identity, self.feature.card(), metric.settings(), VERSION)
+        return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
 
     def draw(self, model: GAN, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None) -> Seen:
         """Samples of a model, from noise that is the same every time, as the feature network sees them.

@@ -12,6 +12,7 @@ from gan_lightning.checkpoint import config_of, load_model, read, refuse_foreign
 from gan_lightning.command_line import leaves
 from gan_lightning.comparison import Row
 from gan_lightning.config import nearest
+from gan_lightning.data.decode import printable
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation import Evaluation
@@ -29,7 +30,7 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
     """Scores of one checkpoint or folder of pictures."""
     if kind == "nothing":
         raise UserError(f"{path}: this run has left no {asked.own.which} checkpoint; its result.json may say why")
-    print(f"evaluating {path}", flush=True)
+    print(f"evaluating {path}{ended_early(path.parent.parent) if kind == 'checkpoint' else ''}", flush=True)
     drawn_from = of_checkpoint if kind == "checkpoint" else of_pictures
     judge, fake, made, row = drawn_from(path, asked, judges)
     scores = judge.judge(fake, made)
@@ -43,6 +44,15 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
         write_png(file, drawn)
         print(f"in each row a sample, then its nearest training pictures  {file}")
     return row
+
+
+def ended_early(run: Path) -> str:
+    """How a run ended that did not do all that it was asked; empty of others, and where nothing is known."""
+    try:
+        result = json.loads((run / "result.json").read_text())
+        return "" if result["status"] == "finished" else f", of a run that {printable(str(result['error']))}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tuple[Evaluation, Seen, dict, Row]:

@@ -268,7 +268,7 @@ def program(name: str) -> str:
 
 
 def typeable(override: str) -> str:
-    """An override as it can be typed: quoted where its value has signs of Hydra's grammar, as a sweep's folders have."""
+    """An override as it can be typed: quoted where its value has signs of Hydra's grammar, as a sweep's folder has."""
     key, _, value = override.partition("=")
     if not set(value) & set("=,{}[]():'\"$ \\"):
         return override

@@ -337,6 +337,16 @@ def test_a_checkpoint_of_another_version_takes_no_other_with_it(run, here):
     assert len(rows_of(here)) == 1
 
 
+def test_a_run_that_was_stopped_is_told(run, here, capsys):
+    for name in ("whole", "stopped"):
+        run(here / name, "model=vanilla", *QUICK)
+    (here / "whole" / "result.json").write_text('{"status": "finished"}')
+    (here / "stopped" / "result.json").write_text('{"status": "failed", "error": "stopped at step 2\\u001b[2J"}')
+    program.evaluate([here / "whole", here / "stopped"], [])
+    told = [line.rpartition("last.ckpt")[2] for line in capsys.readouterr().out.splitlines() if "evaluating" in line]
+    assert told == ["", ", of a run that stopped at step 2\\x1b[2J"]
+
+
 def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(run, here):
     run(here / "sweep" / "good", "model=vanilla", *QUICK)
     for part in ("sweep/failed", "alone"):

@@ -251,7 +251,7 @@ def test_one_training_picture_repeated_has_a_recall_just_above_zero():
 
 def test_equal_samples_are_at_no_distance_at_all():
     rows = 100 + normal(50, 300, 1).float().double()
-    squared = neighbours.squared_distances(rows, rows)
+    ((_, squared),) = neighbours.blocks(rows, rows, "test")
     assert torch.equal(squared.diagonal(), torch.zeros(50, dtype=torch.float64))
     exact = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
     assert torch.allclose(squared, exact, rtol=1e-7)
@@ -407,6 +407,7 @@ def test_fresh_samples_and_held_out_ones_are_no_copies():
     found = copied(0.0)
     assert found["copies"] < 0.005
     assert found["copies_found"] == 0
+    assert found["copies_expected"] == pytest.approx(0.001, rel=0.01), "one in a thousand of the held-out ones"
     real = seen(normal(2000, 12, 1))
     real.held_out, others = normal(2000, 12, 2).tensor_split(2)
     real.held_out = seen(real.held_out)

@@ -30,9 +30,13 @@ class Memorization(Metric):
         rule = "relative distance up to that of the nearest 1/1000 of the held-out samples that are no duplicates"
         return {"suspect": rule, "dtype": "float64"}
 
+    def prepare(self, real: Seen) -> dict[str, Tensor]:
+        """Relative distances (M,) of the held-out samples."""
+        return {"held_out": relative_distances(real.held_out.features, real.features)}
+
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """Share of suspects, what it would be without copies, the chance of so many, and 1 where that is too small."""
-        ours, theirs = (relative_distances(seen.features, real.features) for seen in (fake, real.held_out))
+        ours, theirs = relative_distances(fake.features, real.features), prepared["held_out"]
         new = theirs[theirs > 0]
         limit = new.kthvalue(min(max(len(theirs) // 1000, 1), len(new))).values if len(new) else 0.0
         rank, suspects = int((theirs <= limit).sum()), int((ours <= limit).sum())

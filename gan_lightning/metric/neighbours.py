@@ -13,24 +13,23 @@ BLOCK = 1 << 25  # entries of one block of distances, a quarter of a gigabyte
 SAME = 1e-11  # what is less than this share of the largest squared norms is rounding
 
 
-def squared_distances(rows: Tensor, columns: Tensor) -> Tensor:
-    """Squared Euclidean distances (N, M) in float64; exactly 0 between equal rows."""
-    squared = torch.addmm(columns.square().sum(1), rows, columns.T, alpha=-2).add_(rows.square().sum(1)[:, None])
-    return F.threshold_(squared, rounding(rows, columns), 0.0)
-
-
 def rounding(rows: Tensor, columns: Tensor) -> float:
     """Squared distances that differ by no more than this are equal."""
     return SAME * float(rows.double().square().sum(1).max() + columns.double().square().sum(1).max())
 
 
 def blocks(rows: Tensor, columns: Tensor, what: str) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of the rows, each with its squared distances to all columns; the progress is shown if it takes long."""
+    """Slices of the rows, each with its squared distances to all columns, in float64 and exactly 0 between equal rows.
+
+    The progress is shown if it takes long.
+    """
     rows, columns = rows.double(), columns.double()
+    norms, of_columns = rows.square().sum(1), columns.square().sum(1)
     size = max(BLOCK // len(columns), 1)
     for start in bar(range(0, len(rows), size), what):
         where = slice(start, min(start + size, len(rows)))
-        yield where, squared_distances(rows[where], columns)
+        squared = torch.addmm(of_columns, rows[where], columns.T, alpha=-2).add_(norms[where, None])
+        yield where, F.threshold_(squared, SAME * float(norms[where].max() + of_columns.max()), 0.0)
 
 
 def radii(features: Tensor, k: int) -> Tensor:
