@@ -32,6 +32,7 @@ from gan_lightning.paths import CONF
 log = logging.getLogger(__name__)
 
 # Warnings of libraries that a user can do nothing about, each with what it is about.
+TYPED: list[str] = []  # the command line, before a checkpoint's configuration takes the place of a part of it
 NOT_FOR_USERS = (
     r".*does not have many workers",  # batches come from memory, without workers
     r".*LeafSpec.*is deprecated",  # Lightning's use of torch, https://github.com/pytorch/pytorch/issues/160818
@@ -222,6 +223,7 @@ def flat(config: DictConfig) -> dict[str, Any]:
 
 def job(config: DictConfig) -> float | None:
     """One run, single or of a sweep; in a sweep a failure is written down and the others go on."""
+    sys.argv[1:] = TYPED or sys.argv[1:]  # from which Lightning starts the other processes of this run
     settings = HydraConfig.get()
     run, sweeping = shorter(Path(settings.runtime.output_dir)), settings.mode == RunMode.MULTIRUN
     started, typed = time.time(), list(settings.overrides.task)
@@ -297,7 +299,8 @@ def main() -> None:
     """The command: check everything that was typed, then hand over to Hydra."""
     with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
         try:
-            name, sys.argv[1:] = check_command_line(sys.argv[1:])
+            TYPED[:] = sys.argv[1:]
+            name, sys.argv[1:] = check_command_line(TYPED)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         except (HydraException, OmegaConfBaseException) as fault:

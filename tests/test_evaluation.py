@@ -2,6 +2,8 @@
 
 import json
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -212,6 +214,18 @@ def test_a_run_that_goes_on_in_another_folder_keeps_a_best_of_its_own(run, tmp_p
     assert judge_of(trainer).best("fid") == (2, 1.0)
     assert checkpoints.read(tmp_path / "new" / "checkpoints" / "best.ckpt")["global_step"] == 6
     assert "holds that one" not in "".join(judge_of(trainer).summary(1.0))
+
+
+def test_ranks_that_look_through_unlike_networks_are_refused():
+    """As where each node has trained a classifier of its own in a cache that they do not share."""
+    judge = Evaluate(feature=Module(torch.nn.Flatten()), metrics={"fid": FID()})
+    judge.evaluation.feature.get_ready(None, None, torch.device("cpu"))
+    for of_rank_0, unlike in ((judge.evaluation.feature.card(), False), ({"feature_sha256": "another"}, True)):
+        strategy = SimpleNamespace(
+            broadcast=lambda mine, found=of_rank_0: found, reduce_boolean_decision=lambda it, **_: it
+        )
+        with pytest.raises(UserError, match="a folder that all processes share") if unlike else nullcontext():
+            judge.refuse_unlike_ranks(SimpleNamespace(strategy=strategy))
 
 
 def test_the_best_of_a_life_that_was_left_is_no_best(run, tmp_path):

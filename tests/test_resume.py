@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gan_lightning.checkpoint import newest, read
 from gan_lightning.errors import UserError
+from gan_lightning.evaluate import evaluate
 from gan_lightning.model.base import GAN
 
 ROOT = Path(__file__).parent.parent
@@ -309,6 +310,29 @@ def test_two_processes_train_as_one(run, tmp_path):
     for name, (value, card) in curves[0][-1]["scores"].items():
         assert curves[1][-1]["scores"][name] == [pytest.approx(value, rel=1e-4), card], "the ranks share one evaluation"
     assert len(rows(tmp_path / "two")) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, monkeypatch):
+    """Each rank's BatchNorm has statistics of its own; the checkpoint has those of the first, and so has the judge."""
+    words = *SMALL, "model=dcgan", "trainer=ddp", "trainer.accelerator=cpu", "metric=fid", "feature.width=4"
+    more = "eval.every_n_steps=2", "eval.num=600", "eval.num_real=600", "feature.dim=8"
+    for step, overrides in (
+        (2, (*words, *more, "trainer.max_steps=2")),
+        (4, ("ckpt_path=last", "trainer.max_steps=4")),
+    ):
+        output, _ = (process := command(tmp_path / "run", *overrides)).communicate(timeout=300)
+        assert process.returncode == 0, output
+        assert "deprecated" not in output
+        result = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert (result["status"], result["step"]) == ("finished", step)
+    assert [int(row["step"]) for row in rows(tmp_path / "run")] == [1, 2, 3, 4]
+    monkeypatch.chdir(tmp_path)
+    evaluate([tmp_path / "run"], [])
+    (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    (line,) = row["scores"]
+    assert line["card_hash"] == result["cards"]["eval/fid"]
+    assert line["value"] == pytest.approx(result["metrics"]["eval/fid"], rel=1e-6)
 
 
 def test_refusals_tell_what_is_wrong(tmp_path):
