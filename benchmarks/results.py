@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,11 +214,20 @@ def picture_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
         more = [told([last(r, score) for r in ours]) for score in others]
         seeds_of = f"{len(ours)}" if len(ours) == len(plain) else f"{len(ours)}, {len(plain)} plain"
         lines.append(f"| {name} | {seeds_of} | {' | '.join([*figures, compared, *more])} |")
-    there = [name for name in rows if (IMAGES / key / f"{name}-ours.png").exists()]
-    lines += ["", "| " + " | ".join(there) + " |", "|---" * len(there) + "|"]
-    lines.append(
-        "| " + " | ".join(f"![{name} on {key}](images/results/{key}/{name}-ours.png)" for name in there) + " |"
-    )
+    return lines + gallery(key, rows)
+
+
+def gallery(key: str, rows: Iterable[str]) -> list[str]:
+    """What the runs of seed 0 have drawn, side by side."""
+    kinds = ("ours", "plain") if SETTINGS[key].plain else ("ours",)
+    names = [name for name in rows if (IMAGES / key / f"{name}-ours.png").exists()]
+    lines = ["", "| |" + "".join(f" {name} |" for name in names), "|---" * (1 + len(names)) + "|"]
+    for kind in kinds:
+        paths = [IMAGES / key / f"{name}-{kind}.png" for name in names]
+        cells = [
+            f"![{path.stem} on {key}](images/results/{key}/{path.name})" if path.exists() else "" for path in paths
+        ]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
     return lines
 
 
@@ -243,7 +253,8 @@ def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
         cells = [f"`experiment={name}_gaussian_{key}`", len(ours), weights, told(found["modes"]), full]
         cells += [f"{told(good)} %", f"{min(good):.1f} %", told(found["reverse_kl"])]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines + [f"| {source} | 10 | | {modes} | | {quality} | | |" for source, modes, quality in PUBLISHED[key]]
+    lines += [f"| {source} | 10 | | {modes} | | {quality} | | |" for source, modes, quality in PUBLISHED[key]]
+    return lines + gallery(key, rows)
 
 
 def main() -> None:
