@@ -4,6 +4,7 @@ Nothing here imports torch, so that mistakes are answered at once.
 """
 
 import difflib
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -343,6 +344,7 @@ def unknown_arguments(config: DictConfig) -> list[str]:
 
     from hydra.utils import get_class
 
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it raises; we tell it, shorter
     faults = []
     for path, node in walk(config):
         if not (isinstance(node, DictConfig) and "_target_" in node):

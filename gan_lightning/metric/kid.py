@@ -50,7 +50,8 @@ class KID(Metric):
     def notes(self, real: Seen, fake: Seen) -> list[str]:
         """Whether the subsets are smaller than the card says."""
         few = min(len(real), len(fake))
-        return [f"kid: subsets of {few:,}, since there are no more samples"] if few < self.subset_size else []
+        told = f"kid: subsets of {few:,}, since there are no more samples; kid_std over equal subsets says nothing"
+        return [told] if few < self.subset_size else []
 
 
 def squared_mmd(ours: Tensor, theirs: Tensor, mine: Tensor, others: Tensor) -> Tensor:
