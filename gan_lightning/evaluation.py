@@ -163,14 +163,14 @@ class Evaluation:
         """Features and logits of stored samples, on the CPU; the progress is shown if it takes long."""
         features, logits = [], []
         with bar(what=what, total=num, unit="") as progress:
-            for part in parts:
+            for batch in (batch for part in parts for batch in part.split(self.feature.batch)):
                 with full_precision():
-                    seen, named = self.feature(part)
-                if len(seen) != len(part):
-                    raise UserError(f"feature: gives {len(seen)} features of {len(part)} samples")
+                    seen, named = self.feature(batch)
+                if len(seen) != len(batch):
+                    raise UserError(f"feature: gives {len(seen)} features of {len(batch)} samples")
                 features.append(seen.cpu())
                 logits.append(None if named is None else named.cpu())
-                progress.update(len(part))
+                progress.update(len(batch))
         return torch.cat(features), None if logits[0] is None else torch.cat(logits)
 
     def prepare(self, metric: Metric) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ class FeatureNetwork(Protocol):
         no_classes: Why it does not, for the user.
         data_classes: Whether these are the classes of the data.
         instant: Whether its features cost less to compute than to keep.
+        batch: How many samples are looked at at a time, at most.
         logits_sha256: Of the weights that make logits of features, where the card does not cover them.
     """
 
@@ -31,6 +32,7 @@ class FeatureNetwork(Protocol):
     no_classes: str
     data_classes: bool
     instant: bool
+    batch: int
     logits_sha256: str
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:

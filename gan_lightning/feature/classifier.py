@@ -36,7 +36,7 @@ class Classifier:
 
     classes, no_classes = True, ""
     data_classes, instant = True, False
-    logits_sha256 = ""
+    batch, logits_sha256 = 250, ""
 
     def __init__(self, epochs: int = 3, width: int = 32, dim: int = 64, per_channel: bool = False) -> None:
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel

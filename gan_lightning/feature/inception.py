@@ -21,7 +21,6 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = URL_INCEPTION_V3.rpartition("/")[2]
 SIDE = FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE
 FEATURES, LOGITS = "2048", "logits_unbiased"
-BATCH = 32  # larger ones are no faster, and take more memory
 RESIZES = ("tf1", "bilinear", "bicubic")
 
 
@@ -36,6 +35,7 @@ class Inception:
     """
 
     data_classes = instant = False
+    batch = 32  # larger ones are no faster, and take more memory
     no_classes = f"the weights lack Inception's last layer (fc), which {FILE} has"
 
     def __init__(self, weights: str | Path | None = None, resize: str = "tf1") -> None:
@@ -115,8 +115,7 @@ class Inception:
     @torch.no_grad()
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
         """Uint8 (N, 1 or 3, H, W) to (N, 2048) and (N, 1008) or None."""
-        parts = [self.network(self.enlarged(batch.to(self.device))) for batch in with_channels(samples, 3).split(BATCH)]
-        features, *logits = (torch.cat(part) for part in zip(*parts, strict=True))
+        features, *logits = self.network(self.enlarged(with_channels(samples, 3).to(self.device)))
         return features, logits[0] if logits else None
 
     def enlarged(self, pictures: Tensor) -> Tensor:

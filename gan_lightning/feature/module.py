@@ -33,7 +33,7 @@ class Module:
 
     classes, no_classes = False, "a module of your own names no classes"
     data_classes = instant = False
-    logits_sha256 = ""
+    batch, logits_sha256 = 250, ""
 
     def __init__(self, network: nn.Module) -> None:
         if not isinstance(network, nn.Module):

@@ -14,7 +14,7 @@ class Plane:
 
     classes, no_classes = False, "coordinates name no classes"
     data_classes, instant = False, True
-    logits_sha256 = ""
+    batch, logits_sha256 = 250, ""
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Nothing to do."""
