@@ -108,7 +108,7 @@ class Health(Callback):
     def signs_of_scores(self, trainer: Trainer, judge: Evaluate) -> list[str]:
         """What the latest evaluation shows."""
         warnings = []
-        if self.lasting("metric", (times := judge.times_worse()) > FAR, 1):
+        if self.lasting("metric", (times := judge.times_worse()) > FAR, 2):
             (step, best), (_, last) = judge.best(judge.best_by), judge.history(judge.best_by)[-1]
             warnings.append(
                 f"{judge.best_by} is {last:.4g}, {times:.1f} times worse than {best:.4g} at step {step:,}; "
