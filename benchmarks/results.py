@@ -37,7 +37,7 @@ from gan_lightning.train import NOT_FOR_USERS, build, stopped_by, train
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
 VARIANTS = ("vanilla", "dcgan", "cgan", "acgan", "wgan", "wgan_gp")
-MODES, WEIGHTS = ("modes", "quality", "reverse_kl"), ("weights", "batchnorm")
+MODES = "modes", "quality", "reverse_kl"
 PICTURES = ("protocol=5k_train", "trainer.max_steps=2000", "eval.every_n_steps=500")
 
 
@@ -51,7 +51,6 @@ class Setting:
         seeds: How many.
         plain: Whether the plain loop is run beside it.
         shown: Scores of the table; the first decides.
-        apart: Fields of the card that rows may differ in, since the table shows them.
     """
 
     title: str
@@ -59,7 +58,6 @@ class Setting:
     seeds: int
     plain: bool
     shown: tuple[str, ...]
-    apart: tuple[str, ...] = ()
 
 
 def pictures(data: str) -> dict[str, tuple[str, ...]]:
@@ -75,8 +73,8 @@ SETTINGS = {
     "cifar10": Setting(
         "CIFAR-10", pictures("cifar10"), 1, True, ("fid", "kid", "precision", "recall", "class_accuracy")
     ),
-    "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, MODES, WEIGHTS),
-    "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, MODES, WEIGHTS),
+    "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, MODES),
+    "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, MODES),
 }
 
 
@@ -177,7 +175,7 @@ def cards(setting: str, results: list[dict[str, Any]]) -> list[str]:
     for score in SETTINGS[setting].shown:
         hashes = {entry["scores"][score][1] for r in results for entry in r["curve"] if score in entry["scores"]}
         by_hash = {of: card for r in results for of, card in r["cards"].items() if of in hashes}
-        if unlike := ", ".join(differences(by_hash.values(), SETTINGS[setting].apart)):
+        if unlike := ", ".join(differences(by_hash.values())):
             raise SystemExit(f"{setting}: {score} was measured in several ways ({unlike}); remove the older files")
         lines += [f"`{score}` {', '.join(f'`{of}`' for of in sorted(by_hash))}"] if by_hash else []
     return lines
@@ -246,7 +244,7 @@ def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
     for name, (ours, _) in rows.items():
         if not ours:
             continue
-        found = {score: [last(r, score) for r in ours] for score in ("modes", "quality", "reverse_kl")}
+        found = {score: [last(r, score) for r in ours] for score in MODES}
         of = 8 if key == "ring" else 25
         weights = next(iter(ours[0]["cards"].values()))["weights"]
         full, good = sum(modes == of for modes in found["modes"]), [100 * share for share in found["quality"]]
