@@ -136,7 +136,7 @@ def judge_of(
         for name, why in left_out.items():
             print(f"not measured: {name}, since {why}")
         judges[key] = judge
-    if model is not None:
+    elif model is not None:
         refuse_other_data(path, model, judges[key].data)
     return judges[key]
 
