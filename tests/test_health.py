@@ -203,11 +203,11 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
 
 
 def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_path, monkeypatch):
-    values = iter([1.0, 9.0, 9.0])
+    values = iter([1.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     words = "eval.every_n_steps=1", "eval.num=20", "callbacks.health.every_n_steps=50", "callbacks.health.stop=true"
-    trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=3")
-    assert trainer.global_step == 2
+    trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=4")
+    assert trainer.global_step == 3
     assert "9.0 times worse" in program.stopped_by(trainer)[1]
 
 
@@ -242,7 +242,7 @@ def test_warnings_go_to_tensorboard(run, tmp_path, monkeypatch):
         "model=vanilla",
         "eval.every_n_steps=1",
         "eval.num=20",
-        "trainer.max_steps=2",
+        "trainer.max_steps=3",
         "callbacks.health.every_n_steps=1",
     )
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
