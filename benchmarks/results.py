@@ -71,7 +71,7 @@ def points(kind: str) -> dict[str, tuple[str, ...]]:
 SETTINGS = {
     "mnist": Setting("MNIST", pictures("mnist"), 3, True, ("fid", "kid", "precision", "recall", "class_accuracy")),
     "cifar10": Setting(
-        "CIFAR-10", pictures("cifar10"), 1, True, ("fid", "kid", "precision", "recall", "class_accuracy")
+        "CIFAR-10", pictures("cifar10"), 3, True, ("fid", "kid", "precision", "recall", "class_accuracy")
     ),
     "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, MODES),
     "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, MODES),
