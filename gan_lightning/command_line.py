@@ -202,6 +202,8 @@ def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
     for player in ("generator", "discriminator"):
         if f"network.{player}.embed_dim" in typed and not (network.get(player) or {}).get("num_classes"):
             faults.append(f"network.{player}.embed_dim: has no effect, since this {player} is not told the class")
+    if "eval.best_by" in typed and config["eval"]["every_n_steps"] is None:
+        faults.append("eval.best_by: has no effect with eval.every_n_steps=null; set that to a number of steps")
     kind, unused = ("points", ("columns", "rows")) if of_points else ("pictures", ("points",))
     unused = [f"callbacks.sample_grid.{name}" for name in unused]
     return faults + [f"{key}: has no effect on {kind}" for key in typed if key in unused]

@@ -194,6 +194,7 @@ def test_impossible_values_of_some(words, key, wanted):
         ),
         (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file"),
         (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
+        (["eval.best_by=kid", "eval.every_n_steps=null"], r"eval\.best_by: has no effect"),
         (["network=resnet", "network.discriminator.conditioning=projection"], r"projection: has no effect"),
     ],
 )
