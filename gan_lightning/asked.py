@@ -48,7 +48,9 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
                 continue
             key, names = override.key_or_group, options(loader, override.key_or_group)
             if override.is_sweep_override():
-                faults.append(f"{text}: several values; evaluate them one by one")
+                key, _, values = text.partition("=")
+                right = f"{key}=[{values}]" if key in ("allow", "metric") else "evaluate them one by one"
+                faults.append(f"{text}: several values; {right}")
             elif names and key not in GROUPS:
                 faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
             elif not names:
@@ -82,8 +84,13 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
         if key in ("data", "feature", "metric", "eval"):
             faults.append(f"{key}={values[key]}: a section; choose an option of it, or set {key}.KEY=VALUE")
         elif key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
-            faults.append(f"{key}: there is no such key{nearest(key, [*own, *GROUPS, *known])}")
-    return Asked(composed, sections, values), faults + faults_of_own(composed)
+            taken = [*own, *GROUPS, *(path for path in known if path.partition(".")[0] in (*GROUPS, "eval"))]
+            wrong = "belongs to training" if key in known else f"there is no such key{nearest(key, taken)}"
+            faults.append(f"{key}: {wrong}; {', '.join(own)} and keys of {', '.join(GROUPS)}, eval may be set")
+    alone = OmegaConf.create()  # what they are in a section is looked at when that is known
+    for key in [key for key in values if "." in key]:
+        OmegaConf.update(alone, key, values[key])
+    return Asked(composed, sections, values), faults + faults_of_own(composed) + faults_of_values(alone, {})
 
 
 def faults_of_own(composed: DictConfig) -> list[str]:

@@ -45,15 +45,23 @@ def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
     """Raise UserError where scores of one name were measured by different protocols, with the fields that differ."""
     faults = []
     for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores):
-        cards = [line["card"] for row in rows for line in row.scores if line["metric"] == name]
-        for key, values in differences(cards, allowed).items():
-            faults.append(f"{key}: {' / '.join(str(value) for value in values)}")
+        cards = [(row.path, line["card"]) for row in rows for line in row.scores if line["metric"] == name]
+        for key, values in differences([card for _, card in cards], allowed).items():
+            of = [[path for path, card in cards if card.get(key) == value] for value in values]
+            told = [f"{value} ({some(paths)})" for value, paths in zip(values, of, strict=True)]
+            faults.append(f"{key}: {' / '.join(told)}")
     if faults:
         raise UserError(
             "the scores cannot be compared, since they were measured differently:",
             *(f"  {fault}" for fault in dict.fromkeys(faults)),
             "Evaluate them apart, or compare in spite of it: allow=[FIELD,...]",
         )
+
+
+def some(paths: Sequence[str | Path]) -> str:
+    """The first of several paths, and how many more there are."""
+    paths = [*dict.fromkeys(paths)]
+    return str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
@@ -70,7 +78,12 @@ def labels(rows: Sequence[Row]) -> list[str]:
     )
     told = [key for key in choices + more if key != "model"]
     return [
-        " ".join([str(row.experiment.get("model", "")), *(f"{key}={row.experiment.get(key)}" for key in told)]).strip()
+        " ".join(
+            [
+                str(row.experiment.get("model", "")),
+                *(f"{key}={row.experiment[key]}" for key in told if key in row.experiment),
+            ]
+        ).strip()
         for row in rows
     ]
 
@@ -105,11 +118,12 @@ def summarise(rows: Sequence[Row], sort_by: str, direction: int) -> list[dict[st
 
 
 def by_seed(rows: Sequence[Row], name: str) -> list[float]:
-    """A score of each seed; of a seed that was evaluated several times, the mean."""
+    """A score of each seed; of a seed for which it was measured several times, the mean."""
     values: dict[int | None, list[float]] = {}
     for row in rows:
-        values.setdefault(row.seed, []).append(row.value(name))
-    return [statistics.fmean(of_seed) for of_seed in values.values()]
+        found = values.setdefault(row.seed, [])
+        found += [] if math.isnan(value := row.value(name)) else [value]
+    return [statistics.fmean(of_seed) if of_seed else math.nan for of_seed in values.values()]
 
 
 def verdict(best: Sequence[float], values: Sequence[float]) -> str:

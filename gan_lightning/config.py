@@ -89,6 +89,8 @@ class Rule:
 
 REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key
 
+OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
+
 COUNT = Rule(int, low=1)
 POSITIVE = Rule(float, low=0, above=True)
 SHARE = Rule(float, 0, 1, below=True)  # of what a whole would leave nothing
@@ -355,7 +357,8 @@ def unknown_arguments(config: DictConfig) -> list[str]:
         except Exception as error:
             package = target.partition(".")[0]
             faults.append(
-                f"{path}._target_={target}: cannot be imported ({first_line(error)}); is {package} installed?"
+                f"{path}._target_={target}: cannot be imported ({first_line(error)}); is {package} installed? "
+                f"{OWN_CLASSES}"
             )
             continue
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):

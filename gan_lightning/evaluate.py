@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -64,25 +65,46 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
     asked, faults = parse(typed)
     own = asked.own
     found, missing = sources(paths, own.which)
+    measuring = any(kind != "json" for _, kind in found)
+    if found and not measuring:
+        faults += [
+            f"{key}: has no effect on scores that are measured already" for key in (*asked.sections, *asked.values)
+        ]
     if faults or missing:
         raise UserError(*missing, *faults)
     out = claimed(own.out)
-    rows, failed = [], []
+    rows, failed = [], {}
     try:
         measure(found, asked, out, rows, failed)
         if rows:
             tell(rows, each(own.allow), own.sort_by, out)
     except UserError as fault:
-        failed += fault.faults
+        failed |= dict.fromkeys(fault.faults, ())
     finally:
-        if not rows:
-            files_of(out)[0].unlink()
+        scores, table = files_of(out)
+        if not scores.stat().st_size or not (measuring or table.exists()):
+            scores.unlink()
+        elif not table.exists():
+            print(f"what was measured is kept in {scores}", file=sys.stderr)
     if failed:
-        raise UserError(*dict.fromkeys(failed))
+        from gan_lightning.comparison import some
+
+        several = len(found) > 1
+        raise UserError(*(f"{fault} ({some(of)})" if of and several else fault for fault, of in failed.items()))
 
 
-def measure(found: Sequence[tuple[Path, str]], asked: Asked, out: Path, rows: list["Row"], failed: list[str]) -> None:
-    """Take rows of scores from files, or measure them; written down one by one, since each may have taken hours."""
+def measure(
+    found: Sequence[tuple[Path, str]], asked: Asked, out: Path, rows: list["Row"], failed: dict[str, list[Path]]
+) -> None:
+    """Take rows of scores from files, or measure them; written down one by one, since each may have taken hours.
+
+    Args:
+        found: Paths with their kinds.
+        asked: What was typed.
+        out: Where to write, without the suffix.
+        rows: Where the scores go.
+        failed: Where the faults go, each with the paths that it is told of.
+    """
     from gan_lightning.judge import evaluate_one
 
     judges: dict[str, Evaluation] = {}
@@ -93,12 +115,13 @@ def measure(found: Sequence[tuple[Path, str]], asked: Asked, out: Path, rows: li
             else:
                 rows.append(evaluate_one(path, kind, asked, out, judges))
         except UserError as fault:  # the others are worth having
-            failed += fault.faults
+            for line in fault.faults:
+                failed.setdefault(line, []).extend([] if str(path) in line else [path])
             continue
         except OSError:
             raise
         except Exception as error:  # a file of another version, or one that was tampered with
-            failed.append(f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})")
+            failed[f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})"] = []
             continue
         with whole(files_of(out)[0], "w") as file:
             json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)

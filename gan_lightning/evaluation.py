@@ -76,8 +76,9 @@ class Evaluation:
             UserError: The split has no samples.
         """
         self.data = data
+        source = (data.samples, data.labels) if self.split == "train" else data.held_out()
         self.feature.get_ready(data, self.store, torch.device(device))
-        self.see_real(data)
+        self.see_real(data, *source)
         left_out = {name: why for name, metric in self.metrics.items() if (why := self.lack(metric, conditional))}
         self.ready = {name: metric for name, metric in self.metrics.items() if name not in left_out}
         if any("held_out" in metric.needs for metric in self.ready.values()):
@@ -92,10 +93,9 @@ class Evaluation:
         self.prepared = {name: self.prepare(metric) for name, metric in self.ready.items()}
         return left_out
 
-    def see_real(self, data: Any) -> None:
+    def see_real(self, data: Any, samples: Tensor, labels: Tensor) -> None:
         """The real samples of the protocol, and what their card says."""
-        whole = (data.samples, data.labels) if self.split == "train" else data.held_out()
-        self.real = self.see(*self.chosen(self.num_real, *whole))
+        self.real = self.see(*self.chosen(self.num_real, samples, labels))
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
             self.real.centres, self.real.deviation = data.centres(), data.deviation

@@ -72,6 +72,8 @@ def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tu
 def of_pictures(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tuple[Evaluation, Seen, dict, Row]:
     """The same of a folder of pictures, or of real samples that are held out."""
     if "data" not in asked.sections:
+        if path.is_dir() and not any(path.iterdir()):
+            raise UserError(f"{path}: is an empty folder")
         raise UserError(f"{path}: is no run, and needs data to be compared with: data=cifar10, say")
     config = merged(OmegaConf.create({}), asked)
     held_out = str(path) == HELD_OUT
@@ -100,7 +102,8 @@ def refuse_other_data(path: Path, model: GAN, data: Any) -> None:
     made = tuple(model.sample(1).shape[1:])
     if made != tuple(data.shape):
         ours, theirs = (" x ".join(map(str, shape)) for shape in (made, data.shape))
-        raise UserError(f"{path}: makes samples of {ours}, the data are of {theirs}; data.image_size, data.channels")
+        right = f"data.image_size=[{made[1]},{made[2]}] data.channels={made[0]}" if len(made) == 3 else "other data"
+        raise UserError(f"{path}: makes samples of {ours}, the data are of {theirs}; {right}")
     if model.num_classes and model.num_classes != len(data.class_names):
         raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
 
@@ -125,8 +128,11 @@ def judge_of(
     if key not in judges:
         data = build(config.data, "data")
         data.setup()
-        if model is not None:  # before a classifier is trained for minutes
+        # Before a classifier is trained for minutes:
+        if model is not None:
             refuse_other_data(path, model, data)
+        if str(path) == HELD_OUT:
+            data.held_out()
         metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
         judge = Evaluation(build(config.feature, "feature"), metrics, **asked)
         left_out = judge.get_ready(data, conditional, device())

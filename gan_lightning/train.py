@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, nearest, unknown_arguments
+from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments
 from gan_lightning.errors import UserError, first_line, told_plainly
 from gan_lightning.paths import CONF
 
@@ -142,7 +142,8 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
-            raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
+            own = f" {OWN_CLASSES}" if isinstance(cause, ImportError) else ""
+            raise UserError(f"{key}: {' '.join(str(cause).split())}{own}") from error
         raise
 
 
@@ -164,6 +165,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from gan_lightning.callbacks.evaluate import Evaluate
+    from gan_lightning.callbacks.health import Health
     from gan_lightning.callbacks.scalars import Scalars
 
     metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
@@ -171,6 +173,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     scores = judge.last(trainer.global_step) if judge else {}
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
     outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
+    outcome |= {"notes": judge.notes()} if scores and judge.notes() else {}
     if not trainer.is_global_zero:
         return outcome
     for logger in trainer.loggers:
@@ -190,6 +193,8 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
     for line in judge.summary(seconds) if judge else []:
         log.info(line)
+    for line in next((guest.told for guest in trainer.callbacks if isinstance(guest, Health)), []):
+        log.info(f"health  {line}")
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
     for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
@@ -305,6 +310,10 @@ def main() -> None:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         except (HydraException, OmegaConfBaseException) as fault:
             raise UserError(first_line(fault)) from fault
+        except ValueError as fault:  # logging wraps what keeps it from opening the run's log
+            if isinstance(fault.__cause__, OSError):
+                raise fault.__cause__ from None
+            raise
     sys.exit(1 if runs.SweepTable.failed else 0)
 
 

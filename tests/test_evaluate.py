@@ -19,6 +19,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.card import card_hash, differences
 from gan_lightning.comparison import Row, labels, print_table, refuse_unlike, summarise, verdict
 from gan_lightning.errors import UserError
+from gan_lightning.feature.classifier import Classifier
 
 QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
 TYPED = ["eval.num=40", "eval.num_real=20"]
@@ -122,15 +123,20 @@ def test_best_and_last_are_not_repetitions(run, here):
     assert [row["experiment"]["checkpoint"] for row in rows_of(here)] == ["step 2", "best"]
 
 
-def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(run, here):
+def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(run, here, capsys):
     run(here / "raw", "model=dcgan", *QUICK)
     run(here / "ema", "model=dcgan", "model.ema_decay=0.9", *QUICK)
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "raw", here / "ema"], [])
-    assert "weights: raw / average" in str(caught.value)
+    raw, ema = (here / name / "checkpoints" / "last.ckpt" for name in ("raw", "ema"))
+    assert f"weights: raw ({raw}) / average ({ema})" in str(caught.value)
     assert "batchnorm" in str(caught.value)
     assert "allow=[FIELD,...]" in str(caught.value)
     assert len(rows_of(here)) == 2
+    assert "what was measured is kept in evaluation.json" in capsys.readouterr().err
+    with pytest.raises(UserError):
+        program.evaluate([here / "evaluation.json"], [])
+    assert not (here / "evaluation-2.json").exists(), "nothing was measured"
     program.evaluate([here / "evaluation.json"], ["allow=[weights,batchnorm]", "out=again"])
     assert rows_of(here, "again") == rows_of(here)
 
@@ -141,9 +147,11 @@ def test_earlier_scores_are_compared_without_measuring(run, here, monkeypatch):
     program.evaluate([here / "one"], ["out=second", "eval.num=30"])
     monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured again"))
     (here / "torn.json").write_text("{")
-    with pytest.raises(UserError, match="num_generated: 40 / 30") as caught:
+    with pytest.raises(UserError, match=r"num_generated: 40 \(.*\) / 30 \(") as caught:
         program.evaluate([here / "first.json", here / "second.json", here / "torn.json"], [])
     assert "torn.json: was not written by gan-evaluate" in str(caught.value), "what else is wrong is told as well"
+    with pytest.raises(UserError, match="metric: has no effect on scores that are measured already"):
+        program.evaluate([here / "first.json"], ["metric=kid"])
 
 
 def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
@@ -193,13 +201,16 @@ def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
     assert rows_of(here)[0]["scores"][0]["card"]["num_generated"] == 29
 
 
-def test_held_out_pictures_are_the_mark(here):
+def test_held_out_pictures_are_the_mark(here, monkeypatch):
     """The data against themselves: what a perfect generator would score."""
     words = ["data=digits", "data.image_size=16", "data.limit=900", "feature.width=4", "feature.dim=8", "eval.num=500"]
     program.evaluate([program.Path("held_out")], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
     assert (card["num_generated"], card["num_real"], card["origin"]) == (500, 900, "held-out real samples")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no real samples are held out"):
+        patch.setattr(Classifier, "get_ready", lambda *_: pytest.fail("a classifier is trained before"))
+        program.evaluate([program.Path("held_out")], ["data=digits"])
     with pytest.raises(UserError, match=r"eval\.split=test compares these with themselves"):
         program.evaluate([program.Path("held_out")], [*words, "eval.split=test"])
     assert scores_of(row)["coverage"] > 0.7
@@ -235,7 +246,11 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: a checkpoint says itself what it is"),
         (["eval.split=test"], "no real samples are held out of training"),
-        (["eval.num=1,2"], "several values"),
+        (["eval.num=1,2"], "eval.num=1,2: several values; evaluate them one by one"),
+        (["allow=weights,split"], "several values; allow=[weights,split]"),
+        (["network.width=3"], "network.width: belongs to training; "),
+        (["metric=fidd", "eval.num=abc"], "eval.num=abc: must be a whole number"),
+        (["feature=module", "feature.network._target_=mine.Network"], "needs its folder on PYTHONPATH"),
         (["sort_by=5"], "sort_by=5: must be a name"),
         (["out=."], "out=.: must be a name"),
         (["out=[a,b]"], "must be a name"),
@@ -253,7 +268,7 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["eval.cache=null"], "eval.cache=None: must be"),
         (["eval.cache=3"], "eval.cache=3: must be"),
         (["allow=[weigths]"], "allow=weigths: no card has such a field"),
-        (["data.image_size=8"], "makes samples of 1 x 16 x 16, the data are of 1 x 8 x 8"),
+        (["data.image_size=8"], "of 1 x 16 x 16, the data are of 1 x 8 x 8; data.image_size=[16,16] data.channels=1"),
         (["feature.per_channel=true"], "is for data=stacked_mnist"),
     ],
 )
@@ -285,7 +300,10 @@ def test_a_judge_that_did_not_get_ready_judges_nobody(run, here):
         run(here / name, "model=vanilla", *QUICK)
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "0", here / "1"], ["feature=inception", "feature.weights=nowhere.pth"])
-    assert str(caught.value).splitlines() == ["feature.weights=nowhere.pth: there is no such file"]
+    first = here / "0" / "checkpoints" / "last.ckpt"
+    assert str(caught.value).splitlines() == [
+        f"feature.weights=nowhere.pth: there is no such file ({first} and 1 more)"
+    ]
     with pytest.raises(UserError, match="sort_by=fidd: is not measured"):
         program.evaluate([here / "0", here / "1"], ["sort_by=fidd"])
     assert not [*here.glob("evaluation*")], "nothing was measured"
@@ -295,6 +313,9 @@ def test_all_mistakes_come_at_once(here):
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fid"])
     assert len(caught.value.faults) == 4
+    (here / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: is an empty folder"):
+        program.evaluate([here / "empty"], [])
 
 
 def test_a_stranger_s_checkpoint_runs_no_code(run, here):
@@ -414,7 +435,7 @@ def test_hashes_leave_the_origin_aside():
 
 
 def test_unlike_rows_are_refused():
-    with pytest.raises(UserError, match="num_real: 10 / 11"):
+    with pytest.raises(UserError, match=r"num_real: 10 \(x\) / 11 \(x\)"):
         refuse_unlike([row(1.0), row(2.0, card={"metric": "FID", "num_real": 11})])
     refuse_unlike([row(1.0), row(2.0, seed=1)])
 
@@ -422,7 +443,7 @@ def test_unlike_rows_are_refused():
 def test_the_table_is_sorted_and_has_means_over_seeds():
     rows = [row(10 + i, i) for i in range(3)] + [row(5 + i, i, **{"model.k": 2}) for i in range(3)]
     table = summarise(rows, "fid", -1)
-    assert [line["experiment"] for line in table] == ["dcgan model.k=2", "dcgan model.k=None"]
+    assert [line["experiment"] for line in table] == ["dcgan model.k=2", "dcgan"]
     assert [line["fid"] for line in table] == [6, 11]
     assert [line["fid sd"] for line in table] == [1, 1]
     assert [line["seeds"] for line in table] == [3, 3]
@@ -442,6 +463,13 @@ def test_a_score_that_some_do_not_have_leaves_a_gap(capsys):
     print_table([*table.values()], ["fid", "class_accuracy"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("dcgan")]
     assert " - " in line
+
+
+def test_a_seed_has_its_score_though_another_evaluation_lacks_it():
+    more = row(1.0)
+    more.scores.append(more.scores[0] | {"metric": "kid", "value": 0.5})
+    (line,) = summarise([row(1.0), more], "fid", -1)
+    assert (line["kid"], line["seeds"]) == (0.5, 1)
 
 
 def test_choices_name_an_experiment_and_values_only_where_they_must():

@@ -426,6 +426,8 @@ def test_objective_and_result_take_scores(run, tmp_path):
     ended = conclude(config, trainer, tmp_path, 0.0)
     value, card = judge_of(trainer).last(5)["fid"]
     assert (ended["metrics"]["eval/fid"], ended["cards"]["eval/fid"]) == (value, card)
+    assert ended["notes"] == judge_of(trainer).notes(), "of so few samples"
+    assert any(note.startswith("kid: subsets of 20") for note in ended["notes"])
 
 
 # --- real samples that training never sees --------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,15 @@ def test_the_new_file_replaces_the_old(tmp_path):
         file.write("new")
         assert path.read_text() == "old and long"
     assert path.read_text() == "new"
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def refuse(self, *_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=r"/a\.txt'"), whole(tmp_path / "a.txt", "w"):
+        pass
 
 
 def test_by_age_goes_by_time_then_name(tmp_path):

@@ -200,6 +200,15 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
     step = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"]
     assert step < 100
     assert f"stopped at step {step}" in done.stdout + done.stderr
+    assert f"health  step {step}: generated samples vary" in done.stdout + done.stderr, "the end says it again"
+    # A log that cannot be opened, which Hydra wants to do first, is told in a sentence.
+    (tmp_path / "train.log").unlink()
+    (tmp_path / "train.log").mkdir()
+    again = [sys.executable, "-m", "gan_lightning.train", "ckpt_path=last", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(again, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "train.log: cannot be written (Is a directory); hydra.run.dir" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_path, monkeypatch):

@@ -154,7 +154,7 @@ def test_broken_pictures_can_be_left_out(folder, caplog):
     assert data.labels.tolist() == [0, 1, 0, 1, 0]
     for picture, label in zip(data.samples, data.labels, strict=True):
         assert near(at(picture, 0.5, 0.5), [RED, GREEN][label])
-    assert "7 of 12 pictures cannot be read" in caplog.text
+    assert "left out: 7 of 12 pictures cannot be read: '" in caplog.text, "and which"
     assert "1 classes of which" in caplog.text
 
 

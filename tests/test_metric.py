@@ -257,6 +257,18 @@ def test_equal_samples_are_at_no_distance_at_all():
     assert torch.allclose(squared, exact, rtol=1e-7)
 
 
+def test_few_samples_are_told():
+    """Of precision, recall, density and coverage, and of the classes."""
+    for metric in (PrecisionRecall(), DensityCoverage()):
+        few, many = seen(normal(999, 2, 1)), seen(normal(1000, 2, 2))
+        assert metric.notes(many, many) == []
+        assert metric.notes(many, few) == metric.notes(few, many) != []
+        assert "999 samples" in metric.notes(few, many)[0]
+    few, many = (seen(certain([0] * number), logits=certain([0] * number)) for number in (39, 40))
+    assert ClassHistogram().notes(many, many) == []
+    assert "39 samples of 4 classes" in ClassHistogram().notes(many, few)[0]
+
+
 def test_too_few_neighbours_are_told():
     with pytest.raises(ValueError, match="more than 3 samples"):
         measure(PrecisionRecall(3), normal(3, 4, 1), normal(50, 4, 2))

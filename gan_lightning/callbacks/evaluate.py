@@ -114,10 +114,10 @@ class Evaluate(Callback):
         fake = self.evaluation.draw(module, trainer.global_rank, trainer.world_size, module.all_gather)
         scores = self.evaluation.judge(fake, self.evaluation.made_by(module)) if trainer.is_global_zero else []
         scores = trainer.strategy.broadcast(scores)
-        if not self.curve and trainer.is_global_zero:
-            for note in dict.fromkeys(note for score in scores for note in score.notes):
-                log.warning(note)
         self.note(step, scores)
+        if len(self.curve) == 1 and trainer.is_global_zero:
+            for note in self.notes():
+                log.warning(note)
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.writelines(json.dumps({"step": step} | score.line()) + "\n" for score in scores)
@@ -133,6 +133,10 @@ class Evaluate(Callback):
             self.kept_step = step
             trainer.save_checkpoint(self.best_path)
         self.seconds += time.perf_counter() - began
+
+    def notes(self) -> list[str]:
+        """What a reader of the latest scores has to be told of them."""
+        return [*dict.fromkeys(note for score in self.latest for note in score.notes)]
 
     def decide(self, left_out: Mapping[str, str]) -> None:
         """By which score the best is the best.
@@ -229,6 +233,7 @@ class Evaluate(Callback):
             f"{of['feature']}, {of['weights']} weights; card {card}; evaluation took {self.seconds:.0f} s, "
             f"{self.seconds / seconds:.0%} of the time",
         ]
+        lines += [f"note  {note}" for score in self.latest if score.name == name for note in score.notes]
         (best_step, best), (_, last), times = told["best"], told["last"], self.times_worse()
         if times > MUCH_WORSE:
             kept = "" if self.kept_step != best_step else f" {self.best_path} holds that one."

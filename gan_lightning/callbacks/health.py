@@ -48,6 +48,7 @@ class Health(Callback):
 
     Attributes:
         stopped: The warning that stopped the run; empty for none.
+        told: All warnings of this session.
     """
 
     def __init__(self, every_n_steps: int = 50, stop: bool = False) -> None:
@@ -55,7 +56,7 @@ class Health(Callback):
         self.peak = 0.0  # of the norm of G's gradient
         self.ill: dict[str, int] = {}  # readings in a row, by sign
         self.found: set[int] = set()  # classes that have been seen
-        self.stopped = ""
+        self.stopped, self.told = "", []
 
     def state_dict(self) -> dict[str, Any]:
         """What later readings are compared with."""
@@ -142,6 +143,7 @@ class Health(Callback):
     def tell(self, trainer: Trainer, warning: str, step: int) -> None:
         """To the log and to TensorBoard."""
         log.warning(f"health: {warning}")
+        self.told.append(warning)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("health", warning, step)

@@ -226,7 +226,8 @@ class ImageData(StepData):
             found = self.read(slice(self.limit, self.limit + MOST_HELD_OUT))
         if found is None or not len(found[0]):
             raise UserError(
-                "no real samples are held out of training: these data have no test set; data.limit leaves some out"
+                "no real samples are held out of training, as held_out, eval.split=test and metric=memorization need "
+                "them: these data have no test set; data.limit leaves some out"
             )
         pictures, labels, names = self.fitted(*found)
         if names and names != self.class_names:  # classes of which fewer are left are numbered by themselves

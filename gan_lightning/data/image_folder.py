@@ -111,10 +111,10 @@ class ImageFolder(ImageData):
     def tell_broken(self, decoded: Decoded, of: int) -> None:
         """Refuse broken pictures, or note that they are skipped."""
         count = f"{len(decoded.broken)} of {of} pictures cannot be read"
-        if self.skip_broken and decoded.rows:
-            self.notes.append(f"{count}")
-            return
         more = f" and {len(decoded.broken) - NAMED} more" if len(decoded.broken) > NAMED else ""
+        if self.skip_broken and decoded.rows:
+            self.notes.append(f"{count}: {', '.join(decoded.broken[:NAMED])}{more}")
+            return
         way_out = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
         raise UserError(f"{count}: {', '.join(decoded.broken[:NAMED])}{more}; {way_out}")
 

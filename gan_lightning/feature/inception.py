@@ -62,7 +62,7 @@ class Inception:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            kind = f"cannot be read ({first_line(error)})" if path.exists() else "there is no such file"
+            kind = f"cannot be read; take {FILE}" if path.exists() else "there is no such file"
             raise UserError(f"feature.weights={path}: {kind}") from error
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             raise UserError(f"feature.weights={path}: not the weights of this network; take {FILE}")

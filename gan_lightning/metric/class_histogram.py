@@ -4,6 +4,8 @@ from torch import Tensor
 
 from gan_lightning.metric import Metric, Seen
 
+FEW = 10  # samples of each class, of which chance can leave one out
+
 
 class ClassHistogram(Metric):
     r"""Share of each class among what a classifier sees in the samples, and its distance from that of the real ones.
@@ -15,6 +17,12 @@ class ClassHistogram(Metric):
     lower = ("class_kl",)
     higher = ("classes_found",)
     needs = frozenset({"classes"})
+
+    def notes(self, real: Seen, fake: Seen) -> list[str]:
+        """Whether a class may be missing by chance."""
+        few, classes = min(len(real), len(fake)), fake.logits.shape[1]
+        told = f"classes_found, class_kl: {few:,} samples of {classes:,} classes; one may be missing by chance"
+        return [told] if few < FEW * classes else []
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
         """The number of classes with at least one sample, the divergence, and the histogram."""

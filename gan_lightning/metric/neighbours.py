@@ -10,6 +10,7 @@ from gan_lightning.bar import bar
 from gan_lightning.metric import Metric, Seen
 
 BLOCK = 1 << 25  # entries of one block of distances, a quarter of a gigabyte
+FEW = 1000  # samples, of which the figures depend on how many they are
 SAME = 1e-11  # what is less than this share of the largest squared norms is rounding
 
 
@@ -68,6 +69,11 @@ class Balls(Metric):
     def settings(self) -> dict[str, object]:
         """K and the rule for ties."""
         return super().settings() | {"ties": self.ties, "dtype": "float64"}
+
+    def notes(self, real: Seen, fake: Seen) -> list[str]:
+        """Whether there are few samples."""
+        few, names = min(len(real), len(fake)), " and ".join(self.higher)
+        return [f"{names}: {few:,} samples; of fewer than {FEW:,} both tell how many they are"] if few < FEW else []
 
     def prepare(self, real: Seen) -> dict[str, Tensor]:
         """Squared radii of the real balls (N,)."""
