@@ -208,9 +208,10 @@ def test_held_out_pictures_are_the_mark(here, monkeypatch):
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
     assert (card["num_generated"], card["num_real"], card["origin"]) == (500, 900, "held-out real samples")
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="no real samples are held out"):
+    with monkeypatch.context() as patch:
         patch.setattr(Classifier, "get_ready", lambda *_: pytest.fail("a classifier is trained before"))
-        program.evaluate([program.Path("held_out")], ["data=digits"])
+        with pytest.raises(UserError, match="no real samples are held out"):
+            program.evaluate([program.Path("held_out")], ["data=digits"])
     with pytest.raises(UserError, match=r"eval\.split=test compares these with themselves"):
         program.evaluate([program.Path("held_out")], [*words, "eval.split=test"])
     assert scores_of(row)["coverage"] > 0.7
