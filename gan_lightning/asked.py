@@ -48,8 +48,9 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
                 continue
             key, names = override.key_or_group, options(loader, override.key_or_group)
             if override.is_sweep_override():
-                key, _, values = text.partition("=")
-                right = f"{key}=[{values}]" if key in ("allow", "metric") else "evaluate them one by one"
+                right = (
+                    f"{key}=[{text.partition('=')[2]}]" if key in ("allow", "metric") else "evaluate them one by one"
+                )
                 faults.append(f"{text}: several values; {right}")
             elif names and key not in GROUPS:
                 faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")

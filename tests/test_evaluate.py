@@ -310,6 +310,21 @@ def test_a_judge_that_did_not_get_ready_judges_nobody(run, here):
     assert not [*here.glob("evaluation*")], "nothing was measured"
 
 
+def test_several_values_are_one_mistake():
+    assert asked_for.parse(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
+
+
+def test_a_signal_leaves_no_empty_file(here):
+    """Sent while the first of the data is being seen."""
+    code = (
+        "import os, signal\nfrom gan_lightning import evaluate, judge\n"
+        "judge.evaluate_one = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\nevaluate.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "held_out", "data=digits"], timeout=120)
+    assert done.returncode == 143
+    assert not [*here.iterdir()]
+
+
 def test_all_mistakes_come_at_once(here):
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fid"])

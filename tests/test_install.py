@@ -67,7 +67,9 @@ def test_the_wheel_has_every_configuration_and_both_commands(installed):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert {"gan-train", "gan-sample", "gan-evaluate"} <= set(re.findall(r"^[\w-]+", archive.read(entry_points).decode(), re.M))
+        assert {"gan-train", "gan-sample", "gan-evaluate"} <= set(
+            re.findall(r"^[\w-]+", archive.read(entry_points).decode(), re.M)
+        )
     confs = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "gan_lightning").rglob("*.py")}
     assert {f"gan_lightning/{name}" for name in confs} | modules <= names
