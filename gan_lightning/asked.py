@@ -77,7 +77,7 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
     }
     if "protocol" in groups:
         sections["eval"] = composed.eval
-    own = [key for key in plain if key not in ("eval", "hydra", "seed")]
+    own = [key for key in plain if key not in (*GROUPS, "eval", "hydra", "seed")]
     for key in [key for key in values if key in own]:
         composed[key] = values.pop(key)
     known = {path for node in (every, composed) for path, _ in walk(node) if not path.startswith("hydra")}

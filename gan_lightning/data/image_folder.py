@@ -110,13 +110,13 @@ class ImageFolder(ImageData):
 
     def tell_broken(self, decoded: Decoded, of: int) -> None:
         """Refuse broken pictures, or note that they are skipped."""
-        count = f"{len(decoded.broken)} of {of} pictures cannot be read"
         more = f" and {len(decoded.broken) - NAMED} more" if len(decoded.broken) > NAMED else ""
+        told = f"{len(decoded.broken)} of {of} pictures cannot be read: {', '.join(decoded.broken[:NAMED])}{more}"
         if self.skip_broken and decoded.rows:
-            self.notes.append(f"{count}: {', '.join(decoded.broken[:NAMED])}{more}")
+            self.notes.append(told)
             return
         way_out = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
-        raise UserError(f"{count}: {', '.join(decoded.broken[:NAMED])}{more}; {way_out}")
+        raise UserError(f"{told}; {way_out}")
 
     def report(self, decoded: Decoded, of: int, labels: Tensor, class_names: list[str]) -> None:
         """Tell what was found."""
