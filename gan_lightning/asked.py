@@ -126,8 +126,8 @@ def merged(stored: DictConfig, asked: Asked) -> DictConfig:
     config = OmegaConf.create({"seed": 0, **{key: asked.own[key] for key in ("feature", "metric", "eval")}})
     for part in (stored, OmegaConf.create(asked.sections)):
         for key in part:
-            if key == "eval":
-                config.eval = OmegaConf.merge(config.eval, part._get_node("eval"))
+            if key == "eval":  # the cache is the place's, not the run's
+                config.eval = OmegaConf.merge(config.eval, part._get_node("eval"), {"cache": asked.own.eval.cache})
             else:
                 config[key] = part._get_node(key)
     known, faults = dict(walk(config)), []

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from gan_lightning.errors import UserError
 from gan_lightning.files import by_age, whole
 from gan_lightning.model.base import GAN
 
+CLASS = r"\.[A-Z][A-Za-z0-9]*"
 OURS = re.compile(
-    r"gan_lightning\.(model|network|loss|data|feature|metric)\.[a-z0-9_]+\.[A-Z][A-Za-z0-9]*|torch\.optim\.[A-Z][A-Za-z]*"
+    rf"gan_lightning\.(model|network|loss|data|feature|metric|callbacks)\.[a-z0-9_]+{CLASS}|torch\.optim{CLASS}"
+    rf"|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
 )
+
+REFERENCE = re.compile(r"\$\{[\w.]+\}|\$\{oc\.env:[^${}]*\}")  # to another key, or to the environment
+TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
+WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
 PARTS = {"hyper_parameters", "state_dict", "global_step"}
 
@@ -27,7 +34,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write beside the target, flush, rename."""
         with whole(Path(path)) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # On a full disk its writer fails a second time when it closes, and that hides the reason.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -84,33 +97,60 @@ def load_model(path: Path, trust: bool = False) -> GAN:
     state = checkpoint["state_dict"]
     model = instantiate(node, _convert_="all")
     model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
+    take_state(model, state, path)
+    return model.eval()
+
+
+def take_state(model: GAN, state: dict[str, Any], path: Path) -> None:
+    """Load a checkpoint's weights.
+
+    Raises:
+        UserError: They are not those of this model.
+    """
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit the model that it describes: {reason}") from error
-    return model.eval()
 
 
-def refuse_foreign(node: Any, path: Path) -> None:
-    """Raise UserError where a configuration names anything but classes of ours and torch's optimizers."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            target = str(node["_target_"])
-            if not is_ours(target):
-                raise UserError(
-                    f"{path}: names {target!r}, which is no class of this version; loading would run its code. "
-                    "If you trust the file: gan_lightning.load(path, trust=True), gan-sample --trust or "
-                    "gan-evaluate trust=true"
-                )
-        node = [*node.values()]
-    if isinstance(node, list):
-        for part in node:
-            refuse_foreign(part, path)
+def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str] = (), key: str = "") -> None:
+    """Refuse a configuration that could run a stranger's code, or write where its file's reader did not say.
+
+    Args:
+        node: The configuration, unresolved, or a part of it.
+        path: The file that it is from.
+        how: What to type to trust it.
+        typed: Keys that the user has typed, whose values are the user's own.
+        key: Where the part stands in the configuration.
+
+    Raises:
+        UserError: It names a class that is not ours, computes a value, or writes to a path of its own.
+    """
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, part in parts:
+        refuse_foreign(part, path, how, typed, f"{key}.{name}" if key else str(name))
+    if not isinstance(node, str) or key in typed:
+        return
+    text = REFERENCE.sub("@", node)
+    if key.rpartition(".")[2] == "_target_" and not is_ours(node):
+        fault = f"names {node!r}, which is no class of this version; loading would run its code"
+    elif "${" in text:
+        fault = f"{key}={node!r} would be computed while loading"
+    elif key.startswith(WRITERS) and is_place(key, text):
+        fault = f"{key}={node!r} is a place of its own to write to"
+    else:
+        return
+    raise UserError(f"{path}: {fault}. If you trust the file: {how}")
+
+
+def is_place(key: str, text: str) -> bool:
+    """Whether the value of a key, its references put as @, names a place that is not below one of the run's own."""
+    return ".." in text or (not text.startswith("@") and (key.endswith(PLACES) or "/" in text or text.startswith("~")))
 
 
 def is_ours(target: str) -> bool:
-    """Whether a name is that of a class which this package, or torch.optim, defines itself."""
+    """Whether a name is that of a class of this package, or of torch's and Lightning's that a run is made of."""
     try:
         return bool(OURS.fullmatch(target)) and get_class(target).__module__.startswith(target.rpartition(".")[0])
     except Exception:  # there is no such class

@@ -33,9 +33,12 @@ FILLED_IN = {
 
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
+OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
+
 # What a run is: going on with other values would be another run. Folders may move, and a lower rate may save a run.
 MEANING = ("model", "network", "loss", "data", "seed")
 MAY_CHANGE = ("data.root", "model.generator_optimizer.lr", "model.discriminator_optimizer.lr")
+FORCEABLE_GROUPS = "loss", "data"  # the others bring parts of each other
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 
@@ -187,12 +190,11 @@ def faults_of_overrides(
             "or with a launcher that gives each job a process of its own"
         )
     faults += faults_of_no_effect([o.key_or_group for o in good], OmegaConf.to_container(full))
-    if sweeping and "hydra.sweep.dir" in {o.key_or_group for o in good}:
-        folder = Path(full.hydra.sweep.dir)
-        if any(folder.rglob("result.json")):
-            faults.append(f"hydra.sweep.dir={folder}: another sweep is in there; choose another folder")
     if before is not None and not faults:
-        faults += changes(before, OmegaConf.to_container(full))
+        told, others = changes(before, OmegaConf.to_container(full), full.force)
+        for line in told:
+            print(line)
+        faults += others
     return faults
 
 
@@ -297,7 +299,7 @@ def resume(
     if str(asked) != "last" and not asked.is_file():
         raise UserError(f"ckpt_path={asked}: there is no such checkpoint")
 
-    from gan_lightning.checkpoint import config_of, newest, read  # needs torch
+    from gan_lightning.checkpoint import config_of, newest, read, refuse_foreign  # needs torch
 
     if str(asked) == "last":
         path, notes = newest(run)
@@ -316,6 +318,9 @@ def resume(
             )
     checkpoint = read(asked)
     stored, choices = config_of(checkpoint), checkpoint["hyper_parameters"].get("choices", {})
+    forced, trusted = (key in typed and typed[key].value() is True for key in ("force", "trust"))
+    if not trusted:
+        refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)
     print(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
     faults, kept, replaced = [], [], []
@@ -325,31 +330,44 @@ def resume(
         if key not in choices and group not in ("experiment", "debug"):
             kept.append(override)
         elif group in MEANING_GROUPS or group == "debug":
-            if str(override.value()) != str(choices.get(key)):
-                faults.append(other_meaning(key, choices.get(key), override.value()))
+            if str(override.value()) == str(choices.get(key)):
+                continue
+            if forced and group in FORCEABLE_GROUPS:
+                kept.append(override)
+                replaced.append(group)
+            else:
+                faults.append(other_meaning(key, choices.get(key), override.value(), group in FORCEABLE_GROUPS))
         else:
             kept.append(override)
             replaced.append(group)
     if faults:
         raise UserError(*faults)
     node = {key: value for key, value in OmegaConf.to_container(stored).items() if key not in replaced}
-    hydra_node = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml").hydra)
-    hydra_node["run"] = {"dir": str(run)}
+    own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
+    hydra_node = own["hydra"] | {"run": {"dir": str(run)}}
     defaults = ["_self_", *({group: choices[group]} for group in replaced)]
-    node |= {"defaults": defaults, "hydra": hydra_node, "ckpt_path": str(asked)}
+    anew = {"ckpt_path": str(asked), "force": False, "trust": False}  # not kept from one time to the next
+    node |= {"defaults": defaults, "hydra": hydra_node, **anew}
+    node["eval"] = node.get("eval", {}) | {"cache": own["eval"]["cache"]}  # the place's, not the run's
     ConfigStore.instance().store(name="resume", node=node)
     return "resume", kept, OmegaConf.to_container(stored)
 
 
-def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """A fault for every setting whose change would make it another run."""
-    old = {path: value for path, value in leaves(before) if path.partition(".")[0] in MEANING}
-    new = {path: value for path, value in leaves(after) if path.partition(".")[0] in MEANING}
-    return [
-        other_meaning(key, old.get(key), new.get(key))
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and key not in MAY_CHANGE
-    ]
+def changes(before: dict[str, Any], after: dict[str, Any], force: bool) -> tuple[list[str], list[str]]:
+    """What differs from the settings that a run was started with: lines, and faults where it would be another run.
+
+    What is typed anew for every command, and what belongs to the place rather than the run, is no difference.
+    """
+    old, new, told, faults = dict(leaves(before)), dict(leaves(after)), [], []
+    for key in dict.fromkeys([*old, *new]):
+        section = key.partition(".")[0]
+        if old.get(key) == new.get(key) or section in (*FILLED_IN, *OF_THE_LINE):
+            continue
+        if section in MEANING and key not in MAY_CHANGE and not force:
+            faults.append(other_meaning(key, old.get(key), new.get(key)))
+        else:
+            told.append(f"changed: {key} from {old.get(key)} to {new.get(key)}")
+    return told, faults
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -361,9 +379,10 @@ def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def other_meaning(key: str, old: Any, new: Any) -> str:
+def other_meaning(key: str, old: Any, new: Any, forceable: bool = True) -> str:
     """The fault of going on under another setting."""
+    forced = "; force=true goes on all the same" if forceable else ""
     return (
         f"{key}: the run was started with {old}, not {new}; going on would make it another run. "
-        "A new run may start from its networks: init_from=FILE"
+        f"A new run may start from its networks: init_from=FILE{forced}"
     )

@@ -101,6 +101,8 @@ RULES = {
     "seed": Rule(int, 0, 2**32 - 1),
     "ckpt_path": Rule(str, optional=True),
     "init_from": Rule(str, optional=True),
+    "force": Rule(bool),
+    "trust": Rule(bool),
     "objective": Rule(str, optional=True),
     "loss.label_smoothing": SHARE,
     "model.latent_dim": COUNT,

@@ -25,6 +25,12 @@ def first_line(error: BaseException) -> str:
     return " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
 
 
+def cannot_write(error: OSError, folder: str = "") -> str:
+    """What the system says of a file that could not be written, or of the folder it is in where that is all it says."""
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else folder
+    return f"{where}: cannot be written ({error.strerror or error})".removeprefix(": ")
+
+
 @contextmanager
 def told_plainly(chooses: str) -> Iterator[None]:
     """End a command with a sentence and a status, and without a traceback, where the user can mend what is wrong.
@@ -41,8 +47,7 @@ def told_plainly(chooses: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{where}cannot be written ({error.strerror or error}); {chooses} chooses the place", file=sys.stderr)
+        print(f"{cannot_write(error)}; {chooses} chooses the place", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

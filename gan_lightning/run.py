@@ -3,8 +3,11 @@
 import csv
 import hashlib
 import json
+import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import installed
 from gan_lightning.errors import UserError
-from gan_lightning.files import whole
+from gan_lightning.files import locked, whole
 
 
 def folder_name(overrides: str) -> str:
@@ -25,24 +28,39 @@ def folder_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
-def claim(folder: Path, resuming: bool) -> None:
-    """Make a run's folder, and refuse one that another run has been in.
+@contextmanager
+def claimed(folder: Path, resuming: bool) -> Iterator[None]:
+    """Hold a run's folder for as long as the run lasts; made where it is not there.
 
     Raises:
-        UserError: The folder holds a run and this is not its continuation, or it cannot be written.
+        UserError: The folder holds another run, one is going on in it, or it cannot be written.
     """
     if not resuming and any(folder.glob("checkpoints/*.ckpt")):
         raise UserError(
             f"hydra.run.dir={folder}: another run is in there. Add ckpt_path=last to go on with it, "
             "or choose another folder"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole(folder / ".writable"):
-            pass
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+    def refuse() -> None:
+        raise UserError(f"hydra.run.dir={folder}: a run is going on in there; stop it first, or choose another folder")
+
+    with ExitStack() as held:
+        if first_rank():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with whole(folder / ".writable"):
+                    pass
+                (folder / ".writable").unlink()
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+            with suppress(OSError):  # there are file systems without locks
+                held.enter_context(locked(folder, refuse))
+        yield
+
+
+def first_rank() -> bool:
+    """Whether this process is the first of those that share a run; the others have been started with their rank."""
+    return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def write_config(folder: Path, config: DictConfig) -> str:
@@ -66,6 +84,13 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
     result |= {"overrides": overrides, "versions": versions()}
     with whole(folder / "result.json", "w") as file:
         json.dump(result, file, indent=2)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What ``result.json`` holds; nothing where there is none."""
+    with suppress(OSError, ValueError):
+        return json.loads((folder / "result.json").read_text())
+    return {}
 
 
 class SweepTable(Callback):

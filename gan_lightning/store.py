@@ -1,11 +1,10 @@
 """What is computed once and kept: tensors on disk under names that say everything they depend on."""
 
-import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gan_lightning.files import whole
+from gan_lightning.files import locked, whole
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Store:
         with ExitStack() as held:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(path.with_suffix(".lock")))
+                held.enter_context(locked(path.with_suffix(".lock"), others_make(name)))
                 if (found := self.read(path)) is not None:
                     return found
                 if path.exists():
@@ -77,16 +76,9 @@ class Store:
             file.write(safetensors.torch.save(tensors, {"sha256": checksum(tensors)}))
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock among processes; the system lets go of it when its holder dies."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info(f"waiting for another process, which makes {path.stem}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def others_make(name: str) -> Callable[[], None]:
+    """Tell what is waited for."""
+    return lambda: log.info(f"waiting for another process, which makes {name}")
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:

@@ -11,8 +11,11 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
-from gan_lightning.command_line import check_command_line
+from gan_lightning.command_line import changes, check_command_line
 from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments
-from gan_lightning.errors import UserError, first_line, told_plainly
+from gan_lightning.errors import UserError, cannot_write, first_line, told_plainly
 from gan_lightning.paths import CONF
 
 log = logging.getLogger(__name__)
@@ -62,7 +65,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from gan_lightning import seed as seeds
-    from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks
+    from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks, take_state
 
     for name in ("pytorch_lightning", "lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)  # its news are told by our own callbacks
@@ -74,7 +77,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
-    text = runs.write_config(run, config)
+    typed = OmegaConf.to_container(config)  # before building, which puts values in the place of references
 
     torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
     model = build(config.model, "model")
@@ -85,9 +88,12 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     if config.init_from and not ckpt_path:
         take_networks(model, Path(config.init_from))
     before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
+    if ckpt_path:
+        take_state(model, before["state_dict"], ckpt_path)  # Lightning's own complaint would be a traceback
     step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
-    kept = {"config": OmegaConf.to_container(config), "choices": choices, "versions": runs.versions()}
+    kept = {"config": typed, "choices": choices, "versions": runs.versions()}
     model.save_hyperparameters(kept, logger=False)
+    text = runs.write_config(run, config) if runs.first_rank() else ""
 
     loggers = []
     for name, node in (config.get("logger") or {}).items():
@@ -123,6 +129,27 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     return trainer
+
+
+@contextmanager
+def settings_put_back() -> Iterator[None]:
+    """Put back what Lightning sets for the whole process, so that the next job of a sweep starts as the first did."""
+    import torch
+
+    environment, cudnn = dict(os.environ), torch.backends.cudnn
+    deterministic, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    before, dtype = (cudnn.benchmark, cudnn.deterministic), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn)
+        cudnn.benchmark, cudnn.deterministic = before
+        torch.set_default_dtype(dtype)
 
 
 def build(node: DictConfig, key: str, **more: Any) -> Any:
@@ -235,20 +262,26 @@ def job(config: DictConfig) -> float | None:
     more = {"job": settings.job.num} if sweeping else {}
     status, error, ours, trainer, ended = 1, "", False, None, {}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as held:
             for pattern in NOT_FOR_USERS:
                 warnings.filterwarnings("ignore", pattern)
             ckpt_path = Path(config.ckpt_path) if config.ckpt_path else None
-            runs.claim(run, resuming=ckpt_path is not None)
+            held.enter_context(runs.claimed(run, sweeping or ckpt_path is not None))
             ours = True
             check(config)
+            if sweeping:
+                ckpt_path, done = begun(run, config)
+                if done is not None:
+                    log.info(f"finished before, at step {done['step']:,}: {run}")
+                    return done["metrics"].get(config.objective, math.nan) if config.objective else None
+            held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             trainer = train(config, run, ckpt_path, choices)
             ended = conclude(config, trainer, run, started)
         status, reason = stopped_by(trainer)
         if status:
             error = f"stopped at step {trainer.global_step:,}{reason}"
-            log.info(f"{error}; to go on: python train.py ckpt_path=last {typeable(f'hydra.run.dir={run}')}")
+            log.info(f"{error}; to go on: python train.py {again(run, settings)}")
         elif config.objective and config.objective not in ended["metrics"]:
             near = nearest(config.objective, ended["metrics"])
             raise UserError(f"objective={config.objective}: the run has no such figure{near}")
@@ -258,15 +291,70 @@ def job(config: DictConfig) -> float | None:
     except SystemExit as leaving:  # a signal before the first step, or a second one
         status, error = leaving.code, f"stopped by {signal.Signals(leaving.code - 128).name}"
         log.error(error)
+    except OSError as fault:  # a full disk, a folder that somebody has removed
+        error = f"{cannot_write(fault, str(run))}. The run ends here; its checkpoints of before are as they were"
+        log.error(error)
     except Exception as fault:
         error = f"{type(fault).__name__}: {fault}"
         log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
-    if ours and (trainer is None or trainer.is_global_zero):
+    if ours and runs.first_rank():
         outcome = {"error": error} if error else {"step": trainer.global_step, **ended}
-        runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
+        try:
+            runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
+        except OSError as fault:
+            status = status or 1
+            log.error(cannot_write(fault))
+    if status > 128 and trainer is not None:
+        ask_again(trainer)
     if status and (not sweeping or status > 128):
         sys.exit(status)
     return ended.get("metrics", {}).get(config.objective, math.nan) if config.objective else None
+
+
+def begun(run: Path, config: DictConfig) -> tuple[Path | None, dict[str, Any] | None]:
+    """What a job of a sweep finds of itself in its folder: the checkpoint to go on from, and its result if it is done.
+
+    Raises:
+        UserError: The folder holds another run, or nothing of it can be read.
+    """
+    if not any(run.glob("checkpoints/*.ckpt")):
+        return None, None
+    from gan_lightning.checkpoint import config_of, newest, read
+
+    path, notes = newest(run)
+    for note in notes:
+        log.warning(note)
+    if path is None:
+        raise UserError(f"{run} holds checkpoints, but none that can be read")
+    checkpoint = read(path)
+    stored = config_of(checkpoint)
+    now = OmegaConf.merge(config, {"found": stored.found, "run_dir": stored.run_dir})
+    resolved = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
+    told, faults = changes(*resolved, force=config.force)
+    if faults:
+        raise UserError(*faults)
+    result = runs.read_result(run)
+    if result.get("status") == "finished" and result["step"] >= config.trainer.max_steps:
+        return path, result
+    log.info("\n".join([f"going on from {path}, step {checkpoint['global_step']:,}", *told]))
+    return path, None
+
+
+def again(run: Path, settings: DictConfig) -> str:
+    """What to type for a run, or the sweep that it belongs to, to go on."""
+    if settings.mode != RunMode.MULTIRUN:
+        return f"ckpt_path=last {typeable(f'hydra.run.dir={run}')}"
+    line = [word for word in TYPED if not word.startswith("hydra.sweep.dir=")] or ["-m", "..."]
+    return f"{shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
+
+
+def ask_again(trainer: Any) -> None:
+    """Let whoever started a job that makes room for another start it again."""
+    from gan_lightning.callbacks.stop import Stop
+
+    for guest in trainer.callbacks:
+        if isinstance(guest, Stop) and trainer.is_global_zero:
+            guest.ask_again()
 
 
 def program(name: str) -> str:
@@ -300,12 +388,21 @@ def stopped_by(trainer: Any) -> tuple[int, str]:
     return (1, f": {warning}") if warning else (0, "")
 
 
+def quiet(thread: threading.ExceptHookArgs) -> None:
+    """Keep from the terminal that TensorBoard's thread could not write, which who writes next is told."""
+    if not isinstance(thread.exc_value, OSError):
+        threading.__excepthook__(thread)
+
+
 def main() -> None:
     """The command: check everything that was typed, then hand over to Hydra."""
     with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
         try:
             TYPED[:] = sys.argv[1:]
             name, sys.argv[1:] = check_command_line(TYPED)
+            # What a full disk does not take is told once, by the run itself.
+            logging.raiseExceptions = False
+            threading.excepthook = quiet
             os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         except (HydraException, OmegaConfBaseException) as fault:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from gan_lightning import train as program
+from gan_lightning.checkpoint import read
 from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
 
@@ -250,14 +252,6 @@ def test_a_line_that_says_nothing(argv, told):
     assert told in " ".join(faults(*argv))
 
 
-def test_a_folder_of_another_sweep_is_refused(tmp_path):
-    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
-    assert check_command_line(words)
-    (tmp_path / "seed=1").mkdir()
-    (tmp_path / "seed=1" / "result.json").touch()
-    assert faults(*words) == [f"hydra.sweep.dir={tmp_path}: another sweep is in there; choose another folder"]
-
-
 def test_all_faults_come_at_once():
     found = faults("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
     for part in ("model=wgann", "sed", "trainer.max_steps=0", "data.batch_size=x", "network.widht", "foo"):
@@ -415,6 +409,93 @@ def test_another_run_is_refused(run, word, told):
 )
 def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
     assert resumed(f"ckpt_path={run}/checkpoints/last.ckpt", word)[0] == "resume"
+
+
+def test_what_changes_is_shown(run, capsys):
+    resumed(
+        f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9", "callbacks.scalars.every_n_steps=2", "seed=7"
+    )
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
+    assert told == [
+        "changed: trainer.max_steps from 2 to 9",
+        "changed: callbacks.scalars.every_n_steps from 50 to 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "told", "key"),
+    [
+        ("seed=8", "changed: seed from 7 to 8", "seed"),
+        ("network.width=8", "changed: network.width from 4 to 8", "model.generator.width"),
+        ("data.flip=true", "changed: data.flip from False to True", "data.flip"),
+        ("loss=hinge", "changed: loss._target_ from", "loss._target_"),
+    ],
+)
+def test_another_run_can_be_forced(run, capsys, word, told, key):
+    last = f"ckpt_path={run}/checkpoints/last.ckpt"
+    _, config = resumed(last, word, "force=true")
+    assert told in capsys.readouterr().out
+    value = str(OmegaConf.select(config, key))
+    assert value.casefold().endswith(word.partition("=")[2]), value
+    assert config.force is True
+
+
+def test_networks_cannot_be_forced(run):
+    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force=true")
+    assert "init_from=FILE" in fault
+    assert "force" not in fault
+
+
+def test_force_and_trust_are_not_kept(run):
+    """What was forced once would else be forced ever after."""
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    checkpoint["hyper_parameters"]["config"] |= {"force": True, "trust": True}
+    torch.save(checkpoint, path)
+    _, config = resumed(f"ckpt_path={path}")
+    assert (config.force, config.trust) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("loss._target_", "os.system", "names 'os.system', which is no class of this version"),
+        ("model.generator.width", "${oc.create:{_target_: os.system}}", "would be computed while loading"),
+        ("model.generator", "${${seed}:4}", "would be computed while loading"),
+        ("logger.tensorboard.save_dir", "/elsewhere", "is a place of its own to write to"),
+        ("logger.tensorboard.save_dir", "elsewhere", "is a place of its own to write to"),
+        ("logger.tensorboard.name", "../../elsewhere", "is a place of its own to write to"),
+        ("callbacks.sample_grid.folder", "~/elsewhere", "is a place of its own to write to"),
+    ],
+)
+def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    OmegaConf.update(config, key, value, force_add=True)
+    checkpoint["hyper_parameters"]["config"] = OmegaConf.to_container(config)
+    torch.save(checkpoint, path)
+    (fault,) = faults(f"ckpt_path={path}")
+    assert told in fault
+    assert fault.startswith(f"{path}: ")
+    assert fault.endswith("trust=true")
+
+
+def test_what_the_user_has_typed_is_trusted(run):
+    """A job that may be killed says everything every time, its server of figures among it."""
+    words = "logger=mlflow", "logger.mlflow.tracking_uri=http://figures"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan_lightning.command_line.faults_of_overrides", lambda *_: [])
+        assert check_command_line([f"ckpt_path={run}/checkpoints/last.ckpt", *words])[0] == "resume"
+
+
+def test_the_cache_is_the_places_not_the_checkpoints(run):
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    checkpoint["hyper_parameters"]["config"]["eval"]["cache"] = "/elsewhere"
+    torch.save(checkpoint, path)
+    _, config = resumed(f"ckpt_path={path}")
+    assert config.eval.cache != "/elsewhere"
 
 
 def test_misspelt_keys_are_told_here_too(run):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
+from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
-from gan_lightning.run import folder_name
+from gan_lightning.run import claimed, folder_name
+from gan_lightning.train import settings_put_back
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -192,6 +195,107 @@ def test_a_failing_job_of_a_sweep_takes_no_other_with_it(tmp_path, launcher):
     assert "model=wgan_gp network.discriminator.norm=batch" in done.stdout
     assert "sweep/sweep.csv" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_sweep_that_was_killed_goes_on(tmp_path):
+    words = "-m", "model=vanilla", "seed=1,2,3", *TINY, "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2"
+    often = "callbacks.scalars.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
+    assert program(tmp_path, *words, *often).returncode == 0
+    whole = {seed: torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt") for seed in (1, 2, 3)}
+    lines = (tmp_path / "sweep/2/metrics.csv").read_text()
+    first = (tmp_path / "sweep/1/result.json").read_bytes()
+    for name in ("result.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "checkpoints/step_00000004.ckpt"):
+        (tmp_path / "sweep/2" / name).unlink()
+    shutil.rmtree(tmp_path / "sweep/3")
+    again = program(tmp_path, *words, *often)
+    assert again.returncode == 0, again.stderr
+    assert "finished before, at step 4: sweep/1" in again.stdout
+    assert "going on from sweep/2/checkpoints/step_00000002.ckpt, step 2" in again.stdout
+    assert "changed:" not in again.stdout
+    assert (tmp_path / "sweep/1/result.json").read_bytes() == first
+    for seed, before in whole.items():
+        after = torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt")
+        assert after["global_step"] == 4
+        torch.testing.assert_close(after["state_dict"], before["state_dict"], rtol=0, atol=0)
+    assert [line.rpartition(",")[0] for line in lines.splitlines()] == [
+        line.rpartition(",")[0] for line in (tmp_path / "sweep/2/metrics.csv").read_text().splitlines()
+    ]
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 3
+
+
+def test_a_sweep_goes_on_with_the_same_runs_only(tmp_path):
+    words = "-m", "model=vanilla", "seed=1", *TINY, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
+    assert program(tmp_path, *words).returncode == 0
+    done = program(tmp_path, *words, "loss.label_smoothing=0.1")
+    assert done.returncode == 1
+    assert "loss.label_smoothing: the run was started with 0.0, not 0.1" in done.stdout
+    longer = program(tmp_path, *words, "trainer.max_steps=5")
+    assert longer.returncode == 0
+    assert "changed: trainer.max_steps from 3 to 5" in longer.stdout
+    assert json.loads((tmp_path / "sweep/1/result.json").read_text())["step"] == 5
+
+
+def test_two_runs_never_share_a_folder(tmp_path):
+    with claimed(tmp_path / "run", resuming=False):
+        for resuming in (False, True):
+            with pytest.raises(UserError, match="a run is going on in there"), claimed(tmp_path / "run", resuming):
+                pass
+    with claimed(tmp_path / "run", resuming=True):
+        assert [*(tmp_path / "run").iterdir()] == []
+
+
+def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):
+    with claimed(tmp_path / "run", resuming=False):
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        with claimed(tmp_path / "run", resuming=False):
+            pass
+
+
+def test_room_is_looked_for_before_the_first_step(run, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
+    with pytest.raises(UserError, match=r"0 MB are free, and the run's checkpoints take about"):
+        run(tmp_path)
+    assert not [*tmp_path.rglob("*.ckpt")]
+
+
+SMALL_DISK = """
+import resource
+from gan_lightning.callbacks.checkpoint import Checkpoint
+from gan_lightning.train import main
+save = Checkpoint.save
+def full(self, trainer, module):
+    if trainer.global_step == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    save(self, trainer, module)
+Checkpoint.save = full
+main()
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+    words = "model=vanilla", *TINY, "callbacks.checkpoint.every_n_steps=1", "eval.every_n_steps=null"
+    command = [sys.executable, "-c", SMALL_DISK, *words, "hydra.run.dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    told = "run/checkpoints/step_00000002.ckpt: cannot be written (File too large). The run ends here; its checkpoints"
+    assert told in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "step_00000001.ckpt"]
+    assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 1
+    assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
+
+
+def test_jobs_leave_no_settings_behind():
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, torch.get_default_dtype()
+    with settings_put_back():
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = not before[1]
+        torch.set_default_dtype(torch.float64)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert (torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, torch.get_default_dtype()) == before
 
 
 def test_folders_of_jobs_are_named_by_their_overrides():

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Trainer, callbacks
 
 from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
-from gan_lightning.files import by_age
+from gan_lightning.files import by_age, refuse_full_disk
 from gan_lightning.model.base import GAN
 
 
@@ -28,11 +28,21 @@ class Checkpoint(callbacks.Checkpoint):
         self.saved_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Nothing new to save at the step that a run goes on from; sweep up what a kill has left half written."""
+        """Nothing new to save at the step that a run goes on from; sweep up what a kill has left half written.
+
+        Raises:
+            UserError: There is no room for the checkpoints of this run.
+        """
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
-            for part in Path(trainer.default_root_dir, "checkpoints").glob(".*.part"):
+            folder = Path(trainer.default_root_dir)
+            for part in folder.glob("checkpoints/.*.part"):
                 part.unlink()
+            there = sum(file.stat().st_size for file in folder.glob("checkpoints/step_*.ckpt"))
+            weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+            moments = 2 * sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
+            # The best one and the one that is being written besides those that are kept.
+            refuse_full_disk(folder, ((self.keep or 1) + 2) * (weights + moments) - there)
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Save if the step has come."""
@@ -53,6 +63,8 @@ class Checkpoint(callbacks.Checkpoint):
         refuse_divergence(module, trainer.global_step, figures_of(module))
         folder = Path(trainer.default_root_dir, "checkpoints")
         path = folder / f"step_{trainer.global_step:08d}.ckpt"
+        for logger in trainer.loggers:
+            logger.save()  # a run that is killed goes on from here, and nothing before may be missing
         trainer.save_checkpoint(path)
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:

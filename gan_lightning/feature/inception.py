@@ -14,8 +14,9 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from gan_lightning.errors import UnavailableError, UserError, first_line
 from gan_lightning.feature import Samples
+from gan_lightning.files import locked
 from gan_lightning.image import with_channels
-from gan_lightning.store import Store, fingerprint, locked
+from gan_lightning.store import Store, fingerprint, others_make
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = URL_INCEPTION_V3.rpartition("/")[2]
@@ -96,7 +97,7 @@ class Inception:
             return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path.with_suffix(".lock")):
+            with locked(path.with_suffix(".lock"), others_make(FILE)):
                 if not intact(path):
                     part = path.with_name(f".{FILE}.{os.getpid()}.part")
                     torch.hub.download_url_to_file(URL_INCEPTION_V3, str(part), hash_prefix=SHA256)
