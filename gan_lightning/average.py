@@ -10,6 +10,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 CALIBRATION_BATCHES, CALIBRATION_BATCH_SIZE = 50, 64
 
 
+class LocalBatchNorm(_BatchNorm):
+    """BatchNorm of any shape that asks no other process."""
+
+    def _check_input_dim(self, *_: Tensor) -> None:
+        """Every shape is right."""
+
+
 class Average(nn.Module):
     """The averaged generator: better samples than the live one at no cost to training (Yazici et al., 2019).
 
@@ -37,6 +44,8 @@ class Average(nn.Module):
         network = copy.deepcopy(self.network).train()
         norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
+            if isinstance(norm, nn.SyncBatchNorm):
+                norm.__class__ = LocalBatchNorm  # the others may be elsewhere, and would be waited for
             norm.reset_running_stats()
             norm.momentum = None  # torch's way to say: the plain mean over all batches
         parameter = next(network.parameters())

@@ -5,6 +5,7 @@ values and what they mean together are looked at, and all that was found is rais
 imports torch but to go on from a checkpoint.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, walk
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF
+from gan_lightning.run import first_rank
 
 FILLED_IN = {
     "run_dir": "hydra.run.dir chooses a run's folder",
@@ -80,10 +82,20 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
             name, parsed, before = resume(typed, parsed, args.multirun)
             overrides = [o.input_line for o in parsed]
+        if several_processes() and name == "train" and not args.multirun and "hydra.run.dir" not in typed:
+            faults.append(
+                "hydra.run.dir: several processes were started, and each would name the run's folder by its own clock; "
+                "hydra.run.dir=FOLDER"
+            )
         faults += faults_of_overrides(hydra, name, parsed, before, args.multirun)
     if faults:
         raise UserError(*dict.fromkeys(faults))
     return name, [*flags, *overrides]
+
+
+def several_processes() -> bool:
+    """Whether this process is one of several that share a run, as torchrun and Slurm's srun start them."""
+    return any(int(os.environ.get(name, 1)) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def help_text(hydra: Hydra) -> str:
@@ -192,8 +204,7 @@ def faults_of_overrides(
     faults += faults_of_no_effect([o.key_or_group for o in good], OmegaConf.to_container(full))
     if before is not None and not faults:
         told, others = changes(before, OmegaConf.to_container(full), full.force)
-        for line in told:
-            print(line)
+        tell(*told)
         faults += others
     return faults
 
@@ -303,8 +314,7 @@ def resume(
 
     if str(asked) == "last":
         path, notes = newest(run)
-        for note in notes:
-            print(note)
+        tell(*notes)
         if path is None and notes:
             raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
         if path is None:
@@ -321,7 +331,7 @@ def resume(
     forced, trusted = (key in typed and typed[key].value() is True for key in ("force", "trust"))
     if not trusted:
         refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)
-    print(f"going on from {asked}, step {checkpoint['global_step']:,}")
+    tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
     faults, kept, replaced = [], [], []
     for override in rest:
@@ -368,6 +378,12 @@ def changes(before: dict[str, Any], after: dict[str, Any], force: bool) -> tuple
         else:
             told.append(f"changed: {key} from {old.get(key)} to {new.get(key)}")
     return told, faults
+
+
+def tell(*lines: str) -> None:
+    """Print, once for all ranks of a run."""
+    if first_rank():
+        print(*lines, sep="\n", end="\n" if lines else "")
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

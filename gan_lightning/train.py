@@ -67,7 +67,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     from gan_lightning import seed as seeds
     from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks, take_state
 
-    for name in ("pytorch_lightning", "lightning.fabric", "lightning.pytorch"):
+    for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # its news are told by our own callbacks
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # but a profile was asked for
     config.run_dir = str(run)
@@ -81,6 +81,8 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
 
     torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
     model = build(config.model, "model")
+    if str(config.trainer.precision).startswith("64"):
+        model.double()  # Lightning does so as well, but after it has put a checkpoint's weights in, and rounded them
     try:
         model.configure_optimizers()  # only to hear now what they have against their settings
     except (TypeError, ValueError, LookupError) as error:

@@ -23,6 +23,7 @@ from gan_lightning.model.base import GAN
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = {
+    "cgan": ("trainer.precision=64-true",),
     "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay"),
     "dcgan": ("model.ema_decay=0.9", "data.flip=true"),
     "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),

@@ -55,13 +55,15 @@ class Scalars(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Read the figures if their step has come."""
         step = trainer.global_step
-        if (step % self.every_n_steps and step != trainer.max_steps) or not trainer.is_global_zero:
+        if step % self.every_n_steps and step != trainer.max_steps:
             return
         self.last = self.measure(trainer, module, step)
         # A gradient scaler tries scales that overflow, and skips such a step.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         passing = ("images_per_second", *(("g/gradient_norm", "d/gradient_norm") if scaled else ()))
         refuse_divergence(module, step, {name: value for name, value in self.last.items() if name not in passing})
+        if not trainer.is_global_zero:
+            return
         for logger in trainer.loggers:
             logger.log_metrics(self.last, step)
         new = not self.path.exists() or self.path.stat().st_size <= len("step\r\n")
@@ -75,10 +77,18 @@ class Scalars(Callback):
         """All figures of the step that has just ended."""
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
-        values |= terms_of(module)
-        for kind, logits in module.logits.items():
-            values |= {f"d/output_{kind}": logits.float().mean()}
-        values |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module).items()}
+        of_batch = terms_of(module)
+        of_batch |= {
+            f"d/output_{kind}": logits.mean(dtype=torch.promote_types(logits.dtype, torch.float32))
+            for kind, logits in module.logits.items()
+        }
+        of_batch |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module).items()}
+        if trainer.world_size > 1:  # each rank has seen its share of the batch
+            means = trainer.strategy.reduce(
+                torch.stack([*map(torch.Tensor.double, of_batch.values())]), reduce_op="mean"
+            )
+            of_batch = dict(zip(of_batch, means, strict=True))
+        values |= of_batch
         for player, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             values |= {f"{player}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
@@ -118,14 +128,20 @@ def figures_of(module: GAN) -> dict[str, torch.Tensor]:
 
 
 def refuse_divergence(module: GAN, step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
-    """Raise UserError where a figure is not finite, with the step and the term where that began, if they are known."""
-    if all(math.isfinite(value) for value in figures.values()):
+    """Raise UserError where a figure is not finite, with the step and the term where that began, if they are known.
+
+    All ranks together, or none: who stopped alone would leave the others waiting.
+    """
+    well = all(math.isfinite(value) for value in figures.values())
+    if module.trainer.world_size > 1:
+        well = module.trainer.strategy.reduce_boolean_decision(well)
+    if well:
         return
     began = None
     for at, values in (*((at, named(terms)) for at, terms in module.recent), (step, figures)):
         bad = [(at, name, float(value)) for name, value in values.items() if not math.isfinite(value)]
         began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
-    at, name, value = began
+    at, name, value = began or (step, "a figure of another process", math.nan)
     raise UserError(
         f"step {at}: {name} is {value}. Training has diverged; the last checkpoint is from before. "
         "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."

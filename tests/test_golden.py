@@ -1,0 +1,39 @@
+"""What earlier versions have made: their losses come out again, and their checkpoints load."""
+
+import json
+
+import pytest
+import torch
+from golden import FOLDER, WORDS, curves
+
+import gan_lightning
+from gan_lightning.checkpoint import config_of, read
+from gan_lightning.train import train
+
+CHECKPOINTS = sorted(FOLDER.glob("*.ckpt"))
+
+
+def test_the_first_hundred_steps_are_those_of_before(tmp_path, variant):
+    expected = json.loads((FOLDER / f"{variant}.json").read_text())
+    found = curves(variant, tmp_path)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=1e-9, abs=0), name
+
+
+def test_golden_curves_can_tell_a_change(tmp_path, monkeypatch):
+    """A rate that is off by a millionth shows."""
+    monkeypatch.setattr("golden.WORDS", (*WORDS, "model.generator_optimizer.lr=0.0002000002"))
+    expected = json.loads((FOLDER / "dcgan.json").read_text())
+    found = curves("dcgan", tmp_path)
+    assert found["g/adversarial"] != pytest.approx(expected["g/adversarial"], rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
+def test_checkpoints_of_earlier_versions_load_and_go_on(tmp_path, path):
+    samples = torch.load(path.with_suffix(".pt"), weights_only=True)
+    torch.testing.assert_close(gan_lightning.load(path).sample(len(samples), seed=0), samples, rtol=1e-5, atol=1e-5)
+    checkpoint = read(path)
+    config = config_of(checkpoint)
+    config.trainer.max_steps = checkpoint["global_step"] + 2
+    assert train(config, tmp_path, path).global_step == config.trainer.max_steps
