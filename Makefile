@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench tensorboard clean
+.PHONY: help install train test test-slow faults lint format bench tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: .venv/installed-dev  ## run the tests
 
 test-slow: .venv/installed-dev  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+faults: .venv/installed-dev  ## kill runs, fill disks, damage files, and see what is left of them
+	$(BIN)/python tests/faults.py $(ARGS)
 
 lint: .venv/installed-dev  ## check style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

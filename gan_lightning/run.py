@@ -55,6 +55,9 @@ def claimed(folder: Path, resuming: bool) -> Iterator[None]:
                 raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
             with suppress(OSError):  # there are file systems without locks
                 held.enter_context(locked(folder, refuse))
+            for place in (folder, folder / "checkpoints", folder / "samples"):
+                for part in place.glob(".*.part"):  # what a kill has left half written
+                    part.unlink()
         yield
 
 

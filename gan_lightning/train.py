@@ -99,7 +99,8 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
 
     loggers = []
     for name, node in (config.get("logger") or {}).items():
-        again = {"purge_step": step + 1} if step and node["_target_"].endswith("TensorBoardLogger") else {}
+        # A run that was killed before its first checkpoint has left figures as well.
+        again = {"purge_step": step + bool(step)} if node["_target_"].endswith("TensorBoardLogger") else {}
         loggers.append(build(node, f"logger.{name}", **again))
     guests = [build(node, f"callbacks.{name}") for name, node in (config.get("callbacks") or {}).items()]
     plugins: list[Any] = [WholeCheckpointIO()]

@@ -268,7 +268,7 @@ def test_figures_are_what_they_are_called(build):
     model.optimizers = lambda use_pl_optimizer: optimizers
     guest = Scalars()
     guest.then, guest.since = time.perf_counter() - 2, 10
-    values = guest.measure(SimpleNamespace(datamodule=data), model, 30)
+    values = guest.measure(SimpleNamespace(datamodule=data, world_size=1), model, 30)
     assert 0 < values.pop("images_per_second") <= 20 * 4 / 2
     assert values == pytest.approx(
         {

@@ -130,13 +130,10 @@ def test_killed_and_resumed_from_an_earlier_checkpoint(run, tmp_path, name):
     assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3, 4, 5, 6]
     with (parts / "metrics.csv").open("a") as file:
         file.write("7,0.2")  # killed in the middle of a line
-    part = parts / "checkpoints" / ".step_00000008.ckpt.1.part"  # and of a checkpoint
-    part.touch()
     ckpt_path, _ = newest(parts)
     assert ckpt_path.name == "step_00000004.ckpt"
     run(parts, *words(name), ckpt_path=ckpt_path)
     assert_same_run(full, parts)
-    assert not part.exists()
     found = events(parts)
     for tag in found.Tags()["scalars"]:
         assert [event.step for event in found.Scalars(tag)] == [*range(1, 9)], tag
@@ -156,6 +153,19 @@ def test_a_half_written_line_of_metrics_is_dropped(run, tmp_path):
     run(tmp_path, *words("vanilla"), ckpt_path=newest(tmp_path)[0])
     assert [int(row["step"]) for row in rows(tmp_path)] == [*range(1, 9)]
     assert all(all(row.values()) for row in rows(tmp_path))
+
+
+def test_killed_before_the_first_checkpoint_starts_afresh(run, tmp_path):
+    """The figures of its first life are not those of its second."""
+    with in_step(3, kill), pytest.raises(Killed):
+        run(tmp_path, *words("vanilla"))
+    assert newest(tmp_path) == (None, [])
+    run(tmp_path, *words("vanilla"))
+    assert [int(row["step"]) for row in rows(tmp_path)] == [*range(1, 9)]
+    found = events(tmp_path)
+    for tag in found.Tags()["scalars"]:
+        assert [event.step for event in found.Scalars(tag)] == [*range(1, 9)], tag
+    assert [event.step for event in found.Images("samples")] == [1, 2, 5, 8]
 
 
 def test_resume_differs_where_the_seed_does(run, tmp_path):

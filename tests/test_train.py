@@ -245,6 +245,17 @@ def test_two_runs_never_share_a_folder(tmp_path):
         assert [*(tmp_path / "run").iterdir()] == []
 
 
+def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
+    parts = [
+        tmp_path / name for name in (".result.json.1.part", "checkpoints/.last.ckpt.2.part", "samples/.a.png.3.part")
+    ]
+    for part in parts:
+        part.parent.mkdir(exist_ok=True)
+        part.touch()
+    with claimed(tmp_path, resuming=True):
+        assert not any(part.exists() for part in parts)
+
+
 def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):
     with claimed(tmp_path / "run", resuming=False):
         monkeypatch.setenv("LOCAL_RANK", "1")

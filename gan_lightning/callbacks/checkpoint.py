@@ -28,7 +28,7 @@ class Checkpoint(callbacks.Checkpoint):
         self.saved_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Nothing new to save at the step that a run goes on from; sweep up what a kill has left half written.
+        """Nothing new to save at the step that a run goes on from.
 
         Raises:
             UserError: There is no room for the checkpoints of this run.
@@ -36,8 +36,6 @@ class Checkpoint(callbacks.Checkpoint):
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            for part in folder.glob("checkpoints/.*.part"):
-                part.unlink()
             there = sum(file.stat().st_size for file in folder.glob("checkpoints/step_*.ckpt"))
             weights = sum(tensor.nbytes for tensor in module.state_dict().values())
             moments = 2 * sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)

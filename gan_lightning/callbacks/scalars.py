@@ -34,23 +34,28 @@ class Scalars(Callback):
         self.path = Path(trainer.default_root_dir, "metrics.csv")
 
     def on_load_checkpoint(self, trainer: Trainer, module: GAN, checkpoint: dict[str, Any]) -> None:
-        """Keep the lines of a resumed run up to its step; what came after will be written again."""
+        """Take up the figures of the checkpoint's step, also where nothing is left to do."""
+        self.keep_lines_until(checkpoint["global_step"], trainer)
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Drop what a life that was killed has written after this step, be it the first; start the clock."""
+        self.keep_lines_until(trainer.global_step, trainer)
+        self.then, self.since = time.perf_counter(), trainer.global_step
+
+    def keep_lines_until(self, step: int, trainer: Trainer) -> None:
+        """Keep the lines up to a step; what came after will be written again."""
         if not self.path.exists() or not trainer.is_global_zero:
             return
         with self.path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         # A kill in the middle of a line leaves one without all of its values.
-        kept = [row for row in rows if None not in row.values() and int(row["step"]) <= checkpoint["global_step"]]
+        kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
         with whole(self.path, "w") as file:
             writer = csv.DictWriter(file, rows[0] if rows else ["step"])
             writer.writeheader()
             writer.writerows(kept)
         if kept:
             self.last = {name: float(value) for name, value in kept[-1].items() if name != "step"}
-
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Start the clock."""
-        self.then, self.since = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Read the figures if their step has come."""
