@@ -48,7 +48,7 @@ class Setting:
     Args:
         title: Its heading.
         runs: Overrides of each row by name.
-        seeds: How many.
+        seeds: How many, unless the command line asks for another number.
         plain: Whether the plain loop is run beside it.
         shown: Scores of the table; the first decides.
     """
@@ -138,8 +138,8 @@ def play(setting: str, name: str, kind: str, seed: int) -> None:
 
 def load(setting: str, name: str, kind: str) -> list[dict[str, Any]]:
     """Results of all seeds that are there."""
-    paths = [path_of(setting, name, kind, seed) for seed in range(SETTINGS[setting].seeds)]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    paths = path_of(setting, name, kind, 0).parent.glob(f"{name}-{kind}-*.json")
+    return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: int(path.stem.rpartition("-")[2]))]
 
 
 def last(result: dict[str, Any], score: str) -> float:
@@ -258,6 +258,7 @@ def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="runs whose name has this in it: mnist/acgan-plain, cifar10, ...")
+    parser.add_argument("--seeds", type=int, help="how many seeds, where the setting's own number does not decide")
     parser.add_argument("--page", action="store_true", help="write the page alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's (%(default)s)")
     args = parser.parse_args()
@@ -268,7 +269,7 @@ def main() -> None:
     wanted = [
         (key, name, kind, seed)
         for key, setting in SETTINGS.items()
-        for seed in range(setting.seeds)
+        for seed in range(args.seeds or setting.seeds)
         for name in setting.runs
         for kind in (("ours", "plain") if setting.plain else ("ours",))
         if args.only in f"{key}/{name}-{kind}-{seed}"

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from gan_lightning import seed as seeds
-from gan_lightning.data.digits import Digits
+from gan_lightning.data.base import StepLoader
 from gan_lightning.model.base import GAN
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -23,23 +22,23 @@ STEPS = 3
 
 @pytest.mark.parametrize("name", results.VARIANTS)
 def test_the_plain_loop_is_the_same_game(run, build, tmp_path, monkeypatch, name):
-    """From the same weights on the same draws it takes the same steps; all real samples are one, so order is none."""
-    read, on_fit_start, start = Digits.read, GAN.on_fit_start, {}
-
-    def one_sample(self: Digits, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        samples, labels, names = read(self, rows)
-        return samples[:1].expand_as(samples).clone(), labels[:1].expand_as(labels).clone(), names
+    """From the same weights on the same minibatches and draws it takes the same steps; the order is its own."""
+    on_fit_start, start = GAN.on_fit_start, {}
 
     def note(self: GAN) -> None:
         start.update({key: value.clone() for key, value in self.state_dict().items()})
         on_fit_start(self)
 
-    monkeypatch.setattr(Digits, "read", one_sample)
     monkeypatch.setattr(GAN, "on_fit_start", note)
     words = f"model={name}", "~callbacks.sample_grid", "eval.every_n_steps=null", f"trainer.max_steps={STEPS}"
     ours = run(tmp_path, *words).lightning_module
     model, data = build(*words)
     model.load_state_dict(start)
+    data.setup()
+    steps = StepLoader(data.scale(data.samples), data.labels, data.batch_size, model.d_steps, data.seed, stop=STEPS)
+    minibatches = [pair for x, y in steps for pair in zip(x.chunk(model.d_steps), y.chunk(model.d_steps), strict=True)]
+    assert all(len(y.unique()) > 1 for _, y in minibatches)
+    monkeypatch.setattr("plain_loop.DataLoader", lambda *_, **__: minibatches)
     rng, randn, rand = torch.Generator(), torch.randn, torch.rand
     monkeypatch.setattr(torch, "randn", lambda *shape: randn(*shape, generator=rng))
     monkeypatch.setattr(torch, "rand", lambda *shape: rand(*shape, generator=rng))
