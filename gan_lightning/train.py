@@ -122,8 +122,6 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     )
     if trainer.is_global_zero:
         introduce(config, model, data, loggers, text, step)
-    if step >= config.trainer.max_steps:
-        log.info(f"nothing to do: {ckpt_path} is at step {step:,}, and trainer.max_steps={config.trainer.max_steps:,}")
     # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
     # step of an optimizer, a tenth of the time of small networks.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -211,7 +209,8 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
             # The HParams tab compares runs by these; with names of their own they add no point to the curves.
             card_of = {name: f"_{card[:6]}" for name, card in outcome["cards"].items()}
             final = {f"final/{name}{card_of.get(name, '')}": value for name, value in metrics.items()}
-            logger.log_hyperparams(flat(config), final)
+            # After the last step, so that a run that goes on from there takes them back.
+            logger.log_hyperparams(flat(config), final, trainer.global_step + 1)
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
@@ -273,10 +272,10 @@ def job(config: DictConfig) -> float | None:
             ours = True
             check(config)
             if sweeping:
-                ckpt_path, done = begun(run, config)
-                if done is not None:
-                    log.info(f"finished before, at step {done['step']:,}: {run}")
-                    return done["metrics"].get(config.objective, math.nan) if config.objective else None
+                ckpt_path = begun(run, config)
+            if (done := finished(run, ckpt_path, config.trainer.max_steps)) is not None:
+                log.info(f"nothing to do: finished before, at step {done['step']:,}: {run}")
+                return done["metrics"].get(config.objective, math.nan) if config.objective else None
             held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             trainer = train(config, run, ckpt_path, choices)
@@ -314,14 +313,14 @@ def job(config: DictConfig) -> float | None:
     return ended.get("metrics", {}).get(config.objective, math.nan) if config.objective else None
 
 
-def begun(run: Path, config: DictConfig) -> tuple[Path | None, dict[str, Any] | None]:
-    """What a job of a sweep finds of itself in its folder: the checkpoint to go on from, and its result if it is done.
+def begun(run: Path, config: DictConfig) -> Path | None:
+    """The checkpoint that a job of a sweep finds of itself in its folder, to go on from.
 
     Raises:
         UserError: The folder holds another run, or nothing of it can be read.
     """
     if not any(run.glob("checkpoints/*.ckpt")):
-        return None, None
+        return None
     from gan_lightning.checkpoint import config_of, newest, read
 
     path, notes = newest(run)
@@ -336,11 +335,19 @@ def begun(run: Path, config: DictConfig) -> tuple[Path | None, dict[str, Any] | 
     told, faults = changes(*resolved, force=config.force)
     if faults:
         raise UserError(*faults)
+    if finished(run, path, config.trainer.max_steps) is None:
+        log.info("\n".join([f"going on from {path}, step {checkpoint['global_step']:,}", *told]))
+    return path
+
+
+def finished(run: Path, ckpt_path: Path | None, max_steps: int) -> dict[str, Any] | None:
+    """The result of a run that would go on from the checkpoint of its end, and has no steps left to do."""
     result = runs.read_result(run)
-    if result.get("status") == "finished" and result["step"] >= config.trainer.max_steps:
-        return path, result
-    log.info("\n".join([f"going on from {path}, step {checkpoint['global_step']:,}", *told]))
-    return path, None
+    if ckpt_path is None or result.get("status") != "finished" or result["step"] < max_steps:
+        return None
+    from gan_lightning.checkpoint import read
+
+    return result if read(ckpt_path)["global_step"] == result["step"] else None
 
 
 def again(run: Path, settings: DictConfig) -> str:

@@ -224,6 +224,25 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
         assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 3
 
 
+def test_a_run_at_its_end_stays_as_it_is(tmp_path):
+    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=2"
+    words = "model=vanilla", *TINY, *often, "hydra.run.dir=run", "trainer.max_steps=4", "ckpt_path=last"
+    assert program(tmp_path, *words).returncode == 0
+    result = (tmp_path / "run/result.json").read_bytes()
+    again = program(tmp_path, *words)
+    assert again.returncode == 0
+    assert "nothing to do: finished before, at step 4: run" in again.stdout
+    assert (tmp_path / "run/result.json").read_bytes() == result
+    for name in ("last", "best", "step_00000004"):
+        (tmp_path / f"run/checkpoints/{name}.ckpt").unlink()
+    assert "going on from" in program(tmp_path, *words).stdout
+    scalars = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    final = [tag for tag in scalars.Tags()["scalars"] if tag.startswith("final/")]
+    assert final
+    for tag in final:
+        assert [event.step for event in scalars.Scalars(tag)] == [5], tag
+
+
 def test_a_sweep_goes_on_with_the_same_runs_only(tmp_path):
     words = "-m", "model=vanilla", "seed=1", *TINY, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words).returncode == 0
