@@ -43,7 +43,7 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
         for text in typed:
             try:
                 (override,) = parser.parse_overrides([text])
-            except HydraException:
+            except (HydraException, ValueError):
                 faults.append(f"{text}: neither a path that exists nor of the form KEY=VALUE")
                 continue
             key, names = override.key_or_group, options(loader, override.key_or_group)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, first_line
 from gan_lightning.files import by_age, whole
 from gan_lightning.model.base import GAN
 
@@ -53,6 +55,9 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: there is no such checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
+            # torch does not compress, and so no small file can become a large one here.
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise zipfile.BadZipFile("compressed")
             if (broken := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(broken)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -91,10 +96,16 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def load_model(path: Path, trust: bool = False) -> GAN:
     """The model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`."""
     checkpoint = read(path)
-    node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
-    if not trust:
-        refuse_foreign(node, path)
     state = checkpoint["state_dict"]
+    try:
+        node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
+        if not trust:
+            refuse_foreign(node, path)
+        with torch.device("meta"):  # a size that the weights do not have is found before it is allocated
+            described = instantiate(node, _convert_="all")
+    except (InstantiationException, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: the model that it describes cannot be built ({first_line(error)})") from error
+    take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
     model = instantiate(node, _convert_="all")
     model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
     take_state(model, state, path)
@@ -142,6 +153,17 @@ def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str
     else:
         return
     raise UserError(f"{path}: {fault}. If you trust the file: {how}")
+
+
+def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = ()) -> None:
+    """Refuse a place for data that is not there, since what is missing would be downloaded to it.
+
+    Raises:
+        UserError: It was not typed by the user, and there is no such folder.
+    """
+    root = OmegaConf.to_container(config)["data"].get("root")
+    if isinstance(root, str) and "${" not in root and "data.root" not in typed and not Path(root).expanduser().is_dir():
+        raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
 
 
 def is_place(key: str, text: str) -> bool:

@@ -71,7 +71,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
                 continue
             try:
                 parsed += parser.parse_overrides([text])
-            except HydraException as error:
+            except (HydraException, ValueError) as error:  # the latter of numbers of thousands of digits
                 why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
                 faults.append(f"{text}: not of the form KEY=VALUE{why}")
         if not args.multirun:
@@ -310,7 +310,7 @@ def resume(
     if str(asked) != "last" and not asked.is_file():
         raise UserError(f"ckpt_path={asked}: there is no such checkpoint")
 
-    from gan_lightning.checkpoint import config_of, newest, read, refuse_foreign  # needs torch
+    from gan_lightning.checkpoint import config_of, newest, read, refuse_absent_data, refuse_foreign  # torch
 
     if str(asked) == "last":
         path, notes = newest(run)
@@ -331,6 +331,7 @@ def resume(
     forced, trusted = (key in typed and typed[key].value() is True for key in ("force", "trust"))
     if not trusted:
         refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)
+        refuse_absent_data(stored, asked, typed)
     tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
     faults, kept, replaced = [], [], []

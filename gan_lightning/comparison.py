@@ -11,7 +11,7 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from gan_lightning.card import differences
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, printable
 from gan_lightning.files import whole
 
 NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
@@ -151,7 +151,8 @@ def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
         cells.append([line["experiment"], str(line["seeds"]), line["step"], *scores, line["against the best"]])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        print(printable(line))
 
 
 def with_deviation(mean: float, deviation: float) -> str:

@@ -91,7 +91,7 @@ REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key
 
 OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
 
-COUNT = Rule(int, low=1)
+COUNT = Rule(int, 1, 2**31 - 1)
 POSITIVE = Rule(float, low=0, above=True)
 SHARE = Rule(float, 0, 1, below=True)  # of what a whole would leave nothing
 NORM = Rule(str, choices=("none", "batch", "layer"))
@@ -117,7 +117,7 @@ RULES = {
     "model.*_optimizer.betas": Rule(list, each=SHARE, length=2),
     "model.*_optimizer.momentum": SHARE,
     "network.width": COUNT,
-    "network.depth": COUNT,
+    "network.depth": Rule(int, 1, 1000),
     "network.*.embed_dim": COUNT,
     "network.*.norm": NORM,
     "network.*.init_std": INIT_STD,
@@ -125,21 +125,21 @@ RULES = {
     "network.generator.upsample": Rule(str, choices=("transposed", "nearest")),
     "network.discriminator.conditioning": Rule(str, choices=("concat", "projection")),
     "data.root": Rule(str, optional=True),
-    "data.image_size": Rule((int, list), low=1, words="a side or [height,width] in pixels"),
+    "data.image_size": Rule((int, list), 1, 2**16 - 1, words="a side or [height,width] in pixels"),
     "data.channels": Rule(int, choices=("1", "3")),
     "data.limit": Rule(int, low=1, optional=True),
     "data.attribute": Rule(str, optional=True),
     "data.batch_size": COUNT,
     "data.num": COUNT,
-    "data.modes": COUNT,
-    "data.side": COUNT,
+    "data.modes": Rule(int, 1, 10_000),
+    "data.side": Rule(int, 1, 100),
     "data.deviation": Rule(float, low=0),
     "data.radius": POSITIVE,
     "data.spacing": POSITIVE,
     "eval.every_n_steps": Rule(int, low=1, optional=True),
     "eval.best_by": Rule(str, optional=True),
-    "eval.num": Rule(int, low=2),
-    "eval.num_real": Rule(int, low=2, optional=True),
+    "eval.num": Rule(int, 2, 2**31 - 1),
+    "eval.num_real": Rule(int, 2, 2**31 - 1, optional=True),
     "eval.split": Rule(str, choices=("train", "test")),
     "eval.labels": Rule(str, choices=("data", "uniform")),
     "eval.seed": Rule(int, 0),
@@ -171,9 +171,9 @@ RULES = {
     "callbacks.checkpoint.keep": Rule(int, low=1, optional=True),
     "callbacks.learning_rate.schedule": Rule(str, choices=("constant", "linear_decay")),
     "callbacks.progress.refresh_s": POSITIVE,
-    "callbacks.sample_grid.rows": COUNT,
-    "callbacks.sample_grid.columns": COUNT,
-    "callbacks.sample_grid.points": COUNT,
+    "callbacks.sample_grid.rows": Rule(int, 1, 100),
+    "callbacks.sample_grid.columns": Rule(int, 1, 100),
+    "callbacks.sample_grid.points": Rule(int, 1, 1_000_000),
     "callbacks.sample_grid.seed": Rule(int, 0),
 }
 
@@ -314,7 +314,7 @@ def faults_of_feature(config: DictConfig) -> list[str]:
 def faults_of_size(image_size: Any, pair: str) -> list[str]:
     """Why a pair of networks cannot make pictures of a size."""
     size = [image_size, image_size] if isinstance(image_size, int) else [*image_size]
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    if len(size) != 2 or not all(isinstance(side, int) and 0 < side < 2**16 for side in size):
         return [f"data.image_size={image_size}: must be {RULES['data.image_size'].wanted()}"]
     if pair in ("dcgan", "resnet"):
         try:

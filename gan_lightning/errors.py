@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def printable(text: str) -> str:
+    """Text that cannot speak to a terminal: what is not printable is escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class UserError(Exception):
     """Something the user can mend: what is wrong, where, and what would be right, one line a fault."""
 
     def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+        self.faults = tuple(map(printable, faults))  # files and names of strangers are quoted in them
+        super().__init__("\n".join(self.faults))
 
 
 class UnavailableError(UserError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
-from gan_lightning.errors import UserError, first_line, told_plainly
+from gan_lightning.errors import UserError, first_line, printable, told_plainly
 from gan_lightning.files import whole
 
 if TYPE_CHECKING:
@@ -169,18 +169,17 @@ def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out
     comparison.print_table(table, [name for name in names if directions[name]])
     card = next(line["card"] for row in rows for line in row.scores if line["metric"] == sort_by)
     weights = f"{card['weights']} weights" if "weights" in card else card["origin"]
-    print(
-        f"\n{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']}), "
-        f"{card['feature']}, {weights}"
-    )
+    generated = f"{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']})"
+    print()
+    print(printable(f"{generated}, {card['feature']}, {weights}"))
     lines = [line for row in rows for line in row.scores]
     by_card: dict[str, list[str]] = {}  # what one metric has measured has one card
     for name in names:
         hashes = dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name)
         by_card.setdefault(" / ".join(hashes), []).append(name)
-    print("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items()))
+    print(printable("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     comparison.write_csv(files_of(out)[1], rows)
     print(f"all scores with their cards  {out}.json, {out}.csv")
 
@@ -220,13 +219,17 @@ def read_rows(path: Path) -> list["Row"]:
 
     try:
         rows = [Row(**row) for row in json.loads(path.read_text())["rows"]]
-        needed = {"metric", "value", "card", "card_hash", "direction"}
-        if not rows or any(needed - line.keys() for row in rows for line in row.scores or [{}]):
-            raise ValueError("scores lack something")
+        kinds = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
+        told = {"num_generated", "num_real", "data", "split", "feature"}
+        for line in (line for row in rows for line in row.scores or [{}]):
+            if told - line["card"].keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
+                raise ValueError("scores lack something")
+        if not rows or not all(isinstance(row.experiment, dict) for row in rows):
+            raise ValueError("there is nothing")
         return rows
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
 
 

@@ -15,6 +15,7 @@ from gan_lightning.card import Score, installed
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import FeatureNetwork
 from gan_lightning.image import to_uint8
+from gan_lightning.memory import refuse_too_large
 from gan_lightning.metric import Metric, Seen
 from gan_lightning.model.base import GAN
 from gan_lightning.store import Store, fingerprint
@@ -196,6 +197,8 @@ class Evaluation:
         Raises:
             UserError: The samples are not finite.
         """
+        size = self.num * (self.real.samples[0].nbytes + self.real.features[0].nbytes)
+        refuse_too_large(f"eval.num={self.num}: so many samples and their features", size, "fewer")
         labels = self.asked(model.num_classes)
         chunks = -(-self.num // CHUNK)
         mine = -(-chunks // ranks)

@@ -8,13 +8,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.asked import HELD_OUT, Asked, merged
-from gan_lightning.checkpoint import config_of, load_model, read, refuse_foreign
+from gan_lightning.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
 from gan_lightning.command_line import leaves
 from gan_lightning.comparison import Row
 from gan_lightning.config import nearest
-from gan_lightning.data.decode import printable
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, printable
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.image import write_png
 from gan_lightning.metric import Seen
@@ -30,7 +29,8 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
     """Scores of one checkpoint or folder of pictures."""
     if kind == "nothing":
         raise UserError(f"{path}: this run has left no {asked.own.which} checkpoint; its result.json may say why")
-    print(f"evaluating {path}{ended_early(path.parent.parent) if kind == 'checkpoint' else ''}", flush=True)
+    ended = ended_early(path.parent.parent) if kind == "checkpoint" else ""
+    print(f"evaluating {printable(str(path))}{ended}", flush=True)
     drawn_from = of_checkpoint if kind == "checkpoint" else of_pictures
     judge, fake, made, row = drawn_from(path, asked, judges)
     scores = judge.judge(fake, made)
@@ -63,6 +63,8 @@ def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tu
     if not asked.own.trust:
         parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in asked.sections}
         refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
+        if "data" not in asked.sections:
+            refuse_absent_data(config_of(checkpoint), path, asked.values)
     model = load_model(path, asked.own.trust).to(device())
     judge = judge_of(path, merged(stored, asked), model, asked.own.sort_by, judges)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])

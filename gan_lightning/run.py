@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import installed
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, printable
 from gan_lightning.files import locked, whole
 
 
@@ -139,7 +139,7 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     for row in rows:
         row["overrides"] = " ".join(word for word in row["overrides"].split(" ") if word not in common)
     shown = [c for c in columns if c.partition(" (")[0] not in HIDDEN and any(row.get(c) for row in rows)]
-    cells = [shown, *([str(row.get(column, "")).replace("\n", "; ") for column in shown] for row in rows)]
+    cells = [shown, *([printable(str(row.get(column, "")).replace("\n", "; ")) for column in shown] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     print("\n".join(["", *lines, ""]))

@@ -50,8 +50,11 @@ def sample(args: argparse.Namespace) -> str:
     import torch
 
     import gan_lightning
+    from gan_lightning.memory import refuse_too_large
 
     model = gan_lightning.load(args.checkpoint, trust=args.trust)
+    size = 4 * args.num * (model.latent_dim + model.sample(1).numel())
+    refuse_too_large(f"--num {args.num}: so many samples", size, "several calls with seeds of their own")
     labels = None
     if model.num_classes:
         chosen = classes(args.classes, model.num_classes)
@@ -67,7 +70,7 @@ def classes(text: str | None, num_classes: int) -> list[int]:
     if text is None:
         return [*range(num_classes)]
     words = [word.strip() for word in text.split(",")]
-    if wrong := [word for word in words if not (word.isdecimal() and int(word) < num_classes)]:
+    if wrong := [word for word in words if not (word.isdecimal() and len(word) < 9 and int(word) < num_classes)]:
         raise UserError(f"--classes {text}: {', '.join(wrong)} is not a whole number from 0 to {num_classes - 1}")
     return [int(word) for word in words]
 
@@ -82,7 +85,8 @@ def write(fake: "torch.Tensor", labels: "torch.Tensor | None", args: argparse.Na
 
     is_picture, suffix = fake.ndim == 4, args.out.suffix.lower()
     if suffix == ".npz":
-        arrays = {"images": to_uint8(fake).permute(0, 2, 3, 1).numpy()} if is_picture else {"points": fake.numpy()}
+        pixels = to_uint8(fake).permute(0, 2, 3, 1).numpy() if is_picture else None
+        arrays = {"images": pixels} if is_picture else {"points": fake.float().numpy()}
         with whole(args.out) as file:
             np.savez(file, **arrays, **({} if labels is None else {"labels": labels.numpy()}))
     elif suffix == ".png":

@@ -30,6 +30,7 @@ from gan_lightning import run as runs
 from gan_lightning.command_line import changes, check_command_line
 from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments
 from gan_lightning.errors import UserError, cannot_write, first_line, told_plainly
+from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
 from gan_lightning.paths import CONF
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     check(config)
     typed = OmegaConf.to_container(config)  # before building, which puts values in the place of references
 
+    refuse_large_networks(config)
     torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
     model = build(config.model, "model")
     if str(config.trainer.precision).startswith("64"):
@@ -132,6 +134,21 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
     return trainer
 
 
+def refuse_large_networks(config: DictConfig) -> None:
+    """Raise UserError where the weights or a minibatch are larger than memory, before any of it is allocated."""
+    import torch
+
+    each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
+    refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
+    with torch.device("meta"):
+        networks = build(config.model, "model")
+    kinds = ("weight", "gradient", "two moments of the optimizer")
+    weights = sum(parameter.nbytes for parameter in networks.parameters())
+    refuse_too_large(
+        f"network: {weights / 4e6:,.0f} M parameters ({', '.join(kinds)} each)", 4 * weights, "smaller ones"
+    )
+
+
 @contextmanager
 def settings_put_back() -> Iterator[None]:
     """Put back what Lightning sets for the whole process, so that the next job of a sweep starts as the first did."""
@@ -172,6 +189,8 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
         if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
             own = f" {OWN_CLASSES}" if isinstance(cause, ImportError) else ""
             raise UserError(f"{key}: {' '.join(str(cause).split())}{own}") from error
+        if is_lack_of_memory(cause):
+            raise UserError(f"{key}: too large for this machine ({first_line(cause)})") from error
         raise
 
 
@@ -297,8 +316,12 @@ def job(config: DictConfig) -> float | None:
         error = f"{cannot_write(fault, str(run))}. The run ends here; its checkpoints of before are as they were"
         log.error(error)
     except Exception as fault:
-        error = f"{type(fault).__name__}: {fault}"
-        log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
+        if is_lack_of_memory(fault):
+            error = f"{LESS_MEMORY} ({first_line(fault)})"
+            log.error(error)
+        else:
+            error = f"{type(fault).__name__}: {fault}"
+            log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
     if ours and runs.first_rank():
         outcome = {"error": error} if error else {"step": trainer.global_step, **ended}
         try:

@@ -206,6 +206,15 @@ def test_limit_and_real_rows():
     assert torch.equal(digits.real(5), from_uint8(digits.samples[:5]))
 
 
+def test_a_class_without_samples_is_shown_black():
+    digits = Digits("data", limit=1)
+    digits.setup()
+    label = int(digits.labels[0])
+    real = digits.real(3, torch.tensor([label, (label + 1) % 10, label]))
+    assert torch.equal(real[[0, 2]], from_uint8(digits.samples[[0, 0]]))
+    assert torch.equal(real[1], torch.full_like(real[1], -1))
+
+
 def test_the_loader_takes_the_trainers_place():
     data = attach(Stripes("data", 8, 1, batch_size=8), step=3, d_steps=2, rank=1, world_size=2)
     data.setup()
@@ -296,12 +305,12 @@ def test_a_failed_download_says_which_files_to_put_where(
         assert part in str(error.value)
 
 
-def test_other_faults_of_a_download_are_not_hidden():
+def test_other_faults_of_a_download_are_not_hidden(tmp_path):
     def fail():
         raise KeyError("a fault of ours")
 
     with pytest.raises(KeyError):
-        base.downloaded("mnist", Path("data"), ["file"], fail)
+        base.downloaded("mnist", tmp_path, "raw", ["file"], fail)
 
 
 # --- real data ------------------------------------------------------------------------------------------------------

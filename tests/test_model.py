@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +89,9 @@ class Witness(Callback):
         self.batches.append(batch[0].clone())
 
 
-def play(model: Any, data: Any, steps: int = 2, *guests: Callback, **settings: Any) -> Trainer:
+def play(
+    model: Any, data: Any, steps: int = 2, *guests: Callback, ckpt_path: Path | None = None, **settings: Any
+) -> Trainer:
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -100,7 +103,7 @@ def play(model: Any, data: Any, steps: int = 2, *guests: Callback, **settings: A
         enable_model_summary=False,
         **settings,
     )
-    trainer.fit(model, data)
+    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 

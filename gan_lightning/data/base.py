@@ -1,7 +1,10 @@
 """What all data sets share: samples in memory, dealt out in an order that is a function of seed and position."""
 
+import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.errors import UserError
+from gan_lightning.files import locked
 from gan_lightning.geometry import sides
 from gan_lightning.image import from_uint8, resize, with_channels
+from gan_lightning.memory import refuse_too_large
+
+log = logging.getLogger(__name__)
 
 MOST_HELD_OUT = 10_000  # of a folder, whose pictures have to be decoded
 
@@ -158,17 +165,20 @@ class StepData(LightningDataModule):
     def real(self, num: int, labels: Tensor | None = None) -> Tensor:
         """The first ``num`` samples, or the first of each label in turn; scaled, and again from the start at the end.
 
+        A class of which there is no sample is shown black.
+
         Args:
             num: How many.
             labels: Classes (num,) to show.
         """
         if labels is None:
             return self.scale(self.samples[torch.arange(num) % len(self.samples)])
-        rows = torch.empty(num, dtype=torch.long)
+        chosen = self.samples.new_zeros(num, *self.shape)
         for label in labels.unique():
             places, members = (labels == label).nonzero().flatten(), (self.labels == label).nonzero().flatten()
-            rows[places] = members[torch.arange(len(places)) % len(members)]
-        return self.scale(self.samples[rows])
+            if len(members):
+                chosen[places] = self.samples[members[torch.arange(len(places)) % len(members)]]
+        return self.scale(chosen)
 
 
 class ImageData(StepData):
@@ -217,6 +227,8 @@ class ImageData(StepData):
 
     def fitted(self, pictures: Tensor, labels: Tensor, class_names: list[str]) -> tuple[Tensor, Tensor, list[str]]:
         """Pictures of the size and the channels that were asked for."""
+        size = len(pictures) * self.channels * math.prod(self.image_size)
+        refuse_too_large(f"data.image_size: {len(pictures):,} such pictures", size, "a smaller one, or data.limit")
         return resize(with_channels(pictures, self.channels), self.image_size), labels.long(), class_names
 
     def held_out(self) -> tuple[Tensor, Tensor]:
@@ -252,17 +264,21 @@ class ImageData(StepData):
         return samples, labels
 
 
-def downloaded(name: str, folder: Path, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
-    """What ``fetch`` returns, or which files the user may put where if it fails.
+def downloaded(name: str, root: Path, place: str, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
+    """What ``fetch`` returns, one process at a time; or which files the user may put where if it fails.
 
     Raises:
         UserError: The files are neither there nor to be had, or they are damaged.
     """
     try:
-        return fetch()
+        with ExitStack() as held:
+            with suppress(OSError):  # it cannot be written, or has no locks
+                root.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(root, lambda: log.info(f"waiting for another process, which uses {root}")))
+            return fetch()
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"data={name}: its files are not there or damaged, and the download failed ({reason}). "
-            f"Put {', '.join(files)} into {folder}, or say where they are: data.root=FOLDER"
+            f"Put {', '.join(files)} into {root / place}, or say where they are: data.root=FOLDER"
         ) from error

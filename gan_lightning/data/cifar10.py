@@ -1,5 +1,7 @@
 """CIFAR-10 (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torchvision import datasets
@@ -25,7 +27,7 @@ class CIFAR10(ImageData):
 
     def fetch(self, train: bool, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """One of the two sets, downloaded where it is not there."""
-        folder = self.root / "cifar-10-batches-py"
-        found = downloaded("cifar10", folder, FILES, lambda: datasets.CIFAR10(self.root, train, download=True))
+        fetch = partial(datasets.CIFAR10, self.root, train, download=True)
+        found = downloaded("cifar10", self.root, "cifar-10-batches-py", FILES, fetch)
         pictures = torch.from_numpy(found.data[rows]).permute(0, 3, 1, 2).contiguous()
         return pictures, torch.tensor(found.targets)[rows], found.classes

@@ -1,5 +1,6 @@
 """Picture files of every kind to uint8 tensors of one size, several at a time."""
 
+import math
 import os
 import warnings
 from collections import Counter
@@ -15,7 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gan_lightning.bar import bar
-from gan_lightning.errors import UserError
+from gan_lightning.errors import printable
+from gan_lightning.memory import refuse_too_large
 
 CHUNK = 32  # files that a thread takes at a time
 DRAFT = 3  # a large JPEG may be decoded at an eighth of its size if that is so many times what is wanted
@@ -69,14 +71,8 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
         UserError: They do not fit into memory.
     """
     shape = len(paths), channels, *size
-    try:
-        images = torch.empty(shape, dtype=torch.uint8)
-    except RuntimeError as error:
-        gigabytes = np.prod(shape, dtype=float) / 1e9
-        raise UserError(
-            f"data.image_size: {len(paths):,} such pictures take {gigabytes:.0f} GB, more than there is of memory; "
-            "a smaller one, or data.limit"
-        ) from error
+    refuse_too_large(f"data.image_size: {len(paths):,} such pictures", math.prod(shape), "a smaller one, or data.limit")
+    images = torch.empty(shape, dtype=torch.uint8)
     rows, broken, sizes, modes = [], [], Counter(), Counter()
     starts = range(0, len(paths), CHUNK)
     chunks = [paths[start : start + CHUNK] for start in starts]
@@ -157,8 +153,3 @@ def eight_bits(image: Image.Image) -> Image.Image:
         white.alpha_composite(image.convert("RGBA"))
         return white.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
     return image
-
-
-def printable(text: str) -> str:
-    """Text that cannot speak to a terminal: what is not printable is escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

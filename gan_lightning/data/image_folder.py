@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.decode import SUFFIXES, Decoded, decode, printable
-from gan_lightning.errors import UserError
+from gan_lightning.data.decode import SUFFIXES, Decoded, decode
+from gan_lightning.errors import UserError, printable
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ class MNIST(ImageData):
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The training set."""
-        found = downloaded(self.name, self.root / self.folder / "raw", FILES, self.fetch)
+        found = downloaded(self.name, self.root, f"{self.folder}/raw", FILES, self.fetch)
         return found.data[rows, None], found.targets[rows], [name.partition(" - ")[0] for name in found.classes]
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:

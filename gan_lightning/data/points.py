@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.data.base import StepData
+from gan_lightning.memory import refuse_too_large
 
 
 class Points(StepData):
@@ -40,6 +41,7 @@ class Points(StepData):
 
     def drawn(self, stream: int) -> tuple[Tensor, Tensor]:
         """Points and their modes."""
+        refuse_too_large("data.num: so many points", 16 * self.num, "fewer")
         generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, stream)), self.centres()
         labels = torch.randint(len(centres), (self.num,), generator=generator)
         return centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator), labels

@@ -146,7 +146,8 @@ class GAN(LightningModule):
     def descend(self, player: str, optimizer: Optimizer, terms: Terms) -> None:
         """Move one player downhill on the sum of its terms, and keep them for the log."""
         optimizer.zero_grad()
-        self.manual_backward(reduce(torch.add, terms.values()))
+        with torch.autocast(self.device.type, enabled=False):  # a penalty is differentiated twice
+            self.manual_backward(reduce(torch.add, terms.values()))
         if player == "g":
             optimizer.step()  # Lightning counts this one: global_step is the generator step, our only clock
         else:

@@ -1,0 +1,33 @@
+"""What is not going to fit into memory, told before the system ends the process without a word."""
+
+import os
+
+from gan_lightning.errors import UserError
+
+LESS_MEMORY = (
+    "there is not enough memory; a smaller data.batch_size, data.image_size or network.width, or a larger device"
+)
+SIGNS = ("allocate memory", "out of memory", "bad_alloc", "overflow")  # of torch on a CPU, on a GPU, past 64 bits
+
+
+def refuse_too_large(what: str, num_bytes: float, advice: str) -> None:
+    """Raise UserError where something needs more bytes than the machine has memory.
+
+    Args:
+        what: What it is, in the plural.
+        num_bytes: What it needs at least.
+        advice: What to change.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > there:
+        raise UserError(
+            f"{what} take {num_bytes / 1e9:,.0f} GB or more, and this machine has {there / 1e9:,.0f} GB of memory; "
+            f"{advice}"
+        )
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is too little memory."""
+    return isinstance(error, MemoryError | RuntimeError) and (
+        isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
+    )

@@ -1,0 +1,196 @@
+"""What strangers send is data: nothing in it is run, nothing is written elsewhere, and one line says what is wrong."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hostile
+import pytest
+import torch
+
+import gan_lightning
+from gan_lightning import evaluate, sample
+from gan_lightning.checkpoint import read
+from gan_lightning.command_line import check_command_line
+from gan_lightning.data.cifar10 import CIFAR10
+from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.mnist import MNIST
+from gan_lightning.errors import UserError
+from gan_lightning.feature.inception import Inception
+from gan_lightning.store import Store
+
+RUNS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.fork"}
+REACHES = {"urllib.Request", "socket.connect", "socket.getaddrinfo"}
+WRITES = {"os.remove", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.chmod", "shutil.rmtree"}
+TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+seen: list[tuple[str, str]] | None = None
+
+
+def note(event: str, args: tuple) -> None:
+    """Python tells its audit hooks what a process does to the world."""
+    if seen is None:
+        return
+    if event in RUNS | REACHES | WRITES:
+        seen.append((event, str(args[0]) if args else ""))
+    elif (
+        event == "open" and isinstance(args[0], str | bytes) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    ):
+        seen.append(("write", os.fsdecode(args[0])))
+
+
+sys.addaudithook(note)
+
+
+@contextmanager
+def watched(*allowed: Path):
+    """Nothing is run, and nothing written but below some folders."""
+    global seen
+    seen = []
+    try:
+        yield
+    finally:
+        done, seen = seen, None
+    for event, target in done:
+        below = any(Path(target).absolute().is_relative_to(folder) for folder in allowed)
+        assert event not in RUNS, (event, target)
+        assert below or event in REACHES or target.startswith("/dev/"), (event, target)
+
+
+def refused(do: Callable[[], Any], folder: Path, *allowed: Path) -> str:
+    """What is said, in one line that does nothing to a terminal."""
+    since = time.monotonic()
+    with watched(*allowed), pytest.raises((UserError, SystemExit)) as caught:
+        do()
+    assert time.monotonic() - since < 30
+    assert not any(folder.rglob(hostile.CANARY)), "it was run"
+    assert not (folder / "elsewhere").exists()
+    return str(caught.value)
+
+
+def one_line(text: str) -> None:
+    assert text.isprintable(), repr(text)
+    assert len(text) > 20
+    assert "Traceback" not in text
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> dict[str, Any]:
+    """What an honest checkpoint holds."""
+    folder = tmp_path_factory.mktemp("good")
+    words = (
+        "model=vanilla",
+        "data=gaussian_ring",
+        "data.num=50",
+        "network.width=4",
+        "trainer=cpu",
+        "trainer.max_steps=1",
+    )
+    from faults import Process
+
+    process = Process(folder / "run", *words, "eval.every_n_steps=null", f"hydra.run.dir={folder / 'run'}")
+    assert not process.wait(), process.output()
+    return read(folder / "run" / "checkpoints" / "last.ckpt")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Where the user is, beside the folder of what was sent."""
+    (tmp_path / "place").mkdir()
+    (tmp_path / "sent").mkdir()
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"
+
+
+def gan_sample(path: Path) -> None:
+    sample.sample(sample.parser().parse_args([str(path), "--num", "2"]))
+
+
+def gan_train(path: Path) -> None:
+    check_command_line([f"ckpt_path={path}", "trainer.max_steps=2"])
+
+
+DOORS = {
+    "gan_lightning.load": gan_lightning.load,
+    "gan-sample": gan_sample,
+    "gan-evaluate": lambda path: evaluate.evaluate([path], []),
+    "gan-train": gan_train,
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", hostile.CHECKPOINTS)
+def test_checkpoints(good, place, capsys, name, door):
+    if "_larger_than_" in name and door == "gan-train":
+        pytest.skip("gan-train looks at it when it builds the networks")
+    path = hostile.CHECKPOINTS[name](place.parent / "sent", good)
+    told = refused(lambda: DOORS[door](path), place.parent, place)
+    one_line(told)
+    assert str(path) in told
+    assert "root:x" not in told
+    assert "\x1b" not in "".join(capsys.readouterr())
+    assert not [*place.glob("samples*")]
+
+
+@pytest.mark.parametrize("name", hostile.GOING_ON)
+def test_checkpoints_to_go_on_from(good, place, name):
+    path = hostile.GOING_ON[name](place.parent / "sent", good)
+    one_line(refused(lambda: gan_train(path), place.parent, place))
+    if name.startswith("data"):
+        one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
+
+
+@pytest.mark.parametrize("name", hostile.PICTURES)
+def test_pictures(place, name):
+    root = hostile.PICTURES[name](place.parent / "sent", {})
+    told = refused(ImageFolder(root, 16).setup, place.parent)
+    one_line(told)
+    assert told.startswith("1 of 2 pictures cannot be read: ")
+
+
+@pytest.mark.parametrize("name", hostile.DATA)
+def test_data_sets(place, monkeypatch, name):
+    root = hostile.DATA[name](place.parent / "sent", {})
+    data = (CIFAR10 if name.startswith("cifar10") else MNIST)(str(root))
+    told = refused(data.setup, place.parent, root)
+    one_line(told)
+    assert "its files are not there or damaged" in told
+
+
+@pytest.mark.parametrize("name", hostile.WEIGHTS)
+def test_weights_of_a_feature_network(place, name):
+    path = hostile.WEIGHTS[name](place.parent / "sent", {})
+    network = Inception(path)
+    one_line(refused(lambda: network.get_ready(None, Store(place), torch.device("cpu")), place.parent, place))
+
+
+@pytest.mark.parametrize("name", hostile.SCORES)
+def test_scores_of_another_evaluation(place, name):
+    path = hostile.SCORES[name](place.parent / "sent", {})
+    one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
+
+
+def test_names_in_scores_do_not_speak_to_the_terminal(place, capsys):
+    path = hostile.scored(place.parent / "sent", metric=f"fid{hostile.ESCAPE}", notes=[hostile.ESCAPE])
+    with watched(place):
+        evaluate.evaluate([path], [])
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown
+    assert r"fid\x1b]0;owned" in shown
+
+
+@pytest.mark.parametrize("name", hostile.CACHED)
+def test_a_cache_that_somebody_has_written_to(place, name):
+    path = hostile.CACHED[name](place, {})
+    with watched(place):
+        found = Store(path.parent).get("statistics", lambda: {"mean": torch.ones(3)})
+    assert found["mean"].tolist() == [1, 1, 1]
+    assert not any(place.rglob(hostile.CANARY))
+
+
+def test_there_are_many():
+    kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.PICTURES, hostile.DATA, hostile.WEIGHTS
+    assert sum(map(len, (*kinds, hostile.SCORES, hostile.CACHED))) >= 30

@@ -1,0 +1,142 @@
+"""Mixed precision: penalties as in single precision, and a gradient scaler that skips a step disturbs nothing else."""
+
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.plugins import MixedPrecision
+from test_model import play
+
+from gan_lightning.callbacks.scalars import Scalars
+from gan_lightning.errors import UserError
+
+HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def scaled(scale: float) -> MixedPrecision:
+    """``trainer.precision=16-mixed`` as on a GPU, with a scale that halves at an overflow and grows soon after."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2)
+    return MixedPrecision("16-mixed", "cpu", scaler)
+
+
+class Witness(Callback):
+    """Notes, after each generator step, all that a skipped update could disturb."""
+
+    def __init__(self) -> None:
+        self.batches: list[torch.Tensor] = []
+        self.noise: list[torch.Tensor] = []
+        self.weights: list[list[torch.Tensor]] = []
+        self.rates: list[float] = []
+        self.scales: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        self.batches.append(batch[0].clone())
+        self.noise.append(module.rng.get_state())
+        self.weights.append([value.detach().clone() for value in module.parameters()])
+        self.rates.append(module.optimizers()[0].param_groups[0]["lr"])
+        self.scales.append(trainer.precision_plugin.scaler.get_scale())
+
+
+GAME = "model=wgan_gp", "network=mlp", "model.ema_decay=0.9", "model.d_steps=2"
+
+
+def witnessed(build, scale: float, steps: int = 6, *words: str) -> tuple[Any, Witness]:
+    model, data = build(*GAME, *words)
+    witness = Witness()
+    play(model, data, steps, witness, plugins=[scaled(scale)])
+    return model, witness
+
+
+def test_updates_that_a_scaler_skips_disturb_nothing_else(build):
+    calm, shaken = (witnessed(build, scale)[1] for scale in (2.0**7, 2.0**40))
+    assert calm.scales[0] >= 2.0**7, "the first scale overflows nothing"
+    assert shaken.scales[0] < 2.0**40
+    # A scale that much too large skips every update of the first steps, of both players.
+    model, _ = build(*GAME)
+    still = [*model.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(still, shaken.weights[0], strict=True)), "nor is the average moved"
+    assert not all(torch.equal(a, b) for a, b in zip(still, calm.weights[0], strict=True))
+    for a, b in zip(calm.batches, shaken.batches, strict=True):
+        assert torch.equal(a, b), "the data do not wait for a skipped update"
+    for a, b in zip(calm.noise, shaken.noise, strict=True):
+        assert torch.equal(a, b)
+    assert calm.rates == shaken.rates
+    assert len(calm.weights) == len(shaken.weights) == 6
+
+
+def test_a_scaler_that_has_settled_trains(build):
+    model, witness = witnessed(build, 2.0**40, 40)
+    assert 1 < witness.scales[-1] < 2.0**40
+    assert model.global_step == 40
+    assert not all(torch.equal(a, b) for a, b in zip(witness.weights[0], witness.weights[-1], strict=True))
+    assert all(value.isfinite().all() for value in witness.weights[-1])
+
+
+def test_the_state_of_a_scaler_is_part_of_a_checkpoint(build, tmp_path):
+    """Whole and in two parts: the same scales and weights."""
+    _, whole = witnessed(build, 2.0**40, 9)
+    model, data = build(*GAME)
+    half = play(model, data, 5, plugins=[scaled(2.0**40)])
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    model, data = build(*GAME)
+    rest = Witness()
+    play(model, data, 9, rest, plugins=[scaled(1.0)], ckpt_path=tmp_path / "half.ckpt")
+    assert rest.scales == whole.scales[5:]
+    for a, b in zip(rest.weights[-1], whole.weights[-1], strict=True):
+        assert torch.equal(a, b)
+
+
+class Slope(Callback):
+    """Keeps the critic's gradient of the first update."""
+
+    def __init__(self) -> None:
+        self.gradient: torch.Tensor | None = None
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        if self.gradient is None:
+            gradients = [p.grad.flatten() for p in module.discriminator.parameters() if p.grad is not None]
+            self.gradient = torch.cat(gradients).clone()
+
+
+def of_penalty(build, network: str, fixed: bool, **precision: Any) -> torch.Tensor:
+    """The gradient of the penalty alone in a run; with generated samples that the precision does not touch, or not."""
+    model, data = build("model=wgan_gp", f"network={network}", "model.d_steps=1")
+    model.adversarial = lambda real, fake: {"adversarial": 0 * (real.float().mean() + fake.float().mean())}
+    if fixed:
+        usual = model.generator.forward
+        model.generator.forward = lambda z, y: usual(z, y) * 0 + data.real(len(z)).flip(-1)
+    slope = Slope()
+    play(model, data, 1, slope, **precision)
+    return slope.gradient
+
+
+@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("network", ["mlp", "dcgan", "resnet"])
+def test_the_gradient_of_the_penalty_is_that_of_single_precision(build, network, precision):
+    """Exactly of the same samples; and what the generator's rounding makes of them is no more than that rounding."""
+    halves = [{"plugins": [scaled(1.0)]} if precision == "16-mixed" else {"precision": precision} for _ in range(2)]
+    expected = of_penalty(build, network, True)
+    assert expected.norm() > 0
+    assert torch.equal(of_penalty(build, network, True, **halves[0]), expected)
+    expected, rounded = of_penalty(build, network, False), of_penalty(build, network, False, **halves[1])
+    assert (rounded - expected).norm() / expected.norm() < 8 * torch.finfo(HALVES[precision]).eps
+
+
+def test_a_loss_that_is_not_finite_stops_a_scaled_run_too(build, tmp_path, monkeypatch):
+    model, data = build(*GAME)
+    usual = model.generator_loss
+
+    def poisoned(fake: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+        terms = usual(fake, y)
+        return {name: term * torch.nan if model.global_step >= 3 else term for name, term in terms.items()}
+
+    monkeypatch.setattr(model, "generator_loss", poisoned)
+    with pytest.raises(UserError, match=r"step 4: g/adversarial is nan"):
+        play(model, data, 20, Scalars(every_n_steps=5), plugins=[scaled(2.0**7)], default_root_dir=tmp_path)
+
+
+def test_a_gradient_that_overflows_once_does_not_stop_a_run(build, tmp_path):
+    model, data = build(*GAME)
+    play(model, data, 10, Scalars(every_n_steps=1), plugins=[scaled(2.0**40)], default_root_dir=tmp_path)
+    assert model.global_step == 10
