@@ -168,10 +168,10 @@ def faults_of_overrides(
     known = {path: value for path, value in walk(bare) if not path.startswith("hydra")}
     good = []
     for override in values:
-        key = override.key_or_group
+        key, adds = override.key_or_group, override.is_add() or override.is_force_add()
         if key.partition(".")[0] in FILLED_IN:
             faults.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
-        elif key.startswith("hydra") or key in known or (override.is_add() and in_foreign_class(plain, key)):
+        elif key.startswith("hydra") or key in known or (adds and in_foreign_class(plain, key)):
             good.append(override)
         else:
             sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
@@ -334,11 +334,17 @@ def resume(
         refuse_absent_data(stored, asked, typed)
     tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
-    faults, kept, replaced = [], [], []
+    node, faults, kept, replaced = OmegaConf.to_container(stored), [], [], []
     for override in rest:
         group = override.key_or_group
         key = f"{group}@{override.package}" if override.package else group
-        if key not in choices and group not in ("experiment", "debug"):
+        section, _, inside = group.partition(".")
+        there = OmegaConf.select(stored, group, throw_on_resolution_failure=False) is not None
+        if override.is_delete() and section in OPTIONAL and not (inside and there):
+            node.pop(group, None)  # a whole group; what is left out already needs nothing
+        elif override.is_add() and there:  # the line that the run was started with
+            kept += parser.parse_overrides([f"++{override.input_line.lstrip('+')}"])
+        elif key not in choices and group not in ("experiment", "debug"):
             kept.append(override)
         elif group in MEANING_GROUPS or group == "debug":
             if str(override.value()) == str(choices.get(key)):
@@ -353,7 +359,7 @@ def resume(
             replaced.append(group)
     if faults:
         raise UserError(*faults)
-    node = {key: value for key, value in OmegaConf.to_container(stored).items() if key not in replaced}
+    node = {key: value for key, value in node.items() if key not in replaced}
     own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
     hydra_node = own["hydra"] | {"run": {"dir": str(run)}}
     defaults = ["_self_", *({group: choices[group]} for group in replaced)]

@@ -254,6 +254,11 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
             "network.discriminator.norm=batch: a gradient penalty needs a critic that looks at each sample by itself, "
             "which BatchNorm does not; none or layer"
         )
+    if "gp_weight" in model and str(trainer.precision).endswith("16-true"):
+        mixed = str(trainer.precision).replace("true", "mixed")
+        faults.append(
+            f"trainer.precision={trainer.precision}: a gradient penalty needs weights of single precision; {mixed}"
+        )
     lipschitz = "gp_weight" in model or "clip_value" in model or discriminator.get("spectral_norm")
     if str(config.loss._target_).endswith(".Wasserstein") and not lipschitz:
         faults.append(
@@ -271,6 +276,8 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         )
     if kind == "ACGAN" and not model.class_weight_generator:
         faults.append("model.class_weight_generator: zero makes a generator that ignores the class; model=dcgan")
+    if trainer.accelerator == "mps" and str(trainer.precision).startswith("64"):
+        faults.append(f"trainer.precision={trainer.precision}: Apple's GPUs have no double precision; 32-true")
     workers = trainer.devices if isinstance(trainer.devices, int) else 1
     ranks = max(workers, 1) * trainer.get("num_nodes", 1)
     if (ranks > 1 or str(trainer.devices) in ("-1", "auto")) and trainer.strategy in ("auto", "ddp"):

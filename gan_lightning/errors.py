@@ -25,9 +25,11 @@ class UnavailableError(UserError):
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, short; of Hydra's, what lies behind it."""
-    text = str(error.__cause__ or error).strip() or type(error).__name__
-    lines = [line.strip() for line in text.splitlines()[:2]]
-    return " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in (str(cause).strip() or type(cause).__name__).splitlines()[:2]]
+    text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {text}" if key and key not in text else text
 
 
 def cannot_write(error: OSError, folder: str = "") -> str:

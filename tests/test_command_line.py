@@ -177,6 +177,8 @@ def test_impossible_values_of_some(words, key, wanted):
         (["eval.every_n_steps=0"], r"eval\.every_n_steps=0: must be a whole number of at least 1 or null$"),
         (["feature=module"], r"feature\.network\._target_: is needed"),
         (["trainer.devices=2"], r"trainer\.devices=2: several devices need trainer=ddp"),
+        (["trainer.accelerator=mps", "trainer.precision=64-true"], "Apple's GPUs have no double precision"),
+        (["model=wgan_gp", "trainer.precision=bf16-true"], "needs weights of single precision; bf16-mixed$"),
         (["trainer.devices=-1"], r"trainer\.devices=-1: several devices need trainer=ddp"),
         (["data.batch_size=1"], r"data\.batch_size: BatchNorm needs at least 2"),
         (["model=vanilla", "network.generator.embed_dim=8"], r"network\.generator\.embed_dim: has no effect"),
@@ -348,6 +350,30 @@ def test_last_takes_the_newest(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
     assert config.ckpt_path.endswith(("last.ckpt", "step_00000002.ckpt")), "two names of one file"
     assert config.seed == 7
+
+
+def test_the_same_line_goes_on(done, tmp_path):
+    """A job that may be killed at any time is one line, and that may leave out and add things."""
+    line = ["~logger", "~callbacks.progress", "+trainer.detect_anomaly=true", "+model.generator_optimizer.eps=1e-7"]
+    run = tmp_path / "run"
+    words = *line, "model=vanilla", "data.limit=20", "data.batch_size=4", "network.width=4", "data.image_size=16"
+    where = f"hydra.run.dir={run}", "ckpt_path=last", "trainer=cpu", "trainer.max_steps=1", "eval.every_n_steps=null"
+    command = [sys.executable, str(ROOT / "train.py"), *words, *where]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    name, config = resumed(*words, *where)
+    assert name == "resume"
+    assert "logger" not in config
+    assert "progress" not in config.callbacks
+    assert config.trainer.detect_anomaly is True
+    again = subprocess.run([*command, "trainer.max_steps=2"], cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+def test_a_logger_can_be_left_out_from_now_on(run, capsys):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "~logger", "~callbacks.progress")
+    assert "logger" not in config
+    assert "progress" not in config.callbacks
 
 
 def test_last_takes_the_newest_that_is_whole(run, capsys):
