@@ -347,7 +347,7 @@ def test_real_celeba():
 # --- Stacked MNIST, and what is held out -----------------------------------------------------------------------------
 
 
-def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch):
+def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch, tmp_path):
     """Of pictures whose gray level is their digit."""
 
     def fetch(self, train=True):
@@ -357,14 +357,14 @@ def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch):
         return SimpleNamespace(data=pictures, targets=digits, classes=[f"{i} - {i}" for i in range(10)])
 
     monkeypatch.setattr(StackedMNIST, "fetch", fetch)
-    data = StackedMNIST("nowhere", num=500)
+    data = StackedMNIST(tmp_path, num=500)
     data.setup()
     assert data.samples.shape == (500, 3, 28, 28)
     assert (data.num_classes, data.class_names[7], data.class_names[123]) == (1000, "007", "123")
     shown = (data.samples[:, :, 0, 0].long() * torch.tensor([100, 10, 1])).sum(1)
     assert torch.equal(data.labels, shown)
     assert len(data.labels.unique()) > 300, "they are drawn at random"
-    again = StackedMNIST("nowhere", num=500, seed=5)
+    again = StackedMNIST(tmp_path, num=500, seed=5)
     again.setup()
     assert torch.equal(again.samples, data.samples), "the same for every seed"
     held_out, labels = data.held_out()
@@ -373,7 +373,7 @@ def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
-def test_the_test_digits_are_held_out(kind, monkeypatch):
+def test_the_test_digits_are_held_out(kind, tmp_path, monkeypatch):
     asked = []
 
     def dataset(root, train, download):
@@ -382,7 +382,7 @@ def test_the_test_digits_are_held_out(kind, monkeypatch):
         return SimpleNamespace(data=pictures, targets=torch.tensor([0, 1, 2]), classes=["a", "b", "c"])
 
     monkeypatch.setattr(kind, "dataset", staticmethod(dataset))
-    data = kind("nowhere", image_size=32)
+    data = kind(tmp_path, image_size=32)
     data.setup()
     pictures, labels = data.held_out()
     assert asked == [True, False]

@@ -92,6 +92,13 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tests_that_are_named_exist(page):
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", page.read_text())
+    assert [test for file, test in named if f"\ndef {test}(" not in (ROOT / file).read_text()] == []
+    assert page.name != "reliability.md" or len(named) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_files_that_are_mentioned_exist(page):
     added = {path for path, _ in FILE.findall(page.read_text())}
     assert [path for path in PATH.findall(prose(page)) if path not in added and not (ROOT / path).exists()] == []
@@ -119,7 +126,7 @@ def test_commands_are_found():
 def checkpoint(tmp_path_factory) -> Path:
     """A checkpoint of the default model, for commands that go on from one."""
     folder = tmp_path_factory.mktemp("run")
-    tiny = ["network.width=4", "data.batch_size=4", "data.limit=26", "trainer.max_steps=1", "trainer.accelerator=cpu"]
+    tiny = ["network.width=4", "data.batch_size=16", "data.limit=26", "trainer.max_steps=1", "trainer.accelerator=cpu"]
     python(ROOT, "train.py", *tiny, f"hydra.run.dir={folder}")
     return folder / "checkpoints" / "last.ckpt"
 
