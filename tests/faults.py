@@ -182,6 +182,8 @@ def words_of(variant: str) -> tuple[str, ...]:
 
 def never_disturbed(variant: str, folder: Path) -> Path:
     run = folder / f"{variant}-whole"
+    if run.exists():
+        return run
     process = Process(run, *words_of(variant), f"hydra.run.dir={run}")
     if process.wait():
         raise SystemExit(f"the run that is to compare with failed:\n{process.output()}")

@@ -1,7 +1,9 @@
 """Order and flips of the batches, and what each data set holds."""
 
 import os
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -303,6 +305,22 @@ def test_a_failed_download_says_which_files_to_put_where(
         kind(tmp_path).setup()
     for part in (str(tmp_path / folder), file, "data.root"):
         assert part in str(error.value)
+
+
+def test_files_are_fetched_by_one_at_a_time(tmp_path):
+    """By the jobs of a sweep, say, or by the processes of a run."""
+    inside, most = [], []
+
+    def fetch():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(base.downloaded, "mnist", tmp_path / "data", "raw", [], fetch) for _ in range(4)]:
+            done.result()
+    assert most == [1, 1, 1, 1]
 
 
 def test_other_faults_of_a_download_are_not_hidden(tmp_path):

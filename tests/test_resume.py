@@ -121,6 +121,17 @@ def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, variant):
     assert_same_run(full, parts)
 
 
+@pytest.mark.parametrize(("name", "limit"), [("dcgan", 12), ("cgan", 12), ("wgan", 20)])
+def test_stopped_at_the_end_of_an_epoch(run, tmp_path, name, limit):
+    """After three minibatches of 4 of 12, and with five a step after each step."""
+    full, parts = tmp_path / "full", tmp_path / "parts"
+    run(full, *words(name), f"data.limit={limit}")
+    with in_step(3, terminate):
+        assert run(parts, *words(name), f"data.limit={limit}").global_step == 3
+    run(parts, *words(name), f"data.limit={limit}", ckpt_path=newest(parts)[0])
+    assert_same_run(full, parts)
+
+
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
 def test_killed_and_resumed_from_an_earlier_checkpoint(run, tmp_path, name):
     full, parts = tmp_path / "full", tmp_path / "parts"

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import gan_lightning
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
+from gan_lightning.model.base import GAN
 from gan_lightning.run import claimed, folder_name
 from gan_lightning.train import settings_put_back
 
@@ -315,6 +316,24 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "step_00000001.ckpt"]
     assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 1
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(("word", "strict"), [("true", True), ("warn", False)])
+def test_determinism_is_asked_of_torch(run, tmp_path, monkeypatch, word, strict):
+    found = []
+
+    def note(self, *args):
+        found.append(
+            (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+        )
+        return step(self, *args)
+
+    step = GAN.training_step
+    monkeypatch.setattr(GAN, "training_step", note)
+    with settings_put_back():
+        run(tmp_path, "model=dcgan", f"trainer.deterministic={word}")
+    assert found == [(True, not strict)] * 2
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_jobs_leave_no_settings_behind():
