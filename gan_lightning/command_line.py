@@ -50,7 +50,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     Raises:
         UserError: With every fault.
     """
-    args, rest = get_args_parser().parse_known_args(argv)
+    args, rest = get_args_parser().parse_known_intermixed_args(argv)
     flags = [word for word in argv if word not in args.overrides]
     if args.help:
         with Composer(args.config_dir) as hydra:

@@ -238,8 +238,7 @@ def damaged(report: Report, folder: Path, num: int, moments: random.Random) -> N
     for i in range(num):
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(whole, run)
-        for name in ("last.ckpt", "best.ckpt"):
-            (run / "checkpoints" / name).unlink()
+        (run / "checkpoints" / "best.ckpt").unlink()
         path = run / "checkpoints" / f"step_{STEPS:08d}.ckpt"
         content = bytearray(path.read_bytes())
         kind = ("truncated checkpoint", "byte changed in a checkpoint")[i % 2]
@@ -248,7 +247,8 @@ def damaged(report: Report, folder: Path, num: int, moments: random.Random) -> N
             content[place] ^= 0xFF
         else:
             del content[moments.randrange(len(content)) :]
-        path.write_bytes(content)
+        for name in (path, path.with_name("last.ckpt")):  # two names of one file
+            name.write_bytes(content)
         earlier = read_or_none(path)
         process = going_on(run, variant)
         status, output = process.wait(), process.output()

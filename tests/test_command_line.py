@@ -269,6 +269,8 @@ def test_all_faults_come_at_once():
         ["model=vanilla", "loss=minimax", "data=gaussian_ring"],
         ["-m", "model=vanilla,dcgan,wgan_gp", "seed=1,2,3"],
         ["-m", "seed=range(1,4)", "hydra/launcher=joblib"],
+        ["model=vanilla", "-m", "seed=1,2"],
+        ["model=vanilla", "--multirun", "seed=1,2", "--config-name", "train", "trainer=cpu"],
         ["network=resnet", "loss=hinge", "data.image_size=[96,64]"],
         ["~logger.tensorboard", "~callbacks.sample_grid"],
         ["~logger"],
