@@ -7,7 +7,8 @@ from gan_lightning.errors import UserError
 LESS_MEMORY = (
     "there is not enough memory; a smaller data.batch_size, data.image_size or network.width, or a larger device"
 )
-SIGNS = ("allocate memory", "out of memory", "bad_alloc", "overflow")  # of torch on a CPU, on a GPU, past 64 bits
+# Of torch: on a CPU, on a GPU, and for sizes beyond 64 bits.
+SIGNS = ("allocate memory", "bad_alloc", "out of memory", "calculation overflowed", "multiplication overflow")
 
 
 def refuse_too_large(what: str, num_bytes: float, advice: str) -> None:
@@ -28,6 +29,5 @@ def refuse_too_large(what: str, num_bytes: float, advice: str) -> None:
 
 def is_lack_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is too little memory."""
-    return isinstance(error, MemoryError | RuntimeError) and (
-        isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
-    )
+    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    return told or isinstance(error, MemoryError)
