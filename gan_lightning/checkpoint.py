@@ -1,6 +1,7 @@
 """Checkpoints: written whole, loaded as data, rebuilt as models."""
 
 import re
+import warnings
 import zipfile
 from collections.abc import Container
 from pathlib import Path
@@ -105,7 +106,9 @@ def load_model(path: Path, trust: bool = False) -> GAN:
             described = instantiate(node, _convert_="all")
     except (InstantiationException, OmegaConfBaseException) as error:
         raise UserError(f"{path}: the model that it describes cannot be built ({first_line(error)})") from error
-    take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*a meta parameter")  # of old files torch fills in what they lack
+        take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
     model = instantiate(node, _convert_="all")
     model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
     take_state(model, state, path)
