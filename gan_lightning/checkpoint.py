@@ -164,7 +164,8 @@ def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = (
     Raises:
         UserError: It was not typed by the user, and there is no such folder.
     """
-    root = OmegaConf.to_container(config)["data"].get("root")
+    data = OmegaConf.to_container(config).get("data")
+    root = data.get("root") if isinstance(data, dict) else None
     if isinstance(root, str) and "${" not in root and "data.root" not in typed and not Path(root).expanduser().is_dir():
         raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
 

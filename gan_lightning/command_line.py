@@ -41,6 +41,7 @@ OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")
 MEANING = ("model", "network", "loss", "data", "seed")
 MAY_CHANGE = ("data.root", "model.generator_optimizer.lr", "model.discriminator_optimizer.lr")
 FORCEABLE_GROUPS = "loss", "data"  # the others bring parts of each other
+NEEDED = ("model", "network", "loss", "data", "trainer")  # sections without which there is no run
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 
@@ -328,6 +329,8 @@ def resume(
             )
     checkpoint = read(asked)
     stored, choices = config_of(checkpoint), checkpoint["hyper_parameters"].get("choices", {})
+    if missing := [name for name in NEEDED if not isinstance(stored.get(name), DictConfig)]:
+        raise UserError(f"{asked}: its configuration has no {', no '.join(missing)}; a run cannot go on from it")
     forced, trusted = (key in typed and typed[key].value() is True for key in ("force", "trust"))
     if not trusted:
         refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)

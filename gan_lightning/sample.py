@@ -78,6 +78,7 @@ def classes(text: str | None, num_classes: int) -> list[int]:
 def write(fake: "torch.Tensor", labels: "torch.Tensor | None", args: argparse.Namespace) -> str:  # noqa: F821
     """Write samples in the form that the target's name asks for."""
     import numpy as np
+    import torch
 
     from gan_lightning.files import whole
     from gan_lightning.image import grid, to_uint8, write_png
@@ -85,8 +86,10 @@ def write(fake: "torch.Tensor", labels: "torch.Tensor | None", args: argparse.Na
 
     is_picture, suffix = fake.ndim == 4, args.out.suffix.lower()
     if suffix == ".npz":
-        pixels = to_uint8(fake).permute(0, 2, 3, 1).numpy() if is_picture else None
-        arrays = {"images": pixels} if is_picture else {"points": fake.float().numpy()}
+        if is_picture:
+            arrays = {"images": to_uint8(fake).permute(0, 2, 3, 1).numpy()}
+        else:  # numpy has no bfloat16
+            arrays = {"points": fake.to(torch.promote_types(fake.dtype, torch.float32)).numpy()}
         with whole(args.out) as file:
             np.savez(file, **arrays, **({} if labels is None else {"labels": labels.numpy()}))
     elif suffix == ".png":

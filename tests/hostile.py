@@ -229,6 +229,11 @@ def trainer_that_writes_elsewhere(folder, good):
 
 
 @fixture(GOING_ON)
+def configuration_without_data(folder, good):
+    return with_config(lambda config: config.pop("data"), folder, good)
+
+
+@fixture(GOING_ON)
 def data_that_would_be_downloaded_elsewhere(folder, good):
     data = {"_target_": "gan_lightning.data.mnist.MNIST", "root": str(folder / "elsewhere"), "batch_size": 4}
     return with_config(lambda config: config.update(data=data), folder, good)
