@@ -28,10 +28,12 @@ def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> 
         for build, net in zip(model.optimizer_fns, (generator, discriminator), strict=True)
     )
     loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
+    device, many = next(generator.parameters()).device, model.generator_batch
     updates = 0
     while True:
         for real, y in loader:
-            fake = generator(torch.randn(batch_size, model.latent_dim), y)
+            real, y = real.to(device), y.to(device)
+            fake = generator(torch.randn(batch_size, model.latent_dim, device=device), y)
             d_opt.zero_grad()
             d_loss(model, discriminator, real, fake.detach(), y).backward()
             d_opt.step()
@@ -43,7 +45,8 @@ def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> 
             if updates % model.d_steps:
                 continue
             if not model.reuse_fake:
-                fake = generator(torch.randn(batch_size, model.latent_dim), y)
+                y = y.repeat(many)
+                fake = generator(torch.randn(batch_size * many, model.latent_dim, device=device), y)
             g_opt.zero_grad()
             g_loss(model, discriminator, fake, y).backward()
             g_opt.step()
@@ -60,7 +63,9 @@ def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: 
         return loss + model.class_weight_fake * F.cross_entropy(fake_classes, y)
     loss = model.loss.discriminator(discriminator(real, y), discriminator(fake, y))
     if isinstance(model, WGANGP):
-        loss = loss + model.gp_weight * gradient_penalty(discriminator, real, fake, y, torch.rand(len(y)))
+        loss = loss + model.gp_weight * gradient_penalty(
+            discriminator, real, fake, y, torch.rand(len(y), device=y.device)
+        )
     return loss
 
 

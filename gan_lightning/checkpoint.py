@@ -21,7 +21,7 @@ from gan_lightning.model.base import GAN
 CLASS = r"\.[A-Z][A-Za-z0-9]*"
 OURS = re.compile(
     rf"gan_lightning\.(model|network|loss|data|feature|metric|callbacks)\.[a-z0-9_]+{CLASS}|torch\.optim{CLASS}"
-    rf"|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
+    rf"|gan_lightning\.trainer\.Trainer|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
 )
 
 REFERENCE = re.compile(r"\$\{[\w.]+\}|\$\{oc\.env:[^${}]*\}")  # to another key, or to the environment

@@ -6,6 +6,7 @@ imports torch but to go on from a checkpoint.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -260,8 +261,9 @@ def in_foreign_class(config: DictConfig, key: str) -> bool:
     """Whether a key belongs to a class that is not ours, whose own signature says what it takes."""
     parent = OmegaConf.select(config, key.rpartition(".")[0], default=None) if "." in key else None
     target = parent._get_node("_target_") if isinstance(parent, DictConfig) else None
-    # One that has still to be named is the user's own.
-    return target is not None and (target._is_missing() or not str(target._value()).startswith("gan_lightning."))
+    # One that has still to be named is the user's own; our Trainer passes on what Lightning's takes.
+    ours = re.compile(r"gan_lightning\.(?!trainer\.)")
+    return target is not None and (target._is_missing() or not ours.match(str(target._value())))
 
 
 def nearest_key(key: str, known: dict[str, Any]) -> str:

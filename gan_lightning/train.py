@@ -45,6 +45,7 @@ NOT_FOR_USERS = (
     r".*module\(s\) in eval mode",  # the averaged generator
     r".*find_unused_parameters=True was specified",  # under DDP each update leaves the other player unused
     r".*nn\.functional\.all_gather is deprecated",  # Lightning's use of torch
+    r".*grad attribute of a Tensor that is not a leaf",  # torch.compile looks at its inputs so
 )
 
 
@@ -159,14 +160,16 @@ def settings_put_back() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    before, dtype = (cudnn.benchmark, cudnn.deterministic), torch.get_default_dtype()
+    before, dtype = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32), torch.get_default_dtype()
+    matmul = torch.get_float32_matmul_precision()
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(environment)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn)
-        cudnn.benchmark, cudnn.deterministic = before
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
+        torch.set_float32_matmul_precision(matmul)
         torch.set_default_dtype(dtype)
 
 

@@ -40,8 +40,8 @@ def test_the_plain_loop_is_the_same_game(run, build, tmp_path, monkeypatch, name
     assert all(len(y.unique()) > 1 for _, y in minibatches)
     monkeypatch.setattr("plain_loop.DataLoader", lambda *_, **__: minibatches)
     rng, randn, rand = torch.Generator(), torch.randn, torch.rand
-    monkeypatch.setattr(torch, "randn", lambda *shape: randn(*shape, generator=rng))
-    monkeypatch.setattr(torch, "rand", lambda *shape: rand(*shape, generator=rng))
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: randn(*shape, generator=rng))
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: rand(*shape, generator=rng))
     loop = plain_loop(model, data.scale(data.samples), data.labels, data.batch_size)
     for step in range(STEPS):
         rng.manual_seed(seeds.mix(0, seeds.GAME, step))

@@ -104,7 +104,7 @@ class Stripes(ImageData):
 
 
 def attach(data, step=0, d_steps=1, rank=0, world_size=1):
-    module = SimpleNamespace(d_steps=d_steps, dtype=torch.float32)
+    module = SimpleNamespace(device=torch.device("cpu"), d_steps=d_steps, dtype=torch.float32)
     data.trainer = SimpleNamespace(
         global_step=step, global_rank=rank, world_size=world_size, max_steps=100, lightning_module=module
     )

@@ -285,6 +285,7 @@ def test_samples_that_are_not_finite_are_no_black_pictures(cache, build):
 
 
 def test_features_are_computed_in_full_precision_and_the_setting_is_put_back():
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, True
     torch.set_float32_matmul_precision("high")
     try:
         with full_precision():
@@ -294,6 +295,7 @@ def test_features_are_computed_in_full_precision_and_the_setting_is_put_back():
         assert torch.backends.cudnn.allow_tf32
     finally:
         torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def test_real_features_are_computed_once(cache, build, monkeypatch):

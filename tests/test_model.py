@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gan_lightning.data.base import StepLoader
 from gan_lightning.errors import UserError
+from gan_lightning.graph import Play
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.cgan import CGAN
@@ -322,9 +323,10 @@ def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
         model.generator.register_forward_pre_hook(lambda net, args: seen.append(args))
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
         model.rng, model.discriminator_parameters = torch.Generator(), []
-        model._trainer = SimpleNamespace(world_size=world, global_rank=rank, global_step=0, strategy=SimpleNamespace())
+        strategy = SimpleNamespace(optimizer_step=lambda *_: None)
+        model._trainer = SimpleNamespace(world_size=world, global_rank=rank, global_step=0, strategy=strategy)
         model.optimizers = lambda **_: (optimizer, optimizer)
-        model.descend = lambda *_: None
+        model.descend, model.play = (lambda *_: None), Play()
         model.training_step((torch.zeros(len(y), 1, 4, 4), y), 0)
         model._trainer = None
         z, labels = seen[-1]

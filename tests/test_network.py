@@ -10,7 +10,14 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lightning.geometry import halvings
 from gan_lightning.network.dcgan import DCGANDiscriminator, DCGANGenerator
-from gan_lightning.network.layers import ConditionalBatchNorm2d, LabelMap, LabelVector, normalisation
+from gan_lightning.network.layers import (
+    ConditionalBatchNorm2d,
+    LabelMap,
+    LabelVector,
+    MeanPooledConv2d,
+    UpsampledConv2d,
+    normalisation,
+)
 from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.network.resnet import DownBlock, ResNetDiscriminator, ResNetGenerator, UpBlock
 
@@ -484,3 +491,24 @@ def test_networks_come_back_from_their_state(name):
         other = other(*arguments, width=4, **settings, **extra)
         other.load_state_dict(network.state_dict())
         assert torch.equal(network.eval()(x, Y), other.eval()(x, Y))
+
+
+@pytest.mark.parametrize("kernel", [3, 1])
+@pytest.mark.parametrize(
+    ("layer", "two_steps"),
+    [
+        (MeanPooledConv2d, lambda x, w, b, p: F.avg_pool2d(F.conv2d(x, w, b, padding=p), 2)),
+        (UpsampledConv2d, lambda x, w, b, p: F.conv2d(F.interpolate(x, scale_factor=2.0), w, b, padding=p)),
+    ],
+    ids=["mean_pooled", "upsampled"],
+)
+def test_one_convolution_does_what_two_steps_do(layer, two_steps, kernel):
+    """The same function at every pixel, borders too, and the same gradient in the weights."""
+    torch.manual_seed(0)
+    one, x = layer(3, 5, kernel, padding=kernel // 2).double(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    together, apart = one(x), two_steps(x, one.weight, one.bias, kernel // 2)
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-12)
+    mask = torch.randn_like(apart)
+    gradients = [torch.autograd.grad((y * mask).sum(), [one.weight, one.bias]) for y in (together, apart)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)

@@ -1,5 +1,7 @@
 """The gradient penalty by hand: a linear critic, finite differences, and the two faults that people make."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,14 +62,24 @@ def between(real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
     return torch.stack([e * x + (1 - e) * g for e, x, g in zip(epsilon, real, fake, strict=True)])
 
 
+class Written(nn.Module):
+    """A function of samples and labels."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.function(x, y)
+
+
 @pytest.mark.parametrize("shape", [(2,), (1, 3, 3), (3, 4, 2)], ids=str)
 @pytest.mark.parametrize("size", [0.0, 0.5, 1.0, 3.0])
 def test_a_linear_critic_pays_for_the_norm_of_its_weights(shape, size):
     direction = torch.randn(*shape, dtype=torch.float64)
     weights = size * direction / direction.norm()
 
-    def critic(x: Tensor, y: Tensor) -> Tensor:
-        return (x * weights).flatten(1).sum(1) + 7
+    critic = Written(lambda x, y: (x * weights).flatten(1).sum(1) + 7)
 
     real, fake = (torch.randn(5, *shape, dtype=torch.float64) for _ in range(2))
     penalty = gradient_penalty(critic, real, fake, Y, torch.rand(5, dtype=torch.float64))
@@ -139,8 +151,7 @@ def test_critics_of_the_variant_have_slopes_of_their_own(build, network):
 
 
 def test_epsilon_goes_from_fake_to_real():
-    def critic(x: Tensor, y: Tensor) -> Tensor:
-        return x.square().sum(1) / 2  # its slope at x is |x|
+    critic = Written(lambda x, y: x.square().sum(1) / 2)  # its slope at x is |x|
 
     real, fake = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
     for epsilon, norm in ((1.0, 5.0), (0.0, 2.0), (0.5, (1.5**2 + 3.0**2) ** 0.5)):
@@ -149,8 +160,7 @@ def test_epsilon_goes_from_fake_to_real():
 
 
 def test_each_sample_has_an_epsilon_of_its_own():
-    def critic(x: Tensor, y: Tensor) -> Tensor:
-        return x.square().sum(1) / 2
+    critic = Written(lambda x, y: x.square().sum(1) / 2)
 
     real, fake = torch.full((2, 1), 4.0), torch.full((2, 1), 2.0)
     penalty = gradient_penalty(critic, real, fake, Y[:2], torch.tensor([0.0, 1.0]))
@@ -158,8 +168,7 @@ def test_each_sample_has_an_epsilon_of_its_own():
 
 
 def test_labels_reach_the_critic():
-    def critic(x: Tensor, y: Tensor) -> Tensor:
-        return x.sum(1) * y
+    critic = Written(lambda x, y: x.sum(1) * y)
 
     x = torch.zeros(3, 4)
     torch.testing.assert_close(slope(critic, x, torch.tensor([0, 1, 3])), torch.tensor([0.0, 2.0, 6.0]))

@@ -32,8 +32,8 @@ class StepLoader:
     sees the same one.
 
     Args:
-        samples: All samples (n, ...).
-        labels: Their labels (n,).
+        samples: All samples (n, ...), on the device that gathers them.
+        labels: Their labels (n,), there too.
         minibatch: Samples per discriminator update, over all ranks.
         d_steps: Minibatches per generator step.
         seed: Decides the order.
@@ -86,7 +86,8 @@ class StepLoader:
         """The permutation of an epoch."""
         if self.permutation[0] != epoch:
             generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.ORDER, epoch))
-            self.permutation = epoch, torch.randperm(len(self.samples), generator=generator)
+            order = torch.randperm(len(self.samples), generator=generator)
+            self.permutation = epoch, order.to(self.samples.device)
         return self.permutation[1]
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,7 +156,15 @@ class StepData(LightningDataModule):
         place, d_steps = self.trainer, self.trainer.lightning_module.d_steps
         steps = {"start": place.global_step, "stop": place.max_steps}
         share = {"rank": place.global_rank, "world_size": place.world_size}
-        return StepLoader(self.samples, self.labels, self.batch_size, d_steps, self.seed, **steps, **share)
+        samples, labels = (part.to(self.place()) for part in (self.samples, self.labels))
+        return StepLoader(samples, labels, self.batch_size, d_steps, self.seed, **steps, **share)
+
+    def place(self) -> torch.device:
+        """Where the samples are gathered: on the GPU if they take no more than half of what is free there."""
+        device = self.trainer.lightning_module.device
+        if device.type != "cuda" or not self.trainer.data_on_device:
+            return torch.device("cpu")
+        return device if self.samples.nbytes <= torch.cuda.mem_get_info(device)[0] / 2 else torch.device("cpu")
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Scale on the device, where it is cheap and the stored bytes have travelled."""
@@ -259,7 +268,7 @@ class ImageData(StepData):
             place, d_steps = self.trainer, self.trainer.lightning_module.d_steps
             generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.FLIPS, place.global_step))
             coins = torch.rand(d_steps, place.world_size, len(samples) // d_steps, generator=generator) < 0.5
-            heads = coins[:, place.global_rank].flatten().to(samples.device)
+            heads = coins[:, place.global_rank].flatten().to(samples.device, non_blocking=True)
             samples = torch.where(heads[:, None, None, None], samples.flip(-1), samples)
         return samples, labels
 

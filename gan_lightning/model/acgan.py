@@ -5,6 +5,7 @@ https://arxiv.org/abs/1610.09585
 
 from typing import Unpack
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,9 +19,8 @@ class ACGAN(GAN):
 
     .. math:: L_C = -E[\log P(C = c \mid X_{real})] - E[\log P(C = c \mid X_{fake})],
 
-    D maximises :math:`L_S + L_C` and G maximises :math:`L_C - L_S`. The class head reads the features that the
-    source is judged by; D itself is never told the class. A discriminator that learns to name fakes as they were meant
-    forgives G its mistakes, so by default it learns the classes from real samples alone.
+    D maximises :math:`L_S + L_C` and G maximises :math:`L_C - L_S`. The class head reads the features that judge the
+    source. A discriminator that learns to name fakes as meant forgives G its mistakes: by default it learns from real.
 
     Args:
         class_weight_real: Weight of D's class loss on real samples.
@@ -68,3 +68,8 @@ class ACGAN(GAN):
         """Logits of the source (N,) and of the classes (N, num_classes)."""
         features = self.discriminator.features(x, y)
         return self.discriminator.logits(features, y), self.discriminator.class_head(features)
+
+    def compile_networks(self) -> None:
+        """Both players judge, which passes the discriminator's own forward by."""
+        super().compile_networks()
+        self.judge = torch.compile(self.judge)

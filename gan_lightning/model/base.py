@@ -1,8 +1,7 @@
 """The two-player game that every variant plays."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import TypedDict
 
@@ -14,7 +13,9 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
+from gan_lightning.graph import Graphs, Play
 from gan_lightning.loss import AdversarialLoss
+from gan_lightning.network.layers import evaluating, frozen
 
 SAMPLING_BATCH = 256  # bounds the memory of a large draw
 RECENT = 1000  # steps
@@ -97,6 +98,7 @@ class GAN(LightningModule):
         self.fake: Tensor | None = None  # samples of the last generator update, likewise
         self.recent: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=RECENT)  # terms by step, to find what diverged
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
+        self.records = False  # each player's gradient as a CUDA graph
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
@@ -106,20 +108,31 @@ class GAN(LightningModule):
         (g_opt, _), (_, d_opt) = self.optimizers(), self.optimizers(use_pl_optimizer=False)
         samples, labels = (part.chunk(self.d_steps) for part in batch)
         for real, y in zip(samples, labels, strict=True):
-            with torch.set_grad_enabled(self.reuse_fake):
-                fake = self.generator(self.latents(len(y)), y)
-            self.descend("d", d_opt, self.discriminator_loss(real, fake.detach(), y))
+            self.play(step, self.discriminator_gradient, real, y)
+            self.trainer.strategy.optimizer_step(d_opt, lambda: None)  # scaler and hooks, not counted
             self.after_discriminator_update()
+        self.play(step, self.generator_gradient, y)
+        g_opt.step()  # Lightning counts this one: global_step is the generator step, our only clock
+        self.recent.append((step + 1, self.play.kept(self.terms)))
+        if self.generator_ema is not None:
+            self.generator_ema.update(self.generator)
+            self.sampler_cache = None
+
+    def discriminator_gradient(self, real: Tensor, y: Tensor) -> None:
+        """The gradient of the discriminator's loss on one minibatch."""
+        with torch.set_grad_enabled(self.reuse_fake):
+            self.fake = self.generator(self.latents(len(y)), y)
+        self.descend("d", self.discriminator_loss(real, self.fake.detach(), y))
+
+    def generator_gradient(self, y: Tensor) -> None:
+        """The gradient of the generator's loss, on fresh fakes or on those that the discriminator saw last."""
         with frozen(self.discriminator_parameters):
             if not self.reuse_fake:
                 z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch)])
                 y = torch.cat([y] * self.generator_batch)
-                fake = self.generator(z, y)
-            self.descend("g", g_opt, self.generator_loss(fake, y))
-        self.fake = fake.detach()
-        self.recent.append((step + 1, dict(self.terms)))
-        if self.generator_ema is not None:
-            self.generator_ema.update(self.generator)
+                self.fake = self.generator(z, y)
+            self.descend("g", self.generator_loss(self.fake, y))
+        self.fake = self.fake.detach()
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
         """What the discriminator minimises on one minibatch; ``fake`` carries no gradient into the generator."""
@@ -143,15 +156,11 @@ class GAN(LightningModule):
         self.logits = {"real": real_logits.detach(), "fake": fake_logits.detach()}
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 
-    def descend(self, player: str, optimizer: Optimizer, terms: Terms) -> None:
-        """Move one player downhill on the sum of its terms, and keep them for the log."""
-        optimizer.zero_grad()
+    def descend(self, player: str, terms: Terms) -> None:
+        """Leave the gradient of the sum of a player's terms with its weights, and keep the terms for the log."""
+        self.optimizers(use_pl_optimizer=False)["gd".index(player)].zero_grad()
         with torch.autocast(self.device.type, enabled=False):  # a penalty is differentiated twice
             self.manual_backward(reduce(torch.add, terms.values()))
-        if player == "g":
-            optimizer.step()  # Lightning counts this one: global_step is the generator step, our only clock
-        else:
-            self.trainer.strategy.optimizer_step(optimizer, lambda: None)  # scaler and hooks, not counted
         self.terms[player] = {name: term.detach() for name, term in terms.items()}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -191,10 +200,15 @@ class GAN(LightningModule):
         if self.generator_ema is None:
             return self.generator
         weights = [*self.generator_ema.parameters()]
-        version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # grows with changes in place
+        version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # grows as weights are loaded
         if self.sampler_cache is None or self.sampler_cache[0] != version:
             self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
         return self.sampler_cache[1]
+
+    def compile_networks(self) -> None:
+        """Let ``torch.compile`` make each network's passes into few kernels, once they are first taken."""
+        self.generator.compile()
+        self.discriminator.compile()
 
     def configure_optimizers(self) -> list[Optimizer]:
         """The generator's optimizer, then the discriminator's."""
@@ -204,27 +218,13 @@ class GAN(LightningModule):
     def on_fit_start(self) -> None:
         """Make ready what every step uses."""
         self.rng = torch.Generator(self.device)
+        self.play = Graphs(self.device, self.rng) if self.records else Play()
         self.discriminator_parameters = [*self.discriminator.parameters()]
 
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Hold a network in evaluation mode, and put back the mode of each of its layers."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        yield network.eval()
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Hold parameters still, so that no gradient for them is computed."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+    def on_train_start(self) -> None:
+        """Lay the moments of a checkpoint out as the weights are: fused optimizers go through both in one order."""
+        for optimizer in self.optimizers(use_pl_optimizer=False):
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == weight.shape:
+                        state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

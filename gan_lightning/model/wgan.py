@@ -27,5 +27,5 @@ class WGAN(GAN):
     @torch.no_grad()
     def after_discriminator_update(self) -> None:
         """Algorithm 1, line 7: w <- clip(w, -c, c)."""
-        for parameter in self.discriminator_parameters:
-            parameter.clamp_(-self.clip_value, self.clip_value)
+        torch._foreach_clamp_min_(self.discriminator_parameters, -self.clip_value)
+        torch._foreach_clamp_max_(self.discriminator_parameters, self.clip_value)

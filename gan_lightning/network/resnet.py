@@ -13,6 +13,8 @@ from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,
     LabelMap,
     LabelVector,
+    MeanPooledConv2d,
+    UpsampledConv2d,
     normalisation,
     normalise_spectrum,
     one_of,
@@ -26,15 +28,15 @@ class UpBlock(nn.Module):
     def __init__(self, a: int, b: int, num_classes: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = ConditionalBatchNorm2d(a, num_classes), ConditionalBatchNorm2d(b, num_classes)
-        self.conv1, self.conv2 = nn.Conv2d(a, b, 3, padding=1), nn.Conv2d(b, b, 3, padding=1)
-        self.shortcut = nn.Conv2d(a, b, 1)
-        self.relu, self.up = nn.ReLU(), nn.Upsample(scale_factor=2, mode="nearest")
+        self.conv1, self.conv2 = UpsampledConv2d(a, b, 3, padding=1), nn.Conv2d(b, b, 3, padding=1)
+        self.shortcut = UpsampledConv2d(a, b, 1)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(N, a, H, W) to (N, b, 2H, 2W)."""
-        h = self.conv1(self.up(self.relu(self.norm1(x, y))))
+        h = self.conv1(self.relu(self.norm1(x, y)))
         h = self.conv2(self.relu(self.norm2(h, y)))
-        return h + self.up(self.shortcut(x))  # a 1 x 1 convolution and upsampling commute, this order is cheaper
+        return h + self.shortcut(x)
 
 
 class DownBlock(nn.Module):
@@ -51,16 +53,15 @@ class DownBlock(nn.Module):
     def __init__(self, a: int, b: int, norm: str, down: bool, first: bool = False) -> None:
         super().__init__()
         before = nn.Identity() if first else nn.Sequential(normalisation(norm, a), nn.ReLU())
-        pool = nn.AvgPool2d(2) if down else nn.Identity()
+        convolution = MeanPooledConv2d if down else nn.Conv2d
         self.residual = nn.Sequential(
             before,
             nn.Conv2d(a, b, 3, padding=1),
             normalisation("none" if first else norm, b),
             nn.ReLU(),
-            nn.Conv2d(b, b, 3, padding=1),
-            pool,
+            convolution(b, b, 3, padding=1),
         )
-        self.shortcut = nn.Sequential(pool, nn.Conv2d(a, b, 1)) if a != b or down else nn.Identity()
+        self.shortcut = nn.Sequential(nn.Identity(), convolution(a, b, 1)) if a != b or down else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, a, H, W) to (N, b, H, W), or half of that."""

@@ -1,0 +1,66 @@
+"""Lightning's Trainer with the levers of speed that it lacks."""
+
+from inspect import signature
+from typing import Any
+
+import pytorch_lightning
+import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
+
+from gan_lightning.errors import UserError
+from gan_lightning.model.base import GAN
+
+
+class Trainer(pytorch_lightning.Trainer):
+    """Trains as Lightning's does.
+
+    Args:
+        compile: Compile both networks with ``torch.compile``; a gradient penalty runs them as they are written.
+        cuda_graphs: Record each player's gradient as a CUDA graph and replay it; None does where that holds, which is
+            with one GPU.
+        channels_last: Keep feature maps with their channels innermost, as tensor cores want them.
+        tf32: Round the factors of single-precision products to TF32's 10 bits, on a GPU that has it, penalties too.
+        data_on_device: Hold the training set on the GPU where it takes no more than half of the memory that is free.
+        **lightning: Arguments of ``pytorch_lightning.Trainer``.
+    """
+
+    def __init__(
+        self,
+        compile: bool = False,  # noqa: A002
+        cuda_graphs: bool | None = None,
+        channels_last: bool = False,
+        tf32: bool = False,
+        data_on_device: bool = True,
+        **lightning: Any,
+    ) -> None:
+        super().__init__(**lightning)
+        self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
+        self.channels_last, self.tf32 = channels_last, tf32
+
+    def fit(self, model: GAN, *args: Any, **kwargs: Any) -> None:
+        """Set the levers, then fit.
+
+        Raises:
+            UserError: Steps are to be recorded where they cannot be.
+        """
+        torch.backends.cudnn.allow_tf32 = self.tf32
+        torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+        one_gpu = isinstance(self.strategy, SingleDeviceStrategy) and self.strategy.root_device.type == "cuda"
+        if self.cuda_graphs and not one_gpu:
+            raise UserError("trainer.cuda_graphs=true: needs one NVIDIA GPU; null records steps where there is one")
+        model.records = one_gpu and self.cuda_graphs is not False
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if self.compile:
+            # torch 2.11 errs on the strides of what cuDNN returns for small maps.
+            torch._inductor.config.layout_optimization = False
+            model.compile_networks()
+        super().fit(model, *args, **kwargs)
+
+
+# What an argument's name is checked against.
+of_ours, of_lightning = (signature(kind).parameters for kind in (Trainer, pytorch_lightning.Trainer))
+named = {name: one for name, one in (of_lightning | of_ours).items() if name != "lightning"}
+Trainer.__signature__ = signature(Trainer).replace(
+    parameters=[one.replace(kind=one.KEYWORD_ONLY) for one in named.values()]
+)
