@@ -130,6 +130,8 @@ def merged(stored: DictConfig, asked: Asked) -> DictConfig:
                 config.eval = OmegaConf.merge(config.eval, part._get_node("eval"), {"cache": asked.own.eval.cache})
             else:
                 config[key] = part._get_node(key)
+    if "cache" in config.data:
+        config.data.cache = "${eval.cache}"
     known, faults = dict(walk(config)), []
     for key, value in asked.values.items():
         if key in known or (key.startswith("feature.network") and "network" in config.feature):

@@ -40,7 +40,13 @@ OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")
 
 # What a run is: going on with other values would be another run. Folders may move, and a lower rate may save a run.
 MEANING = ("model", "network", "loss", "data", "seed")
-MAY_CHANGE = ("data.root", "model.generator_optimizer.lr", "model.discriminator_optimizer.lr")
+MAY_CHANGE = (
+    "data.root",
+    "data.cache",
+    "data.memory_gb",
+    "model.generator_optimizer.lr",
+    "model.discriminator_optimizer.lr",
+)
 FORCEABLE_GROUPS = "loss", "data"  # the others bring parts of each other
 NEEDED = ("model", "network", "loss", "data", "trainer")  # sections without which there is no run
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
@@ -371,6 +377,8 @@ def resume(
     anew = {"ckpt_path": str(asked), "force": False, "trust": False}  # not kept from one time to the next
     node |= {"defaults": defaults, "hydra": hydra_node, **anew}
     node["eval"] = node.get("eval", {}) | {"cache": own["eval"]["cache"]}  # the place's, not the run's
+    if "cache" in node.get("data", {}):
+        node["data"]["cache"] = "${eval.cache}"
     ConfigStore.instance().store(name="resume", node=node)
     return "resume", kept, OmegaConf.to_container(stored)
 

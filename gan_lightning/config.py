@@ -129,6 +129,8 @@ RULES = {
     "data.channels": Rule(int, choices=("1", "3")),
     "data.limit": Rule(int, low=1, optional=True),
     "data.attribute": Rule(str, optional=True),
+    "data.cache": Rule(str, optional=True),
+    "data.memory_gb": Rule(float, low=0),
     "data.batch_size": COUNT,
     "data.num": COUNT,
     "data.modes": Rule(int, 1, 10_000),

@@ -69,11 +69,17 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         os.close(descriptor)
 
 
-def refuse_full_disk(folder: Path, num_bytes: float) -> None:
-    """Raise UserError where a disk has less room than a run is going to need."""
+def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) -> None:
+    """Raise UserError where a disk has less room than is going to be needed.
+
+    Args:
+        folder: Where it is going to be written.
+        num_bytes: How much.
+        what: What it is, in the plural.
+        way_out: What to change.
+    """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise UserError(
-            f"{folder}: {free / 1e6:,.0f} MB are free, and the run's checkpoints take about {num_bytes / 1e6:,.0f} MB; "
-            "hydra.run.dir chooses another place, callbacks.checkpoint.keep keeps fewer"
+            f"{folder}: {free / 1e6:,.0f} MB are free, and {what} take about {num_bytes / 1e6:,.0f} MB; {way_out}"
         )

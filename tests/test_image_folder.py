@@ -87,7 +87,7 @@ def test_limit_comes_before_decoding(folder, monkeypatch, caplog):
     (folder / "a_red" / "deep" / "er" / "2.png").write_bytes(b"broken, and never looked at")
     asked = []
     monkeypatch.setattr(
-        "gan_lightning.data.image_folder.decode", lambda paths, *rest: asked.extend(paths) or decode(paths, *rest)
+        "gan_lightning.data.cache.decode", lambda paths, *rest: asked.extend(paths) or decode(paths, *rest)
     )
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=folder, limit=4)

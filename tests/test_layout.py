@@ -20,7 +20,9 @@ ONLY_PYTHON = {
     "network/layers",  # what the networks share
     "data/base",  # the class that conf/data/base.yaml's keys belong to
     "data/points",  # what the ring and the grid share
-    "data/decode",  # what folders of pictures share
+    "data/cache",
+    "data/decode",
+    "data/pages",  # what folders of pictures share
 }
 ONLY_YAML = {
     "metric/default",  # the list of those for pictures

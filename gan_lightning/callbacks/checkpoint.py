@@ -40,7 +40,9 @@ class Checkpoint(callbacks.Checkpoint):
             weights = sum(tensor.nbytes for tensor in module.state_dict().values())
             moments = 2 * sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
             # The best one and the one that is being written besides those that are kept.
-            refuse_full_disk(folder, ((self.keep or 1) + 2) * (weights + moments) - there)
+            needed = ((self.keep or 1) + 2) * (weights + moments) - there
+            way_out = "hydra.run.dir chooses another place, callbacks.checkpoint.keep keeps fewer"
+            refuse_full_disk(folder, needed, "the run's checkpoints", way_out)
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Save if the step has come."""

@@ -13,6 +13,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked
 from gan_lightning.geometry import sides
@@ -41,6 +42,7 @@ class StepLoader:
         stop: Generator step to end before; the budget.
         rank: This process.
         world_size: Number of processes; divides ``minibatch``.
+        pages: The file that ``samples`` is a view of, if it is one.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class StepLoader:
         stop: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        pages: Pages | None = None,
     ) -> None:
-        self.samples, self.labels = samples, labels
+        self.samples, self.labels, self.pages = samples, labels, pages
         self.minibatch, self.d_steps, self.seed = minibatch, d_steps, seed
         self.start, self.stop = start, stop
         self.rank, self.world_size = rank, world_size
@@ -69,6 +72,8 @@ class StepLoader:
         """Samples (d_steps * minibatch / world_size, ...) and labels of each step."""
         for step in range(self.start, self.stop):
             rows = self.rows(step)
+            if self.pages is not None:
+                self.pages.fetch(self.rows(step + 1))
             yield self.samples[rows], self.labels[rows]
 
     def rows(self, step: int) -> Tensor:
@@ -109,12 +114,14 @@ class StepData(LightningDataModule):
         samples: All samples (n, ...), as they are stored.
         labels: Classes (n,); zeros where there are none.
         class_names: Names of the classes; empty where there are none.
+        pages: The file that ``samples`` is a view of; None where they are in memory.
     """
 
     def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
         self.samples: Tensor | None = None
+        self.pages: Pages | None = None
 
     @abstractmethod
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
@@ -157,7 +164,8 @@ class StepData(LightningDataModule):
         steps = {"start": place.global_step, "stop": place.max_steps}
         share = {"rank": place.global_rank, "world_size": place.world_size}
         samples, labels = (part.to(self.place()) for part in (self.samples, self.labels))
-        return StepLoader(samples, labels, self.batch_size, d_steps, self.seed, **steps, **share)
+        pages = None if samples.is_cuda else self.pages
+        return StepLoader(samples, labels, self.batch_size, d_steps, self.seed, **steps, **share, pages=pages)
 
     def place(self) -> torch.device:
         """Where the samples are gathered: on the GPU if they take no more than half of what is free there."""
@@ -236,6 +244,8 @@ class ImageData(StepData):
 
     def fitted(self, pictures: Tensor, labels: Tensor, class_names: list[str]) -> tuple[Tensor, Tensor, list[str]]:
         """Pictures of the size and the channels that were asked for."""
+        if pictures.shape[1:] == (self.channels, *self.image_size):
+            return pictures, labels.long(), class_names
         size = len(pictures) * self.channels * math.prod(self.image_size)
         refuse_too_large(f"data.image_size: {len(pictures):,} such pictures", size, "a smaller one, or data.limit")
         return resize(with_channels(pictures, self.channels), self.image_size), labels.long(), class_names

@@ -3,11 +3,11 @@
 import math
 import os
 import warnings
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import repeat
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gan_lightning.bar import bar
+from gan_lightning.data.pages import Pages
 from gan_lightning.errors import printable
 from gan_lightning.memory import refuse_too_large
 
-CHUNK = 32  # files that a thread takes at a time
+VERSION = 1  # of what is made of a file; to be raised when that changes, so that nothing older is used again
+CHUNK, CHUNK_BYTES = 32, 2**24  # files that a thread takes at a time, fewer where what they become is large
+AHEAD = 4  # chunks for each thread, in work or waiting to be read
 DRAFT = 3  # a large JPEG may be decoded at an eighth of its size if that is so many times what is wanted
 
 Image.init()
@@ -38,6 +41,7 @@ class Decoded:
         broken: A line for each of the others.
         sizes: How often each (width, height) was met, as a viewer shows it.
         modes: How often each of Pillow's modes was met.
+        pages: The file that ``images`` is a view of; None where they are in memory.
     """
 
     images: Tensor
@@ -45,6 +49,7 @@ class Decoded:
     broken: list[str]
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
+    pages: Pages | None = None
 
 
 @dataclass
@@ -58,9 +63,7 @@ class Picture:
 
 
 def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decoded:
-    """Decode files, crop their centre to the shape of ``size`` and scale it.
-
-    Pillow lets go of the interpreter while it decodes and scales, so threads are enough.
+    """Decode files into memory, crop their centre to the shape of ``size`` and scale it.
 
     Args:
         paths: The files.
@@ -73,24 +76,55 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
     shape = len(paths), channels, *size
     refuse_too_large(f"data.image_size: {len(paths):,} such pictures", math.prod(shape), "a smaller one, or data.limit")
     images = torch.empty(shape, dtype=torch.uint8)
+    places = iter(images.numpy())
+    decoded = decode_to(lambda pixels: np.copyto(next(places), pixels), paths, size, channels)
+    count = len(decoded.rows)
+    return replace(decoded, images=images if count == len(paths) else images[:count].clone())
+
+
+def decode_to(
+    take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int
+) -> Decoded:
+    """Decode files and hand over the pixels (C, H, W) of each that could be read, in their order."""
     rows, broken, sizes, modes = [], [], Counter(), Counter()
-    starts = range(0, len(paths), CHUNK)
-    chunks = [paths[start : start + CHUNK] for start in starts]
-    progress = bar(what="reading pictures", total=len(paths), unit="")
+    for row, picture in enumerate(pictures(paths, size, channels)):
+        if picture.pixels is None:
+            broken.append(f"{str(paths[row])!r} ({picture.fault})")
+            continue
+        take(picture.pixels)
+        rows.append(row)
+        sizes[picture.size] += 1
+        modes[picture.mode] += 1
+    return Decoded(torch.empty(0, dtype=torch.uint8), rows, broken, sizes, modes)
+
+
+def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Iterator[Picture]:
+    """Each file decoded, in their order, by as many threads as there are cores.
+
+    Pillow lets go of the interpreter while it decodes and scales, so threads are enough. They are never more than a few
+    chunks ahead of who reads.
+    """
+    step = max(1, min(CHUNK, CHUNK_BYTES // (channels * math.prod(size))))
+    starts = iter(range(0, len(paths), step))
+    cores = os.cpu_count() or 1
     # Filters of warnings belong to the process and not to a thread, so they are set here for all threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, progress:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(cores) as pool,
+        bar(what="reading pictures", total=len(paths), unit="") as progress,
+    ):
         warnings.simplefilter("ignore")
-        for start, found in zip(starts, pool.map(decode_chunk, chunks, repeat(size), repeat(channels)), strict=True):
-            for row, picture in enumerate(found, start):
-                if picture.pixels is None:
-                    broken.append(f"{str(paths[row])!r} ({picture.fault})")
-                    continue
-                images[row] = torch.from_numpy(picture.pixels)
-                rows.append(row)
-                sizes[picture.size] += 1
-                modes[picture.mode] += 1
+
+        def begin(most: int) -> Iterator[Future[list[Picture]]]:
+            for start in islice(starts, most):
+                yield pool.submit(decode_chunk, paths[start : start + step], size, channels)
+
+        waiting = deque(begin(AHEAD * cores))
+        while waiting:
+            found = waiting.popleft().result()
+            waiting.extend(begin(1))
+            yield from found
             progress.update(len(found))
-    return Decoded(images[rows] if broken else images, rows, broken, sizes, modes)
 
 
 def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int) -> list[Picture]:

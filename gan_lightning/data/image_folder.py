@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.decode import SUFFIXES, Decoded, decode
+from gan_lightning.data.cache import Cache
+from gan_lightning.data.decode import SUFFIXES, Decoded
 from gan_lightning.errors import UserError, printable
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class ImageFolder(ImageData):
         image_size: A side, or height and width.
         channels: 1 for gray, 3 for colour.
         skip_broken: Leave out pictures that cannot be read, and count them.
+        cache: Folder in which what has been decoded is kept for later runs; None keeps nothing.
+        memory_gb: Pictures that take more stay in the cache's file, which is mapped (1e9 bytes).
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
 
@@ -39,10 +42,12 @@ class ImageFolder(ImageData):
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
         skip_broken: bool = False,
+        cache: str | Path | None = None,
+        memory_gb: float = 4,
         **data: object,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
-        self.skip_broken = skip_broken
+        self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
         self.notes: list[str] = []  # what was left out, for the report
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
@@ -62,7 +67,7 @@ class ImageFolder(ImageData):
         Raises:
             UserError: Some are broken and not to be skipped, or all are.
         """
-        decoded = decode(paths, self.image_size, self.channels)
+        decoded = self.cache.get(paths, self.image_size, self.channels)
         if decoded.broken:
             self.tell_broken(decoded, len(paths))
         labels = torch.tensor(labels)[decoded.rows]
@@ -72,6 +77,8 @@ class ImageFolder(ImageData):
                 self.notes.append(f"{gone} classes of which no picture is left")
             class_names = [class_names[label] for label in kept]
         self.report(decoded, of, labels, class_names)
+        if self.samples is None:  # and not those held out
+            self.pages = decoded.pages
         return decoded.images, labels, class_names
 
     def find(self) -> tuple[list[Path], list[int], list[str]]:

@@ -1,0 +1,142 @@
+"""Decoded pictures on disk, read by many runs: one array of bytes for each set of files, size and channels."""
+
+import hashlib
+import json
+import logging
+import math
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import PIL
+import torch
+
+from gan_lightning.data.decode import VERSION, Decoded, decode, decode_to
+from gan_lightning.data.pages import Pages
+from gan_lightning.errors import UserError
+from gan_lightning.files import locked, refuse_full_disk, whole
+
+log = logging.getLogger(__name__)
+
+
+class Cache:
+    """A folder of decoded pictures.
+
+    The array is written first and its description after it, each under its name only when it is complete, so that a
+    run that is killed in between leaves nothing that a later one believes. Of several runs that want the same, one
+    decodes and the others wait.
+
+    Args:
+        folder: Where it is; ``~`` is the user's home. None keeps nothing.
+        memory_gb: Pictures that take more (1e9 bytes) stay in the file, which is mapped.
+    """
+
+    def __init__(self, folder: str | Path | None, memory_gb: float) -> None:
+        self.folder = None if folder is None else Path(folder).expanduser()
+        self.memory_gb, self.most = memory_gb, memory_gb * 1e9
+
+    def get(self, paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decoded:
+        """Files decoded as :func:`~gan_lightning.data.decode.decode` does, or what is left of the last time.
+
+        Raises:
+            UserError: They take more memory than they may, and there is no file to map.
+        """
+        if self.folder is None:
+            return self.in_memory(paths, size, channels, "data.cache=FOLDER keeps them in a file")
+        path, shape = self.folder / f"pictures-{key(paths, size, channels)}.uint8", (channels, *size)
+        if (found := self.read(path, len(paths), shape)) is not None:
+            return found
+        try:
+            with ExitStack() as held:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(path.with_suffix(".lock"), lambda: log.info(f"waiting for {path}")))
+                if (found := self.read(path, len(paths), shape)) is not None:
+                    return found
+                for stale in self.folder.glob(f".{path.stem}.*.part"):  # of a process that was killed
+                    stale.unlink()
+                room = len(paths) * math.prod(shape)
+                refuse_full_disk(self.folder, room, "the decoded pictures", "data.cache=FOLDER chooses another place")
+                self.write(path, paths, size, channels)
+            found = self.read(path, len(paths), shape)
+        except UserError as error:
+            log.warning(f"{error}. They are decoded again by each run")
+        except OSError as error:
+            log.warning(f"{self.folder}: cannot be used ({error.strerror}); pictures are decoded again by each run")
+        return found or self.in_memory(paths, size, channels, "data.cache=FOLDER chooses a folder that can be written")
+
+    def in_memory(self, paths: Sequence[Path], size: tuple[int, int], channels: int, way_out: str) -> Decoded:
+        """Decode, and keep nothing."""
+        gigabytes = len(paths) * channels * math.prod(size) / 1e9
+        if gigabytes > self.memory_gb:
+            raise UserError(
+                f"data.memory_gb={self.memory_gb:g}: {len(paths):,} such pictures take {gigabytes:,.1f} GB; {way_out}, "
+                "a smaller data.image_size or data.limit takes less, a larger data.memory_gb holds more"
+            )
+        return decode(paths, size, channels)
+
+    def write(self, path: Path, paths: Sequence[Path], size: tuple[int, int], channels: int) -> None:
+        """Decode into a file, and describe it in another."""
+        with whole(path) as file:
+            checked = Checked(file)
+            decoded = decode_to(checked.write, paths, size, channels)
+        broken = sorted({*range(len(paths))}.difference(decoded.rows))
+        facts = {"crc32": checked.crc32, "broken": dict(zip(broken, decoded.broken, strict=True))}
+        facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
+        with whole(path.with_suffix(".json"), "w") as file:
+            json.dump(facts, file)
+        log.info(f"{len(decoded.rows):,} pictures decoded, for later runs: {path}")
+
+    def read(self, path: Path, num: int, shape: tuple[int, ...]) -> Decoded | None:
+        """What a file holds; None where it is missing or damaged."""
+        try:
+            facts = json.loads(path.with_suffix(".json").read_text())
+            broken = {int(row): str(line) for row, line in facts["broken"].items()}
+            sizes = Counter({(int(w), int(h)): int(count) for w, h, count in facts["sizes"]})
+            modes = Counter({str(mode): int(count) for mode, count in facts["modes"].items()})
+            rows = [row for row in range(num) if row not in broken]
+            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes)
+            whole_shape = len(rows), *shape
+            if path.stat().st_size != math.prod(whole_shape):
+                raise ValueError("another size")
+            if math.prod(whole_shape) > self.most:
+                pages = Pages(path, math.prod(shape), self.most)
+                return replace(decoded, images=pages.data.view(whole_shape), pages=pages)
+            pixels = np.fromfile(path, np.uint8)
+            if zlib.crc32(pixels) != facts["crc32"]:
+                raise ValueError("another checksum")
+            return replace(decoded, images=torch.from_numpy(pixels).view(whole_shape))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            log.warning(f"{path}: damaged; it is made anew")
+            return None
+
+
+class Checked:
+    """A file with the checksum of what was written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.crc32 = file, 0
+
+    def write(self, pixels: Any) -> None:
+        """Write bytes."""
+        self.file.write(pixels)
+        self.crc32 = zlib.crc32(pixels, self.crc32)
+
+
+def key(paths: Sequence[Path], size: tuple[int, int], channels: int) -> str:
+    """What the decoded bytes depend on: the files, by name, length and time; size and channels; and who decodes."""
+    digest = hashlib.sha256(json.dumps([VERSION, PIL.__version__, *size, channels]).encode())
+    for path in paths:
+        try:
+            found = path.stat()
+            told = found.st_size, found.st_mtime_ns
+        except OSError:  # a link that leads nowhere; it is told when it is decoded
+            told = None
+        digest.update(f"\0{path.absolute()}\0{told}".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]

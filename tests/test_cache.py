@@ -1,0 +1,196 @@
+"""Decoded pictures on disk: what a file of them depends on, and what is left of one that was disturbed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_lightning.data import cache as caches
+from gan_lightning.data.base import StepLoader
+from gan_lightning.data.cache import Cache
+from gan_lightning.data.decode import decode
+from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.pages import Pages
+from gan_lightning.errors import UserError
+
+SMAPS = Path("/proc/self/smaps")
+MAPPED = 1e-9  # GB, so that everything is too large for memory
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Forty pictures of noise, and among them two files that are none."""
+    generator, folder = np.random.default_rng(0), tmp_path / "photos"
+    folder.mkdir()
+    for i in range(41):
+        Image.fromarray(generator.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{i:02}.png")
+    for i in (7, 41):
+        (folder / f"{i:02}.png").write_bytes(b"no picture")
+    return sorted(folder.iterdir())
+
+
+def counted(monkeypatch) -> list[int]:
+    """How many files each decoding is asked for, from now on."""
+    asked, decode_to = [], caches.decode_to
+
+    def noted(take, files, *rest):
+        asked.append(len(files))
+        return decode_to(take, files, *rest)
+
+    monkeypatch.setattr(caches, "decode_to", noted)
+    return asked
+
+
+@pytest.mark.parametrize("memory_gb", [1, MAPPED])
+def test_what_is_read_is_what_was_decoded(paths, tmp_path, monkeypatch, memory_gb):
+    asked, wanted = counted(monkeypatch), decode(paths, (16, 12), 3)
+    for _ in range(3):
+        found = Cache(tmp_path / "cache", memory_gb).get(paths, (16, 12), 3)
+        assert torch.equal(found.images, wanted.images)
+        assert (found.rows, found.broken) == (wanted.rows, wanted.broken)
+        assert (found.sizes, found.modes) == (wanted.sizes, wanted.modes)
+        assert (found.pages is None) == (memory_gb == 1)
+    assert asked == [len(paths)]
+
+
+def test_it_depends_on_everything(paths, tmp_path, monkeypatch):
+    asked = counted(monkeypatch)
+
+    def get(files=paths, size=(16, 12), channels=3):
+        return Cache(tmp_path / "cache", 1).get(files, size, channels).images
+
+    get()
+    get(size=(12, 16))
+    get(channels=1)
+    get(files=paths[:-2])
+    paths[0].touch()
+    get()
+    before = paths[1].stat()
+    Image.new("RGB", (20, 24), "red").save(paths[1])
+    os.utime(paths[1], ns=(before.st_atime_ns, before.st_mtime_ns))  # the same time, another length
+    assert (get()[1] == torch.tensor([255, 0, 0]).view(3, 1, 1)).all()
+    paths[1].rename(paths[1].with_name("zz.png"))
+    get(files=sorted(paths[0].parent.iterdir()))
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    get(files=sorted(paths[0].parent.iterdir()))
+    assert len(asked) == 8
+    get(files=sorted(paths[0].parent.iterdir()))
+    assert len(asked) == 8
+
+
+DAMAGES = "cut", "longer", "other bytes", "no description", "half a description", "lies"
+
+
+@pytest.mark.parametrize(
+    ("how", "memory_gb"),
+    [(how, memory_gb) for how in DAMAGES for memory_gb in (1, MAPPED) if (how, memory_gb) != ("other bytes", MAPPED)],
+)
+def test_a_damaged_file_is_made_anew(paths, tmp_path, caplog, monkeypatch, how, memory_gb):
+    wanted = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3).images
+    (pixels,), (facts,) = ((tmp_path / "cache").glob(f"*.{suffix}") for suffix in ("uint8", "json"))
+    if how == "no description":
+        facts.unlink()
+    elif how == "half a description":
+        facts.write_text(facts.read_text()[:30])
+    elif how == "lies":
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"broken": {"x": "y"}}))
+    else:
+        content = pixels.read_bytes()
+        pixels.write_bytes({"cut": content[:-1], "longer": content + b"1", "other bytes": b"\7" + content[1:]}[how])
+    asked = counted(monkeypatch)
+    found = Cache(tmp_path / "cache", memory_gb).get(paths, (16, 12), 3)
+    assert torch.equal(found.images, wanted)
+    assert asked == [len(paths)]
+    assert ("damaged" in caplog.text) == (how != "no description")
+
+
+def test_of_many_runs_one_decodes(paths, tmp_path, monkeypatch):
+    asked = counted(monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: Cache(tmp_path / "cache", 1).get(paths, (64, 64), 3).images, range(4)))
+    assert all(torch.equal(images, found[0]) for images in found)
+    assert asked == [len(paths)]
+
+
+def test_killed_while_decoding(paths, tmp_path):
+    """What was half written is no file of the cache, and does not stay for ever."""
+    code = "import sys; from pathlib import Path; from gan_lightning.data.cache import Cache\n"
+    code += "Cache(sys.argv[1], 1).get([Path(path) for path in sys.argv[2:]] * 400, (64, 64), 3)"
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "cache"), *map(str, paths)])
+    for _ in range(3000):
+        if any(part.stat().st_size for part in (tmp_path / "cache").glob(".*.part")):
+            break
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not list((tmp_path / "cache").glob("*.json"))
+    assert list((tmp_path / "cache").glob(".*.part"))
+    many = paths * 400
+    assert len(Cache(tmp_path / "cache", 1).get(many, (64, 64), 3).images) == 40 * 400
+    assert not list((tmp_path / "cache").glob(".*.part"))
+
+
+@pytest.mark.parametrize("memory_gb", [1, MAPPED])
+@pytest.mark.parametrize("why", ["it is a file", "the disk is full", "there is no room"])
+def test_where_nothing_can_be_kept(paths, tmp_path, caplog, monkeypatch, memory_gb, why):
+    folder = tmp_path / "cache"
+    if why == "it is a file":
+        folder.write_text("")
+    elif why == "the disk is full":
+        monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    else:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    told = {"it is a file": "File exists", "the disk is full": "No space left", "there is no room": "0 MB are free"}
+    if memory_gb == 1:
+        assert len(Cache(folder, memory_gb).get(paths, (16, 12), 3).images) == 40
+    else:
+        with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 such pictures take 0.0 GB; data.cache=FOLDER"):
+            Cache(folder, memory_gb).get(paths, (16, 12), 3)
+    assert told[why] in caplog.text
+    assert not folder.is_dir() or {path.suffix for path in folder.iterdir()} <= {".lock"}
+
+
+def test_without_a_cache_memory_is_bounded_too(paths):
+    assert len(Cache(None, 1).get(paths, (16, 12), 3).images) == 40
+    with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 such"):
+        Cache(None, MAPPED).get(paths, (16, 12), 3)
+
+
+def test_steps_are_the_same_from_memory_and_from_the_file(paths, tmp_path, monkeypatch):
+    batches = []
+    for memory_gb in (1, MAPPED):
+        kept = {"cache": tmp_path / "cache", "memory_gb": memory_gb}
+        data = ImageFolder(paths[0].parent, 32, skip_broken=True, batch_size=8, seed=3, **kept)
+        data.setup()
+        loader = StepLoader(data.samples, data.labels, 8, 2, seed=3, start=5, stop=20, pages=data.pages)
+        batches.append([samples for samples, _ in loader])
+    assert data.pages is not None
+    assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
+
+
+def resident() -> int:
+    """Bytes of mapped files that are in this process's memory."""
+    of_the_map = SMAPS.read_text().partition(".uint8\n")[2]
+    return 1024 * int(of_the_map.partition("Rss:")[2].split()[0])
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="only Linux tells")
+def test_pages_are_let_go_of(tmp_path):
+    """60 MB of pictures are dealt out several times over, with 20 MB allowed."""
+    path = tmp_path / "pictures.uint8"
+    path.write_bytes(bytes(5000 * 12288))
+    pages = Pages(path, 12288, 2e7)
+    samples = pages.data.view(5000, 3, 64, 64)
+    most = 0
+    for _ in StepLoader(samples, torch.zeros(5000), 64, stop=400, pages=pages):
+        most = max(most, resident())
+    assert 1e6 < most < 2.2e7
