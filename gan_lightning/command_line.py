@@ -5,6 +5,7 @@ values and what they mean together are looked at, and all that was found is rais
 imports torch but to go on from a checkpoint.
 """
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -186,7 +187,12 @@ def faults_of_overrides(
             near = nearest(key, sections) if override.is_delete() else elsewhere(key) or nearest_key(key, known)
             faults.append(f"{key}: there is no such key{near}")
     try:
-        full = compose(picked + [first_choice(o) for o in good])
+        if all(o.type == OverrideType.CHANGE and not (o.package or o.is_sweep_override()) for o in good):
+            full = copy.deepcopy(plain)  # composing takes ten times as long
+            for override in good:
+                OmegaConf.update(full, override.key_or_group, override.value(), merge=True)
+        else:
+            full = compose(picked + [first_choice(o) for o in good])
     except (HydraException, OmegaConfBaseException) as error:
         return [*faults, first_line(error)]
     for path, _ in walk(full):
