@@ -22,7 +22,8 @@ from gan_lightning.penalty import gradient_penalty
 
 def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
     """The loop that one would write without us; it yields its generator after each step of it."""
-    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+    plain = {"memory_format": torch.contiguous_format}
+    generator, discriminator = (copy.deepcopy(net).to(**plain) for net in (model.generator, model.discriminator))
     g_opt, d_opt = (
         build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
         for build, net in zip(model.optimizer_fns, (generator, discriminator), strict=True)

@@ -18,7 +18,8 @@ class Trainer(pytorch_lightning.Trainer):
         compile: Compile both networks with ``torch.compile``; a gradient penalty runs them as they are written.
         cuda_graphs: Record each player's gradient as a CUDA graph and replay it; None does where that holds, which is
             with one GPU.
-        channels_last: Keep feature maps with their channels innermost, as tensor cores want them.
+        channels_last: Keep feature maps with their channels innermost, as tensor cores and oneDNN want them; None does
+            on a CPU in single precision, unless the networks are compiled.
         tf32: Round the factors of single-precision products to TF32's 10 bits, on a GPU that has it, penalties too.
         data_on_device: Hold the training set on the GPU where it takes no more than half of the memory that is free.
         **lightning: Arguments of ``pytorch_lightning.Trainer``.
@@ -28,7 +29,7 @@ class Trainer(pytorch_lightning.Trainer):
         self,
         compile: bool = False,  # noqa: A002
         cuda_graphs: bool | None = None,
-        channels_last: bool = False,
+        channels_last: bool | None = None,
         tf32: bool = False,
         data_on_device: bool = True,
         **lightning: Any,
@@ -45,11 +46,13 @@ class Trainer(pytorch_lightning.Trainer):
         """
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
-        one_gpu = isinstance(self.strategy, SingleDeviceStrategy) and self.strategy.root_device.type == "cuda"
+        device = self.strategy.root_device.type
+        one_gpu = isinstance(self.strategy, SingleDeviceStrategy) and device == "cuda"
         if self.cuda_graphs and not one_gpu:
             raise UserError("trainer.cuda_graphs=true: needs one NVIDIA GPU; null records steps where there is one")
         model.records = one_gpu and self.cuda_graphs is not False
-        if self.channels_last:
+        faster = device == "cpu" and torch.backends.mkldnn.is_available() and self.precision != "64-true"
+        if (faster and not self.compile) if self.channels_last is None else self.channels_last:
             model.to(memory_format=torch.channels_last)
         if self.compile:
             # torch 2.11 errs on the strides of what cuDNN returns for small maps.
