@@ -3,6 +3,9 @@
 It is of the usual kind: two forwards of D, which is not frozen while G steps, optimizers without ``fused`` or
 ``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each variant keeps its
 schedule, loss and constraint.
+
+Beside it the floor, the arithmetic of the networks alone: their passes forward and backward on the same tensors again
+and again, no gradient that nobody needs, no data, no optimizer, nothing written down.
 """
 
 import copy
@@ -52,6 +55,24 @@ def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> 
             g_loss(model, discriminator, fake, y).backward()
             g_opt.step()
             yield generator
+
+
+def floor(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
+    """The passes of a step and nothing else, in the format that the model's networks are in."""
+    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+    device, many = next(generator.parameters()).device, model.generator_batch
+    real, y = samples[:batch_size].to(device), labels[:batch_size].to(device)
+    z = torch.randn(batch_size * many, model.latent_dim, device=device)
+    while True:
+        for _ in range(model.d_steps):
+            with torch.no_grad():
+                fake = generator(z[:batch_size], y)
+            d_loss(model, discriminator.requires_grad_(True), real, fake, y).backward()
+            discriminator.zero_grad()
+        classes = y.repeat(many)
+        g_loss(model, discriminator.requires_grad_(False), generator(z, classes), classes).backward()
+        generator.zero_grad()
+        yield generator
 
 
 def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor) -> Tensor:

@@ -131,6 +131,10 @@ RULES = {
     "data.attribute": Rule(str, optional=True),
     "data.cache": Rule(str, optional=True),
     "data.memory_gb": Rule(float, low=0),
+    "data.cache_gb": POSITIVE,
+    "data.num_classes": Rule(int, 0, 1_000_000),
+    "data.known": COUNT,
+    "data.window": COUNT,
     "data.batch_size": COUNT,
     "data.num": COUNT,
     "data.modes": Rule(int, 1, 10_000),
@@ -345,6 +349,8 @@ def unlabelled(config: DictConfig) -> str | None:
         return None if found else "the data turned out to have no labels"
     if "attribute" in data and data.attribute is None:
         return "these data have no labels until one is chosen: data.attribute=Smiling, say"
+    if data.get("num_classes") == 0:
+        return "these data have no labels until data.num_classes says of how many classes they are"
     folder = Path(data.root).expanduser() if is_folder(data) and data.root else None
     if folder and folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
         return f"{data.root!r} has no sub-folders to be its classes"

@@ -1,8 +1,10 @@
 """Pictures that tests of decoding, folders and CelebA write and look at."""
 
+import io
 from pathlib import Path
 
 import torch
+from litdata.streaming.writer import BinaryWriter
 from PIL import Image
 
 from gan_lightning.data.decode import decode
@@ -38,3 +40,20 @@ def at(picture: torch.Tensor, x: float, y: float) -> tuple[int, ...]:
 
 def near(colour, wanted, tolerance=4) -> bool:
     return all(abs(a - b) <= tolerance for a, b in zip(colour, wanted, strict=True))
+
+
+def sample(i: int) -> dict[str, object]:
+    """What a stream has: a picture whose colour is its number, and a label."""
+    file = io.BytesIO()
+    Image.new("RGB", (12, 16), (4 * i, 0, 0)).save(file, "png")
+    return {"image": file.getvalue(), "label": i % 3}
+
+
+def pack(folder, samples, per_chunk=7) -> str:
+    """Samples in chunks, as litdata's ``optimize`` writes them."""
+    writer = BinaryWriter(str(folder), chunk_size=per_chunk)
+    for i, one in enumerate(samples):
+        writer.add_item(i, one)
+    writer.done()
+    writer.merge()
+    return str(folder)

@@ -15,6 +15,7 @@ import torch
 from conftest import composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pictures import pack, sample
 from PIL import Image
 from torchvision import datasets
 
@@ -137,6 +138,8 @@ def files(root, monkeypatch) -> Callable[[str], list[str]]:
     def files(name: str) -> list[str]:
         if "root" not in OmegaConf.load(CONF / "data" / "base.yaml") or name.startswith("gaussian"):
             return []
+        if name == "stream":
+            return [f"data.root={pack(root / 'packed', map(sample, range(20)))}"]
         return [f"data.root={root / 'pictures' if name == 'image_folder' else root}"]
 
     return files
@@ -242,6 +245,7 @@ LABELLED = {
     "cifar10": 10,
     "celeba": 2,
     "image_folder": 2,
+    "stream": 3,
     "gaussian_ring": 8,
     "gaussian_grid": 25,
 }
@@ -250,7 +254,10 @@ LABELLED = {
 @pytest.mark.parametrize("data", LABELLED)
 @pytest.mark.parametrize("model", ["cgan", "acgan"])
 def test_conditional_models_play_on_all_labelled_data(step, files, model, data):
-    words = files(data) + (["data.attribute=Smiling"] if data == "celeba" else [])
+    words = files(data) + {
+        "celeba": ["data.attribute=Smiling"],
+        "stream": ["data.num_classes=3", "data.limit=null"],
+    }.get(data, [])
     trainer = step(f"model={model}", f"data={data}", *words)
     played = trainer.lightning_module
     assert trainer.datamodule.num_classes == played.num_classes == LABELLED[data]

@@ -160,12 +160,21 @@ class StepData(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Batches from the trainer's step to the end of its budget."""
-        place, d_steps = self.trainer, self.trainer.lightning_module.d_steps
-        steps = {"start": place.global_step, "stop": place.max_steps}
-        share = {"rank": place.global_rank, "world_size": place.world_size}
         samples, labels = (part.to(self.place()) for part in (self.samples, self.labels))
-        pages = None if samples.is_cuda else self.pages
-        return StepLoader(samples, labels, self.batch_size, d_steps, self.seed, **steps, **share, pages=pages)
+        return StepLoader(samples, labels, **self.steps(), pages=None if samples.is_cuda else self.pages)
+
+    def steps(self) -> dict[str, int]:
+        """What the trainer and the model say of the steps to come, and this rank's share in them."""
+        place = self.trainer
+        return {
+            "minibatch": self.batch_size,
+            "d_steps": place.lightning_module.d_steps,
+            "seed": self.seed,
+            "start": place.global_step,
+            "stop": place.max_steps,
+            "rank": place.global_rank,
+            "world_size": place.world_size,
+        }
 
     def place(self) -> torch.device:
         """Where the samples are gathered: on the GPU if they take no more than half of what is free there."""

@@ -1,0 +1,100 @@
+"""The CIFAR-10 experiments at full length on one GPU, and how good they are at 50,000 samples against the training set.
+
+    GAN_DATA_DIR=data python benchmarks/cifar10.py                   # everything, wgan_gp first; hours
+    GAN_DATA_DIR=data python benchmarks/cifar10.py --only wgan_gp --minutes 8
+    GAN_DATA_DIR=data python benchmarks/cifar10.py --tiny            # the same on a CPU, in minutes
+
+The same line goes on with what was interrupted, here or by ``--minutes``, bit for bit. Each experiment leaves one file
+in benchmarks/results/full, with the curve, the scores with their cards, and the minutes of training; results.py makes
+the page of them. Inception's weights are downloaded, or named by ``--inception``.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from throughput import processor
+
+from gan_lightning.files import whole
+from gan_lightning.run import versions
+
+ROOT = Path(__file__).parent.parent
+RUNS, RESULTS = ROOT / "runs" / "full", ROOT / "benchmarks" / "results" / "full"
+EMA = "model.ema_decay=0.999"
+EXPERIMENTS = {
+    "wgan_gp": ["experiment=wgan_gp_cifar10", EMA],
+    "dcgan": ["experiment=dcgan_cifar10", EMA],
+    "acgan": ["experiment=acgan_cifar10", EMA],
+    "cgan": ["experiment=dcgan_cifar10", "model=cgan", EMA],
+    "wgan": ["experiment=wgan_cifar10", EMA],
+}
+FAST = ["trainer=gpu", "trainer.precision=bf16-mixed", "trainer.tf32=true", "trainer.channels_last=true"]
+WATCHED = ["feature=inception", "protocol=10k_train", "metric=fid", "eval.every_n_steps=5000"]
+TINY = ["trainer=cpu", "trainer.max_steps=4", "network.width=4", "data.limit=200", "feature=classifier",
+        "feature.epochs=1", "eval.every_n_steps=2", "eval.num=64"]  # fmt: skip
+
+
+def command(program: str) -> list[str]:
+    """One of ours, by this interpreter."""
+    return [sys.executable, "-c", f"from gan_lightning.{program} import main; main()"]
+
+
+def train(run: Path, words: list[str], minutes: float | None) -> tuple[int, float]:
+    """Begin or go on for so many minutes; the exit status and the seconds that it took."""
+    begun = (run / "checkpoints" / "last.ckpt").exists()
+    line = [f"hydra.run.dir={run}", *(["ckpt_path=last"] if begun else words)]
+    since = time.time()
+    with subprocess.Popen([*command("train"), *line], cwd=ROOT) as process:
+        try:
+            process.wait(None if minutes is None else 60 * minutes)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)  # it ends its step and writes a checkpoint
+        return process.wait(), time.time() - since
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", choices=EXPERIMENTS, help="one experiment")
+    parser.add_argument("--minutes", type=float, help="stop each after so long; the same line goes on")
+    parser.add_argument("--inception", help="file of Inception's weights, where they cannot be downloaded")
+    parser.add_argument("--tiny", action="store_true", help="four steps of narrow networks on a CPU")
+    args = parser.parse_args()
+    weights = [f"feature.weights={args.inception}"] if args.inception and not args.tiny else []
+    runs, results = (place / "tiny" if args.tiny else place for place in (RUNS, RESULTS))
+    for name in [args.only] if args.only else EXPERIMENTS:
+        run, file = runs / name, (runs if args.tiny else results) / f"{name}.json"
+        report = json.loads(file.read_text()) if file.exists() else {"seconds": 0}
+        if report.get("finished"):
+            continue
+        words = [*EXPERIMENTS[name], *(TINY if args.tiny else [*FAST, *WATCHED, *weights])]
+        status, seconds = train(run, words, args.minutes)
+        if status not in (0, 128 + signal.SIGTERM):
+            sys.exit(f"{name}: training ended with status {status}")
+        curve = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
+        judged = ["eval.num=64"] if args.tiny else ["protocol=50k_train", "metric=default", *weights]
+        out = run / "final"
+        judge = [*command("evaluate"), str(run), "which=last", *judged, f"out={out}"]
+        out.with_suffix(".json").unlink(missing_ok=True)
+        if status := subprocess.run(judge, cwd=ROOT).returncode:
+            sys.exit(f"{name}: evaluation ended with status {status}")
+        outcome = json.loads((run / "result.json").read_text())
+        report |= {"overrides": words, "seconds": report["seconds"] + seconds, "step": outcome["step"]}
+        report |= {"finished": outcome["status"] == "finished", "versions": versions()}
+        report |= {"device": processor() if args.tiny else torch.cuda.get_device_name(), "cores": os.cpu_count()}
+        report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]
+        report["final"] = json.loads(out.with_suffix(".json").read_text())["rows"]
+        with whole(file, "w") as handle:
+            json.dump(report, handle, indent=1)
+        print(
+            f"{name}: step {report['step']:,} after {report['seconds'] / 60:.0f} min of training and evaluation, {file}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Pictures per second, from files to a batch of floats: ours and torchvision's ImageFolder with a DataLoader.
+
+    python benchmarks/pictures.py               # writes pictures.json
+    python benchmarks/pictures.py --num 2000
+
+Faces of CelebA's shape (178 x 218 JPEG, made of waves and noise) are dealt out as float batches of 64 in [-1, 1] at
+64 x 64, mirrored at random. ImageFolder decodes, crops and scales each picture every time it is read, in as many worker
+processes as there are cores, and once more without workers. Ours decodes once: the first time is told, and then steps
+from the file (mapped, with the system's cache warm) and from memory. All sides take turns; the rate is the median.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from PIL import Image
+from throughput import processor
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder as Folder
+
+from gan_lightning.data.base import StepLoader
+from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.run import versions
+
+SIDE, BATCH = 64, 64
+
+
+def write_faces(folder: Path, num: int) -> None:
+    """JPEGs that are as large as CelebA's, about 9 KB each."""
+    rng = np.random.default_rng(0)
+    down, right = np.mgrid[0:218, 0:178]
+    for i in range(num):
+        waves = [np.sin(right / rng.uniform(8, 60) + down / rng.uniform(8, 60) + rng.uniform(0, 6)) for _ in range(3)]
+        pixels = 127 + 90 * np.stack(waves, -1) + rng.normal(0, 4, (218, 178, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i:06}.jpg", quality=90)
+
+
+def torchvisions(root: Path, workers: int) -> Iterator[Tensor]:
+    """What one would write without us."""
+    steps = [
+        transforms.CenterCrop(178),
+        transforms.Resize(SIDE),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize([0.5] * 3, [0.5] * 3),
+    ]
+    loader = DataLoader(
+        Folder(root, transforms.Compose(steps)),
+        BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    while True:
+        for pictures, _ in loader:
+            yield pictures
+
+
+def ours(root: Path, **kept: object) -> Iterator[Tensor]:
+    """A step's batch, through what every run does with it."""
+    data = ImageFolder(root, SIDE, flip=True, batch_size=BATCH, seed=0, **kept)
+    data.setup()
+    module = SimpleNamespace(d_steps=1, dtype=torch.float32)
+    data.trainer = SimpleNamespace(lightning_module=module, global_step=0, global_rank=0, world_size=1)
+    loader = StepLoader(data.samples, data.labels, BATCH, seed=0, stop=10**9, pages=data.pages)
+    for batch in loader:
+        data.trainer.global_step += 1
+        yield data.on_after_batch_transfer(batch, 0)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--num", type=int, default=10_000, help="pictures (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (%(default)s)")
+    args = parser.parse_args()
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "photos"
+        (root / "faces").mkdir(parents=True)
+        write_faces(root / "faces", args.num)
+        since = perf_counter()
+        next(ours(root, cache=folder))
+        first = perf_counter() - since
+        since = perf_counter()
+        next(ours(root, cache=folder))
+        again = perf_counter() - since
+        sides = {
+            "ImageFolder, no workers": (torchvisions(root, 0), 5),
+            f"ImageFolder, {cores} workers": (torchvisions(root, cores), 20),
+            "ours, mapped file": (ours(root, cache=folder, memory_gb=0), 200),
+            "ours, in memory": (ours(root, cache=folder), 200),
+        }
+        rates = {name: [] for name in sides}
+        for batches, steps in sides.values():
+            for _ in range(steps):  # workers have started, and the file is in the system's cache
+                next(batches)
+        for _ in range(args.rounds):
+            for name, (batches, steps) in sides.items():
+                since = perf_counter()
+                for _ in range(steps):
+                    next(batches)
+                rates[name].append(steps * BATCH / (perf_counter() - since))
+    found = {"pictures": args.num, "first_seconds": first, "again_seconds": again}
+    found["pictures_per_second"] = {name: median(rate) for name, rate in rates.items()}
+    print(f"{args.num:,} pictures decoded in {first:.1f} s, read again in {again:.2f} s")
+    for name, rate in found["pictures_per_second"].items():
+        print(f"{name:28}{rate:12,.0f} pictures/s")
+    machine = {"processor": processor(), "cores": cores, "versions": versions()}
+    Path(__file__).with_suffix(".json").write_text(json.dumps({"machine": machine} | found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

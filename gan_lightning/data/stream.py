@@ -1,0 +1,220 @@
+"""Pictures that are too many for one disk, streamed in chunks by litdata (https://github.com/Lightning-AI/litData)."""
+
+import io
+import json
+import logging
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_lightning import seed as seeds
+from gan_lightning.data.base import ImageData, StepLoader
+from gan_lightning.data.decode import decode_one
+from gan_lightning.errors import UserError, printable
+
+log = logging.getLogger(__name__)
+
+FORMAT = {"image": "bytes", "label": "int"}  # of a sample; the label may be missing
+
+
+class Chunks:
+    """What litdata has packed: chunks of encoded pictures, each with a label or none.
+
+    Args:
+        root: Folder or address (``s3://``, ``gs://``, ``hf://``, ...) in which ``index.json`` lies.
+        cache: Folder for chunks that come from elsewhere; None leaves it to litdata.
+        cache_gb: So much of them stays there (1e9 bytes).
+
+    Attributes:
+        sizes: Pictures in each chunk.
+        labelled: Whether they have labels.
+
+    Raises:
+        UserError: There are none, or of another form.
+    """
+
+    def __init__(self, root: str, cache: Path | None, cache_gb: float) -> None:
+        try:
+            from litdata import StreamingDataset
+        except ImportError as error:
+            raise UserError("data=stream: needs litdata; pip install 'gan-lightning[stream]'") from error
+        try:
+            self.dataset = StreamingDataset(
+                str(root), cache_dir=None if cache is None else str(cache), max_cache_size=int(cache_gb * 1e9)
+            )
+            folder = Path(self.dataset.input_dir.path if "://" not in str(root) else self.dataset.cache_dir.path)
+            config = json.loads((folder / "index.json").read_text())["config"]
+            types, kinds = config["types"], config["data_format"]
+        except Exception as error:  # of a dozen libraries, one for each kind of place
+            raise UserError(
+                f"data.root={str(root)!r}: litdata cannot read it ({printable(str(error)) or type(error).__name__})"
+            ) from error
+        if "image" not in types or not types.items() <= FORMAT.items() or kinds != list(types.values()):
+            raise UserError(
+                f"data.root={str(root)!r}: its samples are {types or kinds}, and should be dictionaries of 'image', "
+                "the bytes of a picture's file, and 'label', a whole number or missing; docs/data.md packs some"
+            )
+        self.labelled = "label" in types
+        self.sizes = [end - start for start, end in self.dataset.region_of_interest]
+        self.starts = np.cumsum([0, *self.sizes]).tolist()
+
+    def read(self, chunk: int) -> list[tuple[bytes, int]]:
+        """All pictures of a chunk, encoded, and their labels."""
+        samples = (self.dataset[i] for i in range(self.starts[chunk], self.starts[chunk + 1]))
+        return [(bytes(sample["image"]), int(sample.get("label", 0))) for sample in samples]
+
+
+class StreamLoader(StepLoader):
+    """The minibatches of each step, in an order that mixes a window of chunks at a time.
+
+    The chunks have an order of their own in every epoch. A window of them is read into memory, mixed and dealt out
+    while the next is being read. The order is a function of seed and position, as all are here, but no permutation of
+    the whole: pictures of chunks that are not in one window never meet.
+
+    Args:
+        chunks: Where the pictures are.
+        window: Chunks that are mixed with each other.
+        size: Height and width.
+        channels: 1 for gray, 3 for colour.
+        **steps: Further arguments of :class:`~gan_lightning.data.base.StepLoader`.
+    """
+
+    def __init__(self, chunks: Chunks, window: int, size: tuple[int, int], channels: int, **steps: Any) -> None:
+        super().__init__(torch.empty(0), torch.empty(0), **steps)
+        self.chunks, self.window, self.size, self.channels = chunks, window, size, channels
+        self.plan: tuple[int, list[list[int]], list[int]] = -1, [], []
+        self.held: dict[tuple[int, int], Future[list[tuple[bytes, int]]]] = {}
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Samples and labels of each step; the next step's are decoded while one is played."""
+        with (
+            ThreadPoolExecutor(1) as self.reader,
+            ThreadPoolExecutor(1) as ahead,
+            ThreadPoolExecutor() as self.decoders,
+        ):
+            following = ahead.submit(self.batch, self.start)
+            for step in range(self.start, self.stop):
+                batch = following.result()
+                following = ahead.submit(self.batch, step + 1)
+                yield batch
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """What this rank sees at a step.
+
+        Raises:
+            UserError: A picture cannot be read.
+        """
+        count = self.minibatch * self.d_steps
+        places = torch.arange(step * count, (step + 1) * count).view(self.d_steps, self.world_size, -1)
+        given = [self.sample(place) for place in places[:, self.rank].flatten().tolist()]
+        found = decoded(self.decoders, given, self.size, self.channels)
+        return found, torch.tensor([label for _, label in given])
+
+    def sample(self, place: int) -> tuple[bytes, int]:
+        """The sample at a place in the run."""
+        epoch, offset = divmod(place, sum(self.chunks.sizes))
+        _, windows, ends = self.planned(epoch)
+        number = bisect_right(ends, offset)
+        start = ends[number - 1] if number else 0
+        following = (epoch, number + 1) if number + 1 < len(windows) else (epoch + 1, 0)
+        for key in ((epoch, number), following):
+            if key not in self.held:
+                self.held = {other: window for other, window in self.held.items() if other >= (epoch, number)}
+                self.held[key] = self.reader.submit(self.mixed, *key)
+        return self.held[epoch, number].result()[offset - start]
+
+    def planned(self, epoch: int) -> tuple[int, list[list[int]], list[int]]:
+        """An epoch's windows of chunks, and where each ends."""
+        if self.plan[0] != epoch:
+            generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.ORDER, epoch))
+            windows = torch.randperm(len(self.chunks.sizes), generator=generator).split(self.window)
+            windows = [window.tolist() for window in windows]
+            ends = accumulate(sum(self.chunks.sizes[chunk] for chunk in window) for window in windows)
+            self.plan = epoch, windows, list(ends)
+        return self.plan
+
+    def mixed(self, epoch: int, number: int) -> list[tuple[bytes, int]]:
+        """All samples of a window, in the order in which they are dealt out."""
+        samples = [sample for chunk in self.planned(epoch)[1][number] for sample in self.chunks.read(chunk)]
+        generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.ORDER, epoch, number))
+        return [samples[i] for i in torch.randperm(len(samples), generator=generator).tolist()]
+
+
+def decoded(pool: ThreadPoolExecutor, samples: list[tuple[bytes, int]], size: tuple[int, int], channels: int) -> Tensor:
+    """Pictures (n, C, H, W) of encoded samples.
+
+    Raises:
+        UserError: One cannot be read.
+    """
+    found = list(pool.map(lambda sample: decode_one(io.BytesIO(sample[0]), size, channels), samples))
+    if faults := [picture.fault for picture in found if picture.pixels is None]:
+        raise UserError(f"data.root: {len(faults)} of {len(found)} pictures of the stream cannot be read ({faults[0]})")
+    return torch.from_numpy(np.stack([picture.pixels for picture in found]))
+
+
+class Stream(ImageData):
+    """Pictures in chunks of litdata's, on a disk or far away; each is centre-cropped and scaled when it is dealt out.
+
+    Args:
+        root: Folder or address (``s3://``, ``gs://``, ``hf://``, ...) in which ``index.json`` lies.
+        image_size: A side, or height and width.
+        channels: 1 for gray, 3 for colour.
+        num_classes: Of the labels; 0 ignores them.
+        known: How many pictures are held in memory, for figures and pictures of real ones.
+        window: Chunks that are mixed with each other; two windows are in memory.
+        cache: Folder for chunks that come from elsewhere.
+        cache_gb: So much of them stays there (1e9 bytes).
+        **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int | Sequence[int] = 64,
+        channels: int = 3,
+        num_classes: int = 0,
+        known: int = 10_000,
+        window: int = 4,
+        cache: str | Path | None = None,
+        cache_gb: float = 50,
+        **data: Any,
+    ) -> None:
+        super().__init__(root, image_size, channels, **data)
+        self.address, self.classes, self.known, self.window = str(root), num_classes, known, window
+        self.cache, self.cache_gb = None if cache is None else Path(cache).expanduser() / "stream", cache_gb
+
+    def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
+        """The first pictures, which are held.
+
+        Raises:
+            UserError: There are none, or they are not what was said.
+        """
+        if self.limit is not None:
+            raise UserError("data.limit: has no effect on a stream; data.known is how many pictures are held")
+        self.chunks = Chunks(self.address, self.cache, self.cache_gb)
+        if self.classes and not self.chunks.labelled:
+            raise UserError(f"data.num_classes={self.classes}: the samples of {self.address!r} have no labels")
+        samples: list[tuple[bytes, int]] = []
+        for chunk in range(len(self.chunks.sizes)):
+            samples += self.chunks.read(chunk)
+            if len(samples) >= self.known:
+                break
+        samples = samples[: self.known]
+        labels = torch.tensor([label if self.classes else 0 for _, label in samples])
+        if self.classes and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
+            raise UserError(f"data.num_classes={self.classes}: there are labels from {labels.min()} to {labels.max()}")
+        with ThreadPoolExecutor() as pool:
+            pictures = decoded(pool, samples, self.image_size, self.channels)
+        log.info(f"{sum(self.chunks.sizes):,} pictures in {len(self.chunks.sizes):,} chunks; {len(samples):,} are held")
+        return pictures, labels, [str(label) for label in range(self.classes)]
+
+    def train_dataloader(self) -> StreamLoader:
+        """Batches from the trainer's step to the end of its budget."""
+        return StreamLoader(self.chunks, self.window, self.image_size, self.channels, **self.steps())
