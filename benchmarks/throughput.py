@@ -244,7 +244,7 @@ def table(report: dict[str, Any]) -> str:
     for name, row in report["results"].items():
         rates = " | ".join(f"{row[f'{side}_steps_per_second']:.1f}" for side in SIDES)
         spread = "{:.2f} to {:.2f}".format(*row["ratio_quartiles"])
-        memory = " | ".join(f"{row.get(f'{side}_megabytes', float('nan')):,.0f}" for side in SIDES[:2])
+        memory = " | ".join(f"{row[key]:,.0f}" if (key := f"{side}_megabytes") in row else "" for side in SIDES[:2])
         ratio, share = f"{row['ratio']:.2f} ({spread}) | {row['target']}", f"{row['floor_share']:.0%}"
         lines.append(f"| {name} | {rates} | {ratio} | {share} | {memory} |")
     return "\n".join(

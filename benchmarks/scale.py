@@ -1,0 +1,129 @@
+"""How speed and memory change with the size of the data, the length of a run and the number of processes.
+
+    python benchmarks/scale.py          # minutes; writes scale.json
+
+Size: microseconds that an image costs between the data set and the networks, gathered, mirrored and scaled, over whole
+epochs, with 1,000 to 1,000,000 pictures of 3 x 32 x 32 in memory.
+Length: steps per second and resident memory at the beginning and the end of 20,000 steps of perceptrons on points.
+Processes: images per second of ``model=dcgan`` at 32 x 32 with one thread and 64 images a process: one process on one
+core; two that know nothing of each other, each on a core; and two of one run, ``trainer=ddp trainer.devices=2``. The
+three take turns.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from throughput import composed, processor, resident, run
+
+from gan_lightning.data.base import StepLoader
+from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.model.base import GAN
+from gan_lightning.run import versions
+
+DCGAN = ["model=dcgan", "data=digits", "trainer.accelerator=cpu"]
+DCGAN += ["eval.every_n_steps=null", "callbacks.scalars.every_n_steps=20"]
+
+
+def of_size(num: int) -> float:
+    """Microseconds an image of so many takes to be dealt out."""
+    data = ImageFolder("photos", 32, flip=True, batch_size=64, seed=0)
+    data.samples, data.labels = torch.randint(0, 256, (num, 3, 32, 32), dtype=torch.uint8), torch.zeros(num)
+    module = SimpleNamespace(d_steps=1, dtype=torch.float32)
+    data.trainer = SimpleNamespace(lightning_module=module, global_step=0, global_rank=0, world_size=1)
+    steps = max(num // 64, 2000)
+    since = perf_counter()
+    for batch in StepLoader(data.samples, data.labels, 64, seed=0, stop=steps):
+        data.on_after_batch_transfer(batch, 0)
+        data.trainer.global_step += 1
+    return 1e6 * (perf_counter() - since) / (64 * steps)
+
+
+class Watch(Callback):
+    """Notes the clock and the memory after every thousand steps."""
+
+    def __init__(self) -> None:
+        self.notes = []
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Note both."""
+        if trainer.global_step % 1000 == 0:
+            self.notes.append((perf_counter(), resident("VmRSS", 0) / 1e6))
+
+
+def of_length(steps: int) -> dict[str, float]:
+    """Rate and memory at the beginning and the end of a long run."""
+    words = ["model=vanilla", "data=gaussian_ring", "network.width=64", "network.depth=2", f"trainer.max_steps={steps}"]
+    trainer = run(composed(words, "cpu", f"+callbacks.watch={{_target_: {Watch.__module__}.Watch}}"))
+    notes = next(guest for guest in trainer.callbacks if isinstance(guest, Watch)).notes
+    rates = [1000 / (after[0] - before[0]) for before, after in pairwise(notes)]
+    return {
+        "first_steps_per_second": median(rates[:5]),
+        "last_steps_per_second": median(rates[-5:]),
+        "megabytes_at_1000": notes[0][1],
+        "megabytes_at_the_end": notes[-1][1],
+    }
+
+
+def rate(folder: Path) -> float:
+    """Images per second that a run has written down, without those of its start."""
+    with (folder / "metrics.csv").open() as file:
+        return median(float(row["images_per_second"]) for row in list(csv.DictReader(file))[2:])
+
+
+def together(folder: Path, num: int, *words: str) -> float:
+    """Images per second of so many runs side by side, each on a core of its own; of one with processes on all."""
+    runs = [folder / str(i) for i in range(num)]
+    line = [sys.executable, str(Path(__file__).parent.parent / "train.py"), *DCGAN, *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    playing = []
+    for i, place in enumerate(runs):
+        pinned = ["taskset", "-c", str(i)] if not words and sys.platform == "linux" else []
+        command = [*pinned, *line, f"hydra.run.dir={place}", "trainer.max_steps=200"]
+        playing.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    if any(process.wait() for process in playing):
+        sys.exit("a run failed")
+    return sum(rate(place) for place in runs)
+
+
+def of_processes(rounds: int) -> dict[str, float]:
+    """Images per second of one process, two independent ones, and two of one run."""
+    sides = {
+        "one": (1,),
+        "two_independent": (2,),
+        "two_of_one_run": (1, "trainer=ddp", "trainer.devices=2", "data.batch_size=128"),
+    }
+    found = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, given in sides.items():
+            with tempfile.TemporaryDirectory() as folder:
+                found[name].append(together(Path(folder), *given))
+    return {name: median(rates) for name, rates in found.items()}
+
+
+def main() -> None:
+    report: dict[str, Any] = {"machine": {"processor": processor(), "cores": os.cpu_count(), "versions": versions()}}
+    report["microseconds_an_image"] = {}
+    for num in (1000, 10_000, 100_000, 1_000_000):
+        report["microseconds_an_image"][num] = of_size(num)
+        print(f"{num:12,} pictures: {report['microseconds_an_image'][num]:.2f} microseconds an image", flush=True)
+    report["length"] = of_length(20_000)
+    print(report["length"], flush=True)
+    report["images_per_second"] = of_processes(3)
+    print(report["images_per_second"])
+    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
