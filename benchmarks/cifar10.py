@@ -11,7 +11,6 @@ the page of them. Inception's weights are downloaded, or named by ``--inception`
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,10 +18,9 @@ import time
 from pathlib import Path
 
 import torch
-from throughput import processor
+from throughput import this_machine
 
 from gan_lightning.files import whole
-from gan_lightning.run import versions
 
 ROOT = Path(__file__).parent.parent
 RUNS, RESULTS = ROOT / "runs" / "full", ROOT / "benchmarks" / "results" / "full"
@@ -85,8 +83,8 @@ def main() -> None:
             sys.exit(f"{name}: evaluation ended with status {status}")
         outcome = json.loads((run / "result.json").read_text())
         report |= {"overrides": words, "seconds": report["seconds"] + seconds, "step": outcome["step"]}
-        report |= {"finished": outcome["status"] == "finished", "versions": versions()}
-        report |= {"device": processor() if args.tiny else torch.cuda.get_device_name(), "cores": os.cpu_count()}
+        report |= {"finished": outcome["status"] == "finished", "machine": this_machine()}
+        report |= {} if args.tiny else {"device": torch.cuda.get_device_name()}
         report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]
         report["final"] = json.loads(out.with_suffix(".json").read_text())["rows"]
         with whole(file, "w") as handle:

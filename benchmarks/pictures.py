@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
-from throughput import processor
+from throughput import this_machine
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -30,7 +30,6 @@ from torchvision.datasets import ImageFolder as Folder
 
 from gan_lightning.data.base import StepLoader
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.run import versions
 
 SIDE, BATCH = 64, 64
 
@@ -116,8 +115,8 @@ def main() -> None:
     print(f"{args.num:,} pictures decoded in {first:.1f} s, read again in {again:.2f} s")
     for name, rate in found["pictures_per_second"].items():
         print(f"{name:28}{rate:12,.0f} pictures/s")
-    machine = {"processor": processor(), "cores": cores, "versions": versions()}
-    Path(__file__).with_suffix(".json").write_text(json.dumps({"machine": machine} | found, indent=2) + "\n")
+    found = {"machine": this_machine()} | found
+    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

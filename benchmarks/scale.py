@@ -25,12 +25,11 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from throughput import composed, processor, resident, run
+from throughput import composed, resident, run, this_machine
 
 from gan_lightning.data.base import StepLoader
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.model.base import GAN
-from gan_lightning.run import versions
 
 DCGAN = ["model=dcgan", "data=digits", "trainer.accelerator=cpu"]
 DCGAN += ["eval.every_n_steps=null", "callbacks.scalars.every_n_steps=20"]
@@ -113,7 +112,7 @@ def of_processes(rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    report: dict[str, Any] = {"machine": {"processor": processor(), "cores": os.cpu_count(), "versions": versions()}}
+    report: dict[str, Any] = {"machine": this_machine()}
     report["microseconds_an_image"] = {}
     for num in (1000, 10_000, 100_000, 1_000_000):
         report["microseconds_an_image"][num] = of_size(num)

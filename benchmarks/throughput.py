@@ -238,6 +238,15 @@ def processor() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def this_machine() -> dict[str, Any]:
+    """What a figure of speed must be read with."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "versions": versions() | {"platform": f"{platform.system()} {platform.machine()}"},
+    }
+
+
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     machine, lines = report["machine"], []
@@ -271,14 +280,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
 
     gpu = args.device == "gpu"
-    name = torch.cuda.get_device_name() if gpu else processor()
-    machine = {"processor": name, "cores": os.cpu_count(), "threads": args.threads}
-    machine |= {"versions": versions() | {"platform": f"{platform.system()} {platform.machine()}"}}
+    machine = this_machine() | {"threads": args.threads}
+    machine |= {"processor": torch.cuda.get_device_name()} if gpu else {}
     report = {"machine": machine, "results": {}}
     file = HERE / f"throughput{'_gpu' if gpu else ''}.json"
     if file.exists() and (before := json.loads(file.read_text()))["machine"] == machine:
         report = before
-    print(f"{name}, {args.threads} of {os.cpu_count()} threads, torch {torch.__version__}")
+    print(f"{machine['processor']}, {args.threads} of {os.cpu_count()} threads, torch {torch.__version__}")
     print(
         f"{'generator steps/s':40}{'ours':>9}{'plain':>9}{'floor':>9}{'ratio':>8}   {'quartiles':14}{'aim':>5}  {'MB'}"
     )
