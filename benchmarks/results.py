@@ -207,7 +207,31 @@ def page() -> str:
             f"\n{card['num_generated']:,} samples against {card['num_real']:,} real ones ({card['split']} split), "
             f"{card['feature']}. Cards: {'; '.join(cards(key, every))}."
         )
-    return "\n".join(text) + "\n"
+    return "\n".join(text + full_length()) + "\n"
+
+
+def full_length() -> list[str]:
+    """What cifar10.py has left: scores at 50,000 samples, the curve on the way, and the minutes."""
+    reports = {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / "full").glob("*.json"))}
+    if not reports:
+        return []
+    marks = {"wgan_gp": 16.95, "dcgan": 24.7, "wgan": 40.0, "acgan": 19.9, "cgan": 25.4}
+    shown = "fid", "kid", "precision", "recall"
+    lines = [
+        "\n## CIFAR-10 at full length\n",
+        'Made by `python benchmarks/cifar10.py`; "mark" is the best FID of another',
+    ]
+    lines += ["repository with 50,000 samples against the training set. The curve is FID at fewer samples.\n"]
+    lines += ["| | steps | minutes | device |" + "".join(f" {name} |" for name in shown) + " mark | card | curve |"]
+    lines += ["|---" * (7 + len(shown)) + "|"]
+    for name, report in reports.items():
+        scores = {score["metric"]: score for score in report["final"][-1]["scores"]}
+        steps = f"{report['step']:,}" + ("" if report["finished"] else ", unfinished")
+        curve = ", ".join(f"{step:,}: {value:.1f}" for step, value in report["curve"])
+        cells = [name, steps, f"{report['seconds'] / 60:.0f}", report["device"]]
+        cells += [f"{scores[score]['value']:.4g}" if score in scores else "" for score in shown]
+        lines.append(f"| {' | '.join(map(str, [*cells, marks[name], scores['fid']['card_hash'], curve]))} |")
+    return lines
 
 
 def picture_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:

@@ -83,3 +83,20 @@ def test_a_mean_that_is_lower_by_noise_is_inconclusive():
     assert results.against([10.0, 14.0, 6.0], [12.0, 16.0, 8.0]).startswith("inconclusive")
     assert results.against([12.0, 16.0, 8.0], [10.0, 14.0, 6.0]).startswith("inconclusive")
     assert results.against([10.0], [20.0]) == "inconclusive (one seed)"
+
+
+def test_the_page_has_what_a_gpu_has_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert results.full_length() == []
+    scores = [{"metric": "fid", "value": 12.345, "card_hash": "abc"}, {"metric": "recall", "value": 0.5}]
+    report = {
+        "step": 4000,
+        "finished": False,
+        "seconds": 600,
+        "device": "a card",
+        "curve": [[2000, 99.0], [4000, 50.0]],
+    }
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "wgan_gp.json").write_text(json.dumps(report | {"final": [{"scores": scores}]}))
+    row = "| wgan_gp | 4,000, unfinished | 10 | a card | 12.35 |  |  | 0.5 | 16.95 | abc | 2,000: 99.0, 4,000: 50.0 |"
+    assert results.full_length()[-1] == row
