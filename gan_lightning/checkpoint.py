@@ -111,8 +111,18 @@ def load_model(path: Path, trust: bool = False) -> GAN:
         take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
     model = instantiate(node, _convert_="all")
     model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
+    if any(
+        is_innermost(value) for value in state.values()
+    ):  # as they were trained, since other kernels round otherwise
+        model.to(memory_format=torch.channels_last)
     take_state(model, state, path)
     return model.eval()
+
+
+def is_innermost(value: Any) -> bool:
+    """Whether a tensor lies with its channels innermost, and in no other way."""
+    tensor = isinstance(value, torch.Tensor) and value.dim() == 4
+    return tensor and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
 
 
 def take_state(model: GAN, state: dict[str, Any], path: Path) -> None:
