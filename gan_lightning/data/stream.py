@@ -102,7 +102,8 @@ class StreamLoader(StepLoader):
             following = ahead.submit(self.batch, self.start)
             for step in range(self.start, self.stop):
                 batch = following.result()
-                following = ahead.submit(self.batch, step + 1)
+                if step + 1 < self.stop:
+                    following = ahead.submit(self.batch, step + 1)
                 yield batch
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
