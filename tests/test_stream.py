@@ -22,7 +22,7 @@ def root(tmp_path_factory):
 
 def loader(root, minibatch=8, d_steps=1, start=0, stop=30, window=2, **more) -> StreamLoader:
     steps = {"minibatch": minibatch, "d_steps": d_steps, "start": start, "stop": stop, "seed": 1} | more
-    return StreamLoader(Chunks(root, None, 1), window, (8, 8), 3, **steps)
+    return StreamLoader(Chunks(root, None, 1), 3, window, (8, 8), 3, **steps)
 
 
 def numbers(batch) -> list[int]:
@@ -147,3 +147,9 @@ def test_pictures_are_those_that_were_packed(root):
     pictures, _ = next(iter(loader(root)))
     assert pictures.dtype == torch.uint8
     assert np.array_equal(pictures[:, 1:].numpy(), np.zeros((8, 2, 8, 8)))
+
+
+def test_a_label_of_no_class_is_told_wherever_it_is(tmp_path):
+    root = pack(tmp_path, [sample(0)] * 20 + [sample(0) | {"label": 7}])
+    with pytest.raises(UserError, match=r"data\.num_classes=3: there are labels from 0 to 7"):
+        list(loader(root, stop=3))

@@ -80,15 +80,18 @@ class StreamLoader(StepLoader):
 
     Args:
         chunks: Where the pictures are.
+        classes: How many classes there are; 0 ignores the labels.
         window: Chunks that are mixed with each other.
         size: Height and width.
         channels: 1 for gray, 3 for colour.
         **steps: Further arguments of :class:`~gan_lightning.data.base.StepLoader`.
     """
 
-    def __init__(self, chunks: Chunks, window: int, size: tuple[int, int], channels: int, **steps: Any) -> None:
+    def __init__(
+        self, chunks: Chunks, classes: int, window: int, size: tuple[int, int], channels: int, **steps: Any
+    ) -> None:
         super().__init__(torch.empty(0), torch.empty(0), **steps)
-        self.chunks, self.window, self.size, self.channels = chunks, window, size, channels
+        self.chunks, self.classes, self.window, self.size, self.channels = chunks, classes, window, size, channels
         self.plan: tuple[int, list[list[int]], list[int]] = -1, [], []
         self.held: dict[tuple[int, int], Future[list[tuple[bytes, int]]]] = {}
 
@@ -110,13 +113,13 @@ class StreamLoader(StepLoader):
         """What this rank sees at a step.
 
         Raises:
-            UserError: A picture cannot be read.
+            UserError: A picture cannot be read, or its label is none of the classes.
         """
         count = self.minibatch * self.d_steps
         places = torch.arange(step * count, (step + 1) * count).view(self.d_steps, self.world_size, -1)
         given = [self.sample(place) for place in places[:, self.rank].flatten().tolist()]
         found = decoded(self.decoders, given, self.size, self.channels)
-        return found, torch.tensor([label for _, label in given])
+        return found, labels_of(given, self.classes)
 
     def sample(self, place: int) -> tuple[bytes, int]:
         """The sample at a place in the run."""
@@ -146,6 +149,18 @@ class StreamLoader(StepLoader):
         samples = [sample for chunk in self.planned(epoch)[1][number] for sample in self.chunks.read(chunk)]
         generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.ORDER, epoch, number))
         return [samples[i] for i in torch.randperm(len(samples), generator=generator).tolist()]
+
+
+def labels_of(samples: list[tuple[bytes, int]], classes: int) -> Tensor:
+    """Labels (n,), zeros where there are no classes.
+
+    Raises:
+        UserError: There are others than the classes' numbers.
+    """
+    labels = torch.tensor([label if classes else 0 for _, label in samples])
+    if classes and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise UserError(f"data.num_classes={classes}: there are labels from {labels.min()} to {labels.max()}")
+    return labels
 
 
 def decoded(pool: ThreadPoolExecutor, samples: list[tuple[bytes, int]], size: tuple[int, int], channels: int) -> Tensor:
@@ -208,9 +223,7 @@ class Stream(ImageData):
             if len(samples) >= self.known:
                 break
         samples = samples[: self.known]
-        labels = torch.tensor([label if self.classes else 0 for _, label in samples])
-        if self.classes and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise UserError(f"data.num_classes={self.classes}: there are labels from {labels.min()} to {labels.max()}")
+        labels = labels_of(samples, self.classes)
         with ThreadPoolExecutor() as pool:
             pictures = decoded(pool, samples, self.image_size, self.channels)
         log.info(f"{sum(self.chunks.sizes):,} pictures in {len(self.chunks.sizes):,} chunks; {len(samples):,} are held")
@@ -218,4 +231,4 @@ class Stream(ImageData):
 
     def train_dataloader(self) -> StreamLoader:
         """Batches from the trainer's step to the end of its budget."""
-        return StreamLoader(self.chunks, self.window, self.image_size, self.channels, **self.steps())
+        return StreamLoader(self.chunks, self.classes, self.window, self.image_size, self.channels, **self.steps())
