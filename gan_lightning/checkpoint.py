@@ -111,9 +111,7 @@ def load_model(path: Path, trust: bool = False) -> GAN:
         take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
     model = instantiate(node, _convert_="all")
     model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
-    if any(
-        is_innermost(value) for value in state.values()
-    ):  # as they were trained, since other kernels round otherwise
+    if any(is_innermost(value) for value in state.values()):  # as in training; other kernels round otherwise
         model.to(memory_format=torch.channels_last)
     take_state(model, state, path)
     return model.eval()

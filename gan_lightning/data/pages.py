@@ -34,8 +34,6 @@ class Pages:
             start, end = start - start % mmap.PAGESIZE, start + self.each
             self.map.madvise(mmap.MADV_WILLNEED, start, end - start)
         self.touched += len(rows) * (self.each + AROUND)
-        if (
-            self.touched > self.most
-        ):  # the system keeps the pages for as long as it has room, and counts them as its own
+        if self.touched > self.most:  # what is let go of stays with the system for as long as it has room
             self.map.madvise(mmap.MADV_DONTNEED)
             self.touched = 0
