@@ -43,7 +43,6 @@ NOT_FOR_USERS = (
     r".*Checkpoint directory .* exists and is not empty",  # a run that goes on
     r".*is smaller than the logging interval",  # our own callback logs
     r".*module\(s\) in eval mode",  # the averaged generator
-    r".*find_unused_parameters=True was specified",  # under DDP each update leaves the other player unused
     r".*nn\.functional\.all_gather is deprecated",  # Lightning's use of torch
     r".*grad attribute of a Tensor that is not a leaf",  # torch.compile looks at its inputs so
 )

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytorch_lightning
 import torch
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
+from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 
 from gan_lightning.errors import UserError
 from gan_lightning.model.base import GAN
+from gan_lightning.strategy import TwoPlayers
 
-# Each player's update leaves the other's weights unused; gradients that are views of what is sent need not be copied.
-StrategyRegistry.register("ddp_two_players", DDPStrategy, find_unused_parameters=True, gradient_as_bucket_view=True)
+StrategyRegistry.register("ddp_two_players", TwoPlayers)
 
 
 class Trainer(pytorch_lightning.Trainer):

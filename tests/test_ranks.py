@@ -1,5 +1,6 @@
 """Several processes play the game of one: the same data, noise, weights and figures."""
 
+import copy
 import csv
 import os
 import subprocess
@@ -14,6 +15,7 @@ from gan_lightning.average import Average
 from gan_lightning.checkpoint import read
 from gan_lightning.network.mlp import MLPGenerator
 from gan_lightning.paths import CONF
+from gan_lightning.strategy import TwoPlayers
 
 WORKER = Path(__file__).with_name("ranks.py")
 VARIANTS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -90,3 +92,24 @@ def test_an_average_is_calibrated_by_the_first_process_alone():
     assert any(isinstance(layer, nn.SyncBatchNorm) for layer in average.modules())
     z, y = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
     torch.testing.assert_close(average.calibrated(3, 0)(z, y), plain.calibrated(3, 0)(z, y), rtol=0, atol=0)
+
+
+def test_an_update_sends_its_own_gradients_and_the_running_statistics(monkeypatch):
+    """The other process here has three times each number."""
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+    resting = nn.Linear(3, 3)
+    for weight in [*network.parameters(), *resting.parameters()]:
+        weight.grad = torch.randn_like(weight)
+    network[1].running_mean.normal_()
+    strategy, sizes = TwoPlayers(parallel_devices=[torch.device("cpu")] * 2), []
+    monkeypatch.setattr(TwoPlayers, "world_size", 2)
+    monkeypatch.setattr("gan_lightning.strategy.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
+    strategy.model = nn.ModuleList([network, resting])
+    named = {name: weight.grad for name, weight in network.named_parameters()} | dict(network.named_buffers())
+    before = copy.deepcopy(named)
+    others = copy.deepcopy([weight.grad for weight in resting.parameters()])
+    strategy.average([weight.grad for weight in network.parameters()])
+    assert sizes == [sum(value.numel() for name, value in named.items() if "num" not in name)]
+    for name, value in named.items():
+        torch.testing.assert_close(value, before[name] if "num" in name else 2 * before[name], rtol=0, atol=0)
+    torch.testing.assert_close([weight.grad for weight in resting.parameters()], others, rtol=0, atol=0)

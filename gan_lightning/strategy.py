@@ -1,0 +1,42 @@
+"""What several processes of one run tell each other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor
+from torch.distributed import all_reduce, broadcast
+from torch.optim import Optimizer
+
+
+class TwoPlayers(DDPStrategy):
+    """Data parallel: every process plays the game on its share of the batch, and a player's gradients are averaged.
+
+    torch's DistributedDataParallel sends the gradients of all weights at each of the ``d_steps`` + 1 updates, the
+    resting player's too, and looks for what an update left unused. Here one message goes out for an update: the
+    player's own gradients, and with them the running statistics of BatchNorm, of which every process has its own.
+    """
+
+    def configure_ddp(self) -> None:
+        """Begin with the first process's weights; there is no wrapper."""
+        for value in self.model.state_dict().values():
+            message = value.contiguous()
+            broadcast(message, 0)
+            value.copy_(message)
+
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        """Average, then step; a gradient scaler finds what is not finite on every process alike."""
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        self.average([weight.grad for weight in weights if weight.grad is not None])
+        return super().optimizer_step(optimizer, closure, *args, **kwargs)
+
+    @torch.no_grad()
+    def average(self, gradients: list[Tensor]) -> None:
+        """Replace gradients and running statistics by their means over all processes, in one message."""
+        values = gradients + [value for value in self.model.buffers() if value.is_floating_point()]
+        message = torch.cat([value.flatten() for value in values])
+        all_reduce(message)
+        message /= self.world_size
+        parts = message.split([value.numel() for value in values])
+        torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])
