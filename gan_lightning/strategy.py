@@ -15,7 +15,7 @@ class TwoPlayers(DDPStrategy):
 
     torch's DistributedDataParallel sends the gradients of all weights at each of the ``d_steps`` + 1 updates, the
     resting player's too, and looks for what an update left unused. Here one message goes out for an update: the
-    player's own gradients, and with them the running statistics of BatchNorm, of which every process has its own.
+    player's own gradients, and with the generator's, which ends a step, the running statistics of BatchNorm.
     """
 
     def configure_ddp(self) -> None:
@@ -28,13 +28,14 @@ class TwoPlayers(DDPStrategy):
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
         """Average, then step; a gradient scaler finds what is not finite on every process alike."""
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
-        self.average([weight.grad for weight in weights if weight.grad is not None])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        ends = optimizer is self.optimizers[0]  # before, the generator's statistics may be part of a graph
+        self.average(gradients + [b for b in self.model.buffers() if ends and b.is_floating_point()])
         return super().optimizer_step(optimizer, closure, *args, **kwargs)
 
     @torch.no_grad()
-    def average(self, gradients: list[Tensor]) -> None:
-        """Replace gradients and running statistics by their means over all processes, in one message."""
-        values = gradients + [value for value in self.model.buffers() if value.is_floating_point()]
+    def average(self, values: list[Tensor]) -> None:
+        """Replace values by their means over all processes, in one message."""
         message = torch.cat([value.flatten() for value in values])
         all_reduce(message)
         message /= self.world_size

@@ -1,6 +1,5 @@
 """Several processes play the game of one: the same data, noise, weights and figures."""
 
-import copy
 import csv
 import os
 import subprocess
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor, nn
 
 from gan_lightning.average import Average
 from gan_lightning.checkpoint import read
@@ -94,22 +94,28 @@ def test_an_average_is_calibrated_by_the_first_process_alone():
     torch.testing.assert_close(average.calibrated(3, 0)(z, y), plain.calibrated(3, 0)(z, y), rtol=0, atol=0)
 
 
-def test_an_update_sends_its_own_gradients_and_the_running_statistics(monkeypatch):
+def test_an_update_sends_its_own_gradients_and_the_last_of_a_step_the_running_statistics(monkeypatch):
     """The other process here has three times each number."""
-    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
-    resting = nn.Linear(3, 3)
-    for weight in [*network.parameters(), *resting.parameters()]:
-        weight.grad = torch.randn_like(weight)
-    network[1].running_mean.normal_()
-    strategy, sizes = TwoPlayers(parallel_devices=[torch.device("cpu")] * 2), []
+    generator = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+    players = generator, nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    strategy, sizes = TwoPlayers(), []
+    strategy.model = nn.ModuleList(players)
+    strategy.optimizers = [torch.optim.SGD(player.parameters(), 0.0) for player in players]
+    for value in [*strategy.model.parameters(), *strategy.model.buffers()]:
+        value.requires_grad_(False).copy_(torch.randn(value.shape))
+        value.grad = torch.randn_like(value) if value.is_floating_point() else None
     monkeypatch.setattr(TwoPlayers, "world_size", 2)
+    monkeypatch.setattr(DDPStrategy, "optimizer_step", lambda *_: None)
     monkeypatch.setattr("gan_lightning.strategy.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
-    strategy.model = nn.ModuleList([network, resting])
-    named = {name: weight.grad for name, weight in network.named_parameters()} | dict(network.named_buffers())
-    before = copy.deepcopy(named)
-    others = copy.deepcopy([weight.grad for weight in resting.parameters()])
-    strategy.average([weight.grad for weight in network.parameters()])
-    assert sizes == [sum(value.numel() for name, value in named.items() if "num" not in name)]
-    for name, value in named.items():
-        torch.testing.assert_close(value, before[name] if "num" in name else 2 * before[name], rtol=0, atol=0)
-    torch.testing.assert_close([weight.grad for weight in resting.parameters()], others, rtol=0, atol=0)
+
+    def values() -> tuple[Tensor, ...]:
+        gradients = (torch.cat([w.grad.flatten() for w in player.parameters()]) for player in players)
+        statistics = torch.cat([b.flatten() for b in strategy.model.buffers() if b.is_floating_point()])
+        return *gradients, statistics
+
+    before = values()
+    strategy.optimizer_step(strategy.optimizers[1], lambda: None)
+    torch.testing.assert_close(values(), (before[0], 2 * before[1], before[2]), rtol=0, atol=0)
+    strategy.optimizer_step(strategy.optimizers[0], lambda: None)
+    torch.testing.assert_close(values(), tuple(2 * part for part in before), rtol=0, atol=0)
+    assert sizes == [len(before[1]), len(before[0]) + len(before[2])]
