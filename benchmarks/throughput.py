@@ -47,6 +47,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from plain_loop import floor, plain_loop
 from pytorch_lightning import Callback, Trainer
+from torch.utils import tensorboard  # noqa: F401  an import as the others are, which Lightning puts off
 
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.model.base import GAN
