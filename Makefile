@@ -13,8 +13,8 @@ install: .venv/installed-dev  ## make .venv with everything in it; a torch that 
 train: .venv/installed  ## train a GAN; make train ARGS="model=wgan_gp data=mnist" passes overrides on
 	$(BIN)/python train.py $(ARGS)
 
-test: .venv/installed-dev  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed-dev  ## run the tests, a file on each of up to four cores
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: .venv/installed-dev  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

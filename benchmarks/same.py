@@ -1,0 +1,130 @@
+"""What the optimisations do to the result: the losses of the same hundred steps with them and without.
+
+    python benchmarks/same.py          # minutes; writes same.json and the table of docs/benchmarks.md
+
+Each variant as it ships plays against the plain loop that it is measured against, from the same weights, on the same
+minibatches and draws; and with each lever of the trainer against itself without. Ours does not compute what nobody
+needs, passes real and fake through D at once where it may, and steps with fused optimizers; none of that changes the
+mathematics, so what is left is the order of sums. In double precision it is seen for what it is. In single precision it
+begins with the last digit, and grows from step to step as the game multiplies every difference.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import plain_loop
+import torch
+from pytorch_lightning import Callback, Trainer
+from throughput import PAGE, VARIANTS, composed, run, this_machine
+from torch import Tensor
+
+from gan_lightning import seed as seeds
+from gan_lightning.data.base import StepLoader
+from gan_lightning.model.base import GAN
+
+STEPS = 100
+SHOWN = 1, 10, STEPS
+MARKS = "<!-- same -->", "<!-- end of same -->"
+SMALL = ["data=digits", "data.image_size=32", "data.batch_size=16", "network.width=8"]
+
+# By setting: overrides, and what is added on the other side; None is the plain loop.
+COMPARED: dict[str, tuple[list[str], list[str] | None]] = {
+    **{f"{name}, the plain loop": ([f"model={name}", *SMALL], None) for name in ("vanilla", *VARIANTS)},
+    "wgan_gp with network=resnet, the plain loop": (["model=wgan_gp", "network=resnet", *SMALL], None),
+    **{
+        f"{name}, {lever}": ([f"model={name}", *SMALL], words)
+        for name in ("dcgan", "wgan_gp")
+        for lever, words in {
+            "channels outermost": ["trainer.channels_last=false"],
+            "optimizers not fused": [
+                f"model.{player}_optimizer.fused=false" for player in ("generator", "discriminator")
+            ],
+            "compiled": ["trainer.compile=true", "trainer.channels_last=false"],
+        }.items()
+    },
+}
+
+
+class Plain(Callback):
+    """Lets the plain loop play before the run's first step, from the same weights on the same minibatches and draws.
+
+    Attributes:
+        losses: Both players' at each step (steps, 2), the discriminator's last of each.
+    """
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Play the whole budget."""
+        data, heard = trainer.datamodule, {"d_loss": [], "g_loss": []}
+        samples, rng = data.scale(data.samples, module.dtype), torch.Generator()
+        loader = StepLoader(samples, data.labels, **data.steps())
+        pairs = [pair for x, y in loader for pair in zip(x.chunk(module.d_steps), y.chunk(module.d_steps), strict=True)]
+
+        def hear(name: str) -> Any:
+            loss = getattr(plain_loop, name)
+
+            def listen(*given: Any) -> Tensor:
+                value = loss(*given)
+                heard[name].append(value.detach())
+                return value
+
+            return mock.patch.object(plain_loop, name, listen)
+
+        def draw(name: str) -> Any:
+            law = getattr(torch, name)
+            return mock.patch.object(torch, name, lambda *shape, **_: law(*shape, generator=rng))
+
+        fed = mock.patch.object(plain_loop, "DataLoader", return_value=pairs)
+        with (
+            trainer.precision_plugin.forward_context(),
+            fed,
+            hear("d_loss"),
+            hear("g_loss"),
+            draw("rand"),
+            draw("randn"),
+        ):
+            loop = plain_loop.plain_loop(module, samples, data.labels, data.batch_size)
+            for step in range(trainer.max_steps):
+                rng.manual_seed(seeds.mix(module.seed, seeds.GAME, step))
+                next(loop)
+        last = heard["d_loss"][module.d_steps - 1 :: module.d_steps]
+        self.losses = torch.stack([torch.stack(last), torch.stack(heard["g_loss"])], 1)
+
+
+def losses(trainer: Trainer) -> Tensor:
+    """Both players' at each step of a run (steps, 2), the discriminator's last of each."""
+    recent = trainer.lightning_module.recent
+    return torch.stack([torch.stack([sum(terms[player].values()) for player in "dg"]) for _, terms in recent])
+
+
+def apart(overrides: list[str], more: list[str] | None, precision: str) -> list[float]:
+    """The largest difference of a loss within the first steps, as a share of the largest loss there."""
+    given = [*overrides, f"trainer.precision={precision}", f"trainer.max_steps={STEPS}", "~callbacks.sample_grid"]
+    given += ["trainer.channels_last=true"] if precision == "64-true" else []  # which else is for single precision
+    if more is None:
+        trainer = run(composed(given, "cpu", f"+callbacks.plain={{_target_: {Plain.__module__}.Plain}}"))
+        other = next(guest for guest in trainer.callbacks if isinstance(guest, Plain)).losses
+    else:
+        trainer = run(composed(given, "cpu"))
+        other = losses(run(composed(given, "cpu", *more)))
+    ours = losses(trainer)
+    return [float((ours - other)[:step].abs().max() / other[:step].abs().max()) for step in SHOWN]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {"machine": this_machine(), "apart": {}}
+    lines = ["| ours against | double, 100 steps | single, 1 step | 10 steps | 100 steps |", "|---|---|---|---|---|"]
+    for name, compared in COMPARED.items():
+        double, single = (apart(*compared, precision) for precision in ("64-true", "32-true"))
+        report["apart"][name] = {"steps": SHOWN, "double": double, "single": single}
+        lines.append(f"| {name} | " + " | ".join(f"{value:.1g}" for value in (double[-1], *single)) + " |")
+        print(lines[-1], flush=True)
+    Path(__file__).with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    before, after = PAGE.read_text().split(MARKS[0])[0], PAGE.read_text().split(MARKS[1])[1]
+    PAGE.write_text("\n".join([before + MARKS[0], *lines, MARKS[1] + after]))
+
+
+if __name__ == "__main__":
+    main()
