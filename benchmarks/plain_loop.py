@@ -9,7 +9,7 @@ and again, no gradient that nobody needs, no data, no optimizer, nothing written
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from gan_lightning.model.base import GAN
 from gan_lightning.model.wgan import WGAN
 from gan_lightning.model.wgan_gp import WGANGP
 from gan_lightning.penalty import gradient_penalty
+
+Penalty = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
@@ -39,7 +41,7 @@ def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> 
             real, y = real.to(device), y.to(device)
             fake = generator(torch.randn(batch_size, model.latent_dim, device=device), y)
             d_opt.zero_grad()
-            d_loss(model, discriminator, real, fake.detach(), y).backward()
+            d_loss(model, discriminator, real, fake.detach(), y, plain_penalty).backward()
             d_opt.step()
             if isinstance(model, WGAN):
                 with torch.no_grad():
@@ -75,7 +77,17 @@ def floor(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Itera
         yield generator
 
 
-def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor) -> Tensor:
+def plain_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
+    """The gradient penalty as everybody writes it."""
+    epsilon = epsilon.view(-1, *[1] * (real.ndim - 1))
+    x_hat = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(x_hat, y).sum(), x_hat, create_graph=True)
+    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+def d_loss(
+    model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor, penalty: Penalty = gradient_penalty
+) -> Tensor:
     """The loss of the model's discriminator, for another discriminator."""
     if isinstance(model, ACGAN):
         real_logits, real_classes = judge(discriminator, real, y)
@@ -85,9 +97,8 @@ def d_loss(model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: 
         return loss + model.class_weight_fake * F.cross_entropy(fake_classes, y)
     loss = model.loss.discriminator(discriminator(real, y), discriminator(fake, y))
     if isinstance(model, WGANGP):
-        loss = loss + model.gp_weight * gradient_penalty(
-            discriminator, real, fake, y, torch.rand(len(y), device=y.device)
-        )
+        epsilon = torch.rand(len(y), device=y.device)
+        loss = loss + model.gp_weight * penalty(discriminator, real, fake, y, epsilon)
     return loss
 
 

@@ -16,9 +16,9 @@ share of its time that takes), and the progress bar writes to memory. On points 
 callbacks, 500 steps with ten lines of scalars and one checkpoint; with perceptrons on pictures it has the scalars.
 Elsewhere both are too rare to matter, and the median may leave them out.
 
-plain_loop.py says what the plain loop and the floor are; neither logs anything. Lightning asks torch by an environment
-variable to look for GPUs in a way that costs time in every step of an optimizer; a plain loop knows nothing of it, and
-runs without.
+plain_loop.py says what the plain loop, always in single precision, and the floor, in ours, are; neither logs anything.
+Lightning asks torch by an environment variable to look for GPUs in a way that costs time in every step of an
+optimizer; a plain loop knows nothing of it, and runs without.
 
 Memory is the peak of a process of its own that plays some steps of one side, above what it had after the imports.
 """
@@ -35,6 +35,7 @@ import resource
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -127,6 +128,7 @@ class Duel(Callback):
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
         """Set up the other sides with copies of the networks, and choose how long a segment is."""
         data = trainer.datamodule
+        self.precision = trainer.precision_plugin
         given = module, data.scale(data.samples), data.labels, data.batch_size
         self.guests = {"plain": plain_loop(*given), "floor": floor(*given)}
         for side in self.guests:
@@ -151,12 +153,23 @@ class Duel(Callback):
 
     def play(self, side: str, steps: int) -> float:
         """Seconds for so many steps of a guest."""
-        with mock.patch.dict(os.environ):
+        precision = single() if side == "plain" else self.precision.train_step_context()
+        with mock.patch.dict(os.environ), precision:
             os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # which importing Lightning sets
             since = now()
             for _ in range(steps):
                 next(self.guests[side])
             return now() - since
+
+
+@contextlib.contextmanager
+def single() -> Iterator[None]:
+    """Single precision without TF32, whatever our side has."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    with cudnn.flags(True, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
+        yield
+    torch.set_float32_matmul_precision(before)
 
 
 def now() -> float:

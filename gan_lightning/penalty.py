@@ -1,11 +1,9 @@
 """Penalties on the discriminator's gradient, in single precision or better whatever the run's precision."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.convolution import TwiceDifferentiable
+from gan_lightning.second_derivative import TwiceDifferentiable
 
 
 def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
@@ -33,7 +31,7 @@ def slope(discriminator: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()  # float64 stays
     # What torch.compile makes of a network can be differentiated once only, so its forward is taken as it is written.
     with torch.autocast(x.device.type, enabled=False):
-        with TwiceDifferentiable() if x.is_cuda else nullcontext():  # oneDNN is as fast with torch's own
-            logits = discriminator.forward(x, y)
-        (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+        with TwiceDifferentiable() as twice:
+            total = discriminator.forward(x, y).sum()
+        gradient = twice.gradient(total, x)
     return gradient.flatten(1).norm(dim=1)

@@ -54,7 +54,7 @@ class MeanPooledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, a, H, W) to (N, b, H/2, W/2)."""
-        return F.conv2d(x, shifted(self.weight) / 4, self.bias, stride=2, padding=self.padding)
+        return F.conv2d(x, shifted(self.weight, 4), self.bias, stride=2, padding=self.padding)
 
 
 class UpsampledConv2d(nn.Conv2d):
@@ -66,12 +66,9 @@ class UpsampledConv2d(nn.Conv2d):
         return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=self.padding)
 
 
-def shifted(weight: Tensor) -> Tensor:
-    """Kernels (b, a, K, K) as the sum (b, a, K + 1, K + 1) of the four that are shifted by 0 or 1 both ways."""
-    for dim in (2, 3):
-        edge = torch.zeros_like(weight.narrow(dim, 0, 1))
-        weight = torch.cat([weight, edge], dim) + torch.cat([edge, weight], dim)
-    return weight
+def shifted(weight: Tensor, divisor: int = 1) -> Tensor:
+    """Kernels (b, a, K, K) as the sum (b, a, K + 1, K + 1) of the four shifts by 0 or 1 both ways, divided."""
+    return F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
 
 
 class LabelMap(nn.Module):
