@@ -26,14 +26,14 @@ ROOT = Path(__file__).parent.parent
 RUNS, RESULTS = ROOT / "runs" / "full", ROOT / "benchmarks" / "results" / "full"
 EMA = "model.ema_decay=0.999"
 EXPERIMENTS = {
-    "wgan_gp": ["experiment=wgan_gp_cifar10", EMA],
+    "wgan_gp": ["experiment=wgan_gp_cifar10", "trainer.compile=true", EMA],
     "dcgan": ["experiment=dcgan_cifar10", EMA],
     "acgan": ["experiment=acgan_cifar10", EMA],
     "cgan": ["experiment=dcgan_cifar10", "model=cgan", EMA],
     "wgan": ["experiment=wgan_cifar10", EMA],
 }
 FAST = ["trainer=gpu", "trainer.precision=bf16-mixed", "trainer.tf32=true", "trainer.channels_last=true"]
-WATCHED = ["feature=inception", "protocol=10k_train", "metric=fid", "eval.every_n_steps=5000"]
+WATCHED = ["feature=inception", "protocol=10k_train", "metric=fid", "eval.every_n_steps=10000"]
 TINY = ["trainer=cpu", "trainer.max_steps=4", "network.width=4", "data.limit=200", "feature=classifier",
         "feature.epochs=1", "eval.every_n_steps=2", "eval.num=64"]  # fmt: skip
 

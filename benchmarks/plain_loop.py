@@ -5,17 +5,19 @@ It is of the usual kind: two forwards of D, which is not frozen while G steps, o
 schedule, loss and constraint.
 
 Beside it the floor, the arithmetic of the networks alone: their passes forward and backward on the same tensors again
-and again, no gradient that nobody needs, no data, no optimizer, nothing written down.
+and again, no gradient that nobody needs, no data, no optimizer, nothing written down; on a GPU as one CUDA graph.
 """
 
 import copy
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from gan_lightning.graph import Graphs, Play
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.base import GAN
 from gan_lightning.model.wgan import WGAN
@@ -65,15 +67,20 @@ def floor(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Itera
     device, many = next(generator.parameters()).device, model.generator_batch
     real, y = samples[:batch_size].to(device), labels[:batch_size].to(device)
     z = torch.randn(batch_size * many, model.latent_dim, device=device)
-    while True:
+    classes = y.repeat(many)
+
+    def step() -> None:
         for _ in range(model.d_steps):
             with torch.no_grad():
                 fake = generator(z[:batch_size], y)
             d_loss(model, discriminator.requires_grad_(True), real, fake, y).backward()
             discriminator.zero_grad()
-        classes = y.repeat(many)
         g_loss(model, discriminator.requires_grad_(False), generator(z, classes), classes).backward()
         generator.zero_grad()
+
+    play = Graphs(device, torch.Generator(device)) if device.type == "cuda" else Play()
+    for number in count():
+        play(number, step)
         yield generator
 
 

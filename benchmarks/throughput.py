@@ -100,7 +100,7 @@ LEVERS = {
         "TF32, compiled": [TF32, "trainer.compile=true"],
         "bf16": [*HALF, TF32, INNERMOST],
         "bf16, no graphs": [*HALF, TF32, INNERMOST, "trainer.cuda_graphs=false"],
-        "bf16, compiled": [*HALF, TF32, "trainer.compile=true"],
+        "bf16, compiled": [*HALF, TF32, INNERMOST, "trainer.compile=true"],
     },
 }
 

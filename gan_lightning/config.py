@@ -285,10 +285,6 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         faults.append("model.class_weight_generator: zero makes a generator that ignores the class; model=dcgan")
     if trainer.accelerator == "mps" and str(trainer.precision).startswith("64"):
         faults.append(f"trainer.precision={trainer.precision}: Apple's GPUs have no double precision; 32-true")
-    if trainer.get("compile") and trainer.get("channels_last"):
-        faults.append(
-            "trainer.channels_last: torch.compile chooses the format by itself; false with trainer.compile=true"
-        )
     workers = trainer.devices if isinstance(trainer.devices, int) else 1
     ranks = max(workers, 1) * trainer.get("num_nodes", 1)
     if (ranks > 1 or str(trainer.devices) in ("-1", "auto")) and trainer.strategy in ("auto", "ddp"):

@@ -23,13 +23,17 @@ from gan_lightning.network.layers import (
 
 
 class UpBlock(nn.Module):
-    """(Conditional) BatchNorm, ReLU, upsampling and two convolutions, beside a shortcut."""
+    """(Conditional) BatchNorm, ReLU, upsampling and two convolutions, beside a shortcut.
+
+    Unlike in the authors' code convolutions have no bias, which the BatchNorm that follows each would take away.
+    """
 
     def __init__(self, a: int, b: int, num_classes: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = ConditionalBatchNorm2d(a, num_classes), ConditionalBatchNorm2d(b, num_classes)
-        self.conv1, self.conv2 = UpsampledConv2d(a, b, 3, padding=1), nn.Conv2d(b, b, 3, padding=1)
-        self.shortcut = UpsampledConv2d(a, b, 1)
+        self.conv1 = UpsampledConv2d(a, b, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(b, b, 3, padding=1, bias=False)
+        self.shortcut = UpsampledConv2d(a, b, 1, bias=False)
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -172,5 +176,6 @@ def start(network: nn.Module, init_std: float | None) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.weight[0, 0].numel() > 1 else "linear")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     start_from_normal(network, init_std)
