@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from throughput import this_machine
 
+from gan_lightning.checkpoint import read
 from gan_lightning.files import whole
 
 ROOT = Path(__file__).parent.parent
@@ -74,15 +75,18 @@ def main() -> None:
         status, seconds = train(run, words, args.minutes)
         if status not in (0, 128 + signal.SIGTERM):
             sys.exit(f"{name}: training ended with status {status}")
-        curve = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
+        watched = run / "evaluation.jsonl"  # which a run that was stopped before its first evaluation lacks
+        curve = [json.loads(line) for line in watched.read_text().splitlines()] if watched.exists() else []
         judged = ["eval.num=64"] if args.tiny else ["protocol=50k_train", "metric=default", *weights]
         out = run / "final"
         judge = [*command("evaluate"), str(run), "which=last", *judged, f"out={out}"]
-        out.with_suffix(".json").unlink(missing_ok=True)
+        for suffix in (".json", ".csv"):
+            out.with_suffix(suffix).unlink(missing_ok=True)
         if status := subprocess.run(judge, cwd=ROOT).returncode:
             sys.exit(f"{name}: evaluation ended with status {status}")
         outcome = json.loads((run / "result.json").read_text())
-        report |= {"overrides": words, "seconds": report["seconds"] + seconds, "step": outcome["step"]}
+        step = read(run / "checkpoints" / "last.ckpt")["global_step"]
+        report |= {"overrides": words, "seconds": report["seconds"] + seconds, "step": step}
         report |= {"finished": outcome["status"] == "finished", "machine": this_machine()}
         report |= {} if args.tiny else {"device": torch.cuda.get_device_name()}
         report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]

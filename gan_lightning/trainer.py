@@ -45,7 +45,7 @@ class Trainer(pytorch_lightning.Trainer):
         """Set the levers, then fit.
 
         Raises:
-            UserError: Steps are to be recorded where they cannot be.
+            UserError: Steps are to be recorded where they cannot be, or torch cannot compile channels_last.
         """
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
@@ -61,7 +61,15 @@ class Trainer(pytorch_lightning.Trainer):
             # torch 2.11 errs on the strides of what cuDNN returns for small maps.
             torch._inductor.config.layout_optimization = False
             model.compile_networks()
-        super().fit(model, *args, **kwargs)
+        try:
+            super().fit(model, *args, **kwargs)
+        except AssertionError as error:
+            if not (self.compile and self.channels_last and "stride" in str(error)):
+                raise
+            raise UserError(
+                f"trainer.channels_last=true: torch {torch.__version__} errs on the format of small feature maps that "
+                "it compiled; false, or trainer.compile=false"
+            ) from error
 
 
 # What an argument's name is checked against.

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning
 import torch
 from test_resume import assert_equal, rows
 from torch import nn
@@ -52,6 +53,20 @@ def test_compiled_networks_play_the_same_game(run, tmp_path, variant, innermost)
     near(tmp_path / "true", tmp_path / "false", 1e-3)
     a, b = (read(tmp_path / compiled / "checkpoints" / "last.ckpt") for compiled in ("true", "false"))
     assert a["state_dict"].keys() == b["state_dict"].keys(), "compiling leaves no mark on names"
+
+
+def test_formats_that_torch_cannot_compile_are_told(run, tmp_path, monkeypatch):
+    """As torch 2.11 ends on small maps of cuDNN's, which this machine need not have."""
+
+    def fit(*_, **__):
+        raise AssertionError("expected size 8==8, stride 16==1 at dim=1")
+
+    monkeypatch.setattr(pytorch_lightning.Trainer, "fit", fit)
+    own = "model=dcgan", "trainer.max_steps=1", "trainer.compile=true"
+    with pytest.raises(UserError, match=r"trainer\.channels_last=true: torch .* false"):
+        run(tmp_path / "a", *own, "trainer.channels_last=true")
+    with pytest.raises(AssertionError):
+        run(tmp_path / "b", *own)
 
 
 @pytest.mark.parametrize("tf32", [True, False])
