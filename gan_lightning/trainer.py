@@ -58,7 +58,7 @@ class Trainer(pytorch_lightning.Trainer):
         if (faster and not self.compile) if self.channels_last is None else self.channels_last:
             model.to(memory_format=torch.channels_last)
         if self.compile:
-            # torch 2.11 errs on the strides of what cuDNN returns for small maps, so formats are changed on demand only.
+            # torch 2.11 errs on the strides of what cuDNN returns for small maps, so formats change on demand only.
             torch._inductor.config.layout_optimization = bool(self.channels_last)
             model.compile_networks()
         try:
