@@ -117,7 +117,8 @@ def of_penalty(build, network: str, fixed: bool, seed: int = 0, **precision: Any
 def test_the_gradient_of_the_penalty_is_that_of_single_precision(build, network, precision):
     """Exactly of the same samples; and what the generator's rounding makes of them is about that rounding.
 
-    It turns the sign of a rectifier here and there, with which the gradient jumps: hence the median of several starts.
+    It turns the sign of a rectifier here and there, with which the gradient jumps. In the deep residual networks that
+    decides a start by itself, hence their median; the others are held to it at every start.
     """
 
     def half() -> dict[str, Any]:
@@ -130,7 +131,7 @@ def test_the_gradient_of_the_penalty_is_that_of_single_precision(build, network,
     for seed in range(5):
         expected, rounded = (of_penalty(build, network, False, seed, **how) for how in ({}, half()))
         errors.append(float((rounded - expected).norm() / expected.norm()))
-    assert median(errors) < 8 * torch.finfo(HALVES[precision]).eps
+    assert (median if network == "resnet" else max)(errors) < 8 * torch.finfo(HALVES[precision]).eps
 
 
 def test_a_loss_that_is_not_finite_stops_a_scaled_run_too(build, tmp_path, monkeypatch):
