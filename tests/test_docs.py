@@ -230,7 +230,7 @@ def seventh(tmp_path_factory) -> Path:
     for part in ("gan_lightning", "conf"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
-    for file in ("train.py", "pyproject.toml", "tests/conftest.py", "tests/test_model.py"):
+    for file in ("train.py", "pyproject.toml", "tests/conftest.py", "tests/game.py", "tests/test_model.py"):
         shutil.copy(ROOT / file, folder / file)
     files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
     assert sorted(files) == ["conf/model/r1gan.yaml", "gan_lightning/model/r1gan.py"]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,6 @@ from gan_lightning import asked as asked_for
 from gan_lightning import evaluate as program
 from gan_lightning import judge
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.card import card_hash, differences
-from gan_lightning.comparison import Row, labels, print_table, refuse_unlike, summarise, verdict
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
 
@@ -428,86 +425,6 @@ def test_the_command_ends_with_its_status(here):
     assert "nowhere: there is no such file or folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert command().returncode == 2
-
-
-# --- comparisons ----------------------------------------------------------------------------------------------------
-
-
-def row(value: float, seed: int = 0, card: dict | None = None, **experiment) -> Row:
-    card = card or {"metric": "FID", "num_real": 10}
-    line = {"metric": "fid", "value": value, "card": card, "card_hash": card_hash(card), "direction": -1}
-    return Row("x", {"model": "dcgan", **experiment}, seed, 10, [line])
-
-
-def test_hashes_leave_the_origin_aside():
-    one = {"num_real": 10, "training_seed": 0, "versions": {"torch": "1"}}
-    other = {"num_real": 10, "training_seed": 5, "versions": {"torch": "2"}}
-    assert card_hash(one) == card_hash(other)
-    assert differences([one, other]) == {}
-    assert differences([one, {**one, "num_real": 11}]) == {"num_real": [10, 11]}
-    assert differences([one, {**one, "num_real": 11}], allowed=["num_real"]) == {}
-    assert differences([{"a": 1}, {}]) == {}, "what does not apply sets nothing apart"
-    assert differences([{"a": 1}, {}, {"a": 2}]) == {"a": [1, 2]}
-
-
-def test_unlike_rows_are_refused():
-    with pytest.raises(UserError, match=r"num_real: 10 \(x\) / 11 \(x\)"):
-        refuse_unlike([row(1.0), row(2.0, card={"metric": "FID", "num_real": 11})])
-    refuse_unlike([row(1.0), row(2.0, seed=1)])
-
-
-def test_the_table_is_sorted_and_has_means_over_seeds():
-    rows = [row(10 + i, i) for i in range(3)] + [row(5 + i, i, **{"model.k": 2}) for i in range(3)]
-    table = summarise(rows, "fid", -1)
-    assert [line["experiment"] for line in table] == ["dcgan model.k=2", "dcgan"]
-    assert [line["fid"] for line in table] == [6, 11]
-    assert [line["fid sd"] for line in table] == [1, 1]
-    assert [line["seeds"] for line in table] == [3, 3]
-    assert [line["against the best"] for line in table] == ["best", "worse"]
-    assert summarise(rows, "fid", 1)[0]["fid"] == 11
-
-
-def test_a_score_that_some_do_not_have_leaves_a_gap(capsys):
-    """Of unconditional models there is no class accuracy, of whatever number of seeds."""
-    rows = [row(value, seed, model=model) for model in ("cgan", "dcgan") for seed, value in enumerate((1.0, 2.0))]
-    for member in rows[:2]:
-        member.scores.append(member.scores[0] | {"metric": "class_accuracy", "value": 0.5, "direction": 1})
-    table = {line["experiment"]: line for line in summarise(rows, "class_accuracy", 1)}
-    assert (table["cgan"]["class_accuracy"], table["cgan"]["class_accuracy sd"]) == (0.5, 0)
-    assert math.isnan(table["dcgan"]["class_accuracy"])
-    assert table["dcgan"]["against the best"] == "not measured"
-    print_table([*table.values()], ["fid", "class_accuracy"])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("dcgan")]
-    assert " - " in line
-
-
-def test_a_seed_has_its_score_though_another_evaluation_lacks_it():
-    more = row(1.0)
-    more.scores.append(more.scores[0] | {"metric": "kid", "value": 0.5})
-    (line,) = summarise([row(1.0), more], "fid", -1)
-    assert (line["kid"], line["seeds"]) == (0.5, 1)
-
-
-def test_choices_name_an_experiment_and_values_only_where_they_must():
-    rows = [row(1, model="wgan", **{"model.clip": 1}), row(1, model="dcgan", **{"model.clip": 2})]
-    assert labels(rows) == ["wgan", "dcgan"]
-    rows += [row(1, model="wgan", **{"model.clip": 3})]
-    assert labels(rows) == ["wgan model.clip=1", "dcgan model.clip=2", "wgan model.clip=3"]
-
-
-@pytest.mark.parametrize(
-    ("best", "values", "told"),
-    [
-        ([10, 10.5, 9.5], [20, 21, 19], "worse"),
-        ([10, 14, 6], [12, 16, 8], "inconclusive (p = "),
-        ([10, 10, 10], [10.1, 10.1, 10.1], "inconclusive (below 1.3 %)"),
-        ([10], [20, 21], "inconclusive (one seed)"),
-        ([10, 10], [20, 20], "worse"),
-        ([10, 10], [float("nan"), 1], "not measured"),
-    ],
-)
-def test_a_difference_within_the_noise_is_inconclusive(best, values, told):
-    assert verdict(best, values).startswith(told)
 
 
 def test_a_damaged_checkpoint_takes_no_other_with_it(run, here, capsys):

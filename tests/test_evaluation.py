@@ -1,6 +1,5 @@
-"""Evaluation during training: it changes nothing, carries its cards, keeps the best, and says how it ended."""
+"""An evaluation by itself: what is drawn, looked through, kept, held out and said."""
 
-import json
 import math
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -8,9 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gan_lightning import checkpoint as checkpoints
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.card import FIELDS, card_hash, differences
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation, full_precision
 from gan_lightning.feature.classifier import Classifier
@@ -25,129 +22,6 @@ from gan_lightning.metric.memorization import Memorization
 from gan_lightning.metric.modes import Modes
 from gan_lightning.metric.precision_recall import PrecisionRecall
 from gan_lightning.store import fingerprint
-
-EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
-SOMETIMES = {"num_held_out", "logits_sha256", "fitted", "origin"}  # fields of other scores than those of a run
-
-
-def judge_of(trainer) -> Evaluate:
-    return next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
-
-
-def weights_of(path) -> dict[str, torch.Tensor]:
-    return checkpoints.read(path)["state_dict"]
-
-
-def lines_of(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize("ema", ["model.ema_decay=0.9", "model.ema_decay=null"])
-def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, variant, ema):
-    run(tmp_path / "on", f"model={variant}", ema, *EVAL)
-    run(tmp_path / "off", f"model={variant}", ema, *EVAL, "eval.every_n_steps=null")
-    assert (tmp_path / "on" / "evaluation.jsonl").exists()
-    assert not (tmp_path / "off" / "evaluation.jsonl").exists()
-    on, off = (weights_of(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("on", "off"))
-    assert on.keys() == off.keys()
-    assert all(torch.equal(on[name], off[name]) for name in on)
-
-
-def test_every_score_carries_its_card(run, tmp_path):
-    trainer = run(tmp_path, "model=cgan", "metric=all", "data.limit=26", *EVAL)
-    lines = lines_of(tmp_path)
-    assert {line["step"] for line in lines} == {2, 4, 5}, "every second step and the last"
-    names = {line["metric"] for line in lines}
-    assert names >= {"fid", "kid", "precision", "recall", "density", "coverage", "class_accuracy", "classes_found"}
-    assert names >= {"inception_score", "class_kl", "copies"}
-    for line in lines:
-        assert set(FIELDS) - SOMETIMES <= line["card"].keys() <= set(FIELDS)
-        assert len(line["card_hash"]) == 12
-    of = {name: {line["card_hash"] for line in lines if line["metric"] == name} for name in names}
-    assert all(len(hashes) == 1 for hashes in of.values())
-    assert of["precision"] == of["recall"] != of["fid"]
-    accuracy = next(line for line in lines if line["metric"] == "class_accuracy")
-    assert len(accuracy["details"]["class_accuracy_each"]) == 10
-    state = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["Evaluate"]
-    assert state["curve"][-1]["step"] == 5
-    assert state["cards"][state["curve"][-1]["scores"]["fid"][1]]["metric"] == "FID"
-    value = next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fid"))
-    assert judge_of(trainer).last(5)["fid"] == (value, *of["fid"])
-    copies = next(line["card"] for line in lines if line["metric"] == "copies")
-    assert (copies["num_real"], copies["num_held_out"], copies["split"]) == (26, 1771, "train, and held out")
-
-
-def test_the_card_says_how_samples_were_drawn(run, tmp_path):
-    def card(*more: str) -> dict:
-        folder = tmp_path / str(len([*tmp_path.iterdir()]))
-        run(folder, *EVAL, *more)
-        return next(line["card"] for line in lines_of(folder) if line["metric"] == "fid")
-
-    plain, averaged = card("model=dcgan"), card("model=dcgan", "model.ema_decay=0.9")
-    assert (plain["weights"], plain["batchnorm"], plain["labels"]) == ("raw", "running statistics", "data")
-    assert averaged["weights"] == "average"
-    assert averaged["batchnorm"].startswith("measured anew")
-    assert set(differences([plain, averaged])) == {"weights", "batchnorm"}
-    assert differences([plain, card("model=dcgan", "seed=3")]) == {}
-    for other in ("model=vanilla", "model=cgan", "model=wgan_gp"):
-        assert card_hash(card(other)) == card_hash(plain), "variants may be compared"
-    assert plain["generator_dtype"] == "float32"
-    conditional = card("model=cgan", "eval.labels=uniform")
-    assert conditional["labels"] == "uniform"
-    assert set(differences([plain, conditional])) == {"labels"}
-    assert set(differences([plain, card("model=dcgan", "eval.num_real=12", "eval.seed=1")])) == {
-        "num_real", "data_sha256", "sampling_seed"
-    }  # fmt: skip
-
-
-def test_the_best_checkpoint_is_kept_and_the_end_says_what_it_was(run, tmp_path, monkeypatch):
-    values = iter([30.0, 10.0, 25.0])
-    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
-    trainer = run(tmp_path, "model=vanilla", *EVAL)
-    judge = judge_of(trainer)
-    assert judge.best("fid") == (4, 10.0)
-    assert judge.worst("fid") == (2, 30.0)
-    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
-    assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
-    judge.seconds = 1.0
-    told = judge.summary(seconds=10.0)
-    assert told[0] == "fid  best 10 at step 4, last 25 at step 5, worst 30 at step 2"
-    assert "40 generated against 20 of Digits (train)" in told[1]
-    assert "10% of the time" in told[1]
-    assert "The last checkpoint is much worse than the best: fid 25 against 10 at step 4, 2.5 times." in told[2]
-
-
-def test_a_score_of_which_more_is_better(run, tmp_path, monkeypatch):
-    values = iter([0.2, 0.9, 0.8])
-    monkeypatch.setattr(ClassAccuracy, "__call__", lambda *_: {"class_accuracy": next(values)})
-    judge = judge_of(run(tmp_path, "model=cgan", "eval.best_by=class_accuracy", *EVAL))
-    assert judge.best("class_accuracy") == (4, 0.9)
-    assert judge.worst("class_accuracy") == (2, 0.2)
-    assert len(judge.summary(1.0)) == 2, "0.8 is not much worse than 0.9"
-
-
-def test_a_resumed_run_has_the_same_scores(run, tmp_path):
-    run(tmp_path / "whole", "model=cgan", *EVAL, "trainer.max_steps=6", "callbacks.checkpoint.every_n_steps=3")
-    run(tmp_path / "parts", "model=cgan", *EVAL, "trainer.max_steps=6", "callbacks.checkpoint.every_n_steps=3")
-    path = tmp_path / "parts" / "checkpoints" / "step_00000003.ckpt"
-    with (tmp_path / "parts" / "evaluation.jsonl").open("a") as file:
-        file.write('{"step": 4, "metr')  # a kill in the middle of a line
-    trainer = run(tmp_path / "parts", "model=cgan", *EVAL, "trainer.max_steps=6", ckpt_path=path)
-    assert lines_of(tmp_path / "parts") == lines_of(tmp_path / "whole")
-    assert [entry["step"] for entry in judge_of(trainer).curve] == [2, 4, 6]
-    best = [checkpoints.read(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("whole", "parts")]
-    assert best[0]["global_step"] == best[1]["global_step"]
-
-
-def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path, monkeypatch, caplog):
-    def offline(*_, **__):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    trainer = run(tmp_path, "model=vanilla", "feature=inception", *EVAL)
-    assert trainer.global_step == 5
-    assert "evaluation is off: feature=inception: its weights are not there" in caplog.text
-    assert not (tmp_path / "evaluation.jsonl").exists()
 
 
 def test_what_is_said_of_missing_weights(cache, monkeypatch, build):
@@ -187,35 +61,6 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
         Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
 
 
-def test_an_unknown_score_to_be_best_by_is_refused(run, tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(Evaluation, "get_ready", lambda *_: pytest.fail("which may train a classifier for minutes"))
-        with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fid, "):
-            run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
-    with pytest.raises(UserError, match=r"class_accuracy is not measured, since no classes were asked for"):
-        run(tmp_path, "model=dcgan", "eval.best_by=class_accuracy", *EVAL)
-
-
-def test_a_score_that_is_no_number_is_no_best(run, tmp_path, monkeypatch):
-    values = iter([math.nan, 5.0, 7.0])
-    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
-    trainer = run(tmp_path, "model=vanilla", *EVAL)
-    assert judge_of(trainer).best("fid") == (4, 5.0)
-    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
-
-
-def test_a_run_that_goes_on_in_another_folder_keeps_a_best_of_its_own(run, tmp_path, monkeypatch):
-    """The best of the whole curve stays behind in the old folder, and the new one does not claim to have it."""
-    values = iter([1.0, 30.0, 10.0, 25.0])
-    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
-    run(tmp_path / "old", "model=vanilla", *EVAL, "trainer.max_steps=2")
-    path = tmp_path / "old" / "checkpoints" / "last.ckpt"
-    trainer = run(tmp_path / "new", "model=vanilla", *EVAL, "trainer.max_steps=8", ckpt_path=path)
-    assert judge_of(trainer).best("fid") == (2, 1.0)
-    assert checkpoints.read(tmp_path / "new" / "checkpoints" / "best.ckpt")["global_step"] == 6
-    assert "holds that one" not in "".join(judge_of(trainer).summary(1.0))
-
-
 def test_ranks_that_look_through_unlike_networks_are_refused():
     """As where each node has trained a classifier of its own in a cache that they do not share."""
     judge = Evaluate(feature=Module(torch.nn.Flatten()), metrics={"fid": FID()})
@@ -226,27 +71,6 @@ def test_ranks_that_look_through_unlike_networks_are_refused():
         )
         with pytest.raises(UserError, match="a folder that all processes share") if unlike else nullcontext():
             judge.refuse_unlike_ranks(SimpleNamespace(strategy=strategy))
-
-
-def test_the_best_of_a_life_that_was_left_is_no_best(run, tmp_path):
-    """Gone on from step 4, with other settings say, the checkpoint of step 5 is not that of the new step 5."""
-    judge = judge_of(run(tmp_path, "model=vanilla", *EVAL))
-    kept = checkpoints.read(judge.best_path)["global_step"]
-    assert judge.step_of_best(5) == kept
-    assert judge.step_of_best(kept - 1) is None
-    judge.best_path.write_bytes(judge.best_path.read_bytes()[:1000])
-    assert judge.step_of_best(5) is None
-
-
-def test_scores_of_an_earlier_step_are_not_those_of_the_end(run, tmp_path):
-    """Where evaluation was turned off on the way, or a signal ended the run between two evaluations."""
-    run(tmp_path, "model=vanilla", *EVAL)
-    path = tmp_path / "checkpoints" / "last.ckpt"
-    trainer = run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=7", "eval.every_n_steps=null", ckpt_path=path)
-    judge = judge_of(trainer)
-    assert judge.curve[-1]["step"] == 5
-    assert judge.last(5).keys() >= {"fid", "kid"}
-    assert judge.last(trainer.global_step) == {}
 
 
 def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
@@ -356,23 +180,6 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
     assert [line[1] for line in one] != [line[1] for line in two]
 
 
-@pytest.mark.parametrize(
-    ("words", "first"),
-    [
-        (["model=cgan"], "fid"),
-        (["model=cgan", "metric=[precision_recall,fid]"], "precision"),
-        (["model=cgan", "metric=class_histogram"], "class_kl"),
-        (["model=vanilla", "data=gaussian_ring"], "reverse_kl"),
-    ],
-)
-def test_the_first_score_that_is_measured_decides(run, tmp_path, words, first):
-    """In gan-evaluate too, which sorts by the first line."""
-    more = [word for word in EVAL if "metric" not in word or words == ["model=cgan"]]
-    trainer = run(tmp_path, *words, *more)
-    assert judge_of(trainer).best_by == first
-    assert lines_of(tmp_path)[0]["metric"] == first
-
-
 def test_numbers_are_the_same_however_they_are_typed(build):
     one, other = (build("model=vanilla", "data=gaussian_ring", f"data.deviation={typed}")[1] for typed in ("1", "1.0"))
     assert fingerprint(one.deviation) == fingerprint(other.deviation)
@@ -418,20 +225,6 @@ def test_ranks_share_the_work_and_see_the_same_samples(cache, build, monkeypatch
     assert torch.equal(joined[1], alone.features)
 
 
-def test_objective_and_result_take_scores(run, tmp_path):
-    from gan_lightning.train import conclude
-
-    trainer = run(tmp_path, "model=vanilla", *EVAL)
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.load(tmp_path / "config.yaml")
-    ended = conclude(config, trainer, tmp_path, 0.0)
-    value, card = judge_of(trainer).last(5)["fid"]
-    assert (ended["metrics"]["eval/fid"], ended["cards"]["eval/fid"]) == (value, card)
-    assert ended["notes"] == judge_of(trainer).notes(), "of so few samples"
-    assert any(note.startswith("kid: subsets of 20") for note in ended["notes"])
-
-
 # --- real samples that training never sees --------------------------------------------------------------------------
 
 
@@ -451,36 +244,3 @@ def test_what_lies_beyond_the_limit_is_held_out(build):
     assert torch.equal(torch.cat([data.samples, held_out]), whole)
     with pytest.raises(UserError, match=r"no test set; data\.limit leaves some out"):
         build("model=vanilla", "data.limit=null")[1].held_out()
-
-
-def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
-    words = "model=vanilla", "data=gaussian_grid", "eval.every_n_steps=2", "eval.num=50"
-    cards = []
-    for seed in (0, 1):
-        run(tmp_path / str(seed), *words, f"seed={seed}")
-        cards.append(lines_of(tmp_path / str(seed))[0]["card"])
-    assert differences(cards) == {}
-
-
-def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
-    trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
-    scores = judge_of(trainer).last(5)
-    left_out = judge_of(trainer).evaluation.get_ready(trainer.datamodule, conditional=False)
-    assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
-    assert "5 samples cannot span 8 features" in caplog.text
-    assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "there was nothing to measure it on"
-    assert differences([line["card"] for line in lines_of(tmp_path) if line["metric"] == "fid"]) == {}
-    assert "fid" in scores
-    assert "precision" in scores, "k = 3"
-    assert "density" not in scores, "k = 5"
-
-
-def test_scores_of_another_card_are_no_best(run, tmp_path):
-    """A run that goes on under another protocol starts a curve of its own."""
-    run(tmp_path, "model=vanilla", *EVAL)
-    path = tmp_path / "checkpoints" / "last.ckpt"
-    judge = judge_of(run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num=30", ckpt_path=path))
-    assert len(judge.curve) == 4
-    assert [step for step, _ in judge.history("fid")] == [6]
-    assert judge.best("fid") == judge.worst("fid") == judge.history("fid")[0]
-    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6

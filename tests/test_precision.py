@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from game import play
 from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
-from test_model import play
 
 from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.errors import UserError

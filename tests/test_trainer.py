@@ -100,7 +100,7 @@ def test_data_lie_on_the_gpu_where_they_take_half_of_it_at_most(build, monkeypat
 
 def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     """On a GPU a foreach operation leaves the versions of its tensors as they are."""
-    from test_model import play
+    from game import play
 
     from gan_lightning.average import Average
 
