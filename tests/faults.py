@@ -12,6 +12,7 @@ weights, optimizers, figures, scores, TensorBoard curves and pictures, bit for b
 import argparse
 import csv
 import json
+import logging
 import os
 import random
 import resource
@@ -372,6 +373,8 @@ def main() -> None:
     take.add_argument("--only", default="", help="variants' kills, or one of damaged, full, removed, signals, pictures")
     args = take.parse_args()
     torch.set_num_threads(1)
+    # TensorBoard tells each time that it drops what a killed run had written too much, as it should.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     report, moments, since = Report(), random.Random(args.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -380,6 +383,7 @@ def main() -> None:
             os.environ["TMPDIR"] = "/dev/shm"
         for variant in VARIANTS[3:4] if args.short else VARIANTS:
             if args.only in ("", variant):
+                print(f"kills of {variant} ...", flush=True)
                 kills(report, variant, folder, 5 if args.short else 36, moments)
         others = {
             "damaged": lambda: damaged(report, folder, 2 if args.short else 40, moments),
@@ -390,6 +394,7 @@ def main() -> None:
         }
         for kind, disturb in others.items():
             if args.only in ("", kind):
+                print(f"{kind} ...", flush=True)
                 disturb()
     for kind, count in report.count.items():
         wrong = sum(line.startswith(f"{kind}: ") for line in report.wrong)
