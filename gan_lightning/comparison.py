@@ -43,17 +43,20 @@ class Row:
 
 def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
     """Raise UserError where scores of one name were measured by different protocols, with the fields that differ."""
-    faults = []
+    found: dict[str, dict[str, list[str | Path]]] = {}  # paths by field and value, of all scores together
     for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores):
         cards = [(row.path, line["card"]) for row in rows for line in row.scores if line["metric"] == name]
         for key, values in differences([card for _, card in cards], allowed).items():
-            of = [[path for path, card in cards if card.get(key) == value] for value in values]
-            told = [f"{value} ({some(paths)})" for value, paths in zip(values, of, strict=True)]
-            faults.append(f"{key}: {' / '.join(told)}")
+            for value in values:
+                paths = found.setdefault(key, {}).setdefault(str(value), [])
+                paths += [path for path, card in cards if card.get(key) == value]
+    faults = [
+        f"{key}: {' / '.join(f'{value} ({some(paths)})' for value, paths in by.items())}" for key, by in found.items()
+    ]
     if faults:
         raise UserError(
             "the scores cannot be compared, since they were measured differently:",
-            *(f"  {fault}" for fault in dict.fromkeys(faults)),
+            *(f"  {fault}" for fault in faults),
             "Evaluate them apart, or compare in spite of it: allow=[FIELD,...]",
         )
 

@@ -32,6 +32,17 @@ def test_unlike_rows_are_refused():
     refuse_unlike([row(1.0), row(2.0, seed=1)])
 
 
+def test_a_field_is_told_once_whichever_scores_differ_in_it():
+    rows = [row(1.0), row(2.0), row(3.0, card={"metric": "FID", "num_real": 11})]
+    for place, member in enumerate(rows):
+        member.path = str(place)
+    for member in rows[1:]:
+        member.scores.append(member.scores[0] | {"metric": "kid"})
+    with pytest.raises(UserError) as caught:
+        refuse_unlike(rows)
+    assert [*caught.value.faults[1:-1]] == ["  num_real: 10 (0 and 1 more) / 11 (2)"]
+
+
 def test_the_table_is_sorted_and_has_means_over_seeds():
     rows = [row(10 + i, i) for i in range(3)] + [row(5 + i, i, **{"model.k": 2}) for i in range(3)]
     table = summarise(rows, "fid", -1)
