@@ -148,6 +148,6 @@ def refuse_divergence(module: GAN, step: int, figures: Mapping[str, float | torc
         began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
     at, name, value = began or (step, "a figure of another process", math.nan)
     raise UserError(
-        f"step {at}: {name} is {value}. Training has diverged; the last checkpoint is from before. "
+        f"step {at}: {name} is {value}. Training has diverged; what was saved before is kept. "
         "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
     )
