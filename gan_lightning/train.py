@@ -304,7 +304,7 @@ def job(config: DictConfig) -> float | None:
         status, reason = stopped_by(trainer)
         if status:
             error = f"stopped at step {trainer.global_step:,}{reason}"
-            log.info(f"{error}; to go on: python train.py {again(run, settings)}")
+            log.info(f"{error}; to go on: {again(run, settings)}")
         elif config.objective and config.objective not in ended["metrics"]:
             near = nearest(config.objective, ended["metrics"])
             raise UserError(f"objective={config.objective}: the run has no such figure{near}")
@@ -377,10 +377,12 @@ def finished(run: Path, ckpt_path: Path | None, max_steps: int) -> dict[str, Any
 
 def again(run: Path, settings: DictConfig) -> str:
     """What to type for a run, or the sweep that it belongs to, to go on."""
+    script = Path(sys.argv[0])
+    start = f"python {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
-        return f"ckpt_path=last {typeable(f'hydra.run.dir={run}')}"
+        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}"
     line = [word for word in TYPED if not word.startswith("hydra.sweep.dir=")] or ["-m", "..."]
-    return f"{shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
+    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
 
 
 def ask_again(trainer: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
@@ -328,3 +329,13 @@ def test_what_is_told_can_be_typed(folder):
     (word,) = shlex.split(program.typeable(f"hydra.run.dir={folder}"))
     (override,) = OverridesParser.create().parse_overrides([word])
     assert override.value() == folder
+
+
+@pytest.mark.parametrize(("started", "told"), [("train.py", "python train.py"), ("/bin/gan-train", "gan-train")])
+def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
+    monkeypatch.setattr(sys, "argv", [started, "seed=1"])
+    monkeypatch.setattr(program, "program", str)
+    assert (
+        program.again(Path("runs/a"), OmegaConf.create({"mode": "RUN"}))
+        == f"{told} ckpt_path=last hydra.run.dir=runs/a"
+    )
