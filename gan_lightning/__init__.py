@@ -4,24 +4,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gan_lightning.model.base import GAN
+    from gan_lightning.sampler import Sampler
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path, trust: bool = False) -> "GAN":
-    """Rebuild a trained model from a checkpoint alone, in evaluation mode, ready to sample.
+def load(path: str | Path, trust: bool = False) -> "Sampler":
+    """Rebuild a trained model, in evaluation mode, ready to sample.
 
     >>> model = gan_lightning.load("runs/.../checkpoints/last.ckpt")
     >>> images = model.sample(64, labels=None, seed=0)  # float (64, C, H, W) in [-1, 1]
 
     Args:
-        path: A checkpoint of ours.
-        trust: Build classes from outside this package that the checkpoint names, which runs their code.
+        path: A checkpoint of ours, from which comes the whole :class:`~gan_lightning.model.base.GAN`; or a folder that
+            gan-export wrote, or ``owner/name`` of one on the Hugging Face Hub, from which comes the generator alone.
+        trust: Build classes from outside this package that the file names, which runs their code.
 
     Raises:
         UserError: The file is missing, damaged, foreign, or names classes that are not ours.
     """
-    from gan_lightning.checkpoint import load_model  # imports torch, which --help does without
+    # These import torch, which --help does without.
+    from gan_lightning.checkpoint import load_model
+    from gan_lightning.exported import from_hub, load_exported
+    from gan_lightning.paths import HUB_ID
 
-    return load_model(Path(path), trust)
+    place = Path(path)
+    if place.is_dir():
+        return load_exported(place, trust)
+    if not place.exists() and place.suffix != ".ckpt" and HUB_ID.fullmatch(str(path)):
+        return load_exported(from_hub(str(path)), trust)
+    return load_model(place, trust)

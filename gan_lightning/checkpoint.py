@@ -123,7 +123,7 @@ def is_innermost(value: Any) -> bool:
     return tensor and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
 
 
-def take_state(model: GAN, state: dict[str, Any], path: Path) -> None:
+def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
     """Load a checkpoint's weights.
 
     Raises:

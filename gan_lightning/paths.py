@@ -1,6 +1,9 @@
 """Where the configuration lives: beside the package in a clone, inside it in a wheel."""
 
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name, of the Hugging Face Hub

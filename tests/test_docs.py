@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lightning import evaluate
+from gan_lightning import evaluate, export, sample
 from gan_lightning.command_line import check_command_line
-from gan_lightning.sample import parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,6 +26,8 @@ HEADINGS = [
     "## Details that matter",
     "## Its grid",
 ]
+
+PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export"}
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
@@ -56,7 +57,9 @@ def commands(page: Path) -> list[list[str]]:
         for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
             line = line.strip().removeprefix("$ ")
             words = (
-                shlex.split(line, comments=True) if re.search(r"train\.py|gan-(train|sample|evaluate)", line) else []
+                shlex.split(line, comments=True)
+                if re.search(r"train\.py|gan-(train|sample|evaluate|export)", line)
+                else []
             )
             while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] == "srun"):
                 words = words[1:]
@@ -64,7 +67,7 @@ def commands(page: Path) -> list[list[str]]:
                 words = ["python", *words[words.index("train.py") :]]
             if words and words[0].rpartition("/")[2] in ("python", "python3") and words[1] == "train.py":
                 found.append(["gan-train", *words[2:]])
-            elif words and words[0].rpartition("/")[2] in ("gan-train", "gan-sample", "gan-evaluate"):
+            elif words and words[0].rpartition("/")[2] in PROGRAMS:
                 found.append([words[0].rpartition("/")[2], *words[1:]])
     return found
 
@@ -118,7 +121,7 @@ def test_code_stands_in_the_line_that_is_named(page):
 def test_commands_are_found():
     """The patterns above see what they should; without this a change of form would switch the tests off."""
     assert len(COMMANDS) > 50
-    assert {param.values[0][0] for param in COMMANDS} == {"gan-train", "gan-sample", "gan-evaluate"}
+    assert {param.values[0][0] for param in COMMANDS} == PROGRAMS
     assert sum(len(LINE.findall(page.read_text())) for page in PAGES) > 50
 
 
@@ -142,8 +145,8 @@ def python(cwd: Path, *words: str) -> str:
 def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     program, *arguments = words
-    if program == "gan-sample":
-        parser().parse_args(arguments)
+    if program in ("gan-sample", "gan-export"):
+        {"gan-sample": sample, "gan-export": export}[program].parser().parse_args(arguments)
         return
     if program == "gan-evaluate":
         assert evaluate.parse([word for word in arguments if "=" in word])[1] == []
@@ -198,6 +201,7 @@ def test_commands_of_the_readme_run(tmp_path):
     assert len(ran) >= 6
     assert (tmp_path / "grid.png").exists()
     assert (tmp_path / "evaluation.csv").exists()
+    assert (tmp_path / "export" / "generator.onnx").exists()
     assert len([*(tmp_path / "runs" / "sweeps").rglob("last.ckpt")]) == 9
     assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "it went on"
 

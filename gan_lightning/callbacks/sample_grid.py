@@ -9,7 +9,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lightning.image import grid, read_png, strip, write_png
-from gan_lightning.model.base import GAN, evaluating
+from gan_lightning.model.base import GAN
+from gan_lightning.modes import evaluating
 
 PADDING = 2  # of torchvision's grid
 

@@ -1,7 +1,7 @@
 """The two-player game that every variant plays."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import TypedDict
 
@@ -15,9 +15,9 @@ from gan_lightning import seed as seeds
 from gan_lightning.average import Average
 from gan_lightning.graph import Graphs, Play
 from gan_lightning.loss import AdversarialLoss
-from gan_lightning.network.layers import evaluating, frozen
+from gan_lightning.modes import frozen
+from gan_lightning.sampler import Sampler
 
-SAMPLING_BATCH = 256  # bounds the memory of a large draw
 RECENT = 1000  # steps
 
 OptimizerFn = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -42,7 +42,7 @@ class Game(TypedDict, total=False):
     seed: int
 
 
-class GAN(LightningModule):
+class GAN(Sampler, LightningModule):
     """A generator and a discriminator trained in turn (Goodfellow et al., 2014, Algorithm 1).
 
     One training step is ``d_steps`` discriminator updates, each on a minibatch of its own, then one
@@ -177,23 +177,6 @@ class GAN(LightningModule):
         """This rank's rows of a draw for the global batch, so that any number of ranks plays the same game."""
         world, rank = self.trainer.world_size, self.global_rank
         return law(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
-
-    @torch.no_grad()
-    def sample(self, num: int, labels: Tensor | Sequence[int] | None = None, seed: int = 0) -> Tensor:
-        """Draw samples (num, ...) in evaluation mode, from the average if there is one; images are in [-1, 1].
-
-        Args:
-            num: How many.
-            labels: Classes (num,) of a conditional model; None draws them uniformly from the seed.
-            seed: The same seed draws the same latents on every machine.
-        """
-        generator = torch.Generator().manual_seed(seeds.mix(seed))
-        z = torch.randn(num, self.latent_dim, generator=generator)
-        y = torch.randint(max(self.num_classes, 1), (num,), generator=generator) if labels is None else labels
-        dtype, y = next(self.generator.parameters()).dtype, torch.as_tensor(y).to(self.device)
-        batches = zip(z.to(self.device, dtype).split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True)
-        with evaluating(self.sampler()) as sampler:
-            return torch.cat([sampler(*batch) for batch in batches])
 
     def sampler(self) -> nn.Module:
         """The network that samples: the live generator, or the average made ready for it."""

@@ -1,7 +1,6 @@
-"""Layers that the networks share, and what is done to a whole network: its start, its modes, spectral normalisation."""
+"""Layers that the networks share, and what is done to a whole network: its start, spectral normalisation."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -135,26 +134,3 @@ def normalise_spectrum(network: nn.Module) -> None:
     for module in [*network.modules()]:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             spectral_norm(module)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Hold a network in evaluation mode, and put back the mode of each of its layers."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        yield network.eval()
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Hold parameters still, so that no gradient for them is computed."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

@@ -1,0 +1,145 @@
+"""gan-export: a checkpoint's generator by itself, for whoever wants it inside something else."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.paths import HUB_ID
+
+if TYPE_CHECKING:
+    from gan_lightning.sampler import Sampler
+
+CARD, ONNX = "README.md", "generator.onnx"
+
+
+def parser() -> argparse.ArgumentParser:
+    """What gan-export takes."""
+    take = argparse.ArgumentParser(
+        "gan-export", description="Write a checkpoint's generator as safetensors and ONNX, with a model card."
+    )
+    take.add_argument("checkpoint", type=Path, help="runs/.../checkpoints/last.ckpt, say")
+    take.add_argument("--out", type=Path, default=Path("export"), help="the folder (default: export)")
+    take.add_argument("--license", default="other", help="of the weights, as the Hub names it: cc-by-4.0, say")
+    take.add_argument("--no-onnx", dest="onnx", action="store_false", help="safetensors alone")
+    take.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")
+    take.add_argument("--trust", action="store_true", help="build classes that are not ours, which runs their code")
+    return take
+
+
+def main() -> None:
+    """The command."""
+    args = parser().parse_args()
+    with told_plainly("--out"):
+        print(export(args))
+
+
+def export(args: argparse.Namespace) -> str:
+    """Write the folder; return what it holds.
+
+    Raises:
+        UserError: With every fault of the arguments, or of the checkpoint; or ONNX does otherwise than torch.
+    """
+    refuse(args)
+
+    from omegaconf import OmegaConf
+
+    from gan_lightning.checkpoint import config_of, load_model, read
+    from gan_lightning.exported import DESCRIPTION, FORMAT, WEIGHTS, Exported
+    from gan_lightning.files import whole
+    from gan_lightning.model_card import card, scores_of, story
+    from gan_lightning.store import Store, checksum
+
+    checkpoint = read(args.checkpoint)
+    model = load_model(args.checkpoint, args.trust)
+    generator = Exported(model.sampler().float(), model.latent_dim, model.num_classes).eval()
+    state = {name: value.contiguous() for name, value in generator.generator.state_dict().items()}
+    described = {
+        "format": FORMAT,
+        "generator": OmegaConf.to_container(config_of(checkpoint).model.generator, resolve=True),
+        "latent_dim": model.latent_dim,
+        "num_classes": model.num_classes,
+        "shape": [*generator.sample(1).shape[1:]],
+        "sha256": checksum(state),
+        "run": story(checkpoint),
+        "scores": scores_of(checkpoint),
+    }
+    files = {DESCRIPTION: json.dumps(described, indent=2).encode()}
+    told = [f"{args.out / WEIGHTS}  {sum(value.numel() for value in state.values()):,} numbers"]
+    if args.onnx:
+        from gan_lightning.onnx import TRIED, as_onnx
+
+        files[ONNX], apart = as_onnx(generator)
+        told.append(f"{args.out / ONNX}  over {TRIED:,} latents at most {apart:.1e} apart from torch")
+    files[CARD] = card(described, args.license, args.onnx).encode()
+    told.append(f"{args.out / CARD}  the model card")
+    (args.out / ONNX).unlink(missing_ok=True)  # of other weights
+    Store(args.out).write(args.out / WEIGHTS, state)
+    picture(generator, args.out / "samples.png")
+    for name, content in files.items():
+        with whole(args.out / name) as file:
+            file.write(content)
+    if args.push:
+        told.append(push(args.out, args.push))
+    return "\n".join(told)
+
+
+def refuse(args: argparse.Namespace) -> None:
+    """Raise UserError with all that is wrong, before anything is loaded or written."""
+    from importlib.util import find_spec
+
+    faults = []
+    if not args.checkpoint.is_file():
+        faults.append(f"{args.checkpoint}: there is no such checkpoint")
+    if args.out.exists() and not (args.out.is_dir() and (is_export(args.out) or not any(args.out.iterdir()))):
+        faults.append(f"--out {args.out}: is there, and no folder that gan-export wrote; choose another")
+    if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
+        faults.append("ONNX needs pip install 'gan-lightning[export]'; --no-onnx does without")
+    if args.push and find_spec("huggingface_hub") is None:
+        faults.append(f"--push {args.push}: needs pip install 'gan-lightning[hub]'")
+    if args.push and not HUB_ID.fullmatch(args.push):
+        faults.append(f"--push {args.push}: must be OWNER/NAME")
+    if not args.license.replace("-", "").replace(".", "").isalnum():
+        faults.append(f"--license {args.license}: must be the name of a licence, as cc-by-4.0")
+    if faults:
+        raise UserError(*faults)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether gan-export has written a folder."""
+    return (folder / "config.json").is_file() and (folder / "generator.safetensors").is_file()
+
+
+def picture(model: "Sampler", path: Path) -> None:
+    """Samples of seed 0, a row a class where there are classes."""
+    import torch
+
+    from gan_lightning.image import grid, write_png
+    from gan_lightning.plot import points
+
+    labels = torch.arange(min(model.num_classes, 10)).repeat_interleave(8) if model.num_classes else None
+    images = model.sample(64 if labels is None else len(labels), labels, seed=0)
+    write_png(path, grid(images, 8) if images.ndim == 4 else points(model.sample(2000)))
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload a folder to the Hugging Face Hub.
+
+    Raises:
+        UserError: The Hub does not take it.
+    """
+    from huggingface_hub import HfApi
+
+    from gan_lightning.errors import first_line
+
+    try:
+        api = HfApi()
+        api.create_repo(name, exist_ok=True)
+        return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="From gan-export"))
+    except Exception as error:  # of the network, of the service, of rights: a dozen kinds
+        raise UserError(f"--push {name}: the Hub has not taken it ({first_line(error)}); {folder} is there") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Samples from latents: what a model in training and a generator by itself have in common."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_lightning import seed as seeds
+from gan_lightning.modes import evaluating
+
+SAMPLING_BATCH = 256  # bounds the memory of a large draw
+
+
+class Sampler(nn.Module):
+    """Draws samples from a generator.
+
+    Attributes:
+        generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
+        latent_dim: Size of the latent ``z``, drawn from N(0, I).
+        num_classes: How many classes may be asked for; 0 for none.
+    """
+
+    generator: nn.Module
+    latent_dim: int
+    num_classes: int
+
+    def sampler(self) -> nn.Module:
+        """The network that samples."""
+        return self.generator
+
+    def sample(self, num: int, labels: Tensor | Sequence[int] | None = None, seed: int = 0) -> Tensor:
+        """Draw samples (num, ...) in evaluation mode, from the average if there is one; images are in [-1, 1].
+
+        Args:
+            num: How many.
+            labels: Classes (num,) of a conditional model; None draws them uniformly from the seed.
+            seed: The same seed draws the same latents on every machine.
+        """
+        return self.generate(*self.draw_latents(num, labels, seed))
+
+    def draw_latents(
+        self, num: int, labels: Tensor | Sequence[int] | None = None, seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (num, latent_dim) and labels (num,) of :meth:`sample`, on the CPU and in single precision."""
+        generator = torch.Generator().manual_seed(seeds.mix(seed))
+        z = torch.randn(num, self.latent_dim, generator=generator)
+        y = torch.randint(max(self.num_classes, 1), (num,), generator=generator) if labels is None else labels
+        return z, torch.as_tensor(y)
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, y: Tensor) -> Tensor:
+        """Samples (N, ...) of latents (N, latent_dim) and labels (N,), in evaluation mode."""
+        weight = next(self.generator.parameters())
+        z, y = z.to(weight.device, weight.dtype), y.to(weight.device)
+        batches = zip(z.split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True)
+        with evaluating(self.sampler()) as sampler:
+            return torch.cat([sampler(*batch) for batch in batches])

@@ -1,0 +1,240 @@
+"""gan-export: the generator by itself, the same in torch and ONNX, described, and safe to take from a stranger."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+from torch_fidelity.generative_model_onnx import GenerativeModelONNX
+
+import gan_lightning
+from gan_lightning import export as program
+from gan_lightning.errors import UserError
+from gan_lightning.exported import Exported
+from gan_lightning.image import to_uint8
+from gan_lightning.model_card import card, escaped
+from gan_lightning.onnx import as_onnx
+from gan_lightning.store import Store
+
+QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
+
+
+def gan_export(*words: object) -> str:
+    return program.export(program.parser().parse_args([*map(str, words)]))
+
+
+@pytest.fixture
+def checkpoint(run, tmp_path) -> Path:
+    run(tmp_path / "run", "model=cgan", "trainer.max_steps=1", *QUIET)
+    return tmp_path / "run" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("more", [(), ("model.ema_decay=0.9", "data.channels=3", "data.image_size=[16,24]")])
+def test_torch_onnx_and_checkpoint_make_the_same(run, tmp_path, variant, more):
+    run(tmp_path / "run", f"model={variant}", *more, "trainer.max_steps=2", *QUIET)
+    path, out = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "out"
+    told = gan_export(path, "--out", out)
+    assert "over 1,000 latents at most" in told
+    model, alone = gan_lightning.load(path), gan_lightning.load(out)
+    assert isinstance(alone, Exported)
+    assert not alone.training
+    expected = model.sample(9, seed=3)
+    torch.testing.assert_close(alone.sample(9, seed=3), expected, rtol=0, atol=1e-6)
+    z, y = model.draw_latents(9, seed=3)
+    inputs = {"latent": z.numpy(), **({"label": y.numpy()} if model.num_classes else {})}
+    pixels, images = onnxruntime.InferenceSession(out / "generator.onnx").run(None, inputs)
+    assert np.abs(images - expected.numpy()).max() <= 1e-5
+    channels = expected.shape[1]
+    assert pixels.shape == (9, 3, *expected.shape[2:])
+    assert np.abs(pixels[:, :channels].astype(int) - to_uint8(expected).numpy()).max() <= 1
+    fidelity = GenerativeModelONNX(str(out / "generator.onnx"), model.latent_dim, "normal", model.num_classes)
+    assert torch.equal(fidelity(z, *([y] if model.num_classes else [])), torch.from_numpy(pixels))
+
+
+def test_points_and_double_precision(run, tmp_path):
+    run(tmp_path / "run", "model=vanilla", "data=gaussian_ring", "trainer.precision=64-true", *QUIET)
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    gan_export(path, "--out", tmp_path / "out")
+    z, _ = gan_lightning.load(path).draw_latents(5)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "generator.onnx")
+    assert [output.name for output in session.get_outputs()] == ["points"]
+    (points,) = session.run(None, {"latent": z.numpy()})
+    assert np.abs(points - gan_lightning.load(path).sample(5).numpy()).max() < 1e-5
+    assert "fidelity" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_onnx_runs_where_there_is_no_torch(checkpoint, tmp_path):
+    gan_export(checkpoint, "--out", tmp_path / "out")
+    code = (
+        "import sys; sys.modules['torch'] = None; import numpy as np, onnxruntime as ort\n"
+        "session = ort.InferenceSession('generator.onnx')\n"
+        "latent = np.random.default_rng(0).standard_normal((3, 100), dtype=np.float32)\n"
+        "pixels, images = session.run(None, {'latent': latent, 'label': np.array([1, 2, 3])})\n"
+        "print(pixels.shape, pixels.dtype, images.shape, images.dtype)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.stdout == "(3, 3, 16, 16) uint8 (3, 1, 16, 16) float32\n", done.stderr
+
+
+def test_a_difference_is_not_let_out(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan_lightning.onnx.TOLERANCE", 0.0)
+    with pytest.raises(UserError, match=r"ONNX makes samples that are .* apart from torch's"):
+        gan_export(checkpoint, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_onnx_cannot_take_is_told(checkpoint):
+    class Asking(torch.nn.Linear):
+        def forward(self, z, y):
+            return super().forward(z) * len(z.nonzero().tolist())
+
+    with pytest.raises(UserError, match=r"ONNX does not take this generator \(.*--no-onnx does without"):
+        as_onnx(Exported(Asking(100, 2), 100, 0))
+
+
+def test_the_card_has_the_training_and_every_score(run, tmp_path):
+    words = "eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2"
+    run(tmp_path / "run", "model=acgan", *words, *QUIET)
+    told = gan_export(tmp_path / "run/checkpoints/last.ckpt", "--out", tmp_path / "out", "--no-onnx")
+    assert "onnx" not in told
+    text, config = (tmp_path / "out/README.md").read_text(), json.loads((tmp_path / "out/config.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "run/evaluation.jsonl").read_text().splitlines()]
+    last = {line["metric"]: line for line in lines if line["step"] == 2}
+    assert {score["metric"]: score["card"] for score in config["scores"]} == {n: s["card"] for n, s in last.items()}
+    for name, line in last.items():
+        assert f"| {name} | {line['value']:.4g} | 40 | 20 of Digits, train |" in text
+        assert f"`{line['card_hash']}` |" in text
+    for fact in ("# ACGAN on Digits", "| steps | 2 |", "Adam, lr 0.0002", "license: other", "Not stated"):
+        assert fact in text
+    assert str(tmp_path) not in text + json.dumps(config), "places on the disk are nobody's business"
+
+
+def test_nothing_of_a_stranger_is_markup():
+    run = {"model": "GAN", "data": "<script>|\n# [x](y)", "steps": 1}
+    text = card({"run": run, "shape": [2], "num_classes": 0, "latent_dim": 2, "scores": []}, "mit", onnx=False)
+    assert "<script>" not in text
+    assert text.count("\n# ") == 1
+    assert escaped("a|b`c") == "a\\|b\\`c"
+
+
+def test_an_export_is_written_over_and_nothing_else_is(checkpoint, tmp_path):
+    gan_export(checkpoint, "--out", tmp_path / "out")
+    gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx", "--license", "mit")
+    assert not (tmp_path / "out" / "generator.onnx").exists(), "of the one before"
+    assert "license: mit" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(UserError, match="is there, and no folder that gan-export wrote"):
+        gan_export(checkpoint, "--out", tmp_path / "run")
+
+
+def test_mistakes_come_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as caught:
+        gan_export("nowhere.ckpt", "--out", tmp_path / "file", "--license", "my own", "--push", "me")
+    for fault, told in zip(
+        caught.value.faults,
+        (
+            "nowhere.ckpt: there is no such checkpoint",
+            "no folder that gan-export wrote",
+            "pip install 'gan-lightning[export]'; --no-onnx",
+            "pip install 'gan-lightning[hub]'",
+            "must be OWNER/NAME",
+            "--license my own: must be the name of a licence",
+        ),
+        strict=True,
+    ):
+        assert told in fault
+
+
+def described(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_a_strangers_folder_is_data(checkpoint, tmp_path):
+    out = tmp_path / "out"
+
+    def refused(match: str, **trust: bool) -> None:
+        with pytest.raises(UserError, match=match) as caught:
+            gan_lightning.load(out, **trust)
+        assert len(caught.value.faults) == 1
+        shutil.rmtree(out)
+        gan_export(checkpoint, "--out", out, "--no-onnx")
+
+    gan_export(checkpoint, "--out", out, "--no-onnx")
+    generator = json.loads((out / "config.json").read_text())["generator"]
+    for target in ("os.mkdir", "gan_lightning.train.main", "torch.load"):
+        described(out, generator={"_target_": target, "path": str(tmp_path / "ran")})
+        refused("names .*, which is no class of this version")
+    described(out, generator=generator | {"width": "${oc.create:{_target_: os.mkdir}}"})
+    refused("would be computed while loading")
+    described(out, generator=generator | {"width": 10**7})
+    refused("weights do not fit")
+    described(out, generator=generator | {"what": 1})
+    refused("cannot be built")
+    for changes in (
+        {"latent_dim": 10**12},
+        {"latent_dim": 0},
+        {"num_classes": "9"},
+        {"format": True},
+        {"generator": 1},
+    ):
+        described(out, **changes)
+        refused("was not written by gan-export")
+    described(out, format=2)
+    refused("is of a later version")
+    described(out, latent_dim=7)
+    refused("cannot be built")
+    (out / "config.json").write_text("[" * 100_000)
+    refused("was not written by gan-export")
+    (out / "config.json").write_bytes(b"\xff\xfe")
+    refused("was not written by gan-export")
+    (out / "config.json").unlink()
+    refused("cannot be read")
+    content = (out / "generator.safetensors").read_bytes()
+    (out / "generator.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused("is not there, or damaged")
+    state = safetensors.torch.load_file(out / "generator.safetensors")
+    Store(out).write(out / "generator.safetensors", {name: v for name, v in state.items() if "label" not in name})
+    refused("weights do not fit")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_repository_of_the_hub(checkpoint, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    pushed = []
+
+    class Api:
+        def create_repo(self, name: str, exist_ok: bool) -> None:
+            pushed.append(name)
+
+        def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> str:
+            pushed.append({path.name for path in folder_path.iterdir()})
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
+    assert pushed == [], "only where it was asked for"
+    told = gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx", "--push", "me/digits")
+    assert told.endswith("https://hub/me/digits")
+    assert pushed == ["me/digits", {"config.json", "generator.safetensors", "README.md", "samples.png"}]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(tmp_path / "out"))
+    assert gan_lightning.load("me/digits").num_classes == 10
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(UserError, match=r"me/digits: .* not to be had from the Hub \(no route"):
+        gan_lightning.load("me/digits")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"me/digits: no such file or folder; .*gan-lightning\[hub\]"):
+        gan_lightning.load("me/digits")
