@@ -144,16 +144,21 @@ def verdict(best: Sequence[float], values: Sequence[float]) -> str:
     return "worse" if chance < SIGNIFICANCE else f"inconclusive (p = {chance:.2g})"
 
 
-def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
-    """Experiments and their scores, with the deviation over seeds where there are several."""
+def cells(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> list[list[str]]:
+    """Headings, then experiments and their scores, with the deviation over seeds where there are several."""
     names = [name for name in shown if any(not math.isnan(line.get(name, math.nan)) for line in table)]
-    columns = ["experiment", "seeds", "step", *names, "against the best"]
-    cells = [columns]
+    found = [["experiment", "seeds", "step", *names, "against the best"]]
     for line in table:
         scores = [with_deviation(line[name], line[f"{name} sd"]) for name in names]
-        cells.append([line["experiment"], str(line["seeds"]), line["step"], *scores, line["against the best"]])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
+        found.append([line["experiment"], str(line["seeds"]), line["step"], *scores, line["against the best"]])
+    return found
+
+
+def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
+    """Print experiments and their scores in columns."""
+    lines = cells(table, shown)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         print(printable(line))
 

@@ -1,0 +1,239 @@
+"""What a run has left in its folder, read as data."""
+
+import base64
+import csv
+import importlib
+import inspect
+import io
+import json
+import math
+import pkgutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from gan_lightning import metric as metrics
+from gan_lightning.comparison import Row
+from gan_lightning.errors import printable
+
+PANELS = {  # of the curves: what stands together, and its axis
+    "losses": ("d/adversarial", "g/adversarial", "d/gradient_penalty", "d/class_real", "d/class_fake", "g/class_fake"),
+    "D's output": ("d/output_real", "d/output_fake"),
+    "D's accuracy": ("d/accuracy_real", "d/accuracy_fake"),
+    "norm of the gradient": ("d/gradient_norm", "g/gradient_norm"),
+}
+NOT_OF_AN_EXPERIMENT = ("seed", "ckpt_path", "hydra", "trainer.accelerator", "trainer.devices", "data.root")
+
+
+@dataclass
+class Record:
+    """A run, as its folder tells it.
+
+    Args:
+        title: Its model and data.
+        name: Its folder, as seen from the one that was asked for.
+        told: How far it came, in a sentence.
+        error: Why it ended before its time.
+        step: Its last step.
+        config: Its configuration, as YAML.
+        row: Its last scores, to be compared.
+        scores: Cells of the table of scores.
+        notes: What is to be known of them.
+        cards: Their cards, as JSON.
+        health: Warnings.
+        timeline: Pictures, as data URLs; empty where there is none.
+        grid: Samples of the last step, likewise.
+        curves: Likewise.
+    """
+
+    title: str
+    name: str
+    told: str
+    error: str
+    step: str
+    config: str
+    row: Row
+    scores: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    cards: str = ""
+    health: list[str] = field(default_factory=list)
+    timeline: str = ""
+    grid: str = ""
+    curves: str = ""
+
+    @classmethod
+    def read(cls, run: Path, above: Path) -> "Record":
+        """The record of a run's folder; what is missing there is missing here."""
+        config, result = text(run / "config.yaml"), as_json(text(run / "result.json"))
+        figures = table(run / "metrics.csv")
+        lines = [line for line in map(as_json, text(run / "evaluation.jsonl").splitlines()) if is_score(line)]
+        steps = [int(row["step"]) for row in figures] + [line["step"] for line in lines]
+        step = max([*steps, number(result.get("step"))], default=0)
+        overrides = [str(word) for word in result.get("overrides", []) if isinstance(word, str)]
+        name = str(run.relative_to(above)) if run != above else run.resolve().name
+        last_at = max((line["step"] for line in lines), default=0)
+        last = [line for line in lines if line["step"] == last_at]
+        notes = [printable(str(note)) for note in result.get("notes", [])]
+        pictures = sorted((run / "samples").glob("step_*.png"))
+        return cls(
+            title=f"{named(config, 'model')} on {named(config, 'data')}",
+            name=printable(name),
+            told=f"{result.get('status', 'going on, or ended without a word')} at step {step:,}"
+            + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
+            error=printable(str(result.get("error") or "")),
+            step=f"{step:,}",
+            config=config,
+            row=Row(name, experiment(overrides, config), seed_of(config), last_at, last),
+            scores=[cells(line, lines) for line in last],
+            notes=notes,
+            cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
+            health=[line for line in warnings(text(run / "train.log")) if line not in notes],
+            timeline=picture(run / "samples" / "timeline.png"),
+            grid=picture(pictures[-1]) if pictures else "",
+            curves=drawn(figures, lines),
+        )
+
+
+def text(path: Path) -> str:
+    """A file's text; empty where there is none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def as_json(content: str) -> dict[str, Any]:
+    """An object; an empty one of what is none, as the half line that a kill leaves."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def number(value: Any) -> int | float:
+    """A number; 0 of what is none."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def is_score(line: dict[str, Any]) -> bool:
+    """Whether a line of evaluation.jsonl is one of ours."""
+    kinds = {"step": int, "metric": str, "value": int | float, "card": dict, "card_hash": str}
+    return all(isinstance(line.get(key), kind) for key, kind in kinds.items())
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, those that a kill has cut off left out."""
+    rows = [*csv.DictReader(io.StringIO(text(path)))]
+    return [row for row in rows if (row.get("step") or "").isdecimal() and None not in row.values()]
+
+
+def named(config: str, section: str) -> str:
+    """The class of a section of a configuration, which is not built or resolved for that."""
+    import yaml
+
+    try:
+        return str(yaml.safe_load(config)[section]["_target_"]).rpartition(".")[2]
+    except (yaml.YAMLError, KeyError, TypeError, RecursionError):
+        return "unknown"
+
+
+def seed_of(config: str) -> int | None:
+    """The seed of a run."""
+    found = [line for line in config.splitlines() if line.startswith("seed: ")]
+    return int(found[0][6:]) if found and found[0][6:].isdecimal() else None
+
+
+def experiment(overrides: list[str], config: str) -> dict[str, Any]:
+    """What sets a run apart from others but for its seed: what was typed."""
+    said = dict(word.lstrip("+~").partition("=")[::2] for word in overrides if not word.startswith("-"))
+    kept = {key: value for key, value in said.items() if not key.startswith(NOT_OF_AN_EXPERIMENT)}
+    return {"model": named(config, "model").lower()} | kept
+
+
+def warnings(log: str) -> list[str]:
+    """Lines of a run's log that are warnings, each once."""
+    found = dict.fromkeys(line.partition(" WARNING ")[2] for line in log.splitlines() if " WARNING " in line)
+    return [printable(line) for line in found]
+
+
+def directions() -> dict[str, int]:
+    """Of every score there is: 1 where more is better, -1 where less is."""
+    found = {}
+    for module in pkgutil.iter_modules(metrics.__path__, f"{metrics.__name__}."):
+        for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(kind, metrics.Metric):
+                found |= dict.fromkeys(kind.lower, -1) | dict.fromkeys(kind.higher, 1)
+    return found
+
+
+def cells(line: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
+    """A score's line: last, best and worst with their steps, and how it was measured."""
+    sign = directions().get(line["metric"], 0)
+    of = [other for other in lines if (other["metric"], other["card_hash"]) == (line["metric"], line["card_hash"])]
+    of = [other for other in of if math.isfinite(other["value"])] if sign else []
+    best = max(of, key=lambda other: sign * other["value"], default=None)
+    worst = min(of, key=lambda other: sign * other["value"], default=None)
+    told = [f"{at['value']:.4g} at {at['step']:,}" if at else "" for at in (line, best, worst)]
+    card = line["card"]
+    against = f"{number(card.get('num_real')):,} of {card.get('data')}, {card.get('split')}"
+    samples = f"{number(card.get('num_generated')):,}"
+    return [line["metric"], *told, samples, against, str(card.get("feature")), line["card_hash"]]
+
+
+def picture(path: Path) -> str:
+    """A PNG as a data URL; empty where there is none."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return ""
+    return url(content) if content.startswith(b"\x89PNG") else ""
+
+
+def url(png: bytes) -> str:
+    """A PNG in a place where a URL is wanted."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def drawn(figures: list[dict[str, str]], lines: list[dict[str, Any]]) -> str:
+    """Curves over generator steps: a panel for what stands together, and one for each score that has a better side."""
+    steps = [int(row["step"]) for row in figures]
+    panels = {
+        title: {name: [as_float(row[name]) for row in figures] for name in names if figures and name in figures[0]}
+        for title, names in PANELS.items()
+    }
+    curves = {title: (steps, of) for title, of in panels.items() if of}
+    known = directions()
+    for name in dict.fromkeys(line["metric"] for line in lines if known.get(line["metric"])):
+        of = [line for line in lines if line["metric"] == name]
+        curves[f"{name} (less is better)" if known[name] < 0 else f"{name} (more is better)"] = (
+            [line["step"] for line in of],
+            {name: [as_float(line["value"]) for line in of]},
+        )
+    if not curves:
+        return ""
+    rows = -(-len(curves) // 3)
+    figure = Figure(figsize=(12, 2.6 * rows), dpi=90, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for place, (title, (at, of)) in enumerate(curves.items(), 1):
+        axes = figure.add_subplot(rows, 3, place, title=title)
+        for name, values in of.items():
+            axes.plot(at, np.array(values, dtype=float), label=name, marker="." if len(at) < 30 else "", linewidth=1)
+        if len(of) > 1:
+            axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    out = io.BytesIO()
+    canvas.print_png(out)
+    return url(out.getvalue())
+
+
+def as_float(value: Any) -> float:
+    """A number; none of what says none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

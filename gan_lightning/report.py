@@ -1,0 +1,105 @@
+"""gan-report: a run or a sweep as one HTML file that needs nothing beside it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_lightning.errors import UserError, told_plainly
+
+if TYPE_CHECKING:
+    from gan_lightning.record import Record
+
+
+def parser() -> argparse.ArgumentParser:
+    """What gan-report takes."""
+    take = argparse.ArgumentParser("gan-report", description="Tell a run or a sweep in one HTML file.")
+    take.add_argument("folder", type=Path, help="a run's folder, or one with several runs in it")
+    take.add_argument("--out", type=Path, default=Path("report.html"), help="the file (default: report.html)")
+    take.add_argument("--sort-by", help="the score that runs are ranked by (default: the first)")
+    return take
+
+
+def main() -> None:
+    """The command."""
+    args = parser().parse_args()
+    with told_plainly("--out"):
+        print(report(args))
+
+
+def report(args: argparse.Namespace) -> str:
+    """Write the file; return a sentence on it.
+
+    Raises:
+        UserError: There is no run, or the file's name is none of HTML.
+    """
+    faults = []
+    if args.out.suffix not in (".html", ".htm"):
+        faults.append(f"--out {args.out}: must end in .html")
+    if not args.folder.is_dir():
+        faults.append(f"{args.folder}: there is no such folder")
+    found = sorted(path.parent for path in args.folder.rglob("config.yaml")) if not faults else []
+    if not found and not faults:
+        faults.append(f"{args.folder}: holds no run; a run's folder has a config.yaml")
+    if faults:
+        raise UserError(*faults)
+
+    from gan_lightning.record import Record
+
+    runs = [Record.read(path, args.folder) for path in found]
+    with_file = page(args.folder, runs, args.sort_by).encode()
+
+    from gan_lightning.files import whole
+
+    with whole(args.out) as file:
+        file.write(with_file)
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {args.out}, {len(with_file) / 1e6:.1f} MB"
+
+
+def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:
+    """The HTML."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise UserError("gan-report needs pip install 'gan-lightning[report]'") from error
+
+    from gan_lightning import comparison
+    from gan_lightning.card import installed
+    from gan_lightning.config import nearest
+    from gan_lightning.paths import PACKAGE
+    from gan_lightning.record import directions
+
+    rows = [run.row for run in runs if run.row.scores]
+    names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
+    known = directions()
+    ranked = [name for name in names if known.get(name)]
+    if sort_by and sort_by not in ranked:
+        raise UserError(
+            f"--sort-by {sort_by}: was not measured{nearest(sort_by, ranked)}; there are {', '.join(ranked)}"
+        )
+    table, under, refused = [], "", ()
+    if len(runs) > 1 and ranked:
+        try:
+            comparison.refuse_unlike(rows)
+            lines = comparison.summarise(rows, sort_by or ranked[0], known[sort_by or ranked[0]])
+            table = comparison.cells(lines, ranked)
+            under = (
+                f"By {sort_by or ranked[0]}, means and deviations over seeds. "
+                "Inconclusive is a difference below 1.3 %, of one seed alone or that Welch's test misses at 5 %."
+            )
+        except UserError as error:
+            refused = error.faults
+    # What strangers may have named, in files and labels, is escaped by the template's autoescape.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string((PACKAGE / "report.html").read_text())
+    return template.render(
+        title=runs[0].title if len(runs) == 1 else f"{len(runs)} runs in {folder.name or folder.resolve().name}",
+        made=f"gan-report {folder}, gan-lightning {installed('gan-lightning')}",
+        table=table,
+        under_table=under,
+        refused=refused,
+        runs=runs,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""gan-report: a run or a sweep in one HTML file, whatever is in its folder."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gan_lightning import report as program
+from gan_lightning.errors import UserError
+
+QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
+
+
+def gan_report(*words: object) -> str:
+    return program.report(program.parser().parse_args([*map(str, words)]))
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text between them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page(path: Path) -> Page:
+    return Page(path.read_text())
+
+
+def test_every_variant_has_a_report(run, tmp_path, variant):
+    run(tmp_path / "one", f"model={variant}", "callbacks.scalars.every_n_steps=1", *QUICK)
+    assert gan_report(tmp_path / "one", "--out", tmp_path / "r.html").startswith("1 run in ")
+    seen = page(tmp_path / "r.html")
+    pictures = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
+    assert len(pictures) == 3, "timeline, samples, curves"
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
+    lines = [json.loads(line) for line in (tmp_path / "one" / "evaluation.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["card_hash"] in seen.text
+    of = [line["value"] for line in lines if line["metric"] == "fid"]
+    for value, step in zip((min(of), max(of)), (of.index(min(of)) + 1, of.index(max(of)) + 1), strict=True):
+        assert f"{value:.4g} at {step}" in seen.text
+    assert "max_steps: 2" in seen.text, "the configuration"
+
+
+def test_nothing_is_fetched_and_nothing_is_run(run, tmp_path):
+    run(tmp_path / "one", "model=vanilla", *QUICK)
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "default-src 'none'" in text
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page(tmp_path / "r.html").tags}
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+
+
+def test_a_sweep_is_ranked_over_seeds(run, tmp_path):
+    for model in ("vanilla", "dcgan"):
+        for seed in (0, 1):
+            folder = tmp_path / "sweep" / f"{model},{seed}"
+            run(folder, f"model={model}", f"seed={seed}", *QUICK)
+            result = {"status": "finished", "overrides": [f"model={model}", f"seed={seed}", f"data.root={seed}"]}
+            (folder / "result.json").write_text(json.dumps(result))
+    assert gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html", "--sort-by", "kid").startswith("4 runs in ")
+    seen = page(tmp_path / "r.html")
+    ranked = seen.text.partition("Ranked")[2].partition("Side by side")[0]
+    assert ranked.count("vanilla") == ranked.count("dcgan") == 1
+    assert ranked.count("best") == 2, "the column's name, and one line"
+    assert "By kid" in ranked
+    assert sum(tag == "figure" for tag, _ in seen.tags) == 4
+
+
+def test_unlike_scores_are_not_ranked(run, tmp_path):
+    run(tmp_path / "runs/a", "model=vanilla", *QUICK)
+    run(tmp_path / "runs/b", "model=vanilla", *QUICK, "eval.num=30")
+    gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+    seen = page(tmp_path / "r.html")
+    assert "Ranked" not in seen.text
+    assert "num_generated: 40 (a) / 30 (b)" in seen.text
+
+
+def test_what_a_stranger_writes_is_text(run, tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    folder = tmp_path / "runs" / evil.replace("/", "")
+    run(folder, "model=vanilla", *QUICK)
+    line = json.loads((folder / "evaluation.jsonl").read_text().splitlines()[-1])
+    line["card"] |= {"data": evil, "feature": evil}
+    (folder / "evaluation.jsonl").write_text(json.dumps(line | {"card_hash": evil}))
+    (folder / "result.json").write_text(json.dumps({"status": evil, "error": evil, "notes": [evil, 3], "step": evil}))
+    (folder / "train.log").write_text(f"2026 WARNING {evil}\n")
+    (folder / "config.yaml").write_text(f"model: {{_target_: 'a.{evil}'}}\n")
+    gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+    seen = page(tmp_path / "r.html")
+    assert seen.text.count(evil) > 6
+    assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in seen.tags)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{", b"[" * 100_000, b"null", b"step,a\n1", b"a: [b"])
+def test_whatever_a_folder_holds(tmp_path, content):
+    names = "config.yaml", "result.json", "metrics.csv", "evaluation.jsonl", "train.log"
+    (tmp_path / "run" / "samples").mkdir(parents=True)
+    for name in (*names, "samples/timeline.png", "samples/step_1.png"):
+        (tmp_path / "run" / name).write_bytes(content)
+    gan_report(tmp_path / "run", "--out", tmp_path / "r.html")
+    assert "at step" in page(tmp_path / "r.html").text
+
+
+def test_mistakes_are_told(run, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        gan_report(tmp_path / "nowhere", "--out", "report.pdf")
+    assert [fault.partition(": ")[2] for fault in caught.value.faults] == [
+        "must end in .html",
+        "there is no such folder",
+    ]
+    with pytest.raises(UserError, match=r"holds no run; a run's folder has a config\.yaml"):
+        gan_report(tmp_path / "empty")
+    run(tmp_path / "one", "model=vanilla", *QUICK)
+    with pytest.raises(UserError, match="--sort-by fidd: was not measured, the nearest is fid; there are fid, kid"):
+        gan_report(tmp_path / "one", "--sort-by", "fidd")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UserError, match=r"pip install 'gan-lightning\[report\]'"):
+        gan_report(tmp_path / "one")
