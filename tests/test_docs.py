@@ -56,11 +56,8 @@ def commands(page: Path) -> list[list[str]]:
     for language, block in BLOCK.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
             line = line.strip().removeprefix("$ ")
-            words = (
-                shlex.split(line, comments=True)
-                if re.search(r"train\.py|gan-(train|sample|evaluate|export)", line)
-                else []
-            )
+            of_ours = "train.py" in line or any(program in line for program in PROGRAMS)
+            words = shlex.split(line, comments=True) if of_ours else []
             while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] == "srun"):
                 words = words[1:]
             if words and words[0] == "torchrun":
