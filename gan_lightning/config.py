@@ -33,7 +33,7 @@ class Rule:
         choices: The only values.
         optional: null is one more.
         each: What each entry of a list may be.
-        length: How many entries a list has.
+        length: How many entries a list has; None for any number from one on.
         words: How to say all this, where it is said better by hand.
     """
 
@@ -61,7 +61,8 @@ class Rule:
             low_enough = value < self.high if self.below else value <= self.high
             fits = typed and high_enough and low_enough and math.isfinite(value)
         elif self.each is not None and isinstance(value, list):
-            fits = len(value) == self.length and not any(self.each.fault(part) for part in value)
+            long = len(value) == self.length if self.length else len(value) > 0
+            fits = long and not any(self.each.fault(part) for part in value)
         else:
             fits = isinstance(value, kinds) and (not self.choices or value in self.choices)
         return None if fits else self.wanted()
@@ -73,7 +74,7 @@ class Rule:
         elif self.choices:
             words = f"one of {', '.join(self.choices)}"
         elif self.each is not None:
-            words = f"a list of {self.length}, each {self.each.wanted()}"
+            words = f"a list{f' of {self.length}' if self.length else ''}, each {self.each.wanted()}"
         else:
             names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
             kinds = self.kind if isinstance(self.kind, tuple) else (self.kind,)
@@ -104,6 +105,19 @@ RULES = {
     "force": Rule(bool),
     "trust": Rule(bool),
     "objective": Rule(str, optional=True),
+    "fps": Rule(int, 1, 100),
+    "latent.seeds": Rule(list, each=Rule(int, 0, 2**32 - 1)),
+    "latent.seed": Rule(int, 0, 2**32 - 1),
+    "latent.classes": Rule(list, optional=True, each=Rule(int, 0)),
+    "latent.factors": Rule(list, each=Rule(float)),
+    "latent.steps": Rule(int, 1, 100_000),
+    "latent.num": Rule(int, 1, 10_000),
+    "latent.starts": Rule(int, 1, 10_000),
+    "latent.start": Rule(int, 0),
+    "latent.end": Rule(int, 0),
+    "latent.picture": Rule(str),
+    "latent.lr": Rule(float, 0, above=True),
+    "latent.prior": Rule(float, 0),
     "loss.label_smoothing": SHARE,
     "model.latent_dim": COUNT,
     "model.d_steps": COUNT,

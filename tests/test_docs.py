@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lightning import evaluate, export, report, sample
+from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.command_line import check_command_line
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ HEADINGS = [
     "## Its grid",
 ]
 
-PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report"}
+PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore"}
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
@@ -145,6 +145,9 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
     if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report}):
         plain[program].parser().parse_args(arguments)
         return
+    if program == "gan-explore":
+        assert explore.composed(arguments[1:])[1] == []
+        return
     if program == "gan-evaluate":
         assert evaluate.parse([word for word in arguments if "=" in word])[1] == []
         return
@@ -200,6 +203,7 @@ def test_commands_of_the_readme_run(tmp_path):
     assert (tmp_path / "evaluation.csv").exists()
     assert (tmp_path / "export" / "generator.onnx").exists()
     assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "walk.mp4").exists()
     assert len([*(tmp_path / "runs" / "sweeps").rglob("last.ckpt")]) == 9
     assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "it went on"
 

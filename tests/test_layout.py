@@ -142,7 +142,7 @@ def test_the_front_door_imports_nothing_at_once():
 def test_help_and_checks_need_no_torch():
     modules = [
         "gan_lightning",
-        *(f"gan_lightning.{name}" for name in ("command_line", "train", "sample", "export", "report")),
+        *(f"gan_lightning.{name}" for name in ("command_line", "train", "sample", "explore", "export", "report")),
     ]
     code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,0 +1,115 @@
+"""gan-explore: ways through the latent space of a checkpoint, as pictures and films."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_lightning.errors import UserError, first_line, told_plainly
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+EPILOG = """\
+latent=interpolate  from seed to seed     latent.seeds=[3,1,4] latent.steps=8 latent.spherical=false
+latent=walk         round and round       latent.steps=60 latent.seed=2
+latent=truncate     shorter latents       latent.factors=[0,0.5,1]
+latent=blend        from class to class   latent.start=3 latent.end=8
+latent=invert       a picture's latent    latent.picture=FILE latent.steps=300
+
+out=NAME writes NAME.png, NAME.gif, NAME.mp4 of what moves, and NAME.json; fps=12; trust=true
+"""
+
+
+def main() -> None:
+    """The command."""
+    form = argparse.RawDescriptionHelpFormatter
+    take = argparse.ArgumentParser("gan-explore", description=__doc__, epilog=EPILOG, formatter_class=form)
+    take.add_argument("checkpoint", help="runs/.../checkpoints/last.ckpt, or a folder of gan-export")
+    take.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    args = take.parse_args()
+    with told_plainly("out=NAME"):
+        print(explore(Path(args.checkpoint), args.words))
+
+
+def explore(checkpoint: Path, typed: Sequence[str]) -> str:
+    """Explore and write; return what was written.
+
+    Args:
+        checkpoint: A checkpoint, or a folder of gan-export.
+        typed: Overrides of ``conf/explore.yaml``.
+
+    Raises:
+        UserError: With what is wrong with the words, the checkpoint, or the two together.
+    """
+    config, faults = composed(typed)
+    if not checkpoint.exists():
+        faults.append(f"{checkpoint}: there is no such checkpoint")
+    if faults:
+        raise UserError(*faults)
+
+    import gan_lightning
+    from gan_lightning.film import write
+    from gan_lightning.train import build
+
+    way = build(config.latent, "latent")
+    model = gan_lightning.load(checkpoint, trust=config.trust)
+    found = way(model)
+    return write(found, Path(config.out), config.fps, {"checkpoint": str(checkpoint), "typed": [*typed]})
+
+
+def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
+    """The command's configuration, and what is wrong with what was typed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+
+    from gan_lightning.command_line import Composer, options
+    from gan_lightning.config import faults_of_values, nearest, walk
+
+    faults, good = [], []
+    with Composer(None) as hydra:
+        loader, parser = hydra.config_loader, OverridesParser.create()
+        names = options(loader, "latent")
+        for text in typed:
+            try:
+                (override,) = parser.parse_overrides([text])
+            except (HydraException, ValueError):
+                faults.append(f"{text}: not of the form KEY=VALUE")
+                continue
+            if override.is_sweep_override():
+                faults.append(f"{text}: several values; a list is {override.key_or_group}=[...]")
+            elif override.is_add() or override.is_delete():
+                faults.append(f"{text}: nothing can be added or left out here")
+            elif override.key_or_group == "latent" and override.value() not in names:
+                near = nearest(str(override.value()), names)
+                faults.append(f"{text}: no such option{near}; there are {', '.join(names)}")
+            else:
+                good.append((override, text))
+        groups = [text for override, text in good if override.key_or_group == "latent"]
+        config = loader.load_configuration("explore", groups, RunMode.RUN, from_shell=False)
+        known = {key: node for key, node in walk(config) if not key.startswith("hydra") and key != "latent._target_"}
+        for override, text in good:
+            key = override.key_or_group
+            if key not in known:
+                faults.append(f"{text}: there is no such key{nearest(key, known)}; {', '.join(known)} may be set")
+        words = [text for override, text in good if override.key_or_group in known]
+        try:
+            config = loader.load_configuration("explore", words, RunMode.RUN, from_shell=False)
+        except HydraException as error:
+            return config, [*faults, first_line(error)]
+    del config.hydra
+    faults += faults_of_values(config, defaults(known))
+    if isinstance(config.out, str | None) and not Path(config.out or "").name:
+        faults.append(f"out={config.out}: must be a name")
+    return config, faults
+
+
+def defaults(known: dict[str, Any]) -> dict[str, Any]:
+    """Keys of which a value must be of the type of its default: those that have one."""
+    return {key: node for key, node in known.items() if not node._is_missing() and not node._is_none()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What an exploration has found, as a sheet of pictures and as a film."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from gan_lightning.files import whole
+from gan_lightning.image import grid, strip, write_png
+from gan_lightning.plot import points
+
+if TYPE_CHECKING:
+    from gan_lightning.latent import Found
+
+LEAST = 256  # pixels that the shorter side of a film has at least
+
+
+def write(found: "Found", out: Path, fps: int, of: dict[str, Any]) -> str:
+    """Write NAME.png, NAME.json, and of what moves NAME.gif and NAME.mp4; return a line on each.
+
+    Args:
+        found: What was found.
+        out: NAME.
+        fps: Pictures a second of the film.
+        of: Where it comes from.
+    """
+    is_picture = found.rows[0].ndim == 4
+    if is_picture:
+        sheet = strip([grid(row, len(row)) for row in found.rows], found.captions)
+    else:
+        sheet = points(torch.cat(found.rows))
+    written = [out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.json")]
+    write_png(written[0], sheet)
+    with whole(written[1], "w") as file:
+        json.dump(of | {"samples": len(found.rows) * len(found.rows[0]), **found.figures}, file, indent=2)
+    if is_picture and found.moves:
+        frames = film(found.rows)
+        written.insert(1, out.with_name(f"{out.name}.gif"))
+        with whole(written[1]) as file:
+            first, *rest = map(Image.fromarray, frames)
+            first.save(file, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+        written.insert(2, out.with_name(f"{out.name}.mp4"))
+        if not write_mp4(written[2], frames, fps):
+            written[2] = "no film as MP4: pip install 'gan-lightning[video]'"
+    return "\n".join(map(str, written))
+
+
+def film(rows: list[Tensor]) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8: every row's picture at one time side by side, enlarged by whole factors."""
+    columns = int(np.ceil(np.sqrt(len(rows))))
+    frames = torch.stack([grid(torch.stack(at), columns) for at in zip(*rows, strict=True)])
+    factor = max(1, -(-LEAST // min(frames.shape[-2:])))
+    frames = frames.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+    frames = F.pad(frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=255)  # H.264 wants even sides
+    return frames.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def write_mp4(path: Path, frames: np.ndarray, fps: int) -> bool:
+    """Write a film that every browser plays; False where the package for it is not there."""
+    try:
+        import av  # noqa: F401 - what imageio writes it with
+        import imageio.v3 as iio
+    except ImportError:
+        return False
+    content = iio.imwrite("<bytes>", frames, extension=".mp4", plugin="pyav", codec="libx264", fps=fps)
+    with whole(path) as file:
+        file.write(content)
+    return True

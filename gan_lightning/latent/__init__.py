@@ -1,0 +1,97 @@
+"""Ways through a generator's latent space: each makes samples of latents that it chooses."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_lightning.errors import UserError
+from gan_lightning.sampler import Sampler
+
+ROWS = 10  # classes that are shown where none was chosen
+
+
+@dataclass
+class Found:
+    """What an exploration shows.
+
+    Args:
+        rows: Samples (T, ...) of each row, all of one length.
+        captions: Of each row.
+        moves: Whether a row is a way in time, which can be played.
+        figures: Numbers that belong to it, as plain data.
+    """
+
+    rows: list[Tensor]
+    captions: list[str]
+    moves: bool = True
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Explorer(ABC):
+    """What every way offers."""
+
+    @abstractmethod
+    def __call__(self, model: Sampler) -> Found:
+        """Explore a generator; the same settings find the same.
+
+        Raises:
+            UserError: The generator is none for this.
+        """
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Raise ValueError where a setting is too small."""
+    if value < least:
+        raise ValueError(f"{name}={value}: must be at least {least:g}")
+
+
+def latents(model: Sampler, seeds: Sequence[int]) -> Tensor:
+    """The first latent (len(seeds), latent_dim) of each seed, as gan-sample draws it."""
+    return torch.cat([model.draw_latents(1, seed=seed)[0] for seed in seeds])
+
+
+def shown_classes(model: Sampler, classes: Sequence[int] | None) -> list[int]:
+    """The classes that were chosen, or the first ones of a conditional model.
+
+    Raises:
+        UserError: The model does not have them.
+    """
+    if classes is None:
+        return [*range(min(model.num_classes, ROWS))] or [0]
+    if wrong := [label for label in classes if not 0 <= label < model.num_classes]:
+        there = f"has classes 0 to {model.num_classes - 1}" if model.num_classes else "has no classes"
+        raise UserError(f"latent.classes={[*classes]}: {', '.join(map(str, wrong))}: the model {there}")
+    return [*classes]
+
+
+def captions(model: Sampler, classes: Sequence[int]) -> list[str]:
+    """What stands beside a row of a class."""
+    return [f"class {label}" if model.num_classes else "" for label in classes]
+
+
+@contextmanager
+def blended(network: nn.Module, one: int, other: int, shares: Tensor) -> Iterator[None]:
+    """Let every embedding of a network give a blend of two classes, whichever it is asked for.
+
+    Args:
+        network: With an ``nn.Embedding`` wherever it is told a class.
+        one: A class.
+        other: Another.
+        shares: Of the other (N,), one for each sample of the batch.
+    """
+
+    def blend(embedding: nn.Embedding, _: Any, __: Tensor) -> Tensor:
+        weights = shares.to(embedding.weight)[:, None]
+        return torch.lerp(embedding.weight[one], embedding.weight[other], weights)
+
+    hooks = [part.register_forward_hook(blend) for part in network.modules() if isinstance(part, nn.Embedding)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

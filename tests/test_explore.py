@@ -1,0 +1,232 @@
+"""gan-explore: ways through the latent space of every variant, the same by the same seed, as pictures and films."""
+
+import json
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+import gan_lightning
+from gan_lightning import explore as program
+from gan_lightning.errors import UserError
+from gan_lightning.image import to_uint8, write_png
+from gan_lightning.latent import blended
+from gan_lightning.latent.blend import Blend
+from gan_lightning.latent.interpolate import Interpolate, slerp
+from gan_lightning.latent.invert import Invert
+from gan_lightning.latent.truncate import Truncate
+from gan_lightning.latent.walk import Walk
+
+QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
+WIDE = "data.image_size=[16,24]", "data.channels=3", "model.ema_decay=0.9"
+CHECKPOINTS: dict[str, Path] = {}
+
+
+@pytest.fixture
+def checkpoint(run, tmp_path_factory):
+    """``checkpoint("model=cgan")``: of a tiny run, one for all tests."""
+
+    def checkpoint(*words: str) -> Path:
+        name = " ".join(words)
+        if name not in CHECKPOINTS:
+            folder = tmp_path_factory.mktemp("run")
+            run(folder, *words, *QUIET)
+            CHECKPOINTS[name] = folder / "checkpoints" / "last.ckpt"
+        return CHECKPOINTS[name]
+
+    return checkpoint
+
+
+@pytest.mark.parametrize("more", [(), WIDE], ids=["gray", "rectangular, in colour, averaged"])
+@pytest.mark.parametrize("way", ["interpolate", "walk", "truncate", "blend", "invert"])
+def test_every_variant_can_be_explored(checkpoint, tmp_path, variant, way, more):
+    path = checkpoint(f"model={variant}", *more)
+    model = gan_lightning.load(path)
+    words = [f"latent={way}", f"out={tmp_path}/found"]
+    if way == "invert":
+        write_png(tmp_path / "of.png", to_uint8(model.sample(1, seed=1)[0]).expand(3, -1, -1))
+        words += [f"latent.picture={tmp_path}/of.png", "latent.steps=3", "latent.starts=2"]
+    elif way != "truncate":
+        words += ["latent.steps=3"]
+    if way == "blend" and not model.num_classes:
+        with pytest.raises(UserError, match=r"latent\.start=0: the model's classes are none: it is not conditional"):
+            program.explore(path, words)
+        return
+    told = program.explore(path, words).splitlines()
+    suffixes = ["png", "json"] if way in ("truncate", "invert") else ["png", "gif", "mp4", "json"]
+    assert told == [f"{tmp_path}/found.{suffix}" for suffix in suffixes]
+    content = {suffix: (tmp_path / f"found.{suffix}").read_bytes() for suffix in suffixes}
+    program.explore(path, words)
+    for suffix in suffixes:
+        assert (tmp_path / f"found.{suffix}").read_bytes() == content[suffix], "by the same seed the same"
+    if "mp4" in suffixes:
+        frames = iio.imread(tmp_path / "found.mp4", plugin="pyav")
+        num = 9 if way == "interpolate" else 3
+        assert len(frames) == num
+        assert min(frames.shape[1:3]) >= 256
+        with Image.open(tmp_path / "found.gif") as gif:
+            lasts = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+        # Equal pictures are one that lasts longer, and a GIF counts in hundredths of a second.
+        assert sum(lasts) == pytest.approx(num * 1000 / 12, abs=10 * num)
+
+
+def test_points_are_drawn(checkpoint, tmp_path):
+    path = checkpoint("model=vanilla", "data=gaussian_ring")
+    assert program.explore(path, ["latent=walk", f"out={tmp_path}/w"]) == f"{tmp_path}/w.png\n{tmp_path}/w.json"
+    write_png(tmp_path / "of.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(UserError, match="the model makes points, and no pictures"):
+        program.explore(path, ["latent=invert", f"latent.picture={tmp_path}/of.png"])
+
+
+def test_an_export_can_be_explored(checkpoint, tmp_path):
+    from gan_lightning import export
+
+    path = checkpoint("model=cgan")
+    export.export(export.parser().parse_args([str(path), "--out", str(tmp_path / "out"), "--no-onnx"]))
+    ours, theirs = (Walk()(gan_lightning.load(place)) for place in (path, tmp_path / "out"))
+    for one, other in zip(ours.rows, theirs.rows, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_slerp_is_the_arc():
+    a, b = torch.tensor([2.0, 0, 0]), torch.tensor([0.0, 4, 0])
+    found = slerp(a, b, torch.tensor([0.0, 1 / 3, 0.5, 1]))
+    expected = torch.tensor([[2, 0, 0], [0, 0, 0], [3 * 0.5**0.5, 3 * 0.5**0.5, 0], [0, 4, 0]])
+    length = 2 + 2 / 3
+    expected[1] = length * torch.tensor([3**0.5 / 2, 0.5, 0])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(slerp(a, 2 * a, torch.tensor([0.5])), torch.tensor([[3.0, 0, 0]]))
+    assert torch.isfinite(slerp(a, -a, torch.tensor([0.25, 0.5]))).all()
+
+
+def test_an_arc_stays_where_latents_are_and_a_line_does_not():
+    a, b = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
+    middle = torch.tensor([0.5])
+    assert float(slerp(a, b, middle).norm()) == pytest.approx(512**0.5, rel=0.1)
+    assert float(torch.lerp(a, b, middle).norm()) < 0.8 * 512**0.5
+
+
+def test_interpolation_passes_the_seeds(checkpoint):
+    model = gan_lightning.load(checkpoint("model=cgan"))
+    for spherical in (True, False):
+        found = Interpolate(seeds=[3, 5], steps=4, loop=False, spherical=spherical, classes=[2])(model)
+        (row,) = found.rows
+        assert found.captions == ["class 2"]
+        assert len(row) == 5
+        for place, seed in ((0, 3), (4, 5)):
+            torch.testing.assert_close(row[place], model.sample(1, [2], seed=seed)[0])
+    assert len(Interpolate(seeds=[3, 5, 8], steps=4)(model).rows[0]) == 12
+    assert len(Interpolate()(model).rows) == 10
+
+
+def test_a_walk_is_round_and_normal(checkpoint):
+    model = gan_lightning.load(checkpoint("model=cgan"))
+    seen = []
+    model.generate = lambda z, y: (seen.append((z, y)), torch.zeros(len(z), 1, 4, 4))[1]
+    Walk(seed=4, steps=8, classes=[6])(model)
+    ((z, y),) = seen
+    a, b = model.draw_latents(2, seed=4)[0]
+    torch.testing.assert_close(z[0], a)
+    torch.testing.assert_close(z[2], b)
+    torch.testing.assert_close(z[4], -a)
+    assert y.tolist() == [6] * 8
+    apart = (z - z.roll(1, 0)).norm(dim=1)
+    assert float(apart.max() / apart.min()) < 1.5
+
+
+def test_truncation_takes_away_diversity(checkpoint):
+    model = gan_lightning.load(checkpoint("model=dcgan"))
+    found = Truncate(factors=[0, 0.5, 1], num=4, seed=2)(model)
+    torch.testing.assert_close(found.rows[2], model.sample(4, seed=2))
+    assert torch.equal(found.rows[0][0], found.rows[0][1])
+    assert found.figures["diversity"][0] == 0 < found.figures["diversity"][1] < found.figures["diversity"][2]
+
+
+@pytest.mark.parametrize("network", ["dcgan", "mlp", "resnet"])
+def test_a_blend_begins_and_ends_with_its_classes(checkpoint, network):
+    model = gan_lightning.load(checkpoint("model=cgan", f"network={network}"))
+    for part in model.generator.modules():
+        if isinstance(part, torch.nn.Embedding):
+            torch.nn.init.normal_(part.weight)
+    found = Blend(start=3, end=8, steps=5, num=2, seed=1)(model)
+    z, _ = model.draw_latents(2, seed=1)
+    rows = torch.stack(found.rows)
+    torch.testing.assert_close(rows[:, 0], model.generate(z, torch.tensor([3, 3])), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows[:, 4], model.generate(z, torch.tensor([8, 8])), atol=1e-5, rtol=0)
+    assert (rows[:, 0] - rows[:, 2]).abs().max() > 1e-3
+    with blended(model.generator, 0, 1, torch.tensor([0.5])):
+        pass
+    assert not any(part._forward_hooks for part in model.generator.modules()), "and nothing is left of it"
+
+
+def test_inversion_finds_a_sample_again(checkpoint, tmp_path):
+    model = gan_lightning.load(checkpoint("model=cgan"))
+    for weight in model.generator.parameters():  # pictures that differ by more than whole levels
+        torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(0))
+    write_png(tmp_path / "of.png", to_uint8(model.sample(1, [4], seed=9)[0]).expand(3, -1, -1))
+    before = [weight.clone() for weight in model.parameters()]
+    found = Invert(tmp_path / "of.png", steps=150, lr=0.1, starts=2, prior=0.0)(model)
+    error = found.figures["error"]
+    assert len(error) == 151
+    assert error[-1] < 0.2 * error[0]
+    z, y = torch.tensor([found.figures["latent"]]), torch.tensor([found.figures["class"]])
+    torch.testing.assert_close(model.generate(z, y)[0], found.rows[1][-1], atol=1e-5, rtol=0)
+    again = (model.generate(z, y) - found.rows[0][:1]).square().mean()
+    assert float(again) == pytest.approx(error[-1], rel=1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio.v3", None)
+    told = program.explore(checkpoint("model=dcgan"), ["latent.steps=1", f"out={tmp_path}/i"])
+    assert "pip install 'gan-lightning[video]'" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i.gif", "i.json", "i.png"]
+    assert json.loads((tmp_path / "i.json").read_text())["typed"][0] == "latent.steps=1"
+    with Image.open(tmp_path / "i.png") as sheet:
+        assert np.asarray(sheet).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("latent=wolk", "no such option, the nearest is walk; there are blend, interpolate, invert, truncate, walk"),
+        ("latent=null", "no such option"),
+        ("latent.stps=3", "there is no such key, the nearest is latent.steps"),
+        ("latent.steps=x", "must be a whole number of at least 1"),
+        ("latent=walk latent.steps=1", "steps=1: must be at least 2"),
+        ("latent.seeds=3", "must be a list, each a whole number"),
+        ("latent.seeds=[]", "must be a list, each a whole number"),
+        ("latent.seeds=[1]", "must be at least two"),
+        ("latent.classes=[11]", "11: the model has classes 0 to 9"),
+        ("latent=blend latent.end=99", "the model's classes are 0 to 9"),
+        ("latent=invert", "latent.picture: is needed"),
+        ("latent=invert latent.picture=/nowhere.png", "No such file"),
+        ("latent=interpolate,walk", "several values"),
+        ("+x=1", "nothing can be added or left out"),
+        ("~latent", "nothing can be added or left out"),
+        ("fps=0", "must be a whole number of at least 1 and at most 100"),
+        ("out=", "must be a name"),
+        ("out=null", "must be a name"),
+        ("trust=1", "must be true or false"),
+        ("latent._target_=os.system", "there is no such key"),
+        ("what", "not of the form KEY=VALUE"),
+    ],
+)
+def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        program.explore(checkpoint("model=cgan"), words.split())
+    assert len(caught.value.faults) == 1
+    assert told in caught.value.faults[0]
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_all_mistakes_come_at_once():
+    with pytest.raises(UserError) as caught:
+        program.explore(Path("nowhere.ckpt"), ["latent=wolk", "fps=0", "what"])
+    assert len(caught.value.faults) == 4
