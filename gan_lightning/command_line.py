@@ -35,6 +35,7 @@ FILLED_IN = {
     "found": "what the data turn out to be is found when they are loaded",
 }
 
+OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
 OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
@@ -110,7 +111,9 @@ def several_processes() -> bool:
 def help_text(hydra: Hydra) -> str:
     """The groups with their options, and the keys that are used most."""
     groups = {group: options(hydra.config_loader, group) for group in hydra.config_loader.list_groups("")}
-    listed = "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items() if group != "hydra")
+    listed = "\n".join(
+        f"{group}: {', '.join(names)}" for group, names in groups.items() if group not in ("hydra", *OF_OTHERS)
+    )
     return OmegaConf.load(CONF / "train.yaml").hydra.help.template.replace("$APP_CONFIG_GROUPS", listed)
 
 
@@ -146,6 +149,9 @@ def faults_of_overrides(
             faults.append(f"{override.input_line}: is needed; only {', '.join(OPTIONAL)} can be left out")
             continue
         names = options(loader, group)
+        if group.partition(".")[0] in OF_OTHERS:
+            faults.append(f"{override.input_line}: belongs to {OF_OTHERS[group.partition('.')[0]]}, not to training")
+            continue
         if not names:
             values.append(override)
             continue

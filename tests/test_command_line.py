@@ -339,3 +339,8 @@ def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
         program.again(Path("runs/a"), OmegaConf.create({"mode": "RUN"}))
         == f"{told} ckpt_path=last hydra.run.dir=runs/a"
     )
+
+
+def test_a_group_of_another_command_is_told():
+    told = "belongs to gan-explore, not to training"
+    assert faults("latent=walk", "latent.steps=3") == [f"latent=walk: {told}", f"latent.steps=3: {told}"]

@@ -19,6 +19,7 @@ from pictures import pack, sample
 from PIL import Image
 from torchvision import datasets
 
+from gan_lightning import explore
 from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import check, faults_of_values, unknown_arguments, walk
@@ -26,9 +27,10 @@ from gan_lightning.errors import UserError
 from gan_lightning.model.base import GAN
 from gan_lightning.paths import CONF
 
-BUILT_ON = ("train", "evaluate", "data/base")  # files that are no option of a group
+BUILT_ON = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
-OPTIONS = [name for name in FILES if name not in BUILT_ON]
+OF_EXPLORE = [name for name in FILES if name.startswith("latent/")]
+OPTIONS = [name for name in FILES if name not in (*BUILT_ON, *OF_EXPLORE)]
 
 
 def options(group: str) -> list[str]:
@@ -159,13 +161,20 @@ def test_every_file_composes(compose, option):
     assert unknown_arguments(config) == []
 
 
+@pytest.mark.parametrize("option", OF_EXPLORE)
+def test_every_way_through_latent_space_composes(option):
+    words = [word(option), *(["latent.picture=a.png"] if option == "latent/invert" else [])]
+    config, faults = explore.composed(words)
+    assert faults == unknown_arguments(config) == []
+
+
 def test_every_file_is_an_option_that_help_lists(capsys):
     with pytest.raises(SystemExit):
         check_command_line(["--help"])
     listed = capsys.readouterr().out
     for group in sorted({name.partition("/")[0] for name in OPTIONS}):
         assert f"\n{group}: {', '.join(options(group))}\n" in listed
-    assert len(OPTIONS) == len(FILES) - len(BUILT_ON) > 40
+    assert len(OPTIONS) == len(FILES) - len(BUILT_ON) - len(OF_EXPLORE) > 40
     assert set(BUILT_ON) < set(FILES)
 
 
