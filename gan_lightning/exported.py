@@ -39,7 +39,10 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
     Raises:
         UserError: Something is missing, damaged or foreign, or names classes that are not ours.
     """
-    path = folder / DESCRIPTION
+    path, checkpoint = folder / DESCRIPTION, folder / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        more = f"; a run's checkpoint is {checkpoint}" if checkpoint.exists() else ""
+        raise UserError(f"{folder}: is no folder of gan-export, since it has no {DESCRIPTION}{more}")
     config = described(path)
     node = config["generator"]
     if not trust:

@@ -196,7 +196,12 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     (out / "config.json").write_bytes(b"\xff\xfe")
     refused("was not written by gan-export")
     (out / "config.json").unlink()
+    refused("is no folder of gan-export, since it has no config.json$")
+    (out / "config.json").unlink()
+    (out / "config.json").mkdir()
     refused("cannot be read")
+    with pytest.raises(UserError, match=r"no config\.json; a run's checkpoint is .*run/checkpoints/last\.ckpt"):
+        gan_lightning.load(tmp_path / "run")
     content = (out / "generator.safetensors").read_bytes()
     (out / "generator.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     refused("is not there, or damaged")

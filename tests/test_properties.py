@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gan_lightning import evaluate, sample
+from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import walk
 from gan_lightning.errors import UserError
@@ -285,3 +285,55 @@ def test_every_line_of_gan_evaluate_is_done_or_answered(checkpoint, tmp_path_fac
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
         line = [*(placed(path, checkpoint) for path in found), "eval.num=30", "eval.num_real=30", *typed]
         answered(evaluate.main, "gan-evaluate", line)
+
+
+KEYS_OF_EXPLORE = ["latent", "fps", "out", "trust", "latent.steps", "latent.seeds", "latent.classes", "latent.seed"]
+explored = st.one_of(
+    st.sampled_from([f"latent={name}" for name in OPTIONS["latent"]]),
+    st.tuples(st.sampled_from(KEYS_OF_EXPLORE), values).map("=".join),
+    st.sampled_from(
+        ["latent.steps=2", "latent.num=3", "latent.picture=nowhere", "latent.end=7", "latent.factors=[9e9]"]
+    ),
+    st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "out=.", "trust=true", "+latent.x=1", "~latent"]),
+    garbage,
+    assignments,
+)
+
+
+@SETTINGS
+@given(path=paths, typed=st.lists(explored, max_size=3))
+def test_every_line_of_gan_explore_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+    with contextlib.chdir(tmp_path_factory.mktemp("place")):
+        answered(explore.main, "gan-explore", [placed(path, checkpoint), *typed])
+
+
+exported = st.one_of(
+    st.tuples(st.just("--license"), st.sampled_from(["mit", "cc-by-4.0", "", "my own", "a\nb", LONG])),
+    st.tuples(st.just("--out"), st.sampled_from(["a", "deep/a", "/proc/a", "", ".", "-"])),
+    st.tuples(st.just("--push"), st.sampled_from(["me", "", "a/b/c", "../..", "-/-"])),
+    st.tuples(st.sampled_from(["--trust", "--help", "--nothing", "--no-onnx"])),
+    st.tuples(garbage),
+)
+
+
+@SETTINGS
+@given(path=paths, typed=st.lists(exported, max_size=3))
+def test_every_line_of_gan_export_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+    with contextlib.chdir(tmp_path_factory.mktemp("place")):
+        line = [placed(path, checkpoint), "--no-onnx", *(word for words in typed for word in words)]
+        answered(export.main, "gan-export", line)
+
+
+reported = st.one_of(
+    st.tuples(st.just("--out"), st.sampled_from(["a.html", "deep/a.htm", "/proc/a.html", "", ".", "a.pdf"])),
+    st.tuples(st.just("--sort-by"), st.sampled_from(["fid", "kid", "", "x"])),
+    st.tuples(st.sampled_from(["--help", "--nothing"])),
+    st.tuples(garbage),
+)
+
+
+@SETTINGS
+@given(path=paths, typed=st.lists(reported, max_size=3))
+def test_every_line_of_gan_report_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+    with contextlib.chdir(tmp_path_factory.mktemp("place")):
+        answered(report.main, "gan-report", [placed(path, checkpoint), *(word for words in typed for word in words)])
