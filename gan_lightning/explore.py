@@ -16,6 +16,7 @@ latent=interpolate  from seed to seed     latent.seeds=[3,1,4] latent.steps=8 la
 latent=walk         round and round       latent.steps=60 latent.seed=2
 latent=truncate     shorter latents       latent.factors=[0,0.5,1]
 latent=blend        from class to class   latent.start=3 latent.end=8
+latent=directions   of most change        latent.method=pca latent.num=4
 latent=invert       a picture's latent    latent.picture=FILE latent.steps=300
 
 out=NAME writes NAME.png, NAME.gif, NAME.mp4 of what moves, and NAME.json; fps=12; trust=true

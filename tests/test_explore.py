@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
+from torch.nn import ConvTranspose2d, Linear
 
 import gan_lightning
 from gan_lightning import explore as program
@@ -16,6 +17,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.image import to_uint8, write_png
 from gan_lightning.latent import blended
 from gan_lightning.latent.blend import Blend
+from gan_lightning.latent.directions import Directions
 from gan_lightning.latent.interpolate import Interpolate, slerp
 from gan_lightning.latent.invert import Invert
 from gan_lightning.latent.truncate import Truncate
@@ -42,7 +44,7 @@ def checkpoint(run, tmp_path_factory):
 
 
 @pytest.mark.parametrize("more", [(), WIDE], ids=["gray", "rectangular, in colour, averaged"])
-@pytest.mark.parametrize("way", ["interpolate", "walk", "truncate", "blend", "invert"])
+@pytest.mark.parametrize("way", ["interpolate", "walk", "truncate", "blend", "directions", "invert"])
 def test_every_variant_can_be_explored(checkpoint, tmp_path, variant, way, more):
     path = checkpoint(f"model={variant}", *more)
     model = gan_lightning.load(path)
@@ -51,7 +53,7 @@ def test_every_variant_can_be_explored(checkpoint, tmp_path, variant, way, more)
         write_png(tmp_path / "of.png", to_uint8(model.sample(1, seed=1)[0]).expand(3, -1, -1))
         words += [f"latent.picture={tmp_path}/of.png", "latent.steps=3", "latent.starts=2"]
     elif way != "truncate":
-        words += ["latent.steps=3"]
+        words += ["latent.steps=3", *(["latent.samples=20"] if way == "directions" else [])]
     if way == "blend" and not model.num_classes:
         with pytest.raises(UserError, match=r"latent\.start=0: the model's classes are none: it is not conditional"):
             program.explore(path, words)
@@ -65,7 +67,7 @@ def test_every_variant_can_be_explored(checkpoint, tmp_path, variant, way, more)
         assert (tmp_path / f"found.{suffix}").read_bytes() == content[suffix], "by the same seed the same"
     if "mp4" in suffixes:
         frames = iio.imread(tmp_path / "found.mp4", plugin="pyav")
-        num = 9 if way == "interpolate" else 3
+        num = 9 if way == "interpolate" else 3  # of each of three ways between seeds, or in all
         assert len(frames) == num
         assert min(frames.shape[1:3]) >= 256
         with Image.open(tmp_path / "found.gif") as gif:
@@ -163,6 +165,29 @@ def test_a_blend_begins_and_ends_with_its_classes(checkpoint, network):
     assert not any(part._forward_hooks for part in model.generator.modules()), "and nothing is left of it"
 
 
+@pytest.mark.parametrize("method", ["first_layer", "pca"])
+@pytest.mark.parametrize("network", ["dcgan", "mlp", "resnet"])
+def test_directions_of_most_change_come_first(checkpoint, network, method):
+    """In a generator whose first layer sees one latent number more than all others."""
+    model = gan_lightning.load(checkpoint("model=cgan", f"network={network}"))
+    layer = next(part for part in model.generator.modules() if isinstance(part, Linear | ConvTranspose2d))
+    with torch.no_grad():
+        column = layer.weight[:, 5] if isinstance(layer, Linear) else layer.weight[5]
+        column.mul_(50)
+    found = Directions(method=method, num=2)(model)
+    first = torch.tensor(found.figures["directions"][0])
+    assert float(first.norm()) == pytest.approx(1)
+    assert float(first[5].abs()) > 0.8, "of a random one it is a tenth"
+    scores = found.figures["against_random"]
+    assert scores[0] > 3
+    assert scores[0] > scores[1]
+    assert len(found.rows) == 2
+    z, _ = model.draw_latents(2000, seed=0)
+    torch.testing.assert_close(found.rows[0][4], model.generate(z[:1], torch.tensor([0]))[0], atol=1e-5, rtol=0)
+    by_chance = Directions(method="random", num=8, samples=64)(model).figures["against_random"]
+    assert sum(by_chance) / 8 == pytest.approx(1, abs=0.5)
+
+
 def test_inversion_finds_a_sample_again(checkpoint, tmp_path):
     model = gan_lightning.load(checkpoint("model=cgan"))
     for weight in model.generator.parameters():  # pictures that differ by more than whole levels
@@ -194,10 +219,14 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("latent=wolk", "no such option, the nearest is walk; there are blend, interpolate, invert, truncate, walk"),
+        (
+            "latent=wolk",
+            "no such option, the nearest is walk; there are blend, directions, interpolate, invert, truncate, walk",
+        ),
         ("latent=null", "no such option"),
         ("latent.stps=3", "there is no such key, the nearest is latent.steps"),
         ("latent.steps=x", "must be a whole number of at least 1"),
+        ("latent=directions latent.method=sefa", "must be one of first_layer, pca, random"),
         ("latent=walk latent.steps=1", "steps=1: must be at least 2"),
         ("latent.seeds=3", "must be a list, each a whole number"),
         ("latent.seeds=[]", "must be a list, each a whole number"),

@@ -1,0 +1,86 @@
+"""Directions along which samples change most."""
+
+import torch
+from torch import Tensor, nn
+
+from gan_lightning.latent import Explorer, Found, at_least, captions, shown_classes
+from gan_lightning.network.layers import one_of
+from gan_lightning.sampler import Sampler
+
+METHODS = ("first_layer", "pca", "random")
+RANDOM = 32  # directions that others are compared with
+MEASURED = 64  # samples that are moved along each
+
+
+class Directions(Explorer):
+    """One latent, moved along directions of length one, and how much more each changes samples than a random one does.
+
+    Args:
+        method: "first_layer", the singular vectors of the weights that a latent meets first (Shen & Zhou, 2021,
+            equation 5, https://arxiv.org/abs/2007.06600); "pca", the principal components of samples, carried back to
+            latents by regression (Härkönen et al., 2020, section 3.2, https://arxiv.org/abs/2004.02546); "random".
+        num: The first directions, one row each.
+        reach: How far to either side.
+        steps: Samples in a row.
+        samples: Of the principal components; they should be many times as many as the latent has numbers.
+        seed: Of all latents.
+        classes: Of a conditional model, the first is shown and all are measured; None for the first ten.
+    """
+
+    def __init__(
+        self,
+        method: str = "first_layer",
+        num: int = 4,
+        reach: float = 3.0,
+        steps: int = 9,
+        samples: int = 2000,
+        seed: int = 0,
+        classes: list[int] | None = None,
+    ) -> None:
+        one_of("method", method, METHODS)
+        for name, value, least in (("num", num, 1), ("steps", steps, 2), ("samples", samples, 8)):
+            at_least(name, value, least)
+        self.method, self.num, self.reach, self.steps = method, num, reach, steps
+        self.samples, self.seed, self.classes = samples, seed, classes
+
+    def __call__(self, model: Sampler) -> Found:
+        """A row a direction; ``against_random`` has how many times as much it changes samples as random directions."""
+        classes = shown_classes(model, self.classes)
+        z, _ = model.draw_latents(self.samples, seed=self.seed)
+        y = torch.tensor(classes).repeat(-(-self.samples // len(classes)))[: self.samples]
+        generator = torch.Generator().manual_seed(self.seed)
+        random = nn.functional.normalize(torch.randn(RANDOM, model.latent_dim, generator=generator), dim=1)
+        found = {"first_layer": first_layer, "pca": principal, "random": lambda *_: random}[self.method](model, z, y)
+        found = found[: self.num]
+        moved = z[:MEASURED], y[:MEASURED]
+        at_random = sum(change(model, *moved, one) for one in random) / RANDOM
+        scores = [change(model, *moved, one) / at_random for one in found]
+        way = torch.linspace(-self.reach, self.reach, self.steps)[:, None]
+        labels = torch.full((self.steps,), classes[0])
+        rows = [model.generate(z[0] + way * one, labels) for one in found]
+        figures = {"against_random": scores, "directions": found.tolist()}
+        beside = f", {captions(model, classes)[0]}" if model.num_classes else ""
+        return Found(rows, [f"{i + 1}: x {score:.1f}{beside}" for i, score in enumerate(scores)], figures=figures)
+
+
+def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
+    """Right singular vectors (K, latent_dim) of the first layer's weights, the largest first."""
+    layer = next(part for part in model.sampler().modules() if isinstance(part, nn.Linear | nn.ConvTranspose2d))
+    weight = layer.weight.detach().float().cpu()
+    matrix = weight if isinstance(layer, nn.Linear) else weight.flatten(1).T
+    return torch.linalg.svd(matrix[:, : model.latent_dim], full_matrices=False).Vh
+
+
+def principal(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
+    """Directions (K, latent_dim) of latents along the principal components of their samples, the largest first."""
+    samples = model.generate(z, y).flatten(1).float().cpu()
+    samples = samples - samples.mean(0)
+    components = torch.linalg.svd(samples, full_matrices=False).U[:, : model.latent_dim]
+    slopes = torch.linalg.lstsq(z - z.mean(0), components, driver="gelsd").solution  # of fewer samples the shortest
+    return nn.functional.normalize(slopes.T, dim=1)
+
+
+def change(model: Sampler, z: Tensor, y: Tensor, direction: Tensor) -> float:
+    """Root of the mean squared change of a sample's numbers when its latent moves by a direction of length one."""
+    apart = model.generate(z + direction / 2, y) - model.generate(z - direction / 2, y)
+    return float(apart.float().square().mean().sqrt())
