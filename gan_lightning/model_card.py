@@ -131,8 +131,8 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
         against = "cifar10-train" if run["data"] == "CIFAR10" and shape == [3, 32, 32] else "FOLDER_OF_REAL_PICTURES"
         of_onnx += AGAIN.format(against=against, **described) if is_picture else ""
     scores = [
-        f"| {score['metric']} | {score['value']:.4g} | {of['num_generated']:,} | {of['num_real']:,} of "
-        f"{escaped(of['data'])}, {of['split']} | {escaped(of['feature'])} | `{score['card_hash']}` |"
+        f"| {escaped(score['metric'])} | {score['value']:.4g} | {of['num_generated']:,} | {of['num_real']:,} of "
+        f"{escaped(of['data'])}, {escaped(of['split'])} | {escaped(of['feature'])} | `{score['card_hash']}` |"
         for score in described["scores"]
         for of in [score["card"]]
     ]

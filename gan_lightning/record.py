@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import importlib
 import inspect
 import io
@@ -26,6 +27,7 @@ PANELS = {  # of the curves: what stands together, and its axis
     "D's accuracy": ("d/accuracy_real", "d/accuracy_fake"),
     "norm of the gradient": ("d/gradient_norm", "g/gradient_norm"),
 }
+LARGEST = 1e300  # of a number that is shown
 NOT_OF_AN_EXPERIMENT = ("seed", "ckpt_path", "hydra", "trainer.accelerator", "trainer.devices", "data.root")
 
 
@@ -73,11 +75,11 @@ class Record:
         lines = [line for line in map(as_json, text(run / "evaluation.jsonl").splitlines()) if is_score(line)]
         steps = [int(row["step"]) for row in figures] + [line["step"] for line in lines]
         step = max([*steps, number(result.get("step"))], default=0)
-        overrides = [str(word) for word in result.get("overrides", []) if isinstance(word, str)]
+        overrides = [str(word) for word in as_list(result.get("overrides")) if isinstance(word, str)]
         name = str(run.relative_to(above)) if run != above else run.resolve().name
         last_at = max((line["step"] for line in lines), default=0)
         last = [line for line in lines if line["step"] == last_at]
-        notes = [printable(str(note)) for note in result.get("notes", [])]
+        notes = [printable(str(note)) for note in as_list(result.get("notes"))]
         pictures = sorted((run / "samples").glob("step_*.png"))
         return cls(
             title=f"{named(config, 'model')} on {named(config, 'data')}",
@@ -117,13 +119,18 @@ def as_json(content: str) -> dict[str, Any]:
 
 def number(value: Any) -> int | float:
     """A number; 0 of what is none."""
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    return value if isinstance(value, int | float) and abs(value) < LARGEST else 0
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list; an empty one of what is none."""
+    return value if isinstance(value, list) else []
 
 
 def is_score(line: dict[str, Any]) -> bool:
     """Whether a line of evaluation.jsonl is one of ours."""
     kinds = {"step": int, "metric": str, "value": int | float, "card": dict, "card_hash": str}
-    return all(isinstance(line.get(key), kind) for key, kind in kinds.items())
+    return all(isinstance(line.get(key), kind) for key, kind in kinds.items()) and 0 <= line["step"] < 2**53
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -161,6 +168,7 @@ def warnings(log: str) -> list[str]:
     return [printable(line) for line in found]
 
 
+@functools.cache
 def directions() -> dict[str, int]:
     """Of every score there is: 1 where more is better, -1 where less is."""
     found = {}
@@ -235,5 +243,5 @@ def as_float(value: Any) -> float:
     """A number; none of what says none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
