@@ -48,8 +48,8 @@ def export(args: argparse.Namespace) -> str:
     from gan_lightning.checkpoint import config_of, load_model, read
     from gan_lightning.exported import DESCRIPTION, FORMAT, WEIGHTS, Exported
     from gan_lightning.files import whole
-    from gan_lightning.model_card import card, scores_of, story
-    from gan_lightning.store import Store, checksum
+    from gan_lightning.model_card import card, told_by
+    from gan_lightning.store import Store
 
     checkpoint = read(args.checkpoint)
     model = load_model(args.checkpoint, args.trust)
@@ -61,9 +61,7 @@ def export(args: argparse.Namespace) -> str:
         "latent_dim": model.latent_dim,
         "num_classes": model.num_classes,
         "shape": [*generator.sample(1).shape[1:]],
-        "sha256": checksum(state),
-        "run": story(checkpoint),
-        "scores": scores_of(checkpoint),
+        **told_by(checkpoint, args.checkpoint),
     }
     files = {DESCRIPTION: json.dumps(described, indent=2).encode()}
     told = [f"{args.out / WEIGHTS}  {sum(value.numel() for value in state.values()):,} numbers"]

@@ -1,12 +1,14 @@
 """What is to be known of a generator that goes out: how it was trained, its scores with their cards, its limits."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.card import installed
 from gan_lightning.checkpoint import config_of
-from gan_lightning.errors import printable
+from gan_lightning.errors import UserError, first_line, printable
 
 PAGE = """---
 license: {license}
@@ -71,6 +73,18 @@ HEAD = """| score | value | samples | against | through | card |
 FOOT = """
 
 Scores with unlike cards are not to be compared; the cards are in `config.json`, under `scores`."""
+
+
+def told_by(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The run and the scores that a checkpoint tells of.
+
+    Raises:
+        UserError: A stranger's, which does not tell of them as ours do.
+    """
+    try:
+        return {"run": story(checkpoint), "scores": scores_of(checkpoint)}
+    except (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: does not tell how it was trained and judged ({first_line(error)})") from error
 
 
 def story(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -152,4 +166,4 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
 
 def escaped(value: Any) -> str:
     """A value in Markdown: nothing in it is markup."""
-    return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+!|~$" else char for char in printable(str(value)))
+    return "".join(f"\\{char}" if char in "\\`*{}[]<>()#+!|~$" else char for char in printable(str(value)))

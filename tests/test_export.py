@@ -15,6 +15,7 @@ from torch_fidelity.generative_model_onnx import GenerativeModelONNX
 
 import gan_lightning
 from gan_lightning import export as program
+from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.exported import Exported
 from gan_lightning.image import to_uint8
@@ -155,6 +156,16 @@ def test_mistakes_come_at_once(tmp_path, monkeypatch):
 def described(folder: Path, **changes: object) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.mark.parametrize("key", ["data", "trainer", "callbacks"])
+def test_a_checkpoint_that_tells_too_little_is_refused(checkpoint, tmp_path, key):
+    content = read(checkpoint)
+    (content if key == "callbacks" else content["hyper_parameters"]["config"]).pop(key)
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=r"other\.ckpt: does not tell how it was trained and judged"):
+        gan_export(tmp_path / "other.ckpt", "--out", tmp_path / "out", "--no-onnx")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_strangers_folder_is_data(checkpoint, tmp_path):
