@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install toy train test test-slow faults lint format bench tensorboard clean
+.PHONY: help install toy train play test test-slow faults lint format bench tensorboard clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ train: .venv/installed  ## train a GAN; make train ARGS="model=wgan_gp data=mnis
 toy: .venv/installed  ## points in the plane, a picture and a report in under a minute, offline
 	OMP_NUM_THREADS=1 $(BIN)/gan-train model=vanilla data=gaussian_ring trainer.max_steps=3000 hydra.run.dir=runs/toy ckpt_path=last
 	$(BIN)/gan-report runs/toy --out runs/toy/report.html
+
+play: .venv/installed-dev  ## a page in the browser: watch the game move by move, explore a generator
+	$(BIN)/gan-play $(ARGS)
 
 test: .venv/installed-dev  ## run the tests, a file on each of up to four cores
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)

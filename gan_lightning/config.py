@@ -155,6 +155,9 @@ RULES = {
     "data.batch_size": COUNT,
     "data.num": COUNT,
     "data.modes": Rule(int, 1, 10_000),
+    "data.centres": Rule(
+        list, each=Rule(list, each=Rule(float, -1e6, 1e6), length=2), words="a list of pairs, [[0,0],[1,2]] say"
+    ),
     "data.side": Rule(int, 1, 100),
     "data.deviation": Rule(float, low=0),
     "data.radius": POSITIVE,

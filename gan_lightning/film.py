@@ -1,5 +1,6 @@
 """What an exploration has found, as a sheet of pictures and as a film."""
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,7 @@ def write(found: "Found", out: Path, fps: int, of: dict[str, Any]) -> str:
         frames = film(found.rows)
         written.insert(1, out.with_name(f"{out.name}.gif"))
         with whole(written[1]) as file:
-            first, *rest = map(Image.fromarray, frames)
-            first.save(file, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+            file.write(gif(frames, fps))
         written.insert(2, out.with_name(f"{out.name}.mp4"))
         if not write_mp4(written[2], frames, fps):
             written[2] = "no film as MP4: pip install 'gan-lightning[video]'"
@@ -58,6 +58,14 @@ def film(rows: list[Tensor]) -> np.ndarray:
     frames = frames.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
     frames = F.pad(frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=255)  # H.264 wants even sides
     return frames.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def gif(frames: np.ndarray, fps: int) -> bytes:
+    """Frames as the content of a GIF that plays again and again."""
+    content = io.BytesIO()
+    first, *rest = map(Image.fromarray, frames)
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    return content.getvalue()
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: int) -> bool:

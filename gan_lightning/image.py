@@ -1,5 +1,7 @@
 """Pictures: uint8 to [-1, 1] and back, sizes, grids and PNG files."""
 
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +53,19 @@ def grid(images: Tensor, columns: int) -> Tensor:
 def write_png(path: Path, picture: Tensor) -> None:
     """Write uint8 (3, H, W) as PNG, whole or not at all."""
     with whole(path) as file:
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, format="png")
+        file.write(png(picture))
+
+
+def png(picture: Tensor) -> bytes:
+    """Uint8 (3, H, W) as the content of a PNG."""
+    content = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(content, format="png")
+    return content.getvalue()
+
+
+def data_url(content: bytes, kind: str = "png") -> str:
+    """A picture's file in a place where a page wants a URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def strip(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:

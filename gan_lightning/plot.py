@@ -1,5 +1,7 @@
 """Plots that matplotlib draws."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,8 +27,7 @@ def scatter(real: Tensor, fake: Tensor, surface: tuple[Tensor, float], step: int
     axes.scatter(*fake.T.float().numpy(), s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=f"step {step:,}")
     axes.legend(loc="upper right", markerscale=4)
-    canvas.draw()
-    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1)
+    return drawn(canvas)
 
 
 def points(samples: Tensor) -> Tensor:
@@ -35,5 +36,36 @@ def points(samples: Tensor) -> Tensor:
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     axes.scatter(*samples.T.float().numpy(), s=3, color="tab:green", linewidths=0)
     axes.set(aspect="equal", title=f"{len(samples):,} samples")
+    return drawn(canvas)
+
+
+def curves(
+    panels: Mapping[str, tuple[Sequence[int], Mapping[str, Sequence[float]]]], columns: int, at: int | None = None
+) -> Tensor:
+    """Curves over generator steps, as a uint8 picture (3, H, W).
+
+    Args:
+        panels: Of each title the steps, and the values at them by name.
+        columns: Panels in a row.
+        at: A step to mark.
+    """
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), dpi=90, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for place, (title, (steps, named)) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, columns, place, title=title)
+        for name, values in named.items():
+            marker = "." if len(steps) < 30 else ""
+            axes.plot(steps, np.array(values, dtype=float), label=name, marker=marker, linewidth=1)
+        if at is not None:
+            axes.axvline(at, color="gray", linewidth=0.8)
+        if len(named) > 1:
+            axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    return drawn(canvas)
+
+
+def drawn(canvas: FigureCanvasAgg) -> Tensor:
+    """A figure's pixels as uint8 (3, H, W)."""
     canvas.draw()
     return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1)

@@ -1,6 +1,5 @@
 """What a run has left in its folder, read as data."""
 
-import base64
 import csv
 import functools
 import importlib
@@ -13,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from gan_lightning import metric as metrics
 from gan_lightning.comparison import Row
 from gan_lightning.errors import printable
+from gan_lightning.image import data_url, png
+from gan_lightning.plot import curves
 
 PANELS = {  # of the curves: what stands together, and its axis
     "losses": ("d/adversarial", "g/adversarial", "d/gradient_penalty", "d/class_real", "d/class_fake", "g/class_fake"),
@@ -49,7 +46,8 @@ class Record:
         health: Warnings.
         timeline: Pictures, as data URLs; empty where there is none.
         grid: Samples of the last step, likewise.
-        curves: Likewise.
+        figures: Lines of metrics.csv.
+        lines: Of evaluation.jsonl.
     """
 
     title: str
@@ -65,7 +63,8 @@ class Record:
     health: list[str] = field(default_factory=list)
     timeline: str = ""
     grid: str = ""
-    curves: str = ""
+    figures: list[dict[str, str]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, run: Path, above: Path) -> "Record":
@@ -96,8 +95,28 @@ class Record:
             health=[line for line in warnings(text(run / "train.log")) if line not in notes],
             timeline=picture(run / "samples" / "timeline.png"),
             grid=picture(pictures[-1]) if pictures else "",
-            curves=drawn(figures, lines),
+            figures=figures,
+            lines=lines,
         )
+
+    @property
+    def curves(self) -> str:
+        """Over generator steps, as a data URL: a panel for what stands together, and one for each ranked score."""
+        figures, lines = self.figures, self.lines
+        steps = [int(row["step"]) for row in figures]
+        panels = {
+            title: {name: [as_float(row[name]) for row in figures] for name in names if figures and name in figures[0]}
+            for title, names in PANELS.items()
+        }
+        panels = {title: (steps, of) for title, of in panels.items() if of}
+        known = directions()
+        for name in dict.fromkeys(line["metric"] for line in lines if known.get(line["metric"])):
+            of = [line for line in lines if line["metric"] == name]
+            panels[f"{name} (less is better)" if known[name] < 0 else f"{name} (more is better)"] = (
+                [line["step"] for line in of],
+                {name: [as_float(line["value"]) for line in of]},
+            )
+        return data_url(png(curves(panels, columns=3))) if panels else ""
 
 
 def text(path: Path) -> str:
@@ -199,44 +218,7 @@ def picture(path: Path) -> str:
         content = path.read_bytes()
     except OSError:
         return ""
-    return url(content) if content.startswith(b"\x89PNG") else ""
-
-
-def url(png: bytes) -> str:
-    """A PNG in a place where a URL is wanted."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def drawn(figures: list[dict[str, str]], lines: list[dict[str, Any]]) -> str:
-    """Curves over generator steps: a panel for what stands together, and one for each score that has a better side."""
-    steps = [int(row["step"]) for row in figures]
-    panels = {
-        title: {name: [as_float(row[name]) for row in figures] for name in names if figures and name in figures[0]}
-        for title, names in PANELS.items()
-    }
-    curves = {title: (steps, of) for title, of in panels.items() if of}
-    known = directions()
-    for name in dict.fromkeys(line["metric"] for line in lines if known.get(line["metric"])):
-        of = [line for line in lines if line["metric"] == name]
-        curves[f"{name} (less is better)" if known[name] < 0 else f"{name} (more is better)"] = (
-            [line["step"] for line in of],
-            {name: [as_float(line["value"]) for line in of]},
-        )
-    if not curves:
-        return ""
-    rows = -(-len(curves) // 3)
-    figure = Figure(figsize=(12, 2.6 * rows), dpi=90, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    for place, (title, (at, of)) in enumerate(curves.items(), 1):
-        axes = figure.add_subplot(rows, 3, place, title=title)
-        for name, values in of.items():
-            axes.plot(at, np.array(values, dtype=float), label=name, marker="." if len(at) < 30 else "", linewidth=1)
-        if len(of) > 1:
-            axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-    out = io.BytesIO()
-    canvas.print_png(out)
-    return url(out.getvalue())
+    return data_url(content) if content.startswith(b"\x89PNG") else ""
 
 
 def as_float(value: Any) -> float:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,13 @@ NOT_FOR_USERS = (
 )
 
 
-def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices: dict[str, str] | None = None) -> Any:
+def train(
+    config: DictConfig,
+    run: Path,
+    ckpt_path: Path | None = None,
+    choices: dict[str, str] | None = None,
+    guests: Sequence[Any] = (),
+) -> Any:
     """Run one experiment in a folder and return the finished trainer.
 
     Args:
@@ -56,6 +62,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
         run: The run's folder.
         ckpt_path: A checkpoint to go on from.
         choices: Options that the configuration was composed of, by group.
+        guests: Callbacks besides those that the configuration names.
 
     Raises:
         UserError: Something that the user can mend.
@@ -104,7 +111,7 @@ def train(config: DictConfig, run: Path, ckpt_path: Path | None = None, choices:
         # A run that was killed before its first checkpoint has left figures as well.
         again = {"purge_step": step + bool(step)} if node["_target_"].endswith("TensorBoardLogger") else {}
         loggers.append(build(node, f"logger.{name}", **again))
-    guests = [build(node, f"callbacks.{name}") for name, node in (config.get("callbacks") or {}).items()]
+    guests = [*guests] + [build(node, f"callbacks.{name}") for name, node in (config.get("callbacks") or {}).items()]
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lightning import evaluate, explore, export, report, sample
+from gan_lightning import evaluate, explore, export, play, report, sample
 from gan_lightning.command_line import check_command_line
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ HEADINGS = [
     "## Its grid",
 ]
 
-PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore"}
+PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore", "gan-play"}
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
@@ -142,7 +142,7 @@ def python(cwd: Path, *words: str) -> str:
 def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     program, *arguments = words
-    if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report}):
+    if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report, "gan-play": play}):
         plain[program].parser().parse_args(arguments)
         return
     if program == "gan-explore":

@@ -39,14 +39,17 @@ class Interpolate(Explorer):
 
     def __call__(self, model: Sampler) -> Found:
         """A row a class, the same latents in each."""
+        way, classes = self.way(model), shown_classes(model, self.classes)
+        rows = [model.generate(way, torch.full((len(way),), label)) for label in classes]
+        return Found(rows, captions(model, classes))
+
+    def way(self, model: Sampler) -> Tensor:
+        """The latents (T, latent_dim)."""
         corners = latents(model, [*self.seeds, *self.seeds[: int(self.loop)]])
         shares = torch.arange(self.steps) / self.steps
         between = slerp if self.spherical else lambda a, b, t: torch.lerp(a, b, t[:, None])
         way = torch.cat([between(a, b, shares) for a, b in pairwise(corners)])
-        way = way if self.loop else torch.cat([way, corners[-1:]])
-        classes = shown_classes(model, self.classes)
-        rows = [model.generate(way, torch.full((len(way),), label)) for label in classes]
-        return Found(rows, captions(model, classes))
+        return way if self.loop else torch.cat([way, corners[-1:]])
 
 
 def slerp(one: Tensor, other: Tensor, shares: Tensor) -> Tensor:

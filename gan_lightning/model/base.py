@@ -105,15 +105,24 @@ class GAN(Sampler, LightningModule):
         step = self.global_step
         self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, step))
         seeds.seed_default(self.device, self.seed, seeds.DROPOUT, step, self.global_rank)
-        (g_opt, _), (_, d_opt) = self.optimizers(), self.optimizers(use_pl_optimizer=False)
         samples, labels = (part.chunk(self.d_steps) for part in batch)
         for real, y in zip(samples, labels, strict=True):
-            self.play(step, self.discriminator_gradient, real, y)
-            self.trainer.strategy.optimizer_step(d_opt, lambda: None)  # scaler and hooks, not counted
-            self.after_discriminator_update()
-        self.play(step, self.generator_gradient, y)
+            self.discriminator_step(real, y)
+        self.generator_step(y)
+
+    def discriminator_step(self, real: Tensor, y: Tensor) -> None:
+        """The discriminator's update on one minibatch."""
+        self.play(self.global_step, self.discriminator_gradient, real, y)
+        _, d_opt = self.optimizers(use_pl_optimizer=False)
+        self.trainer.strategy.optimizer_step(d_opt, lambda: None)  # scaler and hooks, not counted
+        self.after_discriminator_update()
+
+    def generator_step(self, y: Tensor) -> None:
+        """The generator's update on one minibatch's labels."""
+        g_opt, _ = self.optimizers()
+        self.play(self.global_step, self.generator_gradient, y)
         g_opt.step()  # Lightning counts this one: global_step is the generator step, our only clock
-        self.recent.append((step + 1, self.play.kept(self.terms)))
+        self.recent.append((self.global_step, self.play.kept(self.terms)))
         if self.generator_ema is not None:
             self.generator_ema.update(self.generator)
             self.sampler_cache = None

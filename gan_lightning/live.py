@@ -1,0 +1,212 @@
+"""A game in the plane that is played move by move, in a thread of its own, and remembered."""
+
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor
+
+from gan_lightning.callbacks.sample_grid import surface
+from gan_lightning.callbacks.scalars import figures_of, refuse_divergence, terms_of
+from gan_lightning.command_line import Composer, check_command_line
+from gan_lightning.errors import UserError, first_line
+from gan_lightning.metric import Seen
+from gan_lightning.metric.modes import Modes
+from gan_lightning.model.base import GAN
+from gan_lightning.train import train
+
+POINTS = 1000  # that are shown and judged
+MOST = 400  # frames that are remembered; of more every second one is forgotten
+EVERY = 5  # steps of a game that plays by itself between two frames, until some are forgotten
+SETTINGS = {  # of every game that is watched; what is typed comes after them
+    "trainer.accelerator": "cpu",
+    "trainer.max_steps": "1000000",
+    "eval.every_n_steps": "null",
+}
+
+
+@dataclass
+class Frame:
+    """What there was to see after a move.
+
+    Args:
+        g_moves: Updates of the generator until then.
+        d_moves: Updates of the discriminator.
+        fake: Generated points (N, 2) of the same latents in every frame.
+        surface: The discriminator's logits (S, S) over the square [-extent, extent]^2, and the extent.
+        figures: The latest loss terms of both players, modes that are covered, and quality.
+    """
+
+    g_moves: int
+    d_moves: int
+    fake: Tensor
+    surface: tuple[Tensor, float]
+    figures: dict[str, float]
+
+
+class LiveGame(Callback):
+    """A run of the trainer that waits before every step until it is told who moves.
+
+    Args:
+        typed: Overrides of ``conf/train.yaml``, of a model and of points in the plane.
+
+    Attributes:
+        frames: What is remembered, the oldest first; the first is from before any move.
+        real: Real points (N, 2).
+        data: Where they come from.
+        model: The players.
+        error: Why the game has ended; empty while it goes on.
+
+    Raises:
+        UserError: With every fault of what was typed.
+    """
+
+    def __init__(self, typed: Sequence[str]) -> None:
+        self.config = composed(typed)
+        self.frames: list[Frame] = []
+        self.real, self.error = torch.empty(0, 2), ""
+        self.every, self.g_moves, self.d_moves = EVERY, 0, 0
+        self.asked: deque[str] = deque()  # moves: "d", "g" or "both"
+        self.pace, self.due = 0.0, 0.0  # steps a second of a game that plays by itself, and when the next is to be
+        self.ending = False
+        self.told = threading.Condition()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        with self.told:
+            self.told.wait_for(lambda: self.frames or self.error)
+        if not self.frames:
+            raise UserError(*self.error.splitlines())
+
+    def run(self) -> None:
+        """The thread: a run in a folder that goes when it ends."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                train(self.config, Path(folder), guests=[self])
+            error = "the game has ended"
+        except UserError as fault:
+            error = str(fault)
+        except Exception as fault:  # a thread has nobody else to tell it to
+            error = f"{type(fault).__name__}: {first_line(fault)}"
+        with self.told:
+            self.error = error
+            self.told.notify_all()
+
+    def play(self, pace: float) -> None:
+        """Let it play by itself, so many steps a second."""
+        with self.told:
+            self.pace, self.due = pace, time.monotonic()
+            self.told.notify_all()
+
+    def pause(self) -> None:
+        """Wait for the next word; moves that were asked for and are still to come are forgotten."""
+        with self.told:
+            self.pace = 0.0
+            self.asked.clear()
+
+    def move(self, player: str, times: int = 1) -> None:
+        """Ask for moves of "d", of "g", or of "both" as a step of the schedule has them."""
+        with self.told:
+            self.pace = 0.0
+            self.asked += [player] * times
+            self.told.notify_all()
+
+    def end(self) -> None:
+        """Stop the thread after its step."""
+        with self.told:
+            self.ending = True
+            self.told.notify_all()
+
+    @property
+    def busy(self) -> bool:
+        """Whether moves are being made."""
+        return not self.error and bool(self.pace or self.asked)
+
+    def next_move(self) -> str:
+        """Wait until somebody moves, and say who; "" for nobody ever again."""
+        with self.told:
+            while not self.ending:
+                if self.asked:
+                    return self.asked.popleft()
+                late = time.monotonic() - self.due
+                if self.pace and late >= 0:
+                    self.due += max(1 / self.pace, late)
+                    return "both"
+                self.told.wait(-late if self.pace else None)
+        return ""
+
+    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+        """Show both players as they come to the table."""
+        self.data, self.model = trainer.datamodule, module
+        self.real = self.data.real(POINTS)
+        self.show(module)
+
+    def on_train_batch_start(self, trainer: Trainer, module: GAN, batch: Any, batch_idx: int) -> None:
+        """Make the moves of a single player, until both shall move, as the step that follows does."""
+        while (move := self.next_move()) in ("d", "g"):
+            rows = torch.randint(len(self.data.samples), (self.data.batch_size,), generator=module.rng)
+            real, y = self.data.scale(self.data.samples[rows], module.dtype), self.data.labels[rows]
+            reuse, module.reuse_fake = module.reuse_fake, False  # whose fakes D has not just seen
+            if move == "d":
+                module.discriminator_step(real, y)
+                self.d_moves += 1
+            else:
+                module.generator_step(y)
+                self.g_moves += 1
+            module.reuse_fake = reuse
+            self.show(module)
+        self.shown = not self.pace
+        trainer.should_stop = not move
+
+    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+        """Remember a step that was asked for, and of those that came by themselves every so many."""
+        self.g_moves, self.d_moves = self.g_moves + 1, self.d_moves + module.d_steps
+        if self.shown or self.g_moves % self.every == 0:
+            self.show(module)
+
+    def show(self, module: GAN) -> None:
+        """Remember how things stand.
+
+        Raises:
+            UserError: The game has diverged.
+        """
+        refuse_divergence(module, module.global_step, figures_of(module))
+        fake = module.sample(POINTS)
+        seen = [Seen(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake)]
+        seen[0].centres, seen[0].deviation = self.data.centres(), self.data.deviation
+        scores = Modes()(seen[0], {}, seen[1])
+        figures = {name: float(term) for name, term in terms_of(module).items()}
+        figures |= {name: scores[name] for name in ("modes", "quality")}
+        frame = Frame(self.g_moves, self.d_moves, fake, surface(module), figures)
+        with self.told:
+            self.frames = [*self.frames, frame]  # whoever reads the list meanwhile keeps a whole one
+            if len(self.frames) > MOST:
+                self.frames, self.every = self.frames[::2], 2 * self.every
+            self.told.notify_all()
+
+
+def composed(typed: Sequence[str]) -> DictConfig:
+    """The configuration of a game that is watched.
+
+    Raises:
+        UserError: With every fault.
+    """
+    if flags := [word for word in typed if word.startswith("-")]:
+        raise UserError(f"{' '.join(flags)}: not of the form KEY=VALUE")
+    known = {word.partition("=")[0] for word in typed}
+    ours = [f"{key}={value}" for key, value in SETTINGS.items() if key not in known]
+    name, words = check_command_line(["~logger", "~callbacks", *ours, *typed])
+    with Composer(None) as hydra:
+        config = hydra.config_loader.load_configuration(name, words, RunMode.RUN, from_shell=False)
+    del config.hydra
+    if "image_size" in config.data:
+        raise UserError("data: the game is watched in the plane; data=gaussian_ring, gaussian_grid, gaussian_mixture")
+    return config

@@ -1,0 +1,349 @@
+"""The page: a live game moves as it is told, and a real browser sees what it does."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from game import same, weights
+
+from gan_lightning import play as program
+from gan_lightning.errors import UserError
+from gan_lightning.live import EVERY, MOST, LiveGame
+from gan_lightning.plane import PLACES, VARIANTS, panels, real_points, spread
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUICK = "data.num=500", "network.width=8"
+
+
+def until(true: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def game() -> Iterator[Any]:
+    begun = []
+
+    def game(*words: str) -> LiveGame:
+        begun.append(LiveGame([*words, *QUICK]))
+        return begun[-1]
+
+    yield game
+    for one in begun:
+        one.end()
+        one.thread.join()
+
+
+def moved(game: LiveGame, player: str, times: int = 1) -> LiveGame:
+    """A game after so many moves, each of which makes a frame."""
+    frames = len(game.frames)
+    game.move(player, times)
+    until(lambda: len(game.frames) == frames + times or game.error)
+    return game
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_variant_plays_in_the_plane_and_is_told_who_moves(name, game):
+    played = game(*VARIANTS[name][0], "data=gaussian_ring")
+    model = played.model
+    assert [(frame.g_moves, frame.d_moves) for frame in played.frames] == [(0, 0)]
+    g, d = weights(model.generator), weights(model.discriminator)
+    moved(played, "d", 2)
+    assert same(weights(model.generator), g)
+    assert not same(weights(model.discriminator), d)
+    d = weights(model.discriminator)
+    moved(played, "g", 2)
+    assert same(weights(model.discriminator), d)
+    assert not same(weights(model.generator), g)
+    moved(played, "both")
+    k = model.d_steps
+    counts = [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (3, 2 + k)]
+    assert [(frame.g_moves, frame.d_moves) for frame in played.frames] == counts
+    last = played.frames[-1]
+    assert last.fake.shape == (1000, 2)
+    assert last.surface[0].shape == (100, 100)
+    assert {"d/adversarial", "g/adversarial", "modes", "quality"} <= set(last.figures)
+    assert torch.equal(last.fake, model.sample(1000))
+
+
+def test_steps_of_the_schedule_are_those_of_training(game, run, tmp_path):
+    """The same real class, data and seed: after three steps the weights are those of gan-train."""
+    words = "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=3", "data.batch_size=4", "data.num=500"
+    trained = run(tmp_path, *words, "network.width=8").lightning_module
+    played = moved(game(*words[:2], "data.batch_size=4"), "both", 3)
+    assert same(weights(played.model.generator), weights(trained.generator))
+    assert same(weights(played.model.discriminator), weights(trained.discriminator))
+
+
+def test_the_same_moves_make_the_same_game(game):
+    one, other = (moved(moved(game("model=vanilla", "data=gaussian_grid"), "d", 3), "g", 2) for _ in range(2))
+    assert torch.equal(one.frames[-1].fake, other.frames[-1].fake)
+    assert one.frames[-1].figures == other.frames[-1].figures
+
+
+def test_a_game_plays_by_itself_until_it_is_paused(game):
+    played = game("model=vanilla", "data=gaussian_ring")
+    played.play(1000)
+    until(lambda: len(played.frames) > 4)
+    assert played.busy
+    played.pause()
+    until(lambda: not played.busy)
+    time.sleep(0.2)  # of a step that was under way
+    steps = played.frames[-1].g_moves
+    time.sleep(0.3)
+    assert played.frames[-1].g_moves == steps
+    assert all(frame.g_moves % EVERY == 0 for frame in played.frames)
+
+
+def test_a_long_history_keeps_every_second_frame(game):
+    played = moved(game("model=vanilla", "data=gaussian_ring"), "g", 2)
+    frame = played.frames[-1]
+    played.frames = [frame] * MOST
+    played.move("g")
+    until(lambda: len(played.frames) != MOST)
+    assert len(played.frames) == MOST // 2 + 1
+    assert played.frames[-1].g_moves == 3
+    assert played.every == 2 * EVERY
+
+
+def test_a_game_that_diverges_says_so_and_ends(game):
+    played = game("model=wgan_gp", "data=gaussian_ring", "model.discriminator_optimizer.lr=1e30")
+    played.move("d", 5)
+    until(lambda: played.error)
+    assert re.search("diverged.*lower rate", played.error)
+    assert not played.busy
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["modle=vanilla"], "modle: there is no such key"),
+        (["model.lr=3", "loss=minmax"], "model.lr: there is no such key.*\n.*|loss=minmax: no such option"),
+        (["data=digits", "model=vanilla"], "data: the game is watched in the plane"),
+        (["--help"], "--help: not of the form KEY=VALUE"),
+        (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_is_told(words, message):
+    with pytest.raises(UserError, match=message):
+        LiveGame(words)
+
+
+def test_a_drawing_becomes_gaussians_along_its_lines():
+    line = [[x / 100, 0.5] for x in range(-100, 101)]
+    data, centres = real_points("drawn", json.dumps(line))
+    places = json.loads(centres.removeprefix("data.centres="))
+    assert data == "data=gaussian_mixture"
+    assert 15 <= len(places) <= PLACES
+    assert all(y == 0.5 and -1 <= x <= 1 for x, y in places)
+    assert torch.pdist(torch.tensor(places)).min() > 0.05
+    assert len(spread(torch.rand(5000, 2) * 4)) == PLACES
+    assert real_points("ring", "[]") == ["data=gaussian_ring"]
+    with pytest.raises(UserError, match="Nothing is drawn"):
+        real_points("drawn", "[]")
+
+
+def test_curves_have_gaps_where_a_player_has_not_moved(game):
+    played = moved(game("model=vanilla", "data=gaussian_ring"), "d")
+    steps, of = panels(played.frames)["losses"]
+    assert steps == [0, 0]
+    assert [*of] == ["d/adversarial"]
+    assert of["d/adversarial"][0] != of["d/adversarial"][0]  # none before the first move
+
+
+def command(*words: str) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "gan_lightning.play", *words]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+def test_mistakes_are_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command(str(tmp_path / "none"), "--port", "70000")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "--port 70000: must be between 1 and 65,535",
+        f"{tmp_path / 'none'}: there is no such folder",
+    ]
+    assert command(str(tmp_path / "file")).stderr.endswith("is no folder; gan-play takes one with runs in it\n")
+    assert "invalid int value" in command("--port", "x").stderr
+    assert "unrecognized arguments: --share" in command("--share").stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    with socket.socket() as taken:
+        taken.bind((program.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = command(str(tmp_path), "--no-browser", "--port", str(port))
+    assert done.returncode == 2
+    assert done.stderr == f"--port {port}: is taken, by another gan-play perhaps; --port {port + 1}\n"
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"pip install 'gan-lightning\[play\]'"):
+        program.page(Path("runs"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[str]:
+    """The page's address, with a small run, a sweep of two, points, and a run whose name is hostile."""
+    runs = tmp_path_factory.mktemp("runs")
+    small = "data=digits", "network.width=4", "data.limit=40", "trainer.max_steps=2", "eval.every_n_steps=null"
+    train = [sys.executable, "-m", "gan_lightning.train"]
+    for folder, words in {
+        "sweep/one": ("model=cgan", *small),
+        "sweep/two": ("model=dcgan", *small),
+        "points": ("model=vanilla", "data=gaussian_ring", "trainer.max_steps=2", "eval.every_n_steps=null"),
+    }.items():
+        subprocess.run([*train, *words, f"hydra.run.dir={runs / folder}"], check=True, capture_output=True)
+    (runs / "sweep/two").rename(runs / "sweep/<img src=x onerror=alert(1)>")
+    with socket.socket() as free:
+        free.bind((program.HOST, 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "-m", "gan_lightning.play", str(runs), "--no-browser", "--port", str(port)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
+        address = server.stdout.readline().split()[0]
+        yield address
+        server.terminate()
+
+
+def test_the_page_is_served_on_the_loopback_alone(served):
+    assert served.startswith(f"http://{program.HOST}:")
+
+
+@pytest.fixture
+def browser(served) -> Iterator[Any]:
+    """A page in a real browser that has opened it; it must ask nobody else for anything, and raise nothing."""
+    if BROWSER is None:
+        pytest.skip("there is no Chromium")
+    sync = pytest.importorskip("playwright.sync_api")
+    asked, errors = [], []
+    with sync.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 1500, "height": 1100})
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append("a dialog"))
+        page.goto(served)
+        yield page
+        chromium.close()
+    assert errors == []
+    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
+
+
+def shows(page: Any, place: str, text: str) -> None:
+    page.locator(place, has_text=re.compile(text, re.S)).wait_for()
+
+
+def click(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def enter(page: Any, field: Any, number: int) -> None:
+    """Type a number, and leave Gradio the moment that it waits for more digits."""
+    field.fill(str(number))
+    field.press("Enter")
+    page.wait_for_timeout(500)
+
+
+def test_the_game_is_watched_in_a_browser(browser):
+    click(browser, "New game")
+    browser.locator("#seen img").wait_for()
+    shows(browser, "#said", "G has moved 0 times, D 0. 0 of 8 modes.*waiting")
+    enter(browser, browser.get_by_label("Moves a click"), 3)
+    click(browser, "D alone")
+    shows(browser, "#said", "G has moved 0 times, D 3")
+    click(browser, "G alone")
+    shows(browser, "#said", "G has moved 3 times, D 3")
+    before = browser.locator("#seen img").get_attribute("src")
+    click(browser, "Play")
+    shows(browser, "#said", r"G has moved (?!3 )\d\d+ times.*playing")
+    click(browser, "Pause")
+    shows(browser, "#said", "waiting for a move")
+    assert browser.locator("#seen img").get_attribute("src") != before
+    enter(browser, browser.locator("#history input[type=number]"), 1)
+    shows(browser, "#said", "G has moved 0 times, D 1")
+    click(browser, "Follow the game")
+    shows(browser, "#said", r"G has moved \d\d+ times")
+    browser.get_by_label("Settings").fill("modle=wgan <b>x</b>")
+    click(browser, "New game")
+    shows(browser, "#faults", "modle: there is no such key")
+    assert browser.locator("#faults b").count() == 0
+
+
+def test_real_points_are_drawn_with_the_mouse(browser):
+    browser.get_by_label("drawn").check()
+    click(browser, "New game")
+    shows(browser, "#faults", "Nothing is drawn yet")
+    box = browser.locator("#board canvas").bounding_box()
+    browser.mouse.move(box["x"] + 60, box["y"] + 150)
+    browser.mouse.down()
+    browser.mouse.move(box["x"] + 260, box["y"] + 150, steps=30)
+    browser.mouse.up()
+    browser.get_by_label("Variant").click()
+    browser.get_by_role("option", name="wgan_gp").click()
+    click(browser, "New game")
+    shows(browser, "#said", r"penalty.* of [12]\d modes")
+
+
+def test_a_generator_is_explored_in_a_browser(browser):
+    browser.get_by_role("tab", name="Pictures of a run").click()
+    browser.locator("#run input").click()
+    browser.get_by_role("option", name="sweep/one").click()
+    sample = browser.locator("#sample img")
+    sample.wait_for()
+    shows(browser, "#pictures_said", "100 latents, 10 classes")
+    seen = [sample.get_attribute("src")]
+
+    def changed() -> None:
+        browser.wait_for_function("src => document.querySelector('#sample img').src != src", arg=seen[-1])
+        seen.append(sample.get_attribute("src"))
+
+    enter(browser, browser.locator("#axis1 input[type=number]"), 3)
+    changed()
+    browser.locator("#class input").click()
+    browser.get_by_role("option", name="7").click()
+    changed()
+    click(browser, "Back to the seed")
+    changed()
+    assert len(set(seen)) == 4
+    shows(browser, "#then", "Step 2")
+    enter(browser, browser.locator("#past input[type=number]"), 0)
+    shows(browser, "#then", "Step 1")
+    click(browser, "Walk")
+    browser.locator("#way img").wait_for()
+    browser.locator("#sweep input").click()
+    browser.get_by_role("option", name="sweep").click()
+    shows(browser, "#beside", "CGAN on Digits, finished at step 2")
+    assert browser.locator("#beside figure").count() == 2
+    assert "onerror" in browser.locator("#beside").inner_text()  # as text
+    browser.locator("#run input").click()
+    browser.get_by_role("option", name="points").click()
+    shows(browser, "#pictures_said", "points in the plane; the other tab")
+
+
+def test_a_walk_can_be_stopped(browser):
+    browser.get_by_role("tab", name="Pictures of a run").click()
+    browser.locator("#run input").click()
+    browser.get_by_role("option", name="sweep/one").click()
+    browser.locator("#sample img").wait_for()
+    enter(browser, browser.get_by_label("Pictures on the way"), 200)
+    click(browser, "Walk")
+    shows(browser, "#way", r"\d+ of 400 pictures")
+    click(browser, "Stop")
+    shows(browser, "#way", "Stopped")
+    time.sleep(1)
+    assert browser.locator("#way img").count() == 0
