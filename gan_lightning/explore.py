@@ -10,6 +10,9 @@ from gan_lightning.errors import UserError, first_line, told_plainly
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from gan_lightning.data.base import StepData
+    from gan_lightning.sampler import Sampler
+
 
 EPILOG = """\
 latent=interpolate  from seed to seed     latent.seeds=[3,1,4] latent.steps=8 latent.spherical=false
@@ -17,9 +20,12 @@ latent=walk         round and round       latent.steps=60 latent.seed=2
 latent=truncate     shorter latents       latent.factors=[0,0.5,1]
 latent=blend        from class to class   latent.start=3 latent.end=8
 latent=directions   of most change        latent.method=pca latent.num=4
+latent=attribute    towards a class       latent.targets=[3,8] latent.method=classifier
+latent=nearest      training pictures     latent.num=8 latent.k=6
 latent=invert       a picture's latent    latent.picture=FILE latent.steps=300
 
 out=NAME writes NAME.png, NAME.gif, NAME.mp4 of what moves, and NAME.json; fps=12; trust=true
+data.root=FOLDER, where the training data are, for latent=attribute and nearest
 """
 
 
@@ -52,12 +58,45 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
 
     import gan_lightning
     from gan_lightning.film import write
+    from gan_lightning.latent import OfData
+    from gan_lightning.store import Store
     from gan_lightning.train import build
 
     way = build(config.latent, "latent")
     model = gan_lightning.load(checkpoint, trust=config.trust)
+    if isinstance(way, OfData):
+        way.see(data_of(checkpoint, model, config), Store(config.cache))
+    elif config.data.root:
+        raise UserError("data.root: has no effect, since only latent=attribute and latent=nearest look at the data")
     found = way(model)
     return write(found, Path(config.out), config.fps, {"checkpoint": str(checkpoint), "typed": [*typed]})
+
+
+def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepData":
+    """The data that a checkpoint's model was trained on, set up.
+
+    Raises:
+        UserError: It does not tell them, they are not there, or its file would run a stranger's code.
+    """
+    from omegaconf import OmegaConf
+
+    from gan_lightning.checkpoint import config_of, read, refuse_absent_data, refuse_foreign
+    from gan_lightning.judge import refuse_other_data
+    from gan_lightning.train import build
+
+    if checkpoint.is_dir():
+        raise UserError(f"{checkpoint}: an export does not tell its data; take the run's checkpoint")
+    stored = config_of(read(checkpoint))
+    node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
+    if not config.trust:
+        refuse_foreign(OmegaConf.to_container(node), checkpoint)
+        refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
+    if config.data.root:
+        node.root = config.data.root
+    data = build(node, "data")
+    data.setup()
+    refuse_other_data(checkpoint, model, data)
+    return data
 
 
 def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
@@ -90,7 +129,7 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
                 good.append((override, text))
         groups = [text for override, text in good if override.key_or_group == "latent"]
         config = loader.load_configuration("explore", groups, RunMode.RUN, from_shell=False)
-        known = {key: node for key, node in walk(config) if not key.startswith("hydra") and key != "latent._target_"}
+        known = {key: node for key, node in walk(config) if not (key.startswith("hydra") or key.endswith("_target_"))}
         for override, text in good:
             key = override.key_or_group
             if key not in known:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.data.base import StepData
 from gan_lightning.errors import UserError
 from gan_lightning.sampler import Sampler
+from gan_lightning.store import Store
 
 ROWS = 10  # classes that are shown where none was chosen
 
@@ -42,6 +44,25 @@ class Explorer(ABC):
         Raises:
             UserError: The generator is none for this.
         """
+
+
+class OfData(Explorer):
+    """A way that looks at the data which a model was trained on."""
+
+    @abstractmethod
+    def see(self, data: StepData, store: Store) -> None:
+        """Look at the data, before anything else.
+
+        Args:
+            data: Set up.
+            store: Where what takes long to compute is kept.
+        """
+
+
+def refuse_points(way: str, model: Sampler) -> None:
+    """Raise UserError where a model makes points in the plane."""
+    if model.sample(1).ndim != 4:
+        raise UserError(f"latent={way}: the model makes points, and no pictures")
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -8,7 +8,7 @@ from gan_lightning.bar import bar
 from gan_lightning.data.decode import decode_one
 from gan_lightning.errors import UserError
 from gan_lightning.image import from_uint8
-from gan_lightning.latent import Explorer, Found, at_least, shown_classes
+from gan_lightning.latent import Explorer, Found, at_least, refuse_points, shown_classes
 from gan_lightning.modes import evaluating
 from gan_lightning.sampler import Sampler
 
@@ -48,9 +48,8 @@ class Invert(Explorer):
 
     def __call__(self, model: Sampler) -> Found:
         """The picture, samples on the way from the start of the best latent, and its error at every step."""
+        refuse_points("invert", model)
         shape = tuple(model.sample(1).shape[1:])
-        if len(shape) != 3:
-            raise UserError("latent=invert: the model makes points, and no pictures")
         decoded = decode_one(self.picture, shape[1:], shape[0])
         if decoded.fault:
             raise UserError(f"latent.picture={self.picture}: {decoded.fault}")

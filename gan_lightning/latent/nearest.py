@@ -1,0 +1,62 @@
+"""Samples beside the training pictures that are nearest to them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gan_lightning.data.base import StepData
+from gan_lightning.image import from_uint8, to_uint8
+from gan_lightning.latent import Found, OfData, at_least, refuse_points, shown_classes
+from gan_lightning.metric.neighbours import blocks
+from gan_lightning.sampler import Sampler
+from gan_lightning.store import Store
+
+PART = 2000  # training pictures that are looked at at a time
+
+
+class Nearest(OfData):
+    """A sample a row, then its nearest training pictures by their pixels (root of the mean squared difference).
+
+    Pixels find copies, and little else: ``gan-evaluate metric=memorization`` tells whether there are more than chance
+    allows, by features.
+
+    Args:
+        num: Samples.
+        k: Training pictures beside each.
+        seed: Of the samples.
+        classes: Of a conditional model, which take turns; None for the first ten.
+    """
+
+    def __init__(self, num: int = 8, k: int = 6, seed: int = 0, classes: Sequence[int] | None = None) -> None:
+        at_least("num", num, 1)
+        at_least("k", k, 1)
+        self.num, self.k, self.seed, self.classes = num, k, seed, classes
+
+    def see(self, data: StepData, store: Store) -> None:
+        """Take the training pictures, uint8."""
+        self.pictures = data.samples
+
+    def __call__(self, model: Sampler) -> Found:
+        """``distance`` has those of each row, in levels of 255, and ``index`` where the pictures stand in the data."""
+        refuse_points("nearest", model)
+        classes = shown_classes(model, self.classes)
+        y = torch.tensor(classes).repeat(-(-self.num // len(classes)))[: self.num]
+        samples = model.generate(model.draw_latents(self.num, seed=self.seed)[0], y).cpu()
+        squared, index = nearest(to_uint8(samples), self.pictures, self.k)
+        distance = (squared / samples[0].numel()).sqrt()
+        rows = [torch.cat([one[None], from_uint8(self.pictures[at])]) for one, at in zip(samples, index, strict=True)]
+        figures = {"distance": distance.tolist(), "index": index.tolist()}
+        return Found(rows, [f"{float(row[0]):.1f}" for row in distance], moves=False, figures=figures)
+
+
+def nearest(samples: Tensor, pictures: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Squared distances (N, k) to the nearest pictures, and where these stand (N, k), part by part of the pictures."""
+    best, where = torch.empty(len(samples), 0, dtype=torch.float64), torch.empty(len(samples), 0, dtype=torch.long)
+    for start in range(0, len(pictures), PART):
+        part = pictures[start : start + PART].flatten(1)
+        squared = torch.cat([block for _, block in blocks(samples.flatten(1), part, "nearest training pictures")])
+        places = torch.arange(start, start + len(part)).expand_as(squared)
+        best, order = torch.cat([best, squared], 1).topk(min(k, best.shape[1] + len(part)), largest=False)
+        where = torch.cat([where, places], 1).gather(1, order)
+    return best, where
