@@ -48,9 +48,10 @@ MAY_CHANGE = (
     "data.memory_gb",
     "model.generator_optimizer.lr",
     "model.discriminator_optimizer.lr",
+    "model.optimizer.lr",
 )
 FORCEABLE_GROUPS = "loss", "data"  # the others bring parts of each other
-NEEDED = ("model", "network", "loss", "data", "trainer")  # sections without which there is no run
+NEEDED = ("model", "network", "data", "trainer")  # sections without which there is no run
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 

@@ -130,9 +130,11 @@ RULES = {
     "model.clip_value": POSITIVE,
     "model.gp_weight": POSITIVE,
     "model.class_weight_*": Rule(float, low=0),
-    "model.*_optimizer.lr": POSITIVE,
-    "model.*_optimizer.betas": Rule(list, each=SHARE, length=2),
-    "model.*_optimizer.momentum": SHARE,
+    "model.deviation": POSITIVE,
+    "model.beta": Rule(float, low=0),
+    "model.*optimizer.lr": POSITIVE,
+    "model.*optimizer.betas": Rule(list, each=SHARE, length=2),
+    "model.*optimizer.momentum": SHARE,
     "network.width": COUNT,
     "network.depth": Rule(int, 1, 1000),
     "network.*.embed_dim": COUNT,
@@ -284,7 +286,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
             f"trainer.precision={trainer.precision}: a gradient penalty needs weights of single precision; {mixed}"
         )
     lipschitz = "gp_weight" in model or "clip_value" in model or discriminator.get("spectral_norm")
-    if str(config.loss._target_).endswith(".Wasserstein") and not lipschitz:
+    if "loss" in model and str(config.loss._target_).endswith(".Wasserstein") and not lipschitz:
         faults.append(
             "loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or "
             "network.discriminator.spectral_norm=true"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.scalars import accuracies, figures_of, refuse_divergence
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Health(Callback):
         """Go on from there."""
         self.peak, self.ill, self.found = state["peak"], state["ill"], set(state["found"])
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look, if the step has come."""
         step, warnings = trainer.global_step, []
         looked = step % self.every_n_steps == 0
@@ -86,7 +86,7 @@ class Health(Callback):
                 self.stopped = self.stopped or "another process has warned"
                 trainer.should_stop = True
 
-    def signs_of_game(self, trainer: Trainer, module: GAN, real: Tensor) -> list[str]:
+    def signs_of_game(self, trainer: Trainer, module: Learner, real: Tensor) -> list[str]:
         """What the latest step shows."""
         warnings = []
         spread = float(variety(module.fake) / variety(real[-len(module.fake) :]))
