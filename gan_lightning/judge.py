@@ -154,7 +154,7 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     kept = checkpoint["hyper_parameters"]
     known = ("model", "data", "network", "loss", "experiment")
     chosen = {"model": kept["config"]["model"]["_target_"].split(".")[-2]}
-    chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known}
+    chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known and choice}
     values = {
         key: value
         for key, value in leaves(kept["config"])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def scatter(real: Tensor, fake: Tensor, extent: float, logits: Tensor | None, step: int) -> Tensor:
-    """Real and generated points (N, 2), over the discriminator's logits if there is one, as a uint8 picture (3, 480, 480).
+    """Real and generated points (N, 2), over a discriminator's logits, as a uint8 picture (3, 480, 480).
 
     Args:
         real: Real points.

@@ -55,8 +55,8 @@ def test_a_flipped_byte_is_noticed(trained):
         read(trained)
 
 
-def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, variant):
-    words = f"model={variant}", "model.ema_decay=0.9", "trainer.max_steps=2"
+def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, trained):
+    words = f"model={trained}", "model.ema_decay=0.9", "trainer.max_steps=2"
     model = run(tmp_path / "run", *words).lightning_module
     moved = shutil.copy(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "moved.ckpt")
     shutil.rmtree(tmp_path / "run")

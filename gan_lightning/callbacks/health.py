@@ -29,6 +29,7 @@ ADVICE = {
     "(model.discriminator_optimizer.lr), loss.label_smoothing=0.1 or model=wgan_gp",
     "diversity": "the modes collapse: model=wgan_gp, a lower rate of G (model.generator_optimizer.lr), more D steps "
     "(model.d_steps) or a larger data.batch_size",
+    "posterior": "the encoder says nothing of a sample: a lower model.beta or model.deviation",
     "classes": "go back to the best checkpoint, or try model=acgan, model=cgan or model=wgan_gp",
     "metric": "checkpoints/best.ckpt holds the best; callbacks.learning_rate.schedule=linear_decay and "
     "model.ema_decay=0.999 keep a run near it",
@@ -93,7 +94,8 @@ class Health(Callback):
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics({"health/diversity": spread}, trainer.global_step)
         if self.lasting("diversity", trainer.global_step >= WARMED_UP and spread < COLLAPSED):
-            warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {ADVICE['diversity']}")
+            advice = ADVICE["diversity" if hasattr(module, "discriminator") else "posterior"]
+            warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {advice}")
         gradients = [p.grad for p in module.generator.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if (right := accuracies(module)) and math.isfinite(norm):  # a gradient scaler tries scales that overflow

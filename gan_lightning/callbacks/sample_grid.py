@@ -20,7 +20,7 @@ class SampleGrid(Callback):
     """Draws ``samples/step_00001000.png`` from fixed noise, at steps 1, 2, 5, 10, 20, 50, ... and the last.
 
     Conditional models show one row a class. For points in the plane the picture is a scatter of real and generated
-    samples over the discriminator's output, if there is one. ``real.png`` shows real samples in the same order, and ``timeline.png``
+    samples, over the output of a discriminator. ``real.png`` shows real samples in the same order, and ``timeline.png``
     the same noise at all of the steps from 100 on.
 
     Args:
