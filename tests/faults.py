@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import TRAINED
+from conftest import LEARNERS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -380,7 +380,7 @@ def main() -> None:
         os.environ["GAN_CACHE_DIR"] = str(folder / "cache")
         if Path("/dev/shm").is_dir():  # another file system, from which nothing can be renamed to here
             os.environ["TMPDIR"] = "/dev/shm"
-        for variant in ["vanilla"] if args.short else TRAINED:
+        for variant in ["vanilla"] if args.short else LEARNERS:
             if args.only in ("", variant):
                 print(f"kills of {variant} ...", flush=True)
                 kills(report, variant, folder, 5 if args.short else 36, moments)

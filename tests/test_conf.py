@@ -215,15 +215,15 @@ def test_every_model_plays_every_loss(step, variant, loss):
 
 
 @pytest.mark.parametrize("network", options("network"))
-def test_every_model_plays_with_every_network(step, trained, network):
-    words = f"model={trained}", f"network={network}"
-    if trained == "dcgan" and network.startswith("mlp"):
+def test_every_model_plays_with_every_network(step, learner, network):
+    words = f"model={learner}", f"network={network}"
+    if learner == "dcgan" and network.startswith("mlp"):
         with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
             step(*words)
         return
     model, name = step(*words).lightning_module, network.partition("_")[0]
     assert type(model.generator).__name__.lower() == f"{name}generator"
-    other = model.encoder if trained == "vae" else model.discriminator
+    other = model.encoder if learner == "vae" else model.discriminator
     assert type(other).__name__.lower() == f"{name}discriminator"
 
 
@@ -298,9 +298,9 @@ def test_other_models_need_no_labels(step, files, data):
 
 
 @pytest.mark.parametrize("data", ["gaussian_ring", "gaussian_grid"])
-def test_every_model_plays_with_points(step, trained, data):
-    words = f"model={trained}", f"data={data}"
-    if trained == "dcgan":
+def test_every_model_plays_with_points(step, learner, data):
+    words = f"model={learner}", f"data={data}"
+    if learner == "dcgan":
         with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
             step(*words)
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TRAINED
+from conftest import LEARNERS
 from pytorch_lightning import Callback
 from test_resume import assert_equal, assert_same_run, rows, words
 from torch import Tensor
@@ -55,9 +55,9 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, trained, precision):
+def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner, precision):
     """Also where one life replays the steps that another plays as they are."""
-    own = (*words(trained), *EXACT, *([] if "64-true" in str(words(trained)) else [f"trainer.precision={precision}"]))
+    own = (*words(learner), *EXACT, *([] if "64-true" in str(words(learner)) else [f"trainer.precision={precision}"]))
     run(tmp_path / "full", *own)
     ckpt_path = None
     for at in (3, 5):
@@ -80,10 +80,10 @@ def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, trained, prec
     ],
     ids=lambda more: " ".join(more) or "plain",
 )
-def test_graphs_change_no_bit(run, tmp_path, trained, more):
+def test_graphs_change_no_bit(run, tmp_path, learner, more):
     of_games = "model.", "network.discriminator.spectral_norm"
-    own = *words(trained), *EXACT, *(word for word in more if trained != "vae" or not word.startswith(of_games))
-    functions = {"gradient"} if trained == "vae" else {"discriminator_gradient", "generator_gradient"}
+    own = *words(learner), *EXACT, *(word for word in more if learner != "vae" or not word.startswith(of_games))
+    functions = {"gradient"} if learner == "vae" else {"discriminator_gradient", "generator_gradient"}
     for graphs in ("true", "false"):
         trainer = run(tmp_path / graphs, *own, f"trainer.cuda_graphs={graphs}")
         recorded = getattr(trainer.lightning_module.play, "recorded", {})
@@ -92,8 +92,8 @@ def test_graphs_change_no_bit(run, tmp_path, trained, more):
     assert_same_run(tmp_path / "true", tmp_path / "false")
 
 
-def test_a_seed_plays_the_same_run_twice_and_another_does_not(run, tmp_path, trained):
-    own = *words(trained), *EXACT
+def test_a_seed_plays_the_same_run_twice_and_another_does_not(run, tmp_path, learner):
+    own = *words(learner), *EXACT
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(tmp_path / name, *own, f"seed={seed}")
     assert_equal(state(tmp_path / "a"), state(tmp_path / "b"))
@@ -112,8 +112,8 @@ class NoWait(Callback):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_step_waits_for_nothing(run, tmp_path, trained, precision):
-    own = f"model={trained}", "trainer.max_steps=8", "model.ema_decay=0.9", "data.flip=true", *GPU, *RARELY
+def test_a_step_waits_for_nothing(run, tmp_path, learner, precision):
+    own = f"model={learner}", "trainer.max_steps=8", "model.ema_decay=0.9", "data.flip=true", *GPU, *RARELY
     guest = f"+callbacks.no_wait._target_={NoWait.__module__}.NoWait"
     try:
         assert run(tmp_path, *own, guest, f"trainer.precision={precision}").global_step == 8
@@ -173,7 +173,7 @@ def test_the_gradient_of_the_penalty(build, network, half):
 
 # Of those with channels innermost torch 2.11 compiles the residual networks only; benchmarks/cifar10.py has them so.
 COMPILED = [
-    *([f"model={name}"] for name in TRAINED),
+    *([f"model={name}"] for name in LEARNERS),
     ["model=wgan_gp", "network=resnet", "trainer.channels_last=true"],
 ]
 

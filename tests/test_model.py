@@ -88,11 +88,11 @@ def test_generator_batch_doubles_the_generators_batch_only(build, variant):
     assert seen.generated == [4, 4, 8] * 2
 
 
-def test_keys_of_the_state_dict(build, trained):
-    model, _ = build(f"model={trained}")
-    networks = {"generator", "encoder" if trained == "vae" else "discriminator"}
+def test_keys_of_the_state_dict(build, learner):
+    model, _ = build(f"model={learner}")
+    networks = {"generator", "encoder" if learner == "vae" else "discriminator"}
     assert model.networks().keys() == {key.partition(".")[0] for key in model.state_dict()} == networks
-    model, _ = build(f"model={trained}", "model.ema_decay=0.9")
+    model, _ = build(f"model={learner}", "model.ema_decay=0.9")
     keys = set(model.state_dict())
     assert {key.partition(".")[0] for key in keys} == {*networks, "generator_ema"}
     assert {f"generator_ema.network.{key}" for key in model.generator.state_dict()} < keys
@@ -112,8 +112,8 @@ def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, n
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.float32)])
-def test_precisions(build, trained, precision, dtype):
-    model, data = build(f"model={trained}", "model.ema_decay=0.9")
+def test_precisions(build, learner, precision, dtype):
+    model, data = build(f"model={learner}", "model.ema_decay=0.9")
     before = [weights(network) for network in model.networks().values()]
     play(model, data, 2, precision=precision)
     for network, start in zip(model.networks().values(), before, strict=True):
@@ -123,8 +123,8 @@ def test_precisions(build, trained, precision, dtype):
     assert model.sample(3).isfinite().all()
 
 
-def test_sampling(build, trained):
-    model, data = build(f"model={trained}")
+def test_sampling(build, learner):
+    model, data = build(f"model={learner}")
     play(model, data, 1)
     model.train()
     state, before = torch.random.get_rng_state(), [p.clone() for p in model.state_dict().values()]
@@ -169,8 +169,8 @@ def state_of(model: Any) -> list[Tensor]:
     return [value.clone() for value in model.state_dict().values()]
 
 
-def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, trained):
-    words = f"model={trained}", "trainer.max_steps=3"
+def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, learner):
+    words = f"model={learner}", "trainer.max_steps=3"
     often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
     silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
     full = state_of(run(tmp_path / "watched", *words, *often).lightning_module)

@@ -105,20 +105,20 @@ def events(folder: Path) -> EventAccumulator:
     return found.Reload()
 
 
-def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, trained):
+def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner):
     full, parts = tmp_path / "full", tmp_path / "parts"
-    run(full, *words(trained))
+    run(full, *words(learner))
     ckpt_path = None
     for step in (3, 5):
         with in_step(step, terminate):
-            trainer = run(parts, *words(trained), ckpt_path=ckpt_path)
+            trainer = run(parts, *words(learner), ckpt_path=ckpt_path)
         assert trainer.global_step == step, "a signal lets the step end, and only that"
         ckpt_path, faults = newest(parts)
         assert not faults
         assert read(ckpt_path)["global_step"] == step
         if step == 3:
             assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3]
-    assert run(parts, *words(trained), ckpt_path=ckpt_path).global_step == 8
+    assert run(parts, *words(learner), ckpt_path=ckpt_path).global_step == 8
     assert_same_run(full, parts)
 
 

@@ -6,7 +6,6 @@ https://arxiv.org/abs/1312.6114
 import math
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from gan_lightning.learner import Learner, OptimizerFn, Terms
@@ -24,7 +23,7 @@ class VAE(Learner):
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
-        encoder: A discriminator, whose head is replaced by one of mu and log sigma^2.
+        encoder: A discriminator, whose head makes place for one of mu and log sigma^2.
         optimizer: Builds the optimizer of both.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
         deviation: Standard deviation s of every entry of a sample.
@@ -47,9 +46,8 @@ class VAE(Learner):
         seed: int = 0,
     ) -> None:
         super().__init__(generator, {"optimizer": optimizer}, latent_dim, ema_decay, seed)
-        self.encoder = encoder
-        self.encoder.head = nn.Linear(encoder.feature_dim, 2 * latent_dim)
-        self.deviation, self.beta = deviation, beta
+        self.encoder, self.deviation, self.beta = encoder, deviation, beta
+        encoder.head = nn.Linear(encoder.feature_dim, 2 * latent_dim)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One step of both networks on a minibatch of samples and labels (Algorithm 1)."""
@@ -74,9 +72,4 @@ class VAE(Learner):
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and the log variance (N, latent_dim) of q(z | x)."""
-        return self.encoder.head(self.encoder.features(x, y)).to(x.dtype).chunk(2, dim=1)
-
-    def compile_networks(self) -> None:
-        """The encoder's own forward is passed by."""
-        super().compile_networks()
-        self.encode = torch.compile(self.encode)
+        return self.encoder(x, y).to(x.dtype).chunk(2, dim=1)
