@@ -94,7 +94,7 @@ class Health(Callback):
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics({"health/diversity": spread}, trainer.global_step)
         if self.lasting("diversity", trainer.global_step >= WARMED_UP and spread < COLLAPSED):
-            advice = ADVICE["diversity" if hasattr(module, "discriminator") else "posterior"]
+            advice = ADVICE["diversity" if module.logits else "posterior"]
             warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {advice}")
         gradients = [p.grad for p in module.generator.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0

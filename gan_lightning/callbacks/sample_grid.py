@@ -77,7 +77,7 @@ class SampleGrid(Callback):
             from gan_lightning.plot import scatter  # matplotlib takes a second to import, and pictures need none of it
 
             extent = REACH * float(trainer.datamodule.real(10_000).abs().max())
-            logits = surface(module, extent) if hasattr(module, "discriminator") else None
+            logits = surface(module, extent) if "discriminator" in module.networks() else None
             picture = scatter(self.real, fake, extent, logits, step)
         self.show(trainer, f"step_{step:08d}", picture, step)
         drawn = [(int(path.stem[5:]), path) for path in sorted(self.folder.glob("step_*.png"))]
