@@ -127,7 +127,7 @@ def trained_run(run, tmp_path_factory, kept) -> Path:
 def test_a_checkpoint_encodes_and_decodes(trained_run):
     model = gan_lightning.load(trained_run / "checkpoints" / "last.ckpt")
     mean, log_variance = model.encode(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.long))
-    assert mean.shape == log_variance.shape == (2, 100)
+    assert mean.shape == log_variance.shape == (2, 32)
     assert model.generate(mean.detach(), torch.zeros(2, dtype=torch.long)).shape == (2, 1, 16, 16)
 
 
