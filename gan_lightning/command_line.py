@@ -188,7 +188,7 @@ def faults_of_overrides(
         if key.partition(".")[0] in FILLED_IN:
             faults.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
         elif key.startswith("loss.") and "loss" not in known:
-            faults.append(f"{key}: has no effect on model={choices.model}, which plays no game; leave it out")
+            faults.append(f"{key}: has no effect, since the model plays no game; leave it out")
         elif key.startswith("hydra") or key in known or (adds and in_foreign_class(plain, key)):
             good.append(override)
         else:

@@ -261,7 +261,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
     model, network, data, trainer = config.model, config.network, config.data, config.trainer
     kind, faults = str(model._target_).rpartition(".")[2], []
     if "loss" in config and "loss" not in model:
-        faults.append(f"loss: has no effect on model={kind.lower()}, which plays no game; leave it out")
+        faults.append("loss: has no effect, since the model plays no game; leave it out")
     if "encoder" in model and network.get("discriminator", {}).get("spectral_norm"):
         faults.append(
             "network.discriminator.spectral_norm=true: bounds the slope of a critic, and this network is the encoder; "

@@ -89,7 +89,7 @@ def test_it_learns(run, tmp_path):
     y = torch.zeros(len(x), dtype=torch.long)
     with torch.no_grad():
         error = (model.generate(model.encode(x, y)[0], y) - x).square().mean()
-    assert error < 0.35 * (x - x.mean(0)).square().mean()
+    assert error < 0.25 * (x - x.mean(0)).square().mean()
 
 
 def test_figures_of_a_run(run, tmp_path):
@@ -178,8 +178,8 @@ def test_divergence_names_its_rate(run, tmp_path):
 
 
 FAULTS = {
-    "loss=hinge": r"loss: has no effect on model=vae, which plays no game; leave it out",
-    "loss.label_smoothing=0.1": r"loss\.label_smoothing: has no effect on model=vae, which plays no game; leave it out",
+    "loss=hinge": r"loss: has no effect, since the model plays no game; leave it out",
+    "loss.label_smoothing=0.1": r"loss\.label_smoothing: has no effect, since the model plays no game; leave it out",
     "model.d_steps=2": r"model\.d_steps: .* it is a setting of model=acgan, cgan, .*wgan_gp",
     "model.reuse_fake=true": r"model\.reuse_fake: .* it is a setting of model=acgan, cgan, .*wgan_gp",
     "network.discriminator.spectral_norm=true": r"spectral_norm=true: bounds the slope of a critic, .*; false",

@@ -16,7 +16,7 @@ from gan_lightning.learner import Learner
 
 
 class Scalars(Callback):
-    """Logs every term of both losses, the discriminator's logits, gradient norms, rates and speed.
+    """Logs every term of every loss, a discriminator's logits, gradient norms, rates and speed.
 
     Args:
         every_n_steps: Generator steps between two lines; reading a number makes the host wait for the device.
