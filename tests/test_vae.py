@@ -139,7 +139,7 @@ def test_a_run_may_start_from_its_networks(run, trained_run, tmp_path):
     assert {name.partition(".")[0] for name in weights} == {"generator", "encoder"}
     assert all(torch.equal(weight, before[name]) for name, weight in weights.items())
     with pytest.raises(UserError, match=r"its discriminator does not fit this one"):
-        run(tmp_path, "model=dcgan", f"init_from={path}", *QUIET)
+        run(tmp_path, "model=dcgan", "model.latent_dim=32", f"init_from={path}", *QUIET)
 
 
 def test_it_stands_in_a_table_beside_games(run, trained_run, tmp_path):
