@@ -45,8 +45,8 @@ def checkpoint(run, tmp_path_factory):
 
 @pytest.mark.parametrize("more", [(), WIDE], ids=["gray", "rectangular, in colour, averaged"])
 @pytest.mark.parametrize("way", ["interpolate", "walk", "truncate", "blend", "directions", "invert"])
-def test_every_variant_can_be_explored(checkpoint, tmp_path, learner, way, more):
-    path = checkpoint(f"model={learner}", *more)
+def test_every_variant_can_be_explored(checkpoint, tmp_path, variant, way, more):
+    path = checkpoint(f"model={variant}", *more)
     model = gan_lightning.load(path)
     words = [f"latent={way}", f"out={tmp_path}/found"]
     if way == "invert":

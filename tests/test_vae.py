@@ -5,6 +5,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from game import play
@@ -13,11 +14,11 @@ from torch.distributions import Normal, kl_divergence
 
 import gan_lightning
 from gan_lightning import checkpoint as checkpoints
-from gan_lightning import comparison, judge
+from gan_lightning import comparison, explore, judge, sample
 from gan_lightning.callbacks.health import ADVICE, Health
 from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
-from gan_lightning.image import read_png
+from gan_lightning.image import read_png, to_uint8, write_png
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 
@@ -129,6 +130,17 @@ def test_a_checkpoint_encodes_and_decodes(trained_run):
     mean, log_variance = model.encode(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.long))
     assert mean.shape == log_variance.shape == (2, 32)
     assert model.generate(mean.detach(), torch.zeros(2, dtype=torch.long)).shape == (2, 1, 16, 16)
+
+
+def test_it_is_explored_and_sampled(trained_run, tmp_path):
+    path = trained_run / "checkpoints" / "last.ckpt"
+    write_png(tmp_path / "of.png", to_uint8(gan_lightning.load(path).sample(1)[0]).expand(3, -1, -1))
+    words = f"latent.picture={tmp_path}/of.png", "latent.steps=2", "latent.starts=1"
+    for way, more in {"invert": words, "truncate": ()}.items():
+        told = explore.explore(path, [f"latent={way}", f"out={tmp_path}/{way}", *more])
+        assert told.splitlines() == [f"{tmp_path}/{way}.png", f"{tmp_path}/{way}.json"]
+    sample.sample(sample.parser().parse_args([str(path), "--num", "3", "--out", f"{tmp_path}/s.npz"]))
+    assert np.load(tmp_path / "s.npz")["images"].shape == (3, 16, 16, 1)
 
 
 def test_a_run_may_start_from_its_networks(run, trained_run, tmp_path):
