@@ -151,7 +151,7 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
     ]
     return PAGE.format(
         license=licence,
-        tags=", ".join([*(["gan"] if run["loss"] else []), run["model"].lower(), *task]),
+        tags=", ".join([*(["gan"] if run.get("loss") else []), run["model"].lower(), *task]),
         title=f"{escaped(run['model'])} on {escaped(run['data'])}",
         what=what + (f" of {classes} classes, asked for by number" if classes else ""),
         steps=run["steps"],
