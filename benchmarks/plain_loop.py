@@ -33,7 +33,7 @@ def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> 
     generator, discriminator = (copy.deepcopy(net).to(**plain) for net in (model.generator, model.discriminator))
     g_opt, d_opt = (
         build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
-        for build, net in zip(model.optimizer_fns, (generator, discriminator), strict=True)
+        for build, net in zip(model.optimizer_fns.values(), (generator, discriminator), strict=True)
     )
     loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
     device, many = next(generator.parameters()).device, model.generator_batch

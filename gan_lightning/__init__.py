@@ -16,7 +16,7 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
     >>> images = model.sample(64, labels=None, seed=0)  # float (64, C, H, W) in [-1, 1]
 
     Args:
-        path: A checkpoint of ours, from which comes the whole :class:`~gan_lightning.model.base.GAN`; or a folder that
+        path: A checkpoint of ours, from which comes the whole :class:`~gan_lightning.learner.Learner`; or a folder that
             gan-export wrote, or ``owner/name`` of one on the Hugging Face Hub, from which comes the generator alone.
         trust: Build classes from outside this package that the file names, which runs their code.
 

@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.files import by_age, whole
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 CLASS = r"\.[A-Z][A-Za-z0-9]*"
 OURS = re.compile(
@@ -94,7 +94,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, faults
 
 
-def load_model(path: Path, trust: bool = False) -> GAN:
+def load_model(path: Path, trust: bool = False) -> Learner:
     """The model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`."""
     checkpoint = read(path)
     state = checkpoint["state_dict"]
@@ -191,17 +191,17 @@ def is_ours(target: str) -> bool:
         return False
 
 
-def take_networks(model: GAN, path: Path) -> None:
+def take_networks(model: Learner, path: Path) -> None:
     """Start a model from the networks of another run, and nothing else of it.
 
     Raises:
         UserError: The other run's networks are of another kind or size.
     """
     state = read(path)["state_dict"]
-    for name in ("generator", "discriminator"):
+    for name, network in model.networks().items():
         weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         try:
-            getattr(model, name).load_state_dict(weights)
+            network.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise UserError(f"init_from={path}: its {name} does not fit this one: {reason}") from error

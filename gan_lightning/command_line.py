@@ -48,9 +48,10 @@ MAY_CHANGE = (
     "data.memory_gb",
     "model.generator_optimizer.lr",
     "model.discriminator_optimizer.lr",
+    "model.optimizer.lr",
 )
 FORCEABLE_GROUPS = "loss", "data"  # the others bring parts of each other
-NEEDED = ("model", "network", "loss", "data", "trainer")  # sections without which there is no run
+NEEDED = ("model", "network", "data", "trainer")  # sections without which there is no run
 MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 
@@ -186,11 +187,14 @@ def faults_of_overrides(
         key, adds = override.key_or_group, override.is_add() or override.is_force_add()
         if key.partition(".")[0] in FILLED_IN:
             faults.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
+        elif key.startswith("loss.") and "loss" not in known:
+            faults.append(f"{key}: has no effect, since the model plays no game; leave it out")
         elif key.startswith("hydra") or key in known or (adds and in_foreign_class(plain, key)):
             good.append(override)
         else:
             sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
-            near = nearest(key, sections) if override.is_delete() else elsewhere(key) or nearest_key(key, known)
+            more = elsewhere(key) if key.rpartition(".")[0] in known else ""
+            near = nearest(key, sections) if override.is_delete() else more or nearest_key(key, known)
             faults.append(f"{key}: there is no such key{near}")
     try:
         if all(o.type == OverrideType.CHANGE and not (o.package or o.is_sweep_override()) for o in good):
@@ -292,7 +296,7 @@ def nearest_key(key: str, known: dict[str, Any]) -> str:
 def elsewhere(key: str) -> str:
     """Which options of the same group do have a key, so that the user sees why it means nothing here."""
     group, _, tail = key.partition(".")
-    if "_optimizer." in tail:
+    if "optimizer." in tail:
         place, _, tail = tail.partition(".")
         group, choice = "optimizer", f"optimizer@model.{place}"
     else:

@@ -132,9 +132,11 @@ RULES = {
     "model.clip_value": POSITIVE,
     "model.gp_weight": POSITIVE,
     "model.class_weight_*": Rule(float, low=0),
-    "model.*_optimizer.lr": POSITIVE,
-    "model.*_optimizer.betas": Rule(list, each=SHARE, length=2),
-    "model.*_optimizer.momentum": SHARE,
+    "model.deviation": POSITIVE,
+    "model.beta": Rule(float, low=0),
+    "model.*optimizer.lr": POSITIVE,
+    "model.*optimizer.betas": Rule(list, each=SHARE, length=2),
+    "model.*optimizer.momentum": SHARE,
     "network.width": COUNT,
     "network.depth": Rule(int, 1, 1000),
     "network.*.embed_dim": COUNT,
@@ -263,6 +265,13 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
     """Settings that are right by themselves and make no sense together."""
     model, network, data, trainer = config.model, config.network, config.data, config.trainer
     kind, faults = str(model._target_).rpartition(".")[2], []
+    if "loss" in config and "loss" not in model:
+        faults.append("loss: has no effect, since the model plays no game; leave it out")
+    if "encoder" in model and network.get("discriminator", {}).get("spectral_norm"):
+        faults.append(
+            "network.discriminator.spectral_norm=true: bounds the slope of a critic, and this network is the encoder; "
+            "false"
+        )
     of_points = "image_size" not in data
     pair = str(network.generator._target_).split(".")[-2] if "generator" in network else ""
     discriminator = network.get("discriminator", {})
@@ -289,7 +298,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
             f"trainer.precision={trainer.precision}: a gradient penalty needs weights of single precision; {mixed}"
         )
     lipschitz = "gp_weight" in model or "clip_value" in model or discriminator.get("spectral_norm")
-    if str(config.loss._target_).endswith(".Wasserstein") and not lipschitz:
+    if "loss" in model and str(config.loss._target_).endswith(".Wasserstein") and not lipschitz:
         faults.append(
             "loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or "
             "network.discriminator.spectral_norm=true"

@@ -15,9 +15,9 @@ from gan_lightning.card import Score, installed
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import FeatureNetwork
 from gan_lightning.image import to_uint8
+from gan_lightning.learner import Learner
 from gan_lightning.memory import refuse_too_large
 from gan_lightning.metric import Metric, Seen
-from gan_lightning.model.base import GAN
 from gan_lightning.store import Store, fingerprint
 
 CHUNK = 250  # samples that are drawn and seen at a time; a chunk's noise depends on its number alone
@@ -183,7 +183,9 @@ class Evaluation:
         key = fingerprint(identity, self.feature.card(), metric.settings(), VERSION)
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
 
-    def draw(self, model: GAN, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None) -> Seen:
+    def draw(
+        self, model: Learner, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None
+    ) -> Seen:
         """Samples of a model, from noise that is the same every time, as the feature network sees them.
 
         The ranks of a distributed run share the work, and all have the samples in the end.
@@ -228,7 +230,7 @@ class Evaluation:
         # In order, since a stride over classes that lie in turn would hit the same ones again and again.
         return self.real.labels.sort().values[rows * len(self.real) // self.num]
 
-    def made_by(self, model: GAN) -> dict[str, Any]:
+    def made_by(self, model: Learner) -> dict[str, Any]:
         """What a card says of how a model's samples were drawn.
 
         The rules for BatchNorm and for labels are those of all generators, one without either among them.

@@ -16,8 +16,8 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.image import write_png
+from gan_lightning.learner import Learner
 from gan_lightning.metric import Seen
-from gan_lightning.model.base import GAN
 from gan_lightning.train import build
 
 # What two runs may differ in and still be repetitions of one experiment.
@@ -99,7 +99,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def refuse_other_data(path: Path, model: GAN, data: Any) -> None:
+def refuse_other_data(path: Path, model: Learner, data: Any) -> None:
     """Raise UserError where a model makes samples of another shape, or other classes, than the data have."""
     made = tuple(model.sample(1).shape[1:])
     if made != tuple(data.shape):
@@ -111,7 +111,7 @@ def refuse_other_data(path: Path, model: GAN, data: Any) -> None:
 
 
 def judge_of(
-    path: Path, config: DictConfig, model: GAN | None, sort_by: str | None, judges: dict[str, Evaluation]
+    path: Path, config: DictConfig, model: Learner | None, sort_by: str | None, judges: dict[str, Evaluation]
 ) -> Evaluation:
     """An evaluation made ready for a configuration; equal ones are made once.
 
@@ -154,7 +154,7 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     kept = checkpoint["hyper_parameters"]
     known = ("model", "data", "network", "loss", "experiment")
     chosen = {"model": kept["config"]["model"]["_target_"].split(".")[-2]}
-    chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known}
+    chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known and choice}
     values = {
         key: value
         for key, value in leaves(kept["config"])

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
-from gan_lightning.callbacks.sample_grid import surface
+from gan_lightning.callbacks.sample_grid import REACH, surface
 from gan_lightning.callbacks.scalars import figures_of, refuse_divergence, terms_of
 from gan_lightning.command_line import Composer, check_command_line
 from gan_lightning.errors import UserError, first_line
@@ -42,14 +42,14 @@ class Frame:
         g_moves: Updates of the generator until then.
         d_moves: Updates of the discriminator.
         fake: Generated points (N, 2) of the same latents in every frame.
-        surface: The discriminator's logits (S, S) over the square [-extent, extent]^2, and the extent.
+        logits: The discriminator's (S, S) over the square that is shown.
         figures: The latest loss terms of both players, modes that are covered, and quality.
     """
 
     g_moves: int
     d_moves: int
     fake: Tensor
-    surface: tuple[Tensor, float]
+    logits: Tensor
     figures: dict[str, float]
 
 
@@ -63,6 +63,7 @@ class LiveGame(Callback):
         frames: What is remembered, the oldest first; the first is from before any move.
         real: Real points (N, 2).
         data: Where they come from.
+        extent: The square [-extent, extent]^2 is shown.
         model: The players.
         error: Why the game has ended; empty while it goes on.
 
@@ -146,7 +147,7 @@ class LiveGame(Callback):
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
         """Show both players as they come to the table."""
         self.data, self.model = trainer.datamodule, module
-        self.real = self.data.real(POINTS)
+        self.real, self.extent = self.data.real(POINTS), REACH * float(self.data.real(10_000).abs().max())
         self.show(module)
 
     def on_train_batch_start(self, trainer: Trainer, module: GAN, batch: Any, batch_idx: int) -> None:
@@ -185,7 +186,7 @@ class LiveGame(Callback):
         scores = Modes()(seen[0], {}, seen[1])
         figures = {name: float(term) for name, term in terms_of(module).items()}
         figures |= {name: scores[name] for name in ("modes", "quality")}
-        frame = Frame(self.g_moves, self.d_moves, fake, surface(module), figures)
+        frame = Frame(self.g_moves, self.d_moves, fake, surface(module, self.extent), figures)
         with self.told:
             self.frames = [*self.frames, frame]  # whoever reads the list meanwhile keeps a whole one
             if len(self.frames) > MOST:
@@ -209,4 +210,6 @@ def composed(typed: Sequence[str]) -> DictConfig:
     del config.hydra
     if "image_size" in config.data:
         raise UserError("data: the game is watched in the plane; data=gaussian_ring, gaussian_grid, gaussian_mixture")
+    if "discriminator" not in config.model:
+        raise UserError("model: there is no game to watch, since only one learns; model=vanilla, say")
     return config

@@ -93,14 +93,13 @@ def story(checkpoint: dict[str, Any]) -> dict[str, Any]:
     model, data = config.model, config.data
     facts = {
         "model": model._target_.rpartition(".")[2],
-        "loss": model.loss._target_.rpartition(".")[2],
+        "loss": model.loss._target_.rpartition(".")[2] if "loss" in model else None,
         "data": data._target_.rpartition(".")[2],
         "image_size": data.get("image_size"),
         "batch_size": data.batch_size,
         "steps": checkpoint["global_step"],
-        "d_steps": model.d_steps,
-        "generator_optimizer": optimizer(model.generator_optimizer),
-        "discriminator_optimizer": optimizer(model.discriminator_optimizer),
+        "d_steps": model.get("d_steps"),
+        **{name: optimizer(node) for name, node in model.items() if name.endswith("optimizer")},
         "weights": "raw" if model.ema_decay is None else f"averaged, decay {model.ema_decay}",
         "precision": str(config.trainer.precision),
         "seed": config.seed,
@@ -152,7 +151,7 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
     ]
     return PAGE.format(
         license=licence,
-        tags=", ".join(["gan", run["model"].lower(), *task]),
+        tags=", ".join([*(["gan"] if run.get("loss") else []), run["model"].lower(), *task]),
         title=f"{escaped(run['model'])} on {escaped(run['data'])}",
         what=what + (f" of {classes} classes, asked for by number" if classes else ""),
         steps=run["steps"],

@@ -156,7 +156,7 @@ class Plane:
         state = game.error or ("playing" if game.busy else "waiting for a move")
         return {
             self.said: f"<p>{escape(note)}</p><p>{told(frame, len(game.data.centres()))} {escape(state)}</p>",
-            self.seen: image(scatter(game.real, frame.fake, frame.surface, frame.g_moves), "points"),
+            self.seen: image(scatter(game.real, frame.fake, game.extent, frame.logits, frame.g_moves), "points"),
             self.curves: image(curves(panels(frames), 1, frame.g_moves), "curves"),
             self.history: gr.update(value=at, maximum=max(last, 1), interactive=True),
             self.before: now,

@@ -9,20 +9,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def scatter(real: Tensor, fake: Tensor, surface: tuple[Tensor, float], step: int) -> Tensor:
-    """Real and generated points (N, 2) over the discriminator's logits, as a uint8 picture (3, 480, 480).
+def scatter(real: Tensor, fake: Tensor, extent: float, logits: Tensor | None, step: int) -> Tensor:
+    """Real and generated points (N, 2), over a discriminator's logits, as a uint8 picture (3, 480, 480).
 
     Args:
         real: Real points.
         fake: Generated points.
-        surface: Logits (S, S) over the square [-extent, extent]^2, rows from low to high y, and the extent.
+        extent: Of the picture: it shows the square [-extent, extent]^2.
+        logits: Logits (S, S) over the square, rows from low to high y; None for none.
         step: Generator step, for the title.
     """
-    logits, extent = surface
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    image = axes.imshow(logits.numpy(), extent=(-extent, extent) * 2, origin="lower", cmap="coolwarm", alpha=0.6)
-    figure.colorbar(image, ax=axes, label="D's logit", shrink=0.8)
+    if logits is not None:
+        image = axes.imshow(logits.numpy(), extent=(-extent, extent) * 2, origin="lower", cmap="coolwarm", alpha=0.6)
+        figure.colorbar(image, ax=axes, label="D's logit", shrink=0.8)
     axes.scatter(*real.T.float().numpy(), s=3, color="black", alpha=0.4, linewidths=0, label="real")
     axes.scatter(*fake.T.float().numpy(), s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=f"step {step:,}")

@@ -20,6 +20,7 @@ from gan_lightning.plot import curves
 
 PANELS = {  # of the curves: what stands together, and its axis
     "losses": ("d/adversarial", "g/adversarial", "d/gradient_penalty", "d/class_real", "d/class_fake", "g/class_fake"),
+    "bound": ("g/reconstruction", "g/kl"),
     "D's output": ("d/output_real", "d/output_fake"),
     "D's accuracy": ("d/accuracy_real", "d/accuracy_fake"),
     "norm of the gradient": ("d/gradient_norm", "g/gradient_norm"),

@@ -95,7 +95,8 @@ def train(
     try:
         model.configure_optimizers()  # only to hear now what they have against their settings
     except (TypeError, ValueError, LookupError) as error:
-        raise UserError(f"model.generator_optimizer or model.discriminator_optimizer: {error}") from error
+        settings = " or ".join(f"model.{name}" for name in model.optimizer_fns)
+        raise UserError(f"{settings}: {error}") from error
     if config.init_from and not ckpt_path:
         take_networks(model, Path(config.init_from))
     before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
@@ -207,7 +208,7 @@ def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
     """Say what is about to run, and put the configuration into TensorBoard, anew where a run goes on."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    sizes = {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in ("generator", "discriminator")}
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in model.networks().items()}
     shape, classes = " x ".join(map(str, data.shape)), f", {data.num_classes} classes" if data.num_classes else ""
     log.info(f"{type(model).__name__} on {len(data.samples):,} samples of {shape}{classes}")
     log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
@@ -277,10 +278,9 @@ def flat(config: DictConfig) -> dict[str, Any]:
 
     sections = ("model", "loss", "network", "data", "trainer")
     plain = OmegaConf.to_container(config, resolve=True)
-    walk({name: plain[name] for name in sections} | {"seed": plain["seed"]}, "")
-    return {
-        key: value for key, value in table.items() if not key.startswith(("model.generator.", "model.discriminator."))
-    }
+    walk({name: plain[name] for name in sections if name in plain} | {"seed": plain["seed"]}, "")
+    networks = ("model.generator.", "model.discriminator.", "model.encoder.")
+    return {key: value for key, value in table.items() if not key.startswith(networks)}
 
 
 def job(config: DictConfig) -> float | None:

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 
 from gan_lightning.errors import UserError
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 from gan_lightning.strategy import TwoPlayers
 
 StrategyRegistry.register("ddp_two_players", TwoPlayers)
@@ -41,7 +41,7 @@ class Trainer(pytorch_lightning.Trainer):
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
         self.channels_last, self.tf32 = channels_last, tf32
 
-    def fit(self, model: GAN, *args: Any, **kwargs: Any) -> None:
+    def fit(self, model: Learner, *args: Any, **kwargs: Any) -> None:
         """Set the levers, then fit.
 
         Raises:

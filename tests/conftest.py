@@ -34,10 +34,18 @@ TINY = {
 }
 
 
+LEARNERS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+VARIANTS = [name for name in LEARNERS if "discriminator" in OmegaConf.load(CONF / "model" / f"{name}.yaml").model]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``variant`` runs for every file in conf/model, a seventh among them."""
-    if "variant" in metafunc.fixturenames:
-        metafunc.parametrize("variant", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+    """A test that takes ``learner`` runs for every file in conf/model, one that takes ``variant`` for those of games.
+
+    A game is what has a discriminator: a seventh variant is among them, and the baseline is not.
+    """
+    for name, found in {"learner": LEARNERS, "variant": VARIANTS}.items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, found)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,11 +12,13 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gan_lightning.learner import Learner
 from gan_lightning.model.base import GAN
+from gan_lightning.model.vae import VAE
 from gan_lightning.paths import CONF
 from gan_lightning.train import train
 
-usual, step = _BatchNorm.forward, GAN.training_step
+usual, steps = _BatchNorm.forward, {kind: kind.training_step for kind in (GAN, VAE)}
 stepping = False
 
 
@@ -34,11 +36,11 @@ class Sum(torch.autograd.Function):
         return Sum.forward(ctx, gradient)
 
 
-def in_step(self: GAN, *args: Any) -> None:
+def in_step(self: Learner, *args: Any) -> None:
     """Synchronise here and nowhere else: pictures are the first rank's alone."""
     global stepping
     stepping = True
-    step(self, *args)
+    next(step for kind, step in steps.items() if isinstance(self, kind))(self, *args)
     stepping = False
 
 
@@ -62,7 +64,9 @@ def synchronised(self: _BatchNorm, x: Tensor) -> Tensor:
 
 def main(folder: Path, *runs: str) -> None:
     torch.set_num_threads(1)
-    _BatchNorm.forward, GAN.training_step = synchronised, in_step
+    _BatchNorm.forward = synchronised
+    for kind in steps:
+        kind.training_step = in_step
     for run in runs:
         name, *overrides = run.split()
         with initialize_config_dir(str(CONF), version_base="1.3"):

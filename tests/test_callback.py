@@ -88,10 +88,9 @@ def test_figures_are_what_they_are_called(build):
             if i < 2:
                 parameter.grad.view(-1)[0] = 3.0 + i
         optimizers.append(torch.optim.SGD(network.parameters(), rate))
-    model.optimizers = lambda use_pl_optimizer: optimizers
     guest = Scalars()
     guest.then, guest.since = time.perf_counter() - 2, 10
-    values = guest.measure(SimpleNamespace(datamodule=data, world_size=1), model, 30)
+    values = guest.measure(SimpleNamespace(datamodule=data, world_size=1, optimizers=optimizers), model, 30)
     assert 0 < values.pop("images_per_second") <= 20 * 4 / 2
     assert values == pytest.approx(
         {
@@ -213,11 +212,12 @@ def test_rates_by_hand(run, tmp_path, schedule, factors):
 
 def test_a_rate_is_a_function_of_the_step_alone():
     optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr) for lr in (0.1, 0.2)]
-    module = SimpleNamespace(optimizers=lambda use_pl_optimizer: optimizers)
+    trainer, module = SimpleNamespace(optimizers=optimizers, max_steps=10), SimpleNamespace()
     guest = LearningRate("linear_decay")
-    guest.on_fit_start(SimpleNamespace(), module)
+    guest.on_fit_start(trainer, module)
     for step in (7, 2, 2, 9):
-        guest.on_train_batch_start(SimpleNamespace(global_step=step, max_steps=10), module)
+        trainer.global_step = step
+        guest.on_train_batch_start(trainer, module)
         rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         assert rates == pytest.approx([0.1 * (1 - step / 10), 0.2 * (1 - step / 10)])
 

@@ -55,8 +55,8 @@ def test_a_flipped_byte_is_noticed(trained):
         read(trained)
 
 
-def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, variant):
-    words = f"model={variant}", "model.ema_decay=0.9", "trainer.max_steps=2"
+def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, learner):
+    words = f"model={learner}", "model.ema_decay=0.9", "trainer.max_steps=2"
     model = run(tmp_path / "run", *words).lightning_module
     moved = shutil.copy(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "moved.ckpt")
     shutil.rmtree(tmp_path / "run")
@@ -124,7 +124,7 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         "os.system",
         "builtins.eval",
         "gan_lightning.model.base.torch.hub.load",
-        "gan_lightning.model.base.LightningModule",
+        "gan_lightning.model.base.Learner",
         "gan_lightning.model.base.Terms",
         "gan_lightning.network.layers.pairwise",
         "gan_lightning.model.nowhere.Nothing",

@@ -29,7 +29,7 @@ def faults(*argv: str) -> list[str]:
 
 
 GROUPS = {
-    "model": ("wgangp", "wgan_gp", "acgan, cgan, dcgan, vanilla, wgan, wgan_gp"),
+    "model": ("wgangp", "wgan_gp", "acgan, cgan, dcgan, vae, vanilla, wgan, wgan_gp"),
     "loss": ("hing", "hinge", "hinge, least_squares, minimax, non_saturating, wasserstein"),
     "data": ("celebA", "celeba", "celeba, cifar10, digits, fashion_mnist"),
     "network": ("resnets", "resnet", "dcgan, mlp, mlp_points, resnet"),

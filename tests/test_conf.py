@@ -24,7 +24,7 @@ from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import check, faults_of_values, unknown_arguments, walk
 from gan_lightning.errors import UserError
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 from gan_lightning.paths import CONF
 
 BUILT_ON = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
@@ -71,23 +71,23 @@ def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
         config.trainer.max_steps = 1
         if not guests:
             config.callbacks, config.logger = None, None
-        on_fit_start = GAN.on_fit_start
+        on_fit_start = Learner.on_fit_start
 
-        def note(self: GAN) -> None:
+        def note(self: Learner) -> None:
             before.update({name: weight.detach().clone() for name, weight in self.named_parameters()})
             on_fit_start(self)
 
-        monkeypatch.setattr(GAN, "on_fit_start", note)
+        monkeypatch.setattr(Learner, "on_fit_start", note)
         logging.disable(logging.INFO)
         try:
             trainer = program.train(config, tmp_path)
         finally:
             logging.disable(logging.NOTSET)
-            monkeypatch.setattr(GAN, "on_fit_start", on_fit_start)
+            monkeypatch.setattr(Learner, "on_fit_start", on_fit_start)
         assert trainer.global_step == 1
         after = dict(trainer.lightning_module.named_parameters())
         moved = {name.partition(".")[0] for name, weight in after.items() if not torch.equal(weight, before[name])}
-        assert moved >= {"generator", "discriminator"}
+        assert moved >= trainer.lightning_module.networks().keys()
         assert all(weight.isfinite().all() for weight in after.values())
         return trainer
 
@@ -215,15 +215,16 @@ def test_every_model_plays_every_loss(step, variant, loss):
 
 
 @pytest.mark.parametrize("network", options("network"))
-def test_every_model_plays_with_every_network(step, variant, network):
-    words = f"model={variant}", f"network={network}"
-    if variant == "dcgan" and network.startswith("mlp"):
+def test_every_model_plays_with_every_network(step, learner, network):
+    words = f"model={learner}", f"network={network}"
+    if learner == "dcgan" and network.startswith("mlp"):
         with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
             step(*words)
         return
     model, name = step(*words).lightning_module, network.partition("_")[0]
     assert type(model.generator).__name__.lower() == f"{name}generator"
-    assert type(model.discriminator).__name__.lower() == f"{name}discriminator"
+    other = model.encoder if learner == "vae" else model.discriminator
+    assert type(other).__name__.lower() == f"{name}discriminator"
 
 
 @pytest.mark.parametrize("network", ["dcgan", "resnet", "mlp"])
@@ -297,9 +298,9 @@ def test_other_models_need_no_labels(step, files, data):
 
 
 @pytest.mark.parametrize("data", ["gaussian_ring", "gaussian_grid"])
-def test_every_model_plays_with_points(step, variant, data):
-    words = f"model={variant}", f"data={data}"
-    if variant == "dcgan":
+def test_every_model_plays_with_points(step, learner, data):
+    words = f"model={learner}", f"data={data}"
+    if learner == "dcgan":
         with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
             step(*words)
         return

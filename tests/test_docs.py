@@ -218,11 +218,11 @@ def test_pages_of_variants_have_one_form():
         assert f"images/{variant}_mnist.png" in page.read_text()
 
 
-def test_pages_name_the_figures_that_are_logged(run, tmp_path, variant):
-    trainer = run(tmp_path, f"model={variant}", "model.d_steps=1", "trainer.max_steps=1")
+def test_pages_name_the_figures_that_are_logged(run, tmp_path, learner):
+    trainer = run(tmp_path, f"model={learner}", "trainer.max_steps=1")
     logged = set((tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step"}
     assert trainer.global_step == 1
-    for page in (f"{variant}.md", "configuration.md"):
+    for page in (f"{learner}.md", "configuration.md"):
         table = (ROOT / "docs" / page).read_text().partition("hat is logged")[2].partition("\n## ")[0]
         named = set(re.findall(r"`((?:[gd]/)\w+|images_\w+)`", re.sub(r"^(?!\|).*$", "", table, flags=re.M)))
         assert logged <= named, page

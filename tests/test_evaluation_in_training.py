@@ -33,9 +33,9 @@ def lines_of(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("ema", ["model.ema_decay=0.9", "model.ema_decay=null"])
-def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, variant, ema):
-    run(tmp_path / "on", f"model={variant}", ema, *EVAL)
-    run(tmp_path / "off", f"model={variant}", ema, *EVAL, "eval.every_n_steps=null")
+def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, learner, ema):
+    run(tmp_path / "on", f"model={learner}", ema, *EVAL)
+    run(tmp_path / "off", f"model={learner}", ema, *EVAL, "eval.every_n_steps=null")
     assert (tmp_path / "on" / "evaluation.jsonl").exists()
     assert not (tmp_path / "off" / "evaluation.jsonl").exists()
     on, off = (weights_of(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("on", "off"))

@@ -37,8 +37,8 @@ def checkpoint(run, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("more", [(), ("model.ema_decay=0.9", "data.channels=3", "data.image_size=[16,24]")])
-def test_torch_onnx_and_checkpoint_make_the_same(run, tmp_path, variant, more):
-    run(tmp_path / "run", f"model={variant}", *more, "trainer.max_steps=2", *QUIET)
+def test_torch_onnx_and_checkpoint_make_the_same(run, tmp_path, learner, more):
+    run(tmp_path / "run", f"model={learner}", *more, "trainer.max_steps=2", *QUIET)
     path, out = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "out"
     told = gan_export(path, "--out", out)
     assert "over 1,000 latents at most" in told

@@ -13,9 +13,9 @@ from gan_lightning.train import train
 CHECKPOINTS = sorted(FOLDER.glob("*.ckpt"))
 
 
-def test_the_first_hundred_steps_are_those_of_before(tmp_path, variant):
-    expected = json.loads((FOLDER / f"{variant}.json").read_text())
-    found = curves(variant, tmp_path)
+def test_the_first_hundred_steps_are_those_of_before(tmp_path, learner):
+    expected = json.loads((FOLDER / f"{learner}.json").read_text())
+    found = curves(learner, tmp_path)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert found[name] == pytest.approx(values, rel=1e-9, abs=0), name

@@ -130,7 +130,9 @@ def test_imports_point_one_way():
 def test_variants_know_the_base_and_not_each_other():
     for path in (PACKAGE / "model").glob("*.py"):
         of_models = {name for name in imports(path) if name.startswith("gan_lightning.model")}
-        assert of_models == (set() if path.stem in ("base", "__init__") else {"gan_lightning.model.base"}), path.name
+        # The baseline plays no game, so it learns without one.
+        alone = path.stem in ("base", "vae", "__init__")
+        assert of_models == (set() if alone else {"gan_lightning.model.base"}), path.name
 
 
 def test_the_front_door_imports_nothing_at_once():
@@ -151,7 +153,8 @@ def test_short_files_stay_short():
     def length(path: Path) -> int:
         return len(path.read_text().splitlines())
 
-    assert length(PACKAGE / "model" / "base.py") <= 230
+    assert length(PACKAGE / "model" / "base.py") <= 150
+    assert length(PACKAGE / "learner.py") <= 150
     variants = [path for path in (PACKAGE / "model").glob("*.py") if path.stem not in ("base", "__init__")]
     assert len(variants) >= 6
     assert {path.name for path in variants if length(path) > 75} == set(), "an objective fits on one screen"

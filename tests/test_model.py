@@ -1,4 +1,4 @@
-"""The contract of every variant in conf/model, a seventh among them."""
+"""The contract of every variant in conf/model, a seventh among them, and what a baseline shares of it."""
 
 import math
 from types import SimpleNamespace
@@ -88,12 +88,13 @@ def test_generator_batch_doubles_the_generators_batch_only(build, variant):
     assert seen.generated == [4, 4, 8] * 2
 
 
-def test_keys_of_the_state_dict(build, variant):
-    model, _ = build(f"model={variant}")
-    assert {key.partition(".")[0] for key in model.state_dict()} == {"generator", "discriminator"}
-    model, _ = build(f"model={variant}", "model.ema_decay=0.9")
+def test_keys_of_the_state_dict(build, learner):
+    model, _ = build(f"model={learner}")
+    networks = {"generator", "encoder" if learner == "vae" else "discriminator"}
+    assert model.networks().keys() == {key.partition(".")[0] for key in model.state_dict()} == networks
+    model, _ = build(f"model={learner}", "model.ema_decay=0.9")
     keys = set(model.state_dict())
-    assert {key.partition(".")[0] for key in keys} == {"generator", "discriminator", "generator_ema"}
+    assert {key.partition(".")[0] for key in keys} == {*networks, "generator_ema"}
     assert {f"generator_ema.network.{key}" for key in model.generator.state_dict()} < keys
 
 
@@ -111,19 +112,19 @@ def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, n
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.float32)])
-def test_precisions(build, variant, precision, dtype):
-    model, data = build(f"model={variant}", "model.ema_decay=0.9", "model.d_steps=1")
-    before = weights(model.generator), weights(model.discriminator)
+def test_precisions(build, learner, precision, dtype):
+    model, data = build(f"model={learner}", "model.ema_decay=0.9")
+    before = [weights(network) for network in model.networks().values()]
     play(model, data, 2, precision=precision)
-    for network, start in zip((model.generator, model.discriminator), before, strict=True):
+    for network, start in zip(model.networks().values(), before, strict=True):
         assert all(p.dtype == dtype and p.isfinite().all() for p in network.parameters())
         assert not same([p.to(torch.float64) for p in start], [p.to(torch.float64) for p in weights(network)])
     assert all(term.isfinite() for terms in model.terms.values() for term in terms.values())
     assert model.sample(3).isfinite().all()
 
 
-def test_sampling(build, variant):
-    model, data = build(f"model={variant}")
+def test_sampling(build, learner):
+    model, data = build(f"model={learner}")
     play(model, data, 1)
     model.train()
     state, before = torch.random.get_rng_state(), [p.clone() for p in model.state_dict().values()]
@@ -168,8 +169,8 @@ def state_of(model: Any) -> list[Tensor]:
     return [value.clone() for value in model.state_dict().values()]
 
 
-def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, variant):
-    words = f"model={variant}", "trainer.max_steps=3"
+def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, learner):
+    words = f"model={learner}", "trainer.max_steps=3"
     often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
     silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
     full = state_of(run(tmp_path / "watched", *words, *often).lightning_module)

@@ -72,7 +72,7 @@ def test_each_variant_plays_in_the_plane_and_is_told_who_moves(name, game):
     assert [(frame.g_moves, frame.d_moves) for frame in played.frames] == counts
     last = played.frames[-1]
     assert last.fake.shape == (1000, 2)
-    assert last.surface[0].shape == (100, 100)
+    assert last.logits.shape == (100, 100)
     assert {"d/adversarial", "g/adversarial", "modes", "quality"} <= set(last.figures)
     assert torch.equal(last.fake, model.sample(1000))
 
@@ -131,6 +131,7 @@ def test_a_game_that_diverges_says_so_and_ends(game):
         (["modle=vanilla"], "modle: there is no such key"),
         (["model.lr=3", "loss=minmax"], "model.lr: there is no such key.*\n.*|loss=minmax: no such option"),
         (["data=digits", "model=vanilla"], "data: the game is watched in the plane"),
+        (["model=vae", "data=gaussian_ring"], "model: there is no game to watch"),
         (["--help"], "--help: not of the form KEY=VALUE"),
         (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
     ],

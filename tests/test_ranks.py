@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import LEARNERS
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from gan_lightning.average import Average
 from gan_lightning.checkpoint import read
 from gan_lightning.network.mlp import MLPGenerator
-from gan_lightning.paths import CONF
 from gan_lightning.strategy import TwoPlayers
 
 WORKER = Path(__file__).with_name("ranks.py")
-VARIANTS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 WORDS = (
     "data.image_size=16 data.limit=26 data.batch_size=8 data.flip=true network.width=4 model.ema_decay=0.9 "
     "trainer=ddp trainer.accelerator=cpu trainer.precision=64-true eval.every_n_steps=null "
@@ -47,7 +46,7 @@ def figures(run: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    start(1, folder, *(f"{variant} model={variant} {DECAY}" for variant in VARIANTS))
+    start(1, folder, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
     return folder
 
 
@@ -55,8 +54,8 @@ def alone(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("world", [2, 4])
 def test_several_processes_train_as_one(alone, tmp_path, world):
     """Where there is BatchNorm its statistics are those of the global batch, see ranks.py."""
-    start(world, tmp_path, *(f"{variant} model={variant} {DECAY}" for variant in VARIANTS))
-    for variant in VARIANTS:
+    start(world, tmp_path, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
+    for variant in LEARNERS:
         one, several = alone / variant, tmp_path / variant
         a, b = (read(run / "checkpoints" / "last.ckpt") for run in (one, several))
         assert a["global_step"] == b["global_step"] == STEPS
@@ -70,7 +69,7 @@ def test_several_processes_train_as_one(alone, tmp_path, world):
 
 @pytest.mark.slow
 def test_several_processes_go_on_exactly(tmp_path):
-    whole, parts = ([f"{name}_{variant} model={variant}" for variant in VARIANTS] for name in ("whole", "parts"))
+    whole, parts = ([f"{name}_{variant} model={variant}" for variant in LEARNERS] for name in ("whole", "parts"))
     start(
         2,
         tmp_path,
@@ -78,7 +77,7 @@ def test_several_processes_go_on_exactly(tmp_path):
         *(f"{run} trainer.max_steps=7" for run in parts),
         *(f"{run} trainer.max_steps={STEPS}" for run in parts),
     )
-    for variant in VARIANTS:
+    for variant in LEARNERS:
         a, b = (read(tmp_path / f"{name}_{variant}" / "checkpoints" / "last.ckpt") for name in ("whole", "parts"))
         for part in ("state_dict", "optimizer_states"):
             torch.testing.assert_close(b[part], a[part], rtol=0, atol=0, msg=variant)

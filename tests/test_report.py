@@ -38,8 +38,8 @@ def page(path: Path) -> Page:
     return Page(path.read_text())
 
 
-def test_every_variant_has_a_report(run, tmp_path, variant):
-    run(tmp_path / "one", f"model={variant}", "callbacks.scalars.every_n_steps=1", *QUICK)
+def test_every_variant_has_a_report(run, tmp_path, learner):
+    run(tmp_path / "one", f"model={learner}", "callbacks.scalars.every_n_steps=1", *QUICK)
     assert gan_report(tmp_path / "one", "--out", tmp_path / "r.html").startswith("1 run in ")
     seen = page(tmp_path / "r.html")
     pictures = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]

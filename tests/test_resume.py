@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lightning.checkpoint import newest, read
 from gan_lightning.errors import UserError
 from gan_lightning.evaluate import evaluate
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = {
@@ -27,6 +27,7 @@ EXTRAS = {
     "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay"),
     "dcgan": ("model.ema_decay=0.9", "data.flip=true"),
     "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),
+    "vae": ("model.ema_decay=0.9", "data.flip=true"),
     "wgan_gp": ("callbacks.learning_rate.schedule=linear_decay",),
 }
 
@@ -47,15 +48,15 @@ def kill() -> None:
 @contextmanager
 def in_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
     """Let something happen in the middle of a generator step, counted from 1."""
-    descend = GAN.descend
+    descend = Learner.descend
 
-    def disturbed(self: GAN, player: str, *args: Any) -> None:
+    def disturbed(self: Learner, player: str, *args: Any) -> None:
         if player == "g" and self.global_step == step - 1:
             action()
         descend(self, player, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GAN, "descend", disturbed)
+        patch.setattr(Learner, "descend", disturbed)
         yield
 
 
@@ -104,20 +105,20 @@ def events(folder: Path) -> EventAccumulator:
     return found.Reload()
 
 
-def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, variant):
+def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner):
     full, parts = tmp_path / "full", tmp_path / "parts"
-    run(full, *words(variant))
+    run(full, *words(learner))
     ckpt_path = None
     for step in (3, 5):
         with in_step(step, terminate):
-            trainer = run(parts, *words(variant), ckpt_path=ckpt_path)
+            trainer = run(parts, *words(learner), ckpt_path=ckpt_path)
         assert trainer.global_step == step, "a signal lets the step end, and only that"
         ckpt_path, faults = newest(parts)
         assert not faults
         assert read(ckpt_path)["global_step"] == step
         if step == 3:
             assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3]
-    assert run(parts, *words(variant), ckpt_path=ckpt_path).global_step == 8
+    assert run(parts, *words(learner), ckpt_path=ckpt_path).global_step == 8
     assert_same_run(full, parts)
 
 

@@ -24,8 +24,9 @@ def near(a, b, rel: float) -> None:
             assert float(one[name]) == pytest.approx(float(other[name]), rel=rel, abs=rel), (name, one["step"])
 
 
-def test_channels_last_changes_nothing_but_the_rounding(run, tmp_path, variant):
-    own = f"model={variant}", "network=dcgan" if variant in ("dcgan", "wgan", "wgan_gp") else "network=resnet", *WORDS
+def test_channels_last_changes_nothing_but_the_rounding(run, tmp_path, learner):
+    network = "dcgan" if learner in ("dcgan", "vae", "wgan", "wgan_gp") else "resnet"
+    own = f"model={learner}", f"network={network}", *WORDS
     for folder, word, innermost in (("a", "null", True), ("b", "false", False)):
         model = run(tmp_path / folder, *own, f"trainer.channels_last={word}").lightning_module
         maps = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
@@ -46,8 +47,8 @@ def test_a_checkpoint_goes_on_in_the_other_format(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("innermost", ["null", "true"])
-def test_compiled_networks_play_the_same_game(run, tmp_path, variant, innermost):
-    own = f"model={variant}", *WORDS, f"trainer.channels_last={innermost}"
+def test_compiled_networks_play_the_same_game(run, tmp_path, learner, innermost):
+    own = f"model={learner}", *WORDS, f"trainer.channels_last={innermost}"
     for compiled in ("true", "false"):
         run(tmp_path / compiled, *own, f"trainer.compile={compiled}")
     near(tmp_path / "true", tmp_path / "false", 1e-3)

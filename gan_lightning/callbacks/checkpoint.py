@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer, callbacks
 
 from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
 from gan_lightning.files import by_age, refuse_full_disk
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 
 class Checkpoint(callbacks.Checkpoint):
@@ -27,7 +27,7 @@ class Checkpoint(callbacks.Checkpoint):
         self.every_n_steps, self.keep = every_n_steps, keep
         self.saved_at: int | None = None
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Nothing new to save at the step that a run goes on from.
 
         Raises:
@@ -44,17 +44,17 @@ class Checkpoint(callbacks.Checkpoint):
             way_out = "hydra.run.dir chooses another place, callbacks.checkpoint.keep keeps fewer"
             refuse_full_disk(folder, needed, "the run's checkpoints", way_out)
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Save if the step has come."""
         if trainer.global_step % self.every_n_steps == 0:
             self.save(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_end(self, trainer: Trainer, module: Learner) -> None:
         """Save the last step, that of a run which is asked to stop among them."""
         if self.saved_at != trainer.global_step:
             self.save(trainer, module)
 
-    def save(self, trainer: Trainer, module: GAN) -> None:
+    def save(self, trainer: Trainer, module: Learner) -> None:
         """Save on all ranks together, then let ``last.ckpt`` name the new file.
 
         Raises:

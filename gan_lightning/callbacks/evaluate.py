@@ -18,7 +18,7 @@ from gan_lightning.card import Score
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.files import whole
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Evaluate(Callback):
         """Go on with the scores of the checkpoint."""
         self.curve, self.cards = state["curve"], state["cards"]
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """See the real samples; drop lines that were written after the step that the run goes on from."""
         self.path = Path(trainer.default_root_dir, "evaluation.jsonl")
         self.best_path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
@@ -98,13 +98,13 @@ class Evaluate(Callback):
             return kept if kept <= step else None
         return None
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Evaluate if the step has come."""
         step = trainer.global_step
         if self.on and (step % self.every_n_steps == 0 or step == trainer.max_steps):
             self.evaluate(trainer, module)
 
-    def evaluate(self, trainer: Trainer, module: GAN) -> None:
+    def evaluate(self, trainer: Trainer, module: Learner) -> None:
         """Measure, write down, and keep the checkpoint if it is the best so far."""
         began, step = time.perf_counter(), trainer.global_step
         refuse_divergence(module, step, figures_of(module))

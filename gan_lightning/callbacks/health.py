@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.scalars import accuracies, figures_of, refuse_divergence
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ ADVICE = {
     "(model.discriminator_optimizer.lr), loss.label_smoothing=0.1 or model=wgan_gp",
     "diversity": "the modes collapse: model=wgan_gp, a lower rate of G (model.generator_optimizer.lr), more D steps "
     "(model.d_steps) or a larger data.batch_size",
+    "posterior": "the encoder says nothing of a sample: a lower model.beta or model.deviation",
     "classes": "go back to the best checkpoint, or try model=acgan, model=cgan or model=wgan_gp",
     "metric": "checkpoints/best.ckpt holds the best; callbacks.learning_rate.schedule=linear_decay and "
     "model.ema_decay=0.999 keep a run near it",
@@ -66,7 +67,7 @@ class Health(Callback):
         """Go on from there."""
         self.peak, self.ill, self.found = state["peak"], state["ill"], set(state["found"])
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look, if the step has come."""
         step, warnings = trainer.global_step, []
         looked = step % self.every_n_steps == 0
@@ -86,14 +87,15 @@ class Health(Callback):
                 self.stopped = self.stopped or "another process has warned"
                 trainer.should_stop = True
 
-    def signs_of_game(self, trainer: Trainer, module: GAN, real: Tensor) -> list[str]:
+    def signs_of_game(self, trainer: Trainer, module: Learner, real: Tensor) -> list[str]:
         """What the latest step shows."""
         warnings = []
         spread = float(variety(module.fake) / variety(real[-len(module.fake) :]))
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics({"health/diversity": spread}, trainer.global_step)
         if self.lasting("diversity", trainer.global_step >= WARMED_UP and spread < COLLAPSED):
-            warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {ADVICE['diversity']}")
+            advice = ADVICE["diversity" if module.logits else "posterior"]
+            warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {advice}")
         gradients = [p.grad for p in module.generator.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if (right := accuracies(module)) and math.isfinite(norm):  # a gradient scaler tries scales that overflow

@@ -1,10 +1,10 @@
-"""A schedule of both players' learning rates."""
+"""A schedule of the players' learning rates."""
 
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 from gan_lightning.schedule import SCHEDULES
 
 
@@ -20,15 +20,13 @@ class LearningRate(Callback):
     def __init__(self, schedule: str = "constant") -> None:
         self.schedule = SCHEDULES[schedule]
 
-    def on_fit_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_fit_start(self, trainer: Trainer, module: Learner) -> None:
         """Note the configured rates; Lightning puts a checkpoint's in their place after this."""
-        self.rates = [
-            [group["lr"] for group in optimizer.param_groups] for optimizer in module.optimizers(use_pl_optimizer=False)
-        ]
+        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
-    def on_train_batch_start(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Rate = configured rate x schedule(step / budget)."""
         factor = self.schedule(trainer.global_step / trainer.max_steps)
-        for optimizer, rates in zip(module.optimizers(use_pl_optimizer=False), self.rates, strict=True):
+        for optimizer, rates in zip(trainer.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor

@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from tqdm import tqdm
 
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 
 class Progress(Callback):
@@ -20,7 +20,7 @@ class Progress(Callback):
         self.refresh_s = refresh_s
         self.bar: tqdm | None = None
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Open the bar at the step where the run starts or goes on."""
         self.bar = tqdm(
             total=trainer.max_steps,
@@ -33,7 +33,7 @@ class Progress(Callback):
             disable=not trainer.is_global_zero,
         )
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Move on; the losses are read only when the bar is drawn, since reading makes the host wait."""
         bar = self.bar
         if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
@@ -42,11 +42,11 @@ class Progress(Callback):
             bar.set_postfix(losses | {"images": f"{images:,}"}, refresh=False)
         bar.update()
 
-    def teardown(self, trainer: Trainer, module: GAN, stage: str) -> None:
+    def teardown(self, trainer: Trainer, module: Learner, stage: str) -> None:
         """Close the bar, so that what is told next has a line of its own."""
         if self.bar is not None:
             self.bar.close()
 
-    def on_exception(self, trainer: Trainer, module: GAN, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
         """Close the bar of a run that fails, which is not torn down."""
         self.teardown(trainer, module, "fit")

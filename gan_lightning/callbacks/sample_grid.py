@@ -9,17 +9,18 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lightning.image import grid, read_png, strip, write_png
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 from gan_lightning.modes import evaluating
 
 PADDING = 2  # of torchvision's grid
+REACH = 1.5  # of a scatter, times the largest coordinate of a real point
 
 
 class SampleGrid(Callback):
     """Draws ``samples/step_00001000.png`` from fixed noise, at steps 1, 2, 5, 10, 20, 50, ... and the last.
 
     Conditional models show one row a class. For points in the plane the picture is a scatter of real and generated
-    samples over the discriminator's output. ``real.png`` shows real samples in the same order, and ``timeline.png``
+    samples, over the output of a discriminator. ``real.png`` shows real samples in the same order, and ``timeline.png``
     the same noise at all of the steps from 100 on.
 
     Args:
@@ -32,7 +33,7 @@ class SampleGrid(Callback):
     def __init__(self, columns: int = 8, rows: int = 8, points: int = 1000, seed: int = 0) -> None:
         self.columns, self.rows, self.points, self.seed = columns, rows, points, seed
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Choose what is drawn every time, and draw the real samples."""
         data = trainer.datamodule
         classes = min(module.num_classes, max(self.rows, 10))
@@ -51,13 +52,13 @@ class SampleGrid(Callback):
                 else:
                     self.show(trainer, "real", picture, 0)
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Draw if the step has come."""
         step = trainer.global_step
         if trainer.is_global_zero and (is_round(step) or step == trainer.max_steps):
             self.draw(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_end(self, trainer: Trainer, module: Learner) -> None:
         """Draw the last step also of a run that stops early."""
         if trainer.is_global_zero and not self.path(trainer.global_step).exists():
             self.draw(trainer, module)
@@ -66,7 +67,7 @@ class SampleGrid(Callback):
         """File of a step's picture."""
         return self.folder / f"step_{step:08d}.png"
 
-    def draw(self, trainer: Trainer, module: GAN) -> None:
+    def draw(self, trainer: Trainer, module: Learner) -> None:
         """Sample, draw, and add to the timeline."""
         step = trainer.global_step
         fake = module.sample(self.num, self.labels, self.seed).cpu()
@@ -75,7 +76,9 @@ class SampleGrid(Callback):
         else:
             from gan_lightning.plot import scatter  # matplotlib takes a second to import, and pictures need none of it
 
-            picture = scatter(self.real, fake, surface(module), step)
+            extent = REACH * float(trainer.datamodule.real(10_000).abs().max())
+            logits = surface(module, extent) if "discriminator" in module.networks() else None
+            picture = scatter(self.real, fake, extent, logits, step)
         self.show(trainer, f"step_{step:08d}", picture, step)
         drawn = [(int(path.stem[5:]), path) for path in sorted(self.folder.glob("step_*.png"))]
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
@@ -113,14 +116,12 @@ def is_round(step: int) -> bool:
 
 
 @torch.no_grad()
-def surface(module: GAN, reach: float = 1.5, side: int = 100) -> tuple[Tensor, float]:
+def surface(module: Learner, extent: float, side: int = 100) -> Tensor:
     """The discriminator's logits (side, side) over the square [-extent, extent]^2, the mean over its classes."""
-    data = module.trainer.datamodule
-    extent = reach * float(data.real(10_000).abs().max())
     line = torch.linspace(-extent, extent, side)
     points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
     classes = range(max(module.discriminator.num_classes, 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
     with evaluating(module.discriminator) as discriminator:
         logits = torch.stack([discriminator(points, y) for y in labels]).mean(0)
-    return logits.view(side, side).float().cpu(), extent
+    return logits.view(side, side).float().cpu()

@@ -12,11 +12,11 @@ from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.errors import UserError
 from gan_lightning.files import whole
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 
 class Scalars(Callback):
-    """Logs every term of both losses, the discriminator's logits, gradient norms, rates and speed.
+    """Logs every term of every loss, a discriminator's logits, gradient norms, rates and speed.
 
     Args:
         every_n_steps: Generator steps between two lines; reading a number makes the host wait for the device.
@@ -29,15 +29,15 @@ class Scalars(Callback):
         self.every_n_steps = every_n_steps
         self.last: dict[str, float] = {}
 
-    def setup(self, trainer: Trainer, module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
         """Find the file."""
         self.path = Path(trainer.default_root_dir, "metrics.csv")
 
-    def on_load_checkpoint(self, trainer: Trainer, module: GAN, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, module: Learner, checkpoint: dict[str, Any]) -> None:
         """Take up the figures of the checkpoint's step, also where nothing is left to do."""
         self.keep_lines_until(checkpoint["global_step"], trainer)
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Drop what a life that was killed has written after this step, be it the first; start the clock."""
         self.keep_lines_until(trainer.global_step, trainer)
         self.then, self.since = time.perf_counter(), trainer.global_step
@@ -57,7 +57,7 @@ class Scalars(Callback):
         if kept:
             self.last = {name: float(value) for name, value in kept[-1].items() if name != "step"}
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Read the figures if their step has come."""
         step = trainer.global_step
         if step % self.every_n_steps and step != trainer.max_steps:
@@ -65,7 +65,7 @@ class Scalars(Callback):
         self.last = self.measure(trainer, module, step)
         # A gradient scaler tries scales that overflow, and skips such a step.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        passing = ("images_per_second", *(("g/gradient_norm", "d/gradient_norm") if scaled else ()))
+        passing = ("images_per_second", *(f"{player}/gradient_norm" for player in module.players if scaled))
         refuse_divergence(module, step, {name: value for name, value in self.last.items() if name not in passing})
         if not trainer.is_global_zero:
             return
@@ -78,7 +78,7 @@ class Scalars(Callback):
                 writer.writeheader()
             writer.writerow({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
 
-    def measure(self, trainer: Trainer, module: GAN, step: int) -> dict[str, float]:
+    def measure(self, trainer: Trainer, module: Learner, step: int) -> dict[str, float]:
         """All figures of the step that has just ended."""
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
@@ -94,7 +94,7 @@ class Scalars(Callback):
             )
             of_batch = dict(zip(of_batch, means, strict=True))
         values |= of_batch
-        for player, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
+        for player, optimizer in zip(module.players, trainer.optimizers, strict=True):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             values |= {f"{player}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
             values |= {f"{player}/lr": optimizer.param_groups[0]["lr"]}
@@ -104,17 +104,17 @@ class Scalars(Callback):
         return {name: float(value) for name, value in values.items()}
 
 
-def accuracies(module: GAN) -> dict[str, torch.Tensor]:
-    """Share of real and of fake samples of the latest step that D is right about; nothing of a critic."""
-    boundary = getattr(module.loss, "boundary", None)
+def accuracies(module: Learner) -> dict[str, torch.Tensor]:
+    """Share of real and of fake samples of the latest step that D is right about; nothing of a critic, or without D."""
+    boundary = getattr(module.loss, "boundary", None) if module.logits else None
     if boundary is None:
         return {}
     real, fake = module.logits["real"] > boundary, module.logits["fake"] < boundary
     return {"real": real.float().mean(), "fake": fake.float().mean()}
 
 
-def terms_of(module: GAN) -> dict[str, torch.Tensor]:
-    """The terms of both losses at the latest step, named by player."""
+def terms_of(module: Learner) -> dict[str, torch.Tensor]:
+    """The terms of every loss at the latest step, named by player."""
     return named(module.terms)
 
 
@@ -123,16 +123,15 @@ def named(terms: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Te
     return {f"{player}/{name}": term for player, of in terms.items() for name, term in of.items()}
 
 
-def figures_of(module: GAN) -> dict[str, torch.Tensor]:
-    """What must be finite before anything is kept of a step: both losses' terms, and the norms of the weights."""
-    players = {"g/weights": module.generator, "d/weights": module.discriminator}
+def figures_of(module: Learner) -> dict[str, torch.Tensor]:
+    """What must be finite before anything is kept of a step: all losses' terms, and the norms of the weights."""
     return terms_of(module) | {
-        name: torch.nn.utils.get_total_norm([p.detach() for p in player.parameters()])
-        for name, player in players.items()
+        f"{player}/weights": torch.nn.utils.get_total_norm([weight.detach() for weight in module.weights_of(player)])
+        for player in module.players
     }
 
 
-def refuse_divergence(module: GAN, step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
+def refuse_divergence(module: Learner, step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
     """Raise UserError where a figure is not finite, with the step and the term where that began, if they are known.
 
     All ranks together, or none: who stopped alone would leave the others waiting.
@@ -147,7 +146,8 @@ def refuse_divergence(module: GAN, step: int, figures: Mapping[str, float | torc
         bad = [(at, name, float(value)) for name, value in values.items() if not math.isfinite(value)]
         began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
     at, name, value = began or (step, "a figure of another process", math.nan)
+    rates = ", ".join(f"model.{optimizer}.lr" for optimizer in module.optimizer_fns)
     raise UserError(
         f"step {at}: {name} is {value}. Training has diverged; what was saved before is kept. "
-        "A lower rate (model.generator_optimizer.lr, model.discriminator_optimizer.lr) may hold it."
+        f"A lower rate ({rates}) may hold it."
     )

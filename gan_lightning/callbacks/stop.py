@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from gan_lightning.model.base import GAN
+from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class Stop(Callback):
         self.signum, self.stepping = 0, False
         self.others: dict[int, Any] = {}
 
-    def setup(self, trainer: Trainer, module: GAN, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
         """Note who has listened before Lightning does."""
         self.others = {signum: signal.getsignal(signum) for signum in SIGNALS}
 
-    def on_train_start(self, trainer: Trainer, module: GAN) -> None:
+    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Take over from Lightning's handlers, which it puts back itself after the run."""
         if threading.current_thread() is not threading.main_thread():
             return
@@ -56,7 +56,7 @@ class Stop(Callback):
         """From here on there is something to lose."""
         self.stepping = True
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Stop here, all ranks at the same step; asking the others costs time, so not at every step."""
         if trainer.world_size > 1:
             if trainer.global_step % 10:

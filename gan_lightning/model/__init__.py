@@ -1,1 +1,1 @@
-"""The six variants."""
+"""The six variants, and the baseline beside them."""

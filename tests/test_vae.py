@@ -1,0 +1,219 @@
+"""The baseline: its bound by torch.distributions, what it draws and learns, and what is refused with it."""
+
+import copy
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from game import play
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+import gan_lightning
+from gan_lightning import checkpoint as checkpoints
+from gan_lightning import comparison, explore, judge, sample
+from gan_lightning.callbacks.health import ADVICE, Health
+from gan_lightning.command_line import check_command_line
+from gan_lightning.errors import UserError
+from gan_lightning.image import read_png, to_uint8, write_png
+
+QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
+
+
+def inputs(model: Any, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    torch.manual_seed(0)
+    x, x_hat = torch.randn(2, 5, *shape)
+    return x, x_hat, *torch.randn(2, 5, model.latent_dim)
+
+
+@pytest.mark.parametrize("words", [(), ("model.beta=4", "model.deviation=0.1"), ("data=gaussian_ring",)], ids=" ".join)
+def test_the_bound_is_that_of_torch_distributions(build, words):
+    model, data = build("model=vae", *words)
+    x, x_hat, mean, log_variance = inputs(model, data.shape)
+    terms = model.bound(x, x_hat, mean, log_variance)
+    likelihood = Normal(x_hat, model.deviation).log_prob(x).flatten(1).sum(1)
+    divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(terms["reconstruction"], -likelihood.mean())
+    torch.testing.assert_close(terms["kl"], (4 if words and "beta" in words[0] else 1) * divergence.mean())
+    assert terms.keys() == {"reconstruction", "kl"}
+
+
+@pytest.mark.parametrize("network", ["mlp", "dcgan", "resnet"])
+def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
+    model, data = build("model=vae", f"network={network}")
+    model.encoder.head.bias.data += 0.5  # away from sigma = 1, where its square is as large
+    before, (noise, x) = copy.deepcopy(model).train(), ([], [])
+    latents, bound = model.latents, model.bound
+    model.latents = lambda num: (noise.append(latents(num)), noise[0])[1]
+    model.bound = lambda *args: (x.append(args[0]), bound(*args))[1]
+    play(model, data, 1)
+    y = torch.zeros(len(x[0]), dtype=torch.long)
+    mean, log_variance = before.encode(x[0], y)
+    q = Normal(mean, log_variance.exp().sqrt())
+    x_hat = before.generator(q.mean + q.stddev * noise[0], y)
+    likelihood = Normal(x_hat, model.deviation).log_prob(x[0]).flatten(1).sum(1)
+    (kl_divergence(q, Normal(0.0, 1.0)).sum(1) - likelihood).mean().backward()
+    torch.testing.assert_close(model.fake, x_hat.detach())
+    for name, network in model.networks().items():
+        for key, weight in network.named_parameters():
+            old = before.get_parameter(f"{name}.{key}")
+            torch.testing.assert_close(weight.grad, old.grad, rtol=1e-3, atol=1e-3, msg=f"{name} {key}")
+            assert weight.grad.abs().sum() > 0, (name, key)
+            assert not torch.equal(weight, old), (name, key)
+
+
+def test_the_noise_is_that_of_seed_and_step(build):
+    def noises(seed: int) -> Tensor:
+        model, data = build("model=vae", f"seed={seed}")
+        seen, latents = [], model.latents
+        model.latents = lambda num: (seen.append(latents(num)), seen[-1])[1]
+        play(model, data, 2)
+        return torch.stack(seen)
+
+    first, again, other = noises(0), noises(0), noises(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, other)
+
+
+def test_what_is_many_is_summed_in_single_precision(build):
+    model, data = build("model=vae")
+    play(model, data, 1, precision="bf16-mixed")
+    assert {term.dtype for term in model.terms["g"].values()} == {torch.float32}
+
+
+def test_it_learns(run, tmp_path):
+    """What is told of a picture by its code is far more than the mean picture tells."""
+    words = "network.width=16", "data.limit=null", "data.batch_size=64", "trainer.max_steps=250", *QUIET
+    trainer = run(tmp_path, "model=vae", "~callbacks.scalars", *words)
+    model, x = trainer.lightning_module.eval(), trainer.datamodule.real(500)
+    y = torch.zeros(len(x), dtype=torch.long)
+    with torch.no_grad():
+        error = (model.generate(model.encode(x, y)[0], y) - x).square().mean()
+    assert error < 0.25 * (x - x.mean(0)).square().mean()
+
+
+def test_figures_of_a_run(run, tmp_path):
+    run(tmp_path, "model=vae", *QUIET)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    terms = {f"g/{name}" for name in ("reconstruction", "kl", "gradient_norm", "lr")}
+    assert line.keys() == {"step", "images_seen", "images_per_second", *terms}
+    assert int(line["images_seen"]) == 2 * 4, "one minibatch a step"
+
+
+def test_labels_are_ignored(build):
+    model, data = build("model=vae", "data=digits")
+    x = data.real(3)
+    assert data.num_classes == 10
+    assert model.num_classes == 0
+    assert torch.equal(model.encode(x, torch.tensor([0, 1, 2]))[0], model.encode(x, torch.tensor([5, 5, 5]))[0])
+    assert torch.equal(model.sample(3, labels=[0, 1, 2]), model.sample(3, labels=[5, 5, 5]))
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Path]:
+    return {}
+
+
+@pytest.fixture
+def trained_run(run, tmp_path_factory, kept) -> Path:
+    """The folder of a tiny run, one for all tests."""
+    if "run" not in kept:
+        kept["run"] = tmp_path_factory.mktemp("vae")
+        run(kept["run"], "model=vae", *QUIET)
+    return kept["run"]
+
+
+def test_a_checkpoint_encodes_and_decodes(trained_run):
+    model = gan_lightning.load(trained_run / "checkpoints" / "last.ckpt")
+    mean, log_variance = model.encode(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.long))
+    assert mean.shape == log_variance.shape == (2, 32)
+    assert model.generate(mean.detach(), torch.zeros(2, dtype=torch.long)).shape == (2, 1, 16, 16)
+
+
+def test_it_is_explored_and_sampled(trained_run, tmp_path):
+    path = trained_run / "checkpoints" / "last.ckpt"
+    write_png(tmp_path / "of.png", to_uint8(gan_lightning.load(path).sample(1)[0]).expand(3, -1, -1))
+    words = f"latent.picture={tmp_path}/of.png", "latent.steps=2", "latent.starts=1"
+    for way, more in {"invert": words, "truncate": ()}.items():
+        told = explore.explore(path, [f"latent={way}", f"out={tmp_path}/{way}", *more])
+        assert told.splitlines() == [f"{tmp_path}/{way}.png", f"{tmp_path}/{way}.json"]
+    sample.sample(sample.parser().parse_args([str(path), "--num", "3", "--out", f"{tmp_path}/s.npz"]))
+    assert np.load(tmp_path / "s.npz")["images"].shape == (3, 16, 16, 1)
+
+
+def test_a_run_may_start_from_its_networks(run, trained_run, tmp_path):
+    path = trained_run / "checkpoints" / "last.ckpt"
+    model = run(tmp_path, "model=vae", "trainer.max_steps=1", "model.optimizer.lr=1e-30", f"init_from={path}", *QUIET)
+    before = checkpoints.read(path)["state_dict"]
+    weights = dict(model.lightning_module.named_parameters())
+    assert {name.partition(".")[0] for name in weights} == {"generator", "encoder"}
+    assert all(torch.equal(weight, before[name]) for name, weight in weights.items())
+    with pytest.raises(UserError, match=r"its discriminator does not fit this one"):
+        run(tmp_path, "model=dcgan", "model.latent_dim=32", f"init_from={path}", *QUIET)
+
+
+def test_it_stands_in_a_table_beside_games(run, trained_run, tmp_path):
+    run(tmp_path, "model=dcgan", *QUIET)
+    rows = []
+    for folder in (trained_run, tmp_path):
+        path = folder / "checkpoints" / "last.ckpt"
+        rows.append(comparison.Row(str(path), judge.experiment_of(checkpoints.read(path), path), 0, 2))
+    assert [label.split()[0] for label in comparison.labels(rows)] == ["vae", "dcgan"]
+    assert "None" not in str(comparison.labels(rows))
+
+
+def test_points_are_drawn_without_a_surface(run, tmp_path):
+    run(tmp_path, "model=vae", "data=gaussian_ring")
+    picture = read_png(tmp_path / "samples" / "step_00000002.png")
+    assert picture.shape == (3, 480, 480)
+    assert picture[:, 10, 10].tolist() == picture[:, 400, 240].tolist() == [255] * 3, "white where no point is"
+    assert len(picture.flatten(1).unique(dim=1).T) > 20, "hardly anything is drawn"
+
+
+def test_an_encoder_that_says_nothing_is_told(build):
+    model, data = build("model=vae")
+    play(model, data, 1)
+    health, model.fake = Health(), torch.zeros(4, *data.shape)
+    model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
+    told = [health.signs_of_game(model.trainer, model, data.real(4)) for _ in range(5)]
+    assert told[:4] == [[]] * 4
+    assert ADVICE["posterior"] in told[4][0]
+
+
+def test_divergence_names_its_rate(run, tmp_path):
+    with pytest.raises(UserError, match=r"A lower rate \(model\.optimizer\.lr\) may hold it"):
+        run(
+            tmp_path, "model=vae", "model.optimizer.lr=1e30", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1"
+        )
+
+
+FAULTS = {
+    "loss=hinge": r"loss: has no effect, since the model plays no game; leave it out",
+    "loss.label_smoothing=0.1": r"loss\.label_smoothing: has no effect, since the model plays no game; leave it out",
+    "model.d_steps=2": r"model\.d_steps: .* it is a setting of model=acgan, cgan, .*wgan_gp",
+    "model.reuse_fake=true": r"model\.reuse_fake: .* it is a setting of model=acgan, cgan, .*wgan_gp",
+    "network.discriminator.spectral_norm=true": r"spectral_norm=true: bounds the slope of a critic, .*; false",
+    "model.generator_optimizer.lr=1": r"model\.generator_optimizer\.lr: .* the nearest is model\.optimizer\.lr",
+    "model.optimizer.momentum=0.5": r"momentum: .* it is a setting of optimizer@model\.optimizer=sgd",
+    "model.optimizer.lr=0": r"model\.optimizer\.lr=0: must be a number above 0",
+    "model.optimizer.betas=[0.5]": r"betas=\[0\.5\]: must be a list of 2",
+    "model.deviation=0": r"model\.deviation=0: must be a number above 0",
+    "model.beta=-1": r"model\.beta=-1: must be a number of at least 0",
+}
+
+
+@pytest.mark.parametrize("word", FAULTS)
+def test_settings_of_games_are_refused(word):
+    with pytest.raises(UserError, match=FAULTS[word]) as fault:
+        check_command_line(["model=vae", word])
+    assert len(fault.value.faults) == 1
+
+
+def test_what_is_the_vaes_own_is_refused_elsewhere():
+    with pytest.raises(UserError, match=r"model\.beta: .* it is a setting of model=vae"):
+        check_command_line(["model=dcgan", "model.beta=2"])
