@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -14,14 +15,18 @@ from torch.nn import ConvTranspose2d, Linear
 import gan_lightning
 from gan_lightning import explore as program
 from gan_lightning.errors import UserError
-from gan_lightning.image import to_uint8, write_png
+from gan_lightning.image import from_uint8, to_uint8, write_png
 from gan_lightning.latent import blended
+from gan_lightning.latent import nearest as nearest_module
+from gan_lightning.latent.attribute import Attribute, score
 from gan_lightning.latent.blend import Blend
 from gan_lightning.latent.directions import Directions
 from gan_lightning.latent.interpolate import Interpolate, slerp
 from gan_lightning.latent.invert import Invert
+from gan_lightning.latent.nearest import Nearest
 from gan_lightning.latent.truncate import Truncate
 from gan_lightning.latent.walk import Walk
+from gan_lightning.sampler import Sampler
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 WIDE = "data.image_size=[16,24]", "data.channels=3", "model.ema_decay=0.9"
@@ -44,22 +49,24 @@ def checkpoint(run, tmp_path_factory):
 
 
 @pytest.mark.parametrize("more", [(), WIDE], ids=["gray", "rectangular, in colour, averaged"])
-@pytest.mark.parametrize("way", ["interpolate", "walk", "truncate", "blend", "directions", "invert"])
-def test_every_variant_can_be_explored(checkpoint, tmp_path, variant, way, more):
-    path = checkpoint(f"model={variant}", *more)
+@pytest.mark.parametrize(
+    "way", ["interpolate", "walk", "truncate", "blend", "directions", "attribute", "nearest", "invert"]
+)
+def test_every_variant_can_be_explored(checkpoint, tmp_path, learner, way, more):
+    path = checkpoint(f"model={learner}", *more)
     model = gan_lightning.load(path)
     words = [f"latent={way}", f"out={tmp_path}/found"]
     if way == "invert":
         write_png(tmp_path / "of.png", to_uint8(model.sample(1, seed=1)[0]).expand(3, -1, -1))
         words += [f"latent.picture={tmp_path}/of.png", "latent.steps=3", "latent.starts=2"]
-    elif way != "truncate":
-        words += ["latent.steps=3", *(["latent.samples=20"] if way == "directions" else [])]
+    elif way not in ("truncate", "nearest"):
+        words += ["latent.steps=3", *(["latent.samples=20"] if way in ("directions", "attribute") else [])]
     if way == "blend" and not model.num_classes:
         with pytest.raises(UserError, match=r"latent\.start=0: the model's classes are none: it is not conditional"):
             program.explore(path, words)
         return
     told = program.explore(path, words).splitlines()
-    suffixes = ["png", "json"] if way in ("truncate", "invert") else ["png", "gif", "mp4", "json"]
+    suffixes = ["png", "json"] if way in ("truncate", "nearest", "invert") else ["png", "gif", "mp4", "json"]
     assert told == [f"{tmp_path}/found.{suffix}" for suffix in suffixes]
     content = {suffix: (tmp_path / f"found.{suffix}").read_bytes() for suffix in suffixes}
     program.explore(path, words)
@@ -82,6 +89,8 @@ def test_points_are_drawn(checkpoint, tmp_path):
     write_png(tmp_path / "of.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UserError, match="the model makes points, and no pictures"):
         program.explore(path, ["latent=invert", f"latent.picture={tmp_path}/of.png"])
+    with pytest.raises(UserError, match="latent=nearest: the model makes points, and no pictures"):
+        program.explore(path, ["latent=nearest"])
 
 
 def test_an_export_can_be_explored(checkpoint, tmp_path):
@@ -188,6 +197,115 @@ def test_directions_of_most_change_come_first(checkpoint, network, method):
     assert sum(by_chance) / 8 == pytest.approx(1, abs=0.5)
 
 
+class Halves:
+    """Calls a picture by where it is bright: 0 on the left, 1 on the right, and has a third class that hardly moves."""
+
+    device = torch.device("cpu")
+
+    def get_ready(self, data, store, device) -> None:
+        self.seen = data
+
+    def network(self, pictures: torch.Tensor) -> torch.Tensor:
+        left, right = pictures[..., : pictures.shape[-1] // 2], pictures[..., pictures.shape[-1] // 2 :]
+        sides = torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], dim=1)
+        return 10 * torch.cat([sides, sides.mean(1, keepdim=True)], dim=1)
+
+    def __call__(self, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return samples, self.network(samples.float() / 127.5 - 1)
+
+
+class Lamps(Sampler):
+    """A generator of which one number lights the left half of a picture, another the right, and a third both."""
+
+    latent_dim, num_classes = 8, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.nn.Linear(8, 2, bias=False)
+        torch.nn.init.zeros_(self.generator.weight)
+        with torch.no_grad():
+            self.generator.weight[0, 2] = self.generator.weight[1, 5] = 0.2
+            self.generator.weight[:, 7] = 0.2
+        self.generator.register_forward_pre_hook(lambda net, args: args[:1])
+        self.generator.register_forward_hook(
+            lambda net, args, out: out[:, None, None, :].repeat_interleave(4, 3).expand(-1, 1, 8, -1)
+        )
+
+
+@pytest.mark.parametrize(("method", "least"), [("boundary", 0.85), ("classifier", 0.95)])
+def test_a_direction_moves_its_class_and_little_else(method, least):
+    way = Attribute(Halves(), method=method, targets=[0, 1], steps=5, reach=2.0)
+    way.see(SimpleNamespace(class_names=["left", "right", "both"]), None)
+    found = way(Lamps())
+    left, right = torch.tensor(found.figures["directions"])
+    wanted = torch.zeros(8)
+    wanted[2], wanted[5] = 0.5**0.5, -(0.5**0.5)  # of the same in both halves the third class goes along
+    assert float(left @ wanted) > least
+    assert float(right @ -wanted) > least
+    against, at, along = found.figures["seen"][0]
+    assert against < 0.1 < at < along > 0.9
+    own, other = (torch.tensor(found.figures[name]) for name in ("change", "change_at_random"))
+    assert (own > 2 * other).all()
+    assert found.captions[0].startswith("left: x ")
+    random = Attribute(Halves(), method="random", targets=[0, 1, 2, 0, 1, 2])
+    random.see(way.feature.seen, None)
+    by_chance = [abs(score) for score in random(Lamps()).figures["score"]]
+    assert min(found.figures["score"]) > sum(by_chance) / 6
+
+
+def test_the_score_is_of_the_target_against_the_rest():
+    change = torch.tensor([[3.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
+    assert score(change, 0) == pytest.approx(2)
+    assert score(change, 1) == pytest.approx(0)
+
+
+def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
+    program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.samples=20", f"out={tmp_path}/a"])
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert told["targets"] == ["0", "1", "2", "3"]
+    assert all(len(told[name]) == 4 for name in ("score", "at_random", "change", "change_at_random", "seen"))
+    with pytest.raises(UserError, match=r"latent.targets=\[3, 10\]: 10: the classes are 0 0, 1 1, 2 2"):
+        program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.targets=[3,10]", f"out={tmp_path}/b"])
+
+
+def test_the_nearest_training_pictures_are_found(monkeypatch):
+    monkeypatch.setattr(nearest_module, "PART", 7)
+    model = Lamps()
+    samples = to_uint8(model.generate(model.draw_latents(3, seed=0)[0], torch.zeros(3)))
+    others = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    others[11], others[30] = samples[1], samples[1].roll(1, -1)
+    others[12] = (samples[2].int() + 2).clamp(max=255).byte()
+    way = Nearest(num=3, k=4)
+    way.see(SimpleNamespace(samples=others), None)
+    found = way(model)
+    assert [len(row) for row in found.rows] == [5, 5, 5]
+    index, distance = torch.tensor(found.figures["index"]), torch.tensor(found.figures["distance"])
+    squared = (samples[:, None].double() - others[None].double()).square().mean((2, 3, 4)).sqrt()
+    best = squared.topk(4, largest=False)
+    assert torch.equal(index, best.indices)
+    torch.testing.assert_close(distance.double(), best.values, atol=1e-4, rtol=1e-4)
+    assert found.figures["index"][1][0] == 11
+    assert distance[1, 0] == 0
+    torch.testing.assert_close(found.rows[2][1], from_uint8(others[12]))
+
+
+def test_data_that_have_moved_are_named(run, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        write_png(tmp_path / "photos" / f"{name}.png", torch.full((3, 16, 16), len(name), dtype=torch.uint8))
+    words = "model=dcgan", "data=image_folder", f"data.root={tmp_path}/photos", "data.batch_size=2"
+    run(tmp_path / "run", *words, *QUIET)
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    path, out = tmp_path / "run" / "checkpoints" / "last.ckpt", f"out={tmp_path}/n"
+    with pytest.raises(UserError, match=r"its data were in .*photos.*data\.root=FOLDER"):
+        program.explore(path, ["latent=nearest", out])
+    program.explore(path, ["latent=nearest", "latent.k=2", out, f"data.root={tmp_path}/elsewhere"])
+    assert len(json.loads((tmp_path / "n.json").read_text())["index"][0]) == 2
+    with pytest.raises(UserError, match="feature=classifier: learns the data's own classes, and these data have none"):
+        program.explore(path, ["latent=attribute", out, f"data.root={tmp_path}/elsewhere"])
+    with pytest.raises(UserError, match=r"data\.root: has no effect, since only latent=attribute"):
+        program.explore(path, ["latent=walk", out, f"data.root={tmp_path}/elsewhere"])
+
+
 def test_inversion_finds_a_sample_again(checkpoint, tmp_path):
     model = gan_lightning.load(checkpoint("model=cgan"))
     for weight in model.generator.parameters():  # pictures that differ by more than whole levels
@@ -221,12 +339,16 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
     [
         (
             "latent=wolk",
-            "no such option, the nearest is walk; there are blend, directions, interpolate, invert, truncate, walk",
+            "no such option, the nearest is walk; there are attribute, blend, directions, interpolate, invert",
         ),
         ("latent=null", "no such option"),
         ("latent.stps=3", "there is no such key, the nearest is latent.steps"),
         ("latent.steps=x", "must be a whole number of at least 1"),
-        ("latent=directions latent.method=sefa", "must be one of first_layer, pca, random"),
+        ("latent=directions latent.method=sefa", "must be one of first_layer, pca, boundary, classifier, random"),
+        ("latent=directions latent.method=boundary", "method=boundary: one of first_layer, pca, random"),
+        ("latent=attribute latent.method=pca", "method=pca: one of boundary, classifier, random"),
+        ("latent=attribute latent.targets=3", "must be a list"),
+        ("latent=nearest latent.k=0", "must be a whole number of at least 1"),
         ("latent=walk latent.steps=1", "steps=1: must be at least 2"),
         ("latent.seeds=3", "must be a list, each a whole number"),
         ("latent.seeds=[]", "must be a list, each a whole number"),

@@ -228,8 +228,9 @@ def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
         model.rng, model.discriminator_parameters = torch.Generator(), []
         strategy = SimpleNamespace(optimizer_step=lambda *_: None)
-        model._trainer = SimpleNamespace(world_size=world, global_rank=rank, global_step=0, strategy=strategy)
-        model.optimizers = lambda **_: (optimizer, optimizer)
+        place = {"world_size": world, "global_rank": rank, "global_step": 0, "strategy": strategy}
+        model._trainer = SimpleNamespace(**place, optimizers=(optimizer, optimizer))
+        model.optimizers = lambda: (optimizer, optimizer)
         model.descend, model.play = (lambda *_: None), Play()
         model.training_step((torch.zeros(len(y), 1, 4, 4), y), 0)
         model._trainer = None
