@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install toy train play test test-slow faults lint format bench tensorboard clean
+.PHONY: help install toy train play test test-slow faults lint format bench tensorboard lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ bench: .venv/installed-dev  ## measure against a plain PyTorch loop
 
 tensorboard: .venv/installed  ## watch the runs in a browser
 	$(BIN)/tensorboard --logdir runs $(ARGS)
+
+lock: .venv/installed-dev  ## write requirements.lock: what .venv has, with hashes for every platform
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' > .venv/tested.txt
+	echo hatchling | $(BIN)/uv pip compile pyproject.toml - --universal --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" --constraint .venv/tested.txt --upgrade --quiet --output-file requirements.lock \
+	  $(addprefix --extra ,export hub joblib play report stream submitit video)
 
 clean:  ## remove caches and builds; runs, data and .venv stay
 	rm -rf build dist .pytest_cache .ruff_cache && find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

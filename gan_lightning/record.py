@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gan_lightning import metric as metrics
 from gan_lightning.comparison import Row
 from gan_lightning.errors import printable
@@ -71,7 +73,8 @@ class Record:
     def read(cls, run: Path, above: Path) -> "Record":
         """The record of a run's folder; what is missing there is missing here."""
         config, result = text(run / "config.yaml"), as_json(text(run / "result.json"))
-        figures = table(run / "metrics.csv")
+        described, figures = settings(config), table(run / "metrics.csv")
+        model, seed = named(described, "model"), described.get("seed")
         lines = [line for line in map(as_json, text(run / "evaluation.jsonl").splitlines()) if is_score(line)]
         steps = [int(row["step"]) for row in figures] + [line["step"] for line in lines]
         step = max([*steps, number(result.get("step"))], default=0)
@@ -82,18 +85,18 @@ class Record:
         notes = [printable(str(note)) for note in as_list(result.get("notes"))]
         pictures = sorted((run / "samples").glob("step_*.png"))
         return cls(
-            title=f"{named(config, 'model')} on {named(config, 'data')}",
+            title=f"{model} on {named(described, 'data')}",
             name=printable(name),
             told=f"{result.get('status', 'going on, or ended without a word')} at step {step:,}"
             + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
             error=printable(str(result.get("error") or "")),
             step=f"{step:,}",
             config=config,
-            row=Row(name, experiment(overrides, config), seed_of(config), last_at, last),
+            row=Row(name, experiment(overrides, model), seed if isinstance(seed, int) else None, last_at, last),
             scores=[cells(line, lines) for line in last],
             notes=notes,
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
-            health=[line for line in warnings(text(run / "train.log")) if line not in notes],
+            health=[line for line in warned(text(run / "train.log")) if line not in notes],
             timeline=picture(run / "samples" / "timeline.png"),
             grid=picture(pictures[-1]) if pictures else "",
             figures=figures,
@@ -159,30 +162,31 @@ def table(path: Path) -> list[dict[str, str]]:
     return [row for row in rows if (row.get("step") or "").isdecimal() and None not in row.values()]
 
 
-def named(config: str, section: str) -> str:
-    """The class of a section of a configuration, which is not built or resolved for that."""
-    import yaml
-
+def settings(config: str) -> dict[str, Any]:
+    """A configuration as data, which is not built or resolved for that; empty where it is none."""
     try:
-        return str(yaml.safe_load(config)[section]["_target_"]).rpartition(".")[2]
-    except (yaml.YAMLError, KeyError, TypeError, RecursionError):
+        found = yaml.safe_load(config)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def named(config: dict[str, Any], section: str) -> str:
+    """The class of a section of a configuration."""
+    try:
+        return str(config[section]["_target_"]).rpartition(".")[2]
+    except (KeyError, TypeError):
         return "unknown"
 
 
-def seed_of(config: str) -> int | None:
-    """The seed of a run."""
-    found = [line for line in config.splitlines() if line.startswith("seed: ")]
-    return int(found[0][6:]) if found and found[0][6:].isdecimal() else None
-
-
-def experiment(overrides: list[str], config: str) -> dict[str, Any]:
+def experiment(overrides: list[str], model: str) -> dict[str, Any]:
     """What sets a run apart from others but for its seed: what was typed."""
     said = dict(word.lstrip("+~").partition("=")[::2] for word in overrides if not word.startswith("-"))
     kept = {key: value for key, value in said.items() if not key.startswith(NOT_OF_AN_EXPERIMENT)}
-    return {"model": named(config, "model").lower()} | kept
+    return {"model": model.lower()} | kept
 
 
-def warnings(log: str) -> list[str]:
+def warned(log: str) -> list[str]:
     """Lines of a run's log that are warnings, each once."""
     found = dict.fromkeys(line.partition(" WARNING ")[2] for line in log.splitlines() if " WARNING " in line)
     return [printable(line) for line in found]

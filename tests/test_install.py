@@ -1,13 +1,20 @@
 """What a stranger installs: the make targets, and a wheel that works from any folder."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import gan_lightning
 
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -98,3 +105,68 @@ def test_make_installs_once(tmp_path):
     assert installs in shell("make", "-n", "-B", "install", python, cwd=clone)
     for target in ("install", "train", "test", "lint", "bench", "tensorboard"):
         assert installs not in shell("make", "-n", target, python, cwd=clone)
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED = [Requirement(line) for line in PROJECT["dependencies"]]
+OPTIONAL = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "dev"}
+EXTRAS = [Requirement(line) for lines in OPTIONAL.values() for line in lines]
+NEEDS_OF_OTHERS = {
+    "numpy": "torchvision",
+    "scipy": "scikit-learn",
+    "tqdm": "pytorch-lightning",
+    "pyyaml": "omegaconf",
+    "av": "imageio",  # of the extra video, which asks for it
+}
+
+
+def test_the_core_is_small_and_each_lower_bound_has_its_reason():
+    assert len(DECLARED) <= 12
+    block = re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
+    assert all(re.search(r'>=[\d.]+",\s+# \w', line) for line in block.splitlines())
+
+
+def test_whatever_is_imported_is_declared_or_needed_by_what_is():
+    """Numpy and its like come with a package that is listed, which says so itself."""
+    for name, owner in NEEDS_OF_OTHERS.items():
+        assert owner in {one.name for one in (*DECLARED, *EXTRAS)}
+        assert name in {canonicalize_name(Requirement(line).name) for line in metadata.requires(owner)}
+    known = {canonicalize_name(one.name) for one in (*DECLARED, *EXTRAS)} | set(NEEDS_OF_OTHERS) | {"gan-lightning"}
+    owners, strange = metadata.packages_distributions(), set()
+    for path in (ROOT / "gan_lightning").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"gan_lightning"}:
+                if not known & {canonicalize_name(owner) for owner in owners.get(top, [top])}:
+                    strange.add(f"{path.relative_to(ROOT)}: {top}")
+    assert strange == set()
+
+
+def test_the_lock_has_all_of_them_with_hashes():
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\S)", lock.split("#    make lock\n")[1])
+    locked = {}
+    for entry in entries:
+        head, _, hashes = entry.partition("\\\n")
+        requirement = Requirement(head.strip())
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", hashes), requirement.name
+        locked.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
+    for one in (*DECLARED, *(one for one in EXTRAS if one.name not in ("wandb", "mlflow", "hydra-ray-launcher"))):
+        assert all(version in one.specifier for version in locked[canonicalize_name(one.name)]), one
+    assert "://" not in lock, "the lock names no index"
+
+
+def test_the_image_installs_the_lock_and_nothing_else():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    installs = [line for line in lines if "pip install" in line]
+    assert all("--require-hashes" in line or "--no-deps --no-build-isolation" in line for line in installs)
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+    assert any(line.startswith("USER ") for line in lines), "not as root"
+
+
+def test_one_version_is_told():
+    assert gan_lightning.__version__ == PROJECT["version"]

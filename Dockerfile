@@ -1,0 +1,15 @@
+# docker build -t gan-lightning .
+# docker run --rm -v "$PWD/runs:/work/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
+# docker run --rm --gpus all -v "$PWD/runs:/work/runs" -v "$PWD/data:/work/data" gan-lightning gan-train data=cifar10
+FROM python:3.13-slim
+RUN useradd --create-home --uid 1000 gan && mkdir /work && chown gan /work
+COPY requirements.lock /source/
+RUN pip install --no-cache-dir --require-hashes --requirement /source/requirements.lock
+COPY pyproject.toml README.md LICENSE /source/
+COPY gan_lightning /source/gan_lightning
+COPY conf /source/conf
+RUN pip install --no-cache-dir --no-deps --no-build-isolation /source
+USER gan
+WORKDIR /work
+ENV GAN_DATA_DIR=/work/data
+CMD ["gan-train", "--help"]
