@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,13 +30,23 @@ def run(page: Path, folder: Path) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory) -> Iterator[dict[Path, tuple[Path, Future]]]:
+    """Of every page that is asked for its folder and what comes of it; one thread a page, and two pages side by side."""
+    asked = [item.callspec.params["page"] for item in request.session.items if "runs" in item.fixturenames]
+    folders = {page: tmp_path_factory.mktemp(page.stem) for page in asked}
+    with ThreadPoolExecutor(2) as pool:
+        yield {page: (folder, pool.submit(run, page, folder)) for page, folder in folders.items()}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_page_keeps_its_word(page, tmp_path):
-    done = run(page, tmp_path)
+def test_page_keeps_its_word(page, runs):
+    folder, running = runs[page]
+    done = running.result()
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     shown = PICTURE.findall(page.read_text())
     assert shown, "a page shows what its blocks have drawn"
-    assert [name for name in shown if not (tmp_path / name).exists()] == [], "no block makes them"
+    assert [name for name in shown if not (folder / name).exists()] == [], "no block makes them"
 
 
 @pytest.mark.parametrize("page", [COURSE / "README.md", *PAGES], ids=lambda page: page.stem)
