@@ -16,7 +16,7 @@ from gan_lightning import evaluate, explore, export, play, report, sample
 from gan_lightning.command_line import check_command_line
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VARIANTS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 HEADINGS = [
     "## What it is",
@@ -33,6 +33,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
 LINK = re.compile(r"\[(?:`[^`]*`|[^\]`])*\]\(([^)\s]+)\)")
 LINE = re.compile(r"\[`([^`]+)` in ([\w./]+):(\d+)\]\(([^)]+)\)")  # code, and where it stands
+TO_TRY = re.compile(r"^- `((?:python train\.py|gan-\w+) [^`]+)`", re.M)  # a command that an item of a list begins with
 PATH = re.compile(r"`((?:gan_lightning|conf|tests|benchmarks)/[\w./]*\w/?)`")
 
 
@@ -51,9 +52,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of every command of ours in a page's blocks, without what is set before it."""
+    """The words of every command of ours in a page's blocks and to be tried, without what is set before it."""
     found = []
-    for language, block in BLOCK.findall(page.read_text()):
+    for language, block in [*BLOCK.findall(page.read_text()), *(("", line) for line in TO_TRY.findall(prose(page)))]:
         for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
             line = line.strip().removeprefix("$ ")
             of_ours = "train.py" in line or any(program in line for program in PROGRAMS)
@@ -109,7 +110,11 @@ def test_code_stands_in_the_line_that_is_named(page):
     moved = []
     for code, path, number, target in LINE.findall(prose(page)):
         lines = (ROOT / path).read_text().splitlines()
-        if target != f"../{path}#L{number}" or int(number) > len(lines) or code not in lines[int(number) - 1]:
+        if (
+            target != f"{os.path.relpath(ROOT / path, page.parent)}#L{number}"
+            or int(number) > len(lines)
+            or code not in lines[int(number) - 1]
+        ):
             stands = [i for i, line in enumerate(lines, 1) if code in line]
             moved.append(f"{code!r} is not in {path}:{number} but in {stands or 'no line'}")
     assert not moved, "\n".join(moved)
