@@ -22,6 +22,7 @@ from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import walk
 from gan_lightning.errors import UserError
+from gan_lightning.live import composed
 from gan_lightning.paths import CONF
 
 SETTINGS = settings(
@@ -288,11 +289,20 @@ def test_every_line_of_gan_evaluate_is_done_or_answered(checkpoint, tmp_path_fac
 
 
 KEYS_OF_EXPLORE = ["latent", "fps", "out", "trust", "latent.steps", "latent.seeds", "latent.classes", "latent.seed"]
+KEYS_OF_EXPLORE += ["latent.targets", "latent.k", "latent.method", "latent.feature.epochs", "data.root", "cache"]
 explored = st.one_of(
     st.sampled_from([f"latent={name}" for name in OPTIONS["latent"]]),
     st.tuples(st.sampled_from(KEYS_OF_EXPLORE), values).map("=".join),
     st.sampled_from(
-        ["latent.steps=2", "latent.num=3", "latent.picture=nowhere", "latent.end=7", "latent.factors=[9e9]"]
+        [
+            "latent.steps=2",
+            "latent.num=3",
+            "latent.samples=20",
+            "latent.k=2",
+            "latent.picture=nowhere",
+            "latent.end=7",
+            "latent.factors=[9e9]",
+        ]
     ),
     st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "out=.", "trust=true", "+latent.x=1", "~latent"]),
     garbage,
@@ -337,3 +347,10 @@ reported = st.one_of(
 def test_every_line_of_gan_report_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
         answered(report.main, "gan-report", [placed(path, checkpoint), *(word for words in typed for word in words)])
+
+
+@SETTINGS
+@given(typed=st.lists(st.one_of(garbage, assignments), max_size=3))
+def test_every_setting_of_a_live_game_is_taken_or_answered(typed):
+    with contextlib.suppress(UserError):
+        assert "discriminator" in composed(["model=vanilla", "data=gaussian_ring", *typed]).model
