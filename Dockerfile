@@ -1,6 +1,7 @@
 # docker build -t gan-lightning .
-# docker run --rm -v "$PWD/runs:/work/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
-# docker run --rm --gpus all -v "$PWD/runs:/work/runs" -v "$PWD/data:/work/data" gan-lightning gan-train data=cifar10
+# mkdir -p runs data  # else docker makes them, as root
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/runs:/work/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
+# docker run --rm --user "$(id -u):$(id -g)" --gpus all -v "$PWD/runs:/work/runs" -v "$PWD/data:/work/data" gan-lightning gan-train data=cifar10
 FROM python:3.13-slim
 RUN useradd --create-home --uid 1000 gan && mkdir /work && chown gan /work
 COPY requirements.lock /source/
@@ -11,5 +12,5 @@ COPY conf /source/conf
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /source
 USER gan
 WORKDIR /work
-ENV GAN_DATA_DIR=/work/data
+ENV GAN_DATA_DIR=/work/data GAN_CACHE_DIR=/work/runs/.cache
 CMD ["gan-train", "--help"]

@@ -79,6 +79,7 @@ def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepDa
         UserError: It does not tell them, they are not there, or its file would run a stranger's code.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from gan_lightning.checkpoint import config_of, read, refuse_absent_data, refuse_foreign
     from gan_lightning.judge import refuse_other_data
@@ -87,7 +88,10 @@ def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepDa
     if checkpoint.is_dir():
         raise UserError(f"{checkpoint}: an export does not tell its data; take the run's checkpoint")
     stored = config_of(read(checkpoint))
-    node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
+    try:
+        node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
+    except OmegaConfBaseException as error:
+        raise UserError(f"{checkpoint}: what it says of its data makes no sense ({first_line(error)})") from error
     if not config.trust:
         refuse_foreign(OmegaConf.to_container(node), checkpoint)
         refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())

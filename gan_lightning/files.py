@@ -83,3 +83,9 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
         raise UserError(
             f"{folder}: {free / 1e6:,.0f} MB are free, and {what} take about {num_bytes / 1e6:,.0f} MB; {way_out}"
         )
+
+
+def by_step(folder: Path) -> list[tuple[int, Path]]:
+    """Pictures of a run by their steps; what else lies in the folder, a copy that somebody has made, is left out."""
+    found = [(path.stem[5:], path) for path in folder.glob("step_*.png")]
+    return sorted((int(step), path) for step, path in found if step.isascii() and step.isdecimal() and len(step) < 20)

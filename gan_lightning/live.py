@@ -1,5 +1,6 @@
 """A game in the plane that is played move by move, in a thread of its own, and remembered."""
 
+import re
 import tempfile
 import threading
 import time
@@ -15,8 +16,9 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
+from gan_lightning import seed as seeds
 from gan_lightning.callbacks.sample_grid import REACH, surface
-from gan_lightning.callbacks.scalars import figures_of, refuse_divergence, terms_of
+from gan_lightning.callbacks.scalars import figures_of, terms_of
 from gan_lightning.command_line import Composer, check_command_line
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.metric import Seen
@@ -27,7 +29,10 @@ from gan_lightning.train import train
 POINTS = 1000  # that are shown and judged
 MOST = 400  # frames that are remembered; of more every second one is forgotten
 EVERY = 5  # steps of a game that plays by itself between two frames, until some are forgotten
-SETTINGS = {  # of every game that is watched; what is typed comes after them
+TURN = threading.Lock()  # of whoever draws: the networks' start and dropout follow from the process's own generator
+OF_A_RUN = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
+OWN = ("model", "loss", "network", "data", "optimizer", "seed")  # sections of what a game is
+SETTINGS = {  # of every game that is watched
     "trainer.accelerator": "cpu",
     "trainer.max_steps": "1000000",
     "eval.every_n_steps": "null",
@@ -51,6 +56,11 @@ class Frame:
     fake: Tensor
     logits: Tensor
     figures: dict[str, float]
+
+    @property
+    def moves(self) -> int:
+        """All moves until then, of which no two frames of a game have equally many."""
+        return self.g_moves + self.d_moves
 
 
 class LiveGame(Callback):
@@ -78,7 +88,7 @@ class LiveGame(Callback):
         self.every, self.g_moves, self.d_moves = EVERY, 0, 0
         self.asked: deque[str] = deque()  # moves: "d", "g" or "both"
         self.pace, self.due = 0.0, 0.0  # steps a second of a game that plays by itself, and when the next is to be
-        self.ending = False
+        self.ending = self.has_turn = False
         self.told = threading.Condition()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -89,17 +99,31 @@ class LiveGame(Callback):
 
     def run(self) -> None:
         """The thread: a run in a folder that goes when it ends."""
+        error = "the game has ended"
+        self.take_turn()
         try:
             with tempfile.TemporaryDirectory() as folder:
                 train(self.config, Path(folder), guests=[self])
-            error = "the game has ended"
         except UserError as fault:
             error = str(fault)
-        except Exception as fault:  # a thread has nobody else to tell it to
+        except BaseException as fault:  # a thread has nobody else to tell it to
             error = f"{type(fault).__name__}: {first_line(fault)}"
-        with self.told:
-            self.error = error
-            self.told.notify_all()
+        finally:
+            self.give_turn()
+            with self.told:
+                self.error = error
+                self.told.notify_all()
+
+    def take_turn(self) -> None:
+        """Wait until no other game draws anything."""
+        TURN.acquire()
+        self.has_turn = True
+
+    def give_turn(self) -> None:
+        """Let others draw."""
+        if self.has_turn:
+            self.has_turn = False
+            TURN.release()
 
     def play(self, pace: float) -> None:
         """Let it play by itself, so many steps a second."""
@@ -117,7 +141,7 @@ class LiveGame(Callback):
         """Ask for moves of "d", of "g", or of "both" as a step of the schedule has them."""
         with self.told:
             self.pace = 0.0
-            self.asked += [player] * times
+            self.asked += [player] * (0 if self.error else times)
             self.told.notify_all()
 
     def end(self) -> None:
@@ -149,10 +173,15 @@ class LiveGame(Callback):
         self.data, self.model = trainer.datamodule, module
         self.real, self.extent = self.data.real(POINTS), REACH * float(self.data.real(10_000).abs().max())
         self.show(module)
+        self.give_turn()
 
     def on_train_batch_start(self, trainer: Trainer, module: GAN, batch: Any, batch_idx: int) -> None:
         """Make the moves of a single player, until both shall move, as the step that follows does."""
         while (move := self.next_move()) in ("d", "g"):
+            self.take_turn()
+            at = module.seed, seeds.GAME, self.g_moves, self.d_moves  # a step of training has a word less
+            module.rng.manual_seed(seeds.mix(*at))
+            seeds.seed_default(module.device, *at, seeds.DROPOUT)
             rows = torch.randint(len(self.data.samples), (self.data.batch_size,), generator=module.rng)
             real, y = self.data.scale(self.data.samples[rows], module.dtype), self.data.labels[rows]
             reuse, module.reuse_fake = module.reuse_fake, False  # whose fakes D has not just seen
@@ -164,6 +193,8 @@ class LiveGame(Callback):
                 self.g_moves += 1
             module.reuse_fake = reuse
             self.show(module)
+            self.give_turn()
+        self.take_turn()
         self.shown = not self.pace
         trainer.should_stop = not move
 
@@ -172,6 +203,7 @@ class LiveGame(Callback):
         self.g_moves, self.d_moves = self.g_moves + 1, self.d_moves + module.d_steps
         if self.shown or self.g_moves % self.every == 0:
             self.show(module)
+        self.give_turn()
 
     def show(self, module: GAN) -> None:
         """Remember how things stand.
@@ -179,7 +211,11 @@ class LiveGame(Callback):
         Raises:
             UserError: The game has diverged.
         """
-        refuse_divergence(module, module.global_step, figures_of(module))
+        if bad := [name for name, value in figures_of(module).items() if not torch.isfinite(value)]:
+            raise UserError(
+                f"The game has diverged: {bad[0]} is not finite. A lower rate may hold it: "
+                "model.generator_optimizer.lr, model.discriminator_optimizer.lr"
+            )
         fake = module.sample(POINTS)
         seen = [Seen(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake)]
         seen[0].centres, seen[0].deviation = self.data.centres(), self.data.deviation
@@ -200,11 +236,18 @@ def composed(typed: Sequence[str]) -> DictConfig:
     Raises:
         UserError: With every fault.
     """
-    if flags := [word for word in typed if word.startswith("-")]:
-        raise UserError(f"{' '.join(flags)}: not of the form KEY=VALUE")
-    known = {word.partition("=")[0] for word in typed}
-    ours = [f"{key}={value}" for key, value in SETTINGS.items() if key not in known]
-    name, words = check_command_line(["~logger", "~callbacks", *ours, *typed])
+    faults = [
+        f"{word}: belongs to a run; here {', '.join(OWN)} may be set"
+        for word in typed
+        if re.split(r"[.@=]", word.lstrip("+~"))[0] in OF_A_RUN or word.startswith("-")
+    ]
+    try:
+        settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+        name, words = check_command_line(["~logger", "~callbacks", *settings, *(w for w in typed if w[:1] != "-")])
+    except UserError as error:
+        raise UserError(*faults, *error.faults) from error
+    if faults:
+        raise UserError(*faults)
     with Composer(None) as hydra:
         config = hydra.config_loader.load_configuration(name, words, RunMode.RUN, from_shell=False)
     del config.hydra

@@ -1,6 +1,6 @@
 """The page's tab on pictures: a trained generator's latents by hand, the way between seeds, a run's past, a sweep."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import torch
 
 import gan_lightning
 from gan_lightning.errors import UserError
+from gan_lightning.files import by_age, by_step
 from gan_lightning.film import film, gif
 from gan_lightning.image import data_url, grid, png
 from gan_lightning.latent.directions import first_layer
 from gan_lightning.latent.interpolate import Interpolate
+from gan_lightning.live import TURN
 from gan_lightning.record import Record, directions, picture
 from gan_lightning.sampler import Sampler
 
@@ -67,7 +69,8 @@ class Pictures:
 
         quiet = {"show_progress": "hidden"}
         of_sample = [self.model, self.seed, self.label, self.length, *self.axes]
-        of_run = [self.model, self.run, self.said, self.label, self.past, self.then, self.sample, self.way, *self.axes]
+        of_run = [self.model, self.run, self.said, self.label, self.past, self.then, self.sample, self.way]
+        of_run += [self.length, *self.axes]
         again.click(
             lambda: {self.choice: gr.update(choices=self.found()), self.sweep: gr.update(choices=self.sweeps())},
             None,
@@ -88,24 +91,32 @@ class Pictures:
 
     def found(self) -> list[str]:
         """Runs with a checkpoint, the newest first."""
-        files = sorted(self.runs.rglob("checkpoints/last.ckpt"), key=lambda path: -path.stat().st_mtime)
-        return [str(path.parent.parent.relative_to(self.runs)) for path in files]
+        files = reversed(by_age(self.runs.rglob("checkpoints/last.ckpt")))
+        return self.named(path.parent.parent for path in files)
 
     def sweeps(self) -> list[str]:
         """Folders with several runs."""
-        above = [str(path.parent.parent.relative_to(self.runs)) for path in sorted(self.runs.rglob("config.yaml"))]
+        above = self.named(path.parent.parent for path in sorted(self.runs.rglob("config.yaml")))
         return [folder for folder in dict.fromkeys(above) if above.count(folder) > 1]
+
+    def named(self, folders: Iterable[Path]) -> list[str]:
+        """Folders as they are seen from that of the runs; no link leads out of it, and a page is told UTF-8 alone."""
+        within = self.runs.resolve()
+        inside = [f for f in folders if f.is_relative_to(self.runs) and f.resolve().is_relative_to(within)]
+        return [name for name in (str(folder.relative_to(self.runs)) for folder in inside) if name.isprintable()]
 
     def choose(self, name: str, seed: int) -> Update:
         """Load a run's generator, and show what it draws and what it drew."""
         run = self.runs / name
         try:
-            model = gan_lightning.load(run / "checkpoints" / "last.ckpt")
+            with TURN:  # its networks are drawn before their weights are put in
+                model = gan_lightning.load(run / "checkpoints" / "last.ckpt")
             if model.sample(1).ndim != 4:
                 raise UserError(f"{name}: makes points in the plane; the other tab is for these.")
         except UserError as error:
-            return {self.said: wrong(error)}
-        past = sorted((run / "samples").glob("step_*.png"))
+            nothing = dict.fromkeys([self.sample, self.then, self.way], "")
+            return {self.said: wrong(str(error)), self.model: None, self.run: None} | nothing
+        past, axes = by_step(run / "samples"), min(AXES, model.latent_dim)
         choices = [(str(label), label) for label in range(model.num_classes)]
         label = 0 if choices else None
         return {
@@ -117,7 +128,8 @@ class Pictures:
             self.then: self.show_past(run, len(past) - 1),
             self.sample: self.draw(model, seed, label, 1.0, *[0.0] * AXES),
             self.way: "",
-            **dict.fromkeys(self.axes, 0),
+            self.length: 1,
+            **{axis: gr.update(value=0, visible=number < axes) for number, axis in enumerate(self.axes)},
         }
 
     def draw(self, model: Sampler | None, seed: int, label: int | None, length: float, *shifts: float) -> str:
@@ -127,26 +139,26 @@ class Pictures:
         z, _ = model.draw_latents(1, seed=int(seed or 0))
         axes = first_layer(model, z, z)[:AXES]
         z = length * z + torch.tensor([shifts[: len(axes)]], dtype=z.dtype) @ axes
-        return shown(png(grid(model.generate(z, torch.tensor([label or 0])), 1)), "png", "the sample")
+        return shown(png(grid(model.generate(z, torch.tensor([label or 0])), 1)), "the sample")
 
     def walk(self, model: Sampler | None, one: int, other: int, label: int | None, steps: int) -> Iterator[str]:
         """The way from one seed to another and back, as a film; in pieces, so that it can be stopped."""
         if model is None:
             yield "<p>Choose a run first.</p>"
             return
-        way, samples = Interpolate([int(one or 0), int(other or 0)], int(steps)).way(model), []
+        way, samples = Interpolate([int(one or 0), int(other or 0)], int(steps or 16)).way(model), []
         for piece in way.split(4):
             samples.append(model.generate(piece, torch.full((len(piece),), label or 0)))
             yield f"<p>{sum(map(len, samples))} of {len(way)} pictures …</p>"
-        yield shown(gif(film([torch.cat(samples)]), FPS), "gif", "the way between two seeds")
+        yield shown(gif(film([torch.cat(samples)]), FPS), "the way between two seeds", "gif")
 
     def show_past(self, run: Path | None, at: int) -> str:
         """What the run drew from the same noise at one of its steps."""
-        past = sorted((run / "samples").glob("step_*.png")) if run else []
+        past = by_step(run / "samples") if run else []
         if not past:
             return "<p>This run has kept no pictures.</p>"
-        path = past[max(min(int(at), len(past) - 1), 0)]
-        return f'<p>Step {int(path.stem[5:]):,}</p><img alt="samples then" src="{picture(path)}">'
+        step, path = past[max(min(int(at or 0), len(past) - 1), 0)]
+        return f'<p>Step {step:,}</p><img alt="samples then" src="{picture(path)}">'
 
     def side_by_side(self, name: str) -> str:
         """The runs of a folder, each with its last pictures and scores."""
@@ -163,11 +175,11 @@ class Pictures:
         return f'<div class="beside">{"".join(figures)}</div>{more}'
 
 
-def shown(content: bytes, kind: str, name: str) -> str:
+def shown(content: bytes, name: str, kind: str = "png") -> str:
     """A picture's file for the page."""
     return f'<img alt="{name}" src="{data_url(content, kind)}">'
 
 
-def wrong(error: UserError) -> str:
-    """Faults for the page."""
-    return "".join(f'<p class="wrong">{escape(fault)}</p>' for fault in error.faults)
+def wrong(faults: str) -> str:
+    """Faults, a line each, for the page."""
+    return "".join(f'<p class="wrong">{escape(fault)}</p>' for fault in faults.splitlines())

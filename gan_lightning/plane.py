@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import UserError
-from gan_lightning.image import data_url, png
+from gan_lightning.image import png
 from gan_lightning.live import Frame, LiveGame
+from gan_lightning.pictures import shown, wrong
 from gan_lightning.plot import curves, scatter
 
 VARIANTS = {  # of each the words that choose it, and what it is in the plane
@@ -43,13 +44,17 @@ DRAW = """\
 // The value is a list of places in the plane, as JSON.
 const canvas = element.querySelector('canvas'), ink = canvas.getContext('2d');
 const extent = Number(canvas.dataset.extent);
-let places = [], down = false;
+let places = JSON.parse(props.value), down = false;
+const dot = ([x, y]) => ink.fillRect(
+  (x / extent + 1) / 2 * canvas.width - 3, (1 - y / extent) / 2 * canvas.height - 3, 6, 6
+);
+places.forEach(dot);
 const draw = event => {
   const box = canvas.getBoundingClientRect();
   const within = share => Math.min(Math.max(share, 0), 1);
   const x = within((event.clientX - box.left) / box.width), y = within((event.clientY - box.top) / box.height);
   places.push([(2 * x - 1) * extent, (1 - 2 * y) * extent]);
-  ink.fillRect(x * canvas.width - 3, y * canvas.height - 3, 6, 6);
+  dot(places.at(-1));
 };
 const done = () => { if (down) { down = false; props.value = JSON.stringify(places); } };
 canvas.addEventListener('pointerdown', event => {
@@ -59,6 +64,7 @@ canvas.addEventListener('pointerdown', event => {
 });
 canvas.addEventListener('pointermove', event => { if (down) draw(event); });
 canvas.addEventListener('pointerup', done);
+canvas.addEventListener('pointercancel', done);
 element.querySelector('button').addEventListener('click', () => {
   places = [];
   ink.clearRect(0, 0, canvas.width, canvas.height);
@@ -78,8 +84,8 @@ class Plane:
     """Lays the tab out, and says what its buttons do."""
 
     def __init__(self) -> None:
-        self.game = gr.State(None, time_to_live=3600, delete_callback=lambda game: game and game.end())
-        self.note, self.at = gr.State(""), gr.State(None)  # the frame that is looked at; None for the latest
+        self.game = gr.State(None, delete_callback=lambda game: game and game.end())  # when its page is closed
+        self.note, self.at = gr.State(""), gr.State(None)  # moves of the frame that is looked at; None for the latest
         self.before = gr.State(None)  # what was shown last
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -108,31 +114,38 @@ class Plane:
                 self.curves = gr.HTML(elem_id="curves", elem_classes="scatter")
         self.clock = gr.Timer(0.4, active=False)
         self.controls = [go, wait, *moves, latest]
-        self.shown = [self.said, self.seen, self.curves, self.history, self.before]
+        self.shown = [self.said, self.seen, self.curves, self.history, self.before, self.clock, *self.controls]
 
         quiet = {"show_progress": "hidden"}
         shape.change(lambda chosen: gr.update(visible=chosen == "drawn"), shape, board, **quiet)
         begin.click(
             self.start,
             [self.game, variant, shape, board, settings],
-            [self.game, self.note, self.at, self.faults, self.clock, *self.controls, *self.shown],
+            [self.game, self.note, self.at, self.faults, *self.shown],
         )
-        go.click(lambda game, speed: game.play(speed), [self.game, pace], None, **quiet)
+        go.click(lambda game, speed: game and game.play(speed), [self.game, pace], None, **quiet)
         pace.release(lambda game, speed: game and game.pace and game.play(speed), [self.game, pace], None, **quiet)
-        wait.click(lambda game: game.pause(), self.game, None, **quiet)
+        wait.click(lambda game: game and game.pause(), self.game, None, **quiet)
         for button, player in zip(moves, PLAYERS.values(), strict=True):
-            button.click(lambda game, num, player=player: game.move(player, num), [self.game, times], None, **quiet)
-        self.history.input(lambda at: at, self.history, self.at, **quiet)
+            button.click(
+                lambda game, num, player=player: game and game.move(player, num or 1), [self.game, times], None, **quiet
+            )
+        self.history.input(
+            lambda game, at: game and game.frames[min(int(at or 0), len(game.frames) - 1)].moves,
+            [self.game, self.history],
+            self.at,
+            **quiet,
+        )
         latest.click(lambda: None, None, self.at, **quiet)
         self.clock.tick(self.show, [self.game, self.note, self.at, self.before], self.shown, **quiet)
 
     def start(self, game: LiveGame | None, variant: str, shape: str, drawn: str, settings: str) -> Update:
-        """Begin another game in the place of one; or say what is wrong with what was asked for."""
+        """Begin another game and end the one before; or say what is wrong with what was asked for."""
         words, note = VARIANTS[variant]
         try:
             new = LiveGame([*words, *real_points(shape, drawn), *shlex.split(settings)])
         except (UserError, ValueError) as error:  # the latter of a quote that does not end
-            return {self.faults: "<br>".join(map(escape, str(error).splitlines()))}
+            return {self.faults: wrong(str(error))}
         if game is not None:
             game.end()
         ready = dict.fromkeys(self.controls, gr.update(interactive=True))
@@ -145,10 +158,13 @@ class Plane:
         }
         return begun | ready | self.show(new, note, None)
 
-    def show(self, game: LiveGame, note: str, at: int | None, before: Any = None) -> Update:
+    def show(self, game: LiveGame | None, note: str, at: int | None, before: Any = None) -> Update:
         """The latest frame, or the one that is looked at; nothing where that is what there is to see already."""
-        frames, last = game.frames, len(game.frames) - 1
-        at = last if at is None else min(at, last)
+        if game is None:  # the page has been away for long, or its server was started anew
+            return {self.clock: gr.Timer(active=False), self.said: "<p>The game has ended: start a new one.</p>"}
+        frames = game.frames
+        last = len(frames) - 1
+        at = last if at is None else min(range(last + 1), key=lambda place: abs(frames[place].moves - at))
         frame = frames[at]
         now = id(game), at, frame.g_moves, frame.d_moves, last, game.busy, game.error
         if now == before:
@@ -156,10 +172,11 @@ class Plane:
         state = game.error or ("playing" if game.busy else "waiting for a move")
         return {
             self.said: f"<p>{escape(note)}</p><p>{told(frame, len(game.data.centres()))} {escape(state)}</p>",
-            self.seen: image(scatter(game.real, frame.fake, game.extent, frame.logits, frame.g_moves), "points"),
-            self.curves: image(curves(panels(frames), 1, frame.g_moves), "curves"),
+            self.seen: shown(png(scatter(game.real, frame.fake, game.extent, frame.logits, frame.g_moves)), "points"),
+            self.curves: shown(png(curves(panels(frames), 1, frame.g_moves)), "curves"),
             self.history: gr.update(value=at, maximum=max(last, 1), interactive=True),
             self.before: now,
+            **(dict.fromkeys(self.controls[:-1], gr.update(interactive=False)) if game.error else {}),
         }
 
 
@@ -205,8 +222,3 @@ def panels(frames: list[Frame]) -> dict[str, tuple[list[int], dict[str, list[flo
         "modes covered": (steps, {"modes": curve["modes"]}),
         "quality": (steps, {"quality": curve["quality"]}),
     }
-
-
-def image(picture: Tensor, name: str) -> str:
-    """A picture (3, H, W) uint8 for the page."""
-    return f'<img alt="{name}" src="{data_url(png(picture))}">'

@@ -71,7 +71,7 @@ def play(args: argparse.Namespace) -> None:
             enable_monitoring=False,
         )
     except OSError as error:
-        raise UserError(f"--port {args.port}: is taken, by another gan-play perhaps; --port {args.port + 1}") from error
+        raise UserError(f"--port {args.port}: cannot be had, another gan-play has it perhaps; --port=NUMBER") from error
     print(f"{address}  (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 

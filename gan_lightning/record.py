@@ -8,6 +8,7 @@ import io
 import json
 import math
 import pkgutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from gan_lightning import metric as metrics
 from gan_lightning.comparison import Row
 from gan_lightning.errors import printable
+from gan_lightning.files import by_step
 from gan_lightning.image import data_url, png
 from gan_lightning.plot import curves
 
@@ -83,7 +85,7 @@ class Record:
         last_at = max((line["step"] for line in lines), default=0)
         last = [line for line in lines if line["step"] == last_at]
         notes = [printable(str(note)) for note in as_list(result.get("notes"))]
-        pictures = sorted((run / "samples").glob("step_*.png"))
+        pictures = by_step(run / "samples")
         return cls(
             title=f"{model} on {named(described, 'data')}",
             name=printable(name),
@@ -98,7 +100,7 @@ class Record:
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
             health=[line for line in warned(text(run / "train.log")) if line not in notes],
             timeline=picture(run / "samples" / "timeline.png"),
-            grid=picture(pictures[-1]) if pictures else "",
+            grid=picture(pictures[-1][1]) if pictures else "",
             figures=figures,
             lines=lines,
         )
@@ -153,13 +155,21 @@ def as_list(value: Any) -> list[Any]:
 def is_score(line: dict[str, Any]) -> bool:
     """Whether a line of evaluation.jsonl is one of ours."""
     kinds = {"step": int, "metric": str, "value": int | float, "card": dict, "card_hash": str}
-    return all(isinstance(line.get(key), kind) for key, kind in kinds.items()) and 0 <= line["step"] < 2**53
+    right = all(isinstance(line.get(key), kind) for key, kind in kinds.items()) and 0 <= line["step"] < 2**53
+    return right and (isinstance(line["value"], float) or abs(line["value"]) < LARGEST)
 
 
 def table(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file, those that a kill has cut off left out."""
-    rows = [*csv.DictReader(io.StringIO(text(path)))]
-    return [row for row in rows if (row.get("step") or "").isdecimal() and None not in row.values()]
+    rows = []
+    with suppress(csv.Error):  # of a field of megabytes; what stands before it is told
+        rows += csv.DictReader(io.StringIO(text(path)))
+    return [row for row in rows if is_step(row.get("step") or "") and None not in row.values()]
+
+
+def is_step(word: str) -> bool:
+    """Whether a word is a number of steps."""
+    return word.isascii() and word.isdecimal() and len(word) < 20
 
 
 def settings(config: str) -> dict[str, Any]:

@@ -200,18 +200,16 @@ def test_directions_of_most_change_come_first(checkpoint, network, method):
 class Halves:
     """Calls a picture by where it is bright: 0 on the left, 1 on the right, and has a third class that hardly moves."""
 
-    device = torch.device("cpu")
-
     def get_ready(self, data, store, device) -> None:
         self.seen = data
 
-    def network(self, pictures: torch.Tensor) -> torch.Tensor:
+    def logits_of(self, pictures: torch.Tensor) -> torch.Tensor:
         left, right = pictures[..., : pictures.shape[-1] // 2], pictures[..., pictures.shape[-1] // 2 :]
         sides = torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], dim=1)
         return 10 * torch.cat([sides, sides.mean(1, keepdim=True)], dim=1)
 
     def __call__(self, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return samples, self.network(samples.float() / 127.5 - 1)
+        return samples, self.logits_of(samples.float() / 127.5 - 1)
 
 
 class Lamps(Sampler):

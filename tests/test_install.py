@@ -160,6 +160,7 @@ def test_the_lock_has_all_of_them_with_hashes():
 def test_the_image_installs_the_lock_and_nothing_else():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     installs = [line for line in lines if "pip install" in line]
+    assert len(installs) == 2
     assert all("--require-hashes" in line or "--no-deps --no-build-isolation" in line for line in installs)
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}

@@ -1,6 +1,8 @@
 """The page: a live game moves as it is told, and a real browser sees what it does."""
 
+import gc
 import json
+import os
 import re
 import shutil
 import socket
@@ -14,13 +16,17 @@ from typing import Any
 import pytest
 import torch
 from game import same, weights
+from gradio import Blocks
 
 from gan_lightning import play as program
 from gan_lightning.errors import UserError
 from gan_lightning.live import EVERY, MOST, LiveGame
-from gan_lightning.plane import PLACES, VARIANTS, panels, real_points, spread
+from gan_lightning.pictures import Pictures
+from gan_lightning.plane import PLACES, VARIANTS, Plane, panels, real_points, spread
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Gradio leaves an event loop open, which is told whenever it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 QUICK = "data.num=500", "network.width=8"
 
 
@@ -77,6 +83,25 @@ def test_each_variant_plays_in_the_plane_and_is_told_who_moves(name, game):
     assert torch.equal(last.fake, model.sample(1000))
 
 
+def test_games_beside_one_another_are_those_that_each_is_alone(game):
+    """Networks are drawn from the process's own generator, which every step of another game seeds anew."""
+    words = "model=vanilla", "data=gaussian_ring"
+    alone = moved(game(*words, "seed=3"), "both", 2)
+    other = game(*words)
+    other.play(1000)
+    until(lambda: len(other.frames) > 2)
+    for _ in range(3):
+        beside = moved(game(*words, "seed=3"), "both", 2)
+        for one, two in zip(alone.frames, beside.frames, strict=True):
+            assert torch.equal(one.fake, two.fake)
+
+
+def test_lone_moves_follow_from_the_seed(game):
+    one, other = (moved(game("model=vanilla", "data=gaussian_ring", f"seed={seed}"), "d") for seed in (0, 1))
+    drawn = [torch.randn(3, generator=played.model.rng) for played in (one, other)]
+    assert not torch.equal(*drawn)
+
+
 def test_steps_of_the_schedule_are_those_of_training(game, run, tmp_path):
     """The same real class, data and seed: after three steps the weights are those of gan-train."""
     words = "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=3", "data.batch_size=4", "data.num=500"
@@ -98,11 +123,11 @@ def test_a_game_plays_by_itself_until_it_is_paused(game):
     until(lambda: len(played.frames) > 4)
     assert played.busy
     played.pause()
-    until(lambda: not played.busy)
+    assert not played.busy
     time.sleep(0.2)  # of a step that was under way
-    steps = played.frames[-1].g_moves
+    steps = played.g_moves
     time.sleep(0.3)
-    assert played.frames[-1].g_moves == steps
+    assert played.g_moves == steps
     assert all(frame.g_moves % EVERY == 0 for frame in played.frames)
 
 
@@ -122,17 +147,70 @@ def test_a_game_that_diverges_says_so_and_ends(game):
     played.move("d", 5)
     until(lambda: played.error)
     assert re.search("diverged.*lower rate", played.error)
+    played.move("g")
     assert not played.busy
+
+
+@pytest.fixture
+def blocks() -> Iterator[None]:
+    """Where components are laid out; what Gradio leaves is collected here, and not in another file's tests."""
+    with Blocks():
+        yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("blocks")
+def test_a_tab_whose_game_is_gone_says_so():
+    tab = Plane()
+    told = tab.show(None, "", None)
+    assert told[tab.said] == "<p>The game has ended: start a new one.</p>"
+    assert not told[tab.clock].active
+
+
+@pytest.mark.usefixtures("blocks")
+def test_what_was_looked_at_stays_when_the_history_is_thinned(game):
+    played = moved(game("model=vanilla", "data=gaussian_ring"), "both", 8)
+    tab = Plane()
+    at = played.frames[4].moves
+    played.frames = played.frames[::2]
+    shown = tab.show(played, "", at)
+    assert "G has moved 4 times" in shown[tab.said]
+    assert "G has moved 8 times" in tab.show(played, "", None)[tab.said]
+
+
+@pytest.mark.usefixtures("blocks")
+def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
+    small = "network.width=4", "data.limit=40", "~logger"
+    run(tmp_path / "runs" / "good", "model=dcgan", *small)
+    for name in ("torn", os.fsdecode(b"of another \xff"), "good"):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / name / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "elsewhere" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "good" / "samples" / "step_1 copy.png").touch()
+    tab = Pictures(tmp_path / "runs")
+    assert sorted(tab.found()) == ["good", "torn"]
+    told = tab.choose("torn", 0)
+    assert "torn" in told[tab.said]
+    assert told[tab.model] is told[tab.run] is None, "nothing of the run before stays"
+    told = tab.choose("good", None)
+    assert "latents" in told[tab.said]
+    assert told[tab.length] == 1
+    assert "Step 2" in told[tab.then]
+    assert [*tab.walk(told[tab.model], None, None, None, None)][-1].startswith("<img")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["modle=vanilla"], "modle: there is no such key"),
-        (["model.lr=3", "loss=minmax"], "model.lr: there is no such key.*\n.*|loss=minmax: no such option"),
+        (["model.lr=3", "loss=minmax"], r"loss=minmax: no such option[^\n]*\nmodel\.lr: there is no such key"),
+        (["trainer=ddp", "modle=x"], r"trainer=ddp: belongs to a run[^\n]*\nmodle: there is no such key"),
+        (["hydra.run.dir=x"], "hydra.run.dir=x: belongs to a run; here model, loss, network, data, optimizer, seed"),
         (["data=digits", "model=vanilla"], "data: the game is watched in the plane"),
         (["model=vae", "data=gaussian_ring"], "model: there is no game to watch"),
-        (["--help"], "--help: not of the form KEY=VALUE"),
+        (["--help"], "--help: belongs to a run"),
         (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
     ],
 )
@@ -188,7 +266,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         port = taken.getsockname()[1]
         done = command(str(tmp_path), "--no-browser", "--port", str(port))
     assert done.returncode == 2
-    assert done.stderr == f"--port {port}: is taken, by another gan-play perhaps; --port {port + 1}\n"
+    assert done.stderr == f"--port {port}: cannot be had, another gan-play has it perhaps; --port=NUMBER\n"
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
@@ -228,7 +306,7 @@ def test_the_page_is_served_on_the_loopback_alone(served):
 def browser(served) -> Iterator[Any]:
     """A page in a real browser that has opened it; it must ask nobody else for anything, and raise nothing."""
     if BROWSER is None:
-        pytest.skip("there is no Chromium")
+        pytest.skip("there is no Chromium, as chromium, chromium-browser or google-chrome")
     sync = pytest.importorskip("playwright.sync_api")
     asked, errors = [], []
     with sync.sync_playwright() as playwright:

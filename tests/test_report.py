@@ -104,7 +104,17 @@ def test_what_a_stranger_writes_is_text(run, tmp_path):
     assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in seen.tags)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{", b"[" * 100_000, b"null", b"step,a\n1", b"a: [b"])
+HUGE = b'{"step": 1, "metric": "fid", "value": %s, "card": {}, "card_hash": "a"}' % (b"1" + b"0" * 400)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff\xfe\x00", b"{", b"[" * 100_000, b"null", b"step,a\n1", b"a: [b", HUGE),
+        *(b"step,a\n" + b"1" * 5000 + b",2", b"step,a\n1," + b"2" * 200_000),
+    ],
+    ids=lambda content: repr(content[:12]),
+)
 def test_whatever_a_folder_holds(tmp_path, content):
     names = "config.yaml", "result.json", "metrics.csv", "evaluation.jsonl", "train.log"
     (tmp_path / "run" / "samples").mkdir(parents=True)

@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from gan_lightning.files import by_step
 from gan_lightning.image import grid, read_png, strip, write_png
 from gan_lightning.learner import Learner
 from gan_lightning.modes import evaluating
@@ -80,7 +81,7 @@ class SampleGrid(Callback):
             logits = surface(module, extent) if "discriminator" in module.networks() else None
             picture = scatter(self.real, fake, extent, logits, step)
         self.show(trainer, f"step_{step:08d}", picture, step)
-        drawn = [(int(path.stem[5:]), path) for path in sorted(self.folder.glob("step_*.png"))]
+        drawn = by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
         write_png(

@@ -120,12 +120,20 @@ class Classifier:
         pictures = (samples.flatten(0, 1)[:, None] if self.per_channel else samples).to(self.device)
         *body, head = self.network
         features = torch.cat([nn.Sequential(*body)(scaled(part)) for part in pictures.split(READ_BATCH)])
-        logits = head(features)
+        logits = self.joined(head(features))
+        return (features.unflatten(0, (-1, 3)).flatten(1) if self.per_channel else features), logits
+
+    def logits_of(self, pictures: Tensor) -> Tensor:
+        """Logits (N, classes) of pictures (N, C, H, W) in [-1, 1], which can be differentiated."""
+        pictures = pictures.to(self.device)
+        return self.joined(self.network(pictures.flatten(0, 1)[:, None] if self.per_channel else pictures))
+
+    def joined(self, logits: Tensor) -> Tensor:
+        """Logits of all channels together, of those of each."""
         if not self.per_channel:
-            return features, logits
+            return logits
         first, second, third = logits.log_softmax(1).unflatten(0, (-1, 3)).unbind(1)
-        joint = first[:, :, None, None] + second[:, None, :, None] + third[:, None, None, :]
-        return features.unflatten(0, (-1, 3)).flatten(1), joint.flatten(1)
+        return (first[:, :, None, None] + second[:, None, :, None] + third[:, None, None, :]).flatten(1)
 
 
 def network(channels: int, width: int, dim: int, classes: int) -> nn.Sequential:

@@ -123,8 +123,8 @@ class Attribute(OfData):
             weight = next(generator.parameters())
             for latents, labels in zip(z.split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True):
                 latents = latents.to(weight).requires_grad_()
-                pictures = generator(latents, labels.to(weight.device)).float().to(self.feature.device)
-                (slope,) = torch.autograd.grad(centred(self.feature.network(pictures))[:, target].sum(), latents)
+                logits = self.feature.logits_of(generator(latents, labels.to(weight.device)).float())
+                (slope,) = torch.autograd.grad(centred(logits)[:, target].sum(), latents)
                 total += slope.sum(0).float().cpu()
         return nn.functional.normalize(total, dim=0)
 

@@ -12,7 +12,7 @@ from gan_lightning.metric.neighbours import blocks
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
-PART = 2000  # training pictures that are looked at at a time
+PART = 2000  # training pictures in a block
 
 
 class Nearest(OfData):

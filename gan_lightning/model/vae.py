@@ -23,7 +23,7 @@ class VAE(Learner):
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
-        encoder: A discriminator, whose head makes place for one of mu and log sigma^2.
+        encoder: A discriminator; its head is replaced by one that gives mu and log sigma^2.
         optimizer: Builds the optimizer of both.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
         deviation: Standard deviation s of every entry of a sample.
