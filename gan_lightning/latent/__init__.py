@@ -90,6 +90,11 @@ def shown_classes(model: Sampler, classes: Sequence[int] | None) -> list[int]:
     return [*classes]
 
 
+def in_turn(classes: Sequence[int], num: int) -> Tensor:
+    """Labels (num,) that take turns."""
+    return torch.tensor(classes).repeat(-(-num // len(classes)))[:num]
+
+
 def captions(model: Sampler, classes: Sequence[int]) -> list[str]:
     """What stands beside a row of a class."""
     return [f"class {label}" if model.num_classes else "" for label in classes]

@@ -8,8 +8,8 @@ from gan_lightning.data.base import StepData
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.image import to_uint8
-from gan_lightning.latent import Found, OfData, at_least, refuse_points, shown_classes
-from gan_lightning.latent.directions import MEASURED, RANDOM
+from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_points, shown_classes
+from gan_lightning.latent.directions import MEASURED, RANDOM, random_directions
 from gan_lightning.modes import evaluating
 from gan_lightning.network.layers import one_of
 from gan_lightning.sampler import SAMPLING_BATCH, Sampler
@@ -77,9 +77,7 @@ class Attribute(OfData):
             raise UserError(f"latent.targets={targets}: {', '.join(map(str, wrong))}: the classes are {there}")
         classes = shown_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
-        y = torch.tensor(classes).repeat(-(-self.samples // len(classes)))[: self.samples]
-        generator = torch.Generator().manual_seed(self.seed)
-        random = nn.functional.normalize(torch.randn(RANDOM, model.latent_dim, generator=generator), dim=1)
+        y, random = in_turn(classes, self.samples), random_directions(model, self.seed)
         logits = self.logits(model, z, y)
         few = z[:MEASURED], y[:MEASURED]
         rows, figures = [], {"targets": [self.names[target] for target in targets], "directions": []}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.latent import Explorer, Found, at_least, captions, shown_classes
+from gan_lightning.latent import Explorer, Found, at_least, captions, in_turn, shown_classes
 from gan_lightning.network.layers import one_of
 from gan_lightning.sampler import Sampler
 
@@ -47,9 +47,7 @@ class Directions(Explorer):
         """A row a direction; ``against_random`` has how many times as much it changes samples as random directions."""
         classes = shown_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
-        y = torch.tensor(classes).repeat(-(-self.samples // len(classes)))[: self.samples]
-        generator = torch.Generator().manual_seed(self.seed)
-        random = nn.functional.normalize(torch.randn(RANDOM, model.latent_dim, generator=generator), dim=1)
+        y, random = in_turn(classes, self.samples), random_directions(model, self.seed)
         found = {"first_layer": first_layer, "pca": principal, "random": lambda *_: random}[self.method](model, z, y)
         found = found[: self.num]
         moved = z[:MEASURED], y[:MEASURED]
@@ -61,6 +59,12 @@ class Directions(Explorer):
         figures = {"against_random": scores, "directions": found.tolist()}
         beside = f", {captions(model, classes)[0]}" if model.num_classes else ""
         return Found(rows, [f"{i + 1}: x {score:.1f}{beside}" for i, score in enumerate(scores)], figures=figures)
+
+
+def random_directions(model: Sampler, seed: int) -> Tensor:
+    """Directions (RANDOM, latent_dim) of length one."""
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(RANDOM, model.latent_dim, generator=generator), dim=1)
 
 
 def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:

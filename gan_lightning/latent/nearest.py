@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan_lightning.data.base import StepData
 from gan_lightning.image import from_uint8, to_uint8
-from gan_lightning.latent import Found, OfData, at_least, refuse_points, shown_classes
+from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_points, shown_classes
 from gan_lightning.metric.neighbours import blocks
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
@@ -41,8 +41,8 @@ class Nearest(OfData):
         """``distance`` has those of each row, in levels of 255, and ``index`` where the pictures stand in the data."""
         refuse_points("nearest", model)
         classes = shown_classes(model, self.classes)
-        y = torch.tensor(classes).repeat(-(-self.num // len(classes)))[: self.num]
-        samples = model.generate(model.draw_latents(self.num, seed=self.seed)[0], y).cpu()
+        z, _ = model.draw_latents(self.num, seed=self.seed)
+        samples = model.generate(z, in_turn(classes, self.num)).cpu()
         squared, index = nearest(to_uint8(samples), self.pictures, self.k)
         distance = (squared / samples[0].numel()).sqrt()
         rows = [torch.cat([one[None], from_uint8(self.pictures[at])]) for one, at in zip(samples, index, strict=True)]
