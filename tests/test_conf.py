@@ -258,6 +258,7 @@ LABELLED = {
     "stream": 3,
     "gaussian_ring": 8,
     "gaussian_grid": 25,
+    "gaussian_mixture": 3,
 }
 
 
@@ -297,7 +298,7 @@ def test_other_models_need_no_labels(step, files, data):
     assert len(trainer.datamodule.samples) == 12
 
 
-@pytest.mark.parametrize("data", ["gaussian_ring", "gaussian_grid"])
+@pytest.mark.parametrize("data", ["gaussian_ring", "gaussian_grid", "gaussian_mixture"])
 def test_every_model_plays_with_points(step, learner, data):
     words = f"model={learner}", f"data={data}"
     if learner == "dcgan":

@@ -20,6 +20,7 @@ from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.fashion_mnist import FashionMNIST
 from gan_lightning.data.gaussian_grid import GaussianGrid
+from gan_lightning.data.gaussian_mixture import GaussianMixture
 from gan_lightning.data.gaussian_ring import GaussianRing
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.data.stacked_mnist import StackedMNIST
@@ -407,3 +408,14 @@ def test_the_test_digits_are_held_out(kind, tmp_path, monkeypatch):
     assert (int(data.samples.max()), int(pictures.max())) == (1, 2)
     assert pictures.shape == (3, 1, 32, 32)
     assert labels.tolist() == [0, 1, 2]
+
+
+def test_a_mixture_lies_where_it_is_wanted():
+    data = GaussianMixture([[0, 0], [5, 1]], deviation=0.1, num=4000)
+    data.setup()
+    assert data.class_names == ["(0, 0)", "(5, 1)"]
+    for label, centre in enumerate([[0.0, 0.0], [5.0, 1.0]]):
+        points = data.samples[data.labels == label]
+        assert 1800 < len(points) < 2200
+        torch.testing.assert_close(points.mean(0), torch.tensor(centre), atol=0.02, rtol=0)
+        torch.testing.assert_close(points.std(0), torch.full((2,), 0.1), atol=0.01, rtol=0)
