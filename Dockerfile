@@ -1,9 +1,9 @@
 # docker build -t gan-lightning .
 # mkdir -p runs data  # else docker makes them, as root
-# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/runs:/work/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
-# docker run --rm --user "$(id -u):$(id -g)" --gpus all -v "$PWD/runs:/work/runs" -v "$PWD/data:/work/data" gan-lightning gan-train data=cifar10
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/runs:/home/gan/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
+# docker run --rm --user "$(id -u):$(id -g)" --gpus all -v "$PWD/runs:/home/gan/runs" -v "$PWD/data:/home/gan/data" gan-lightning gan-train data=cifar10
 FROM python:3.13-slim
-RUN useradd --create-home --uid 1000 gan && mkdir /work && chown gan /work
+RUN useradd --create-home --uid 1000 gan
 COPY requirements.lock /source/
 RUN pip install --no-cache-dir --require-hashes --requirement /source/requirements.lock
 COPY pyproject.toml README.md LICENSE /source/
@@ -11,6 +11,6 @@ COPY gan_lightning /source/gan_lightning
 COPY conf /source/conf
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /source
 USER gan
-WORKDIR /work
-ENV GAN_DATA_DIR=/work/data GAN_CACHE_DIR=/work/runs/.cache
+WORKDIR /home/gan
+ENV GAN_DATA_DIR=/home/gan/data GAN_CACHE_DIR=/home/gan/runs/.cache
 CMD ["gan-train", "--help"]
