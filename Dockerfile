@@ -3,7 +3,7 @@
 # docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/runs:/home/gan/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
 # docker run --rm --user "$(id -u):$(id -g)" --gpus all -v "$PWD/runs:/home/gan/runs" -v "$PWD/data:/home/gan/data" gan-lightning gan-train data=cifar10
 FROM python:3.13-slim
-RUN useradd --create-home --uid 1000 gan
+RUN useradd --create-home --uid 1000 gan && chmod 755 /home/gan && mkdir -p /home/gan/runs && chmod 777 /home/gan/runs
 COPY requirements.lock /source/
 RUN pip install --no-cache-dir --require-hashes --requirement /source/requirements.lock
 COPY pyproject.toml README.md LICENSE /source/
