@@ -46,6 +46,7 @@ def play(args: argparse.Namespace) -> None:
         raise UserError(*faults)
 
     import warnings
+    from urllib.request import getproxies
 
     import torch
 
@@ -54,6 +55,8 @@ def play(args: argparse.Namespace) -> None:
     for pattern in NOT_FOR_USERS:
         warnings.filterwarnings("ignore", pattern)
     torch.set_num_threads(1)  # threads that share tiny tensors wait for each other, and the page wants a core
+    # Gradio asks its own page whether it is there, which nobody's proxy can tell.
+    os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), HOST)))
     blocks = page(args.runs)
     try:
         _, address, _ = blocks.launch(

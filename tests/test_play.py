@@ -292,7 +292,8 @@ def served(tmp_path_factory) -> Iterator[str]:
         free.bind((program.HOST, 0))
         port = free.getsockname()[1]
     line = [sys.executable, "-m", "gan_lightning.play", str(runs), "--no-browser", "--port", str(port)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
+    behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=behind_a_proxy) as server:
         address = server.stdout.readline().split()[0]
         yield address
         server.terminate()
