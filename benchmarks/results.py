@@ -32,7 +32,8 @@ from gan_lightning.comparison import verdict
 from gan_lightning.files import whole
 from gan_lightning.image import grid, read_png, write_png
 from gan_lightning.paths import CONF
-from gan_lightning.train import NOT_FOR_USERS, build, stopped_by, train
+from gan_lightning.summary import stopped_by
+from gan_lightning.train import NOT_FOR_USERS, build, train
 
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"

@@ -54,7 +54,8 @@ from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.model.base import GAN
 from gan_lightning.paths import CONF
 from gan_lightning.run import versions
-from gan_lightning.train import NOT_FOR_USERS, build, stopped_by, train
+from gan_lightning.summary import stopped_by
+from gan_lightning.train import NOT_FOR_USERS, build, train
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"

@@ -20,7 +20,7 @@ from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.errors import UserError
 from gan_lightning.image import grid, read_png
 from gan_lightning.model.base import GAN
-from gan_lightning.train import conclude
+from gan_lightning.summary import conclude
 
 EVERY_STEP = "callbacks.scalars.every_n_steps=1"
 

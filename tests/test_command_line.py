@@ -11,7 +11,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from gan_lightning import train as program
+from gan_lightning import summary
 from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
 
@@ -326,7 +326,7 @@ def test_a_mistake_costs_seconds_and_no_traceback(tmp_path):
     "folder", ["runs/a", "runs/model=cgan,seed=2", "it's a {run}", "runs/a b", "$HOME/x", 'a"b\\c']
 )
 def test_what_is_told_can_be_typed(folder):
-    (word,) = shlex.split(program.typeable(f"hydra.run.dir={folder}"))
+    (word,) = shlex.split(summary.typeable(f"hydra.run.dir={folder}"))
     (override,) = OverridesParser.create().parse_overrides([word])
     assert override.value() == folder
 
@@ -334,9 +334,9 @@ def test_what_is_told_can_be_typed(folder):
 @pytest.mark.parametrize(("started", "told"), [("train.py", "python train.py"), ("/bin/gan-train", "gan-train")])
 def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
     monkeypatch.setattr(sys, "argv", [started, "seed=1"])
-    monkeypatch.setattr(program, "program", str)
+    monkeypatch.setattr(summary, "program", str)
     assert (
-        program.again(Path("runs/a"), OmegaConf.create({"mode": "RUN"}))
+        summary.again(Path("runs/a"), OmegaConf.create({"mode": "RUN"}), [])
         == f"{told} ckpt_path=last hydra.run.dir=runs/a"
     )
 

@@ -208,7 +208,7 @@ def test_the_first_score_that_is_measured_decides(run, tmp_path, words, first):
 
 
 def test_objective_and_result_take_scores(run, tmp_path):
-    from gan_lightning.train import conclude
+    from gan_lightning.summary import conclude
 
     trainer = run(tmp_path, "model=vanilla", *EVAL)
     from omegaconf import OmegaConf

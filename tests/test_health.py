@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gan_lightning import checkpoint as checkpoints
-from gan_lightning import train as program
+from gan_lightning import summary
 from gan_lightning.callbacks import health
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.health import Health
@@ -217,7 +217,7 @@ def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_p
     words = "eval.every_n_steps=1", "eval.num=20", "callbacks.health.every_n_steps=50", "callbacks.health.stop=true"
     trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=4")
     assert trainer.global_step == 3
-    assert "9.0 times worse" in program.stopped_by(trainer)[1]
+    assert "9.0 times worse" in summary.stopped_by(trainer)[1]
 
 
 def test_weights_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(run, tmp_path, monkeypatch):
@@ -262,4 +262,4 @@ def test_warnings_go_to_tensorboard(run, tmp_path, monkeypatch):
 
 
 def test_stopping_is_told_apart_from_signals():
-    assert program.stopped_by(SimpleNamespace(callbacks=[Health()])) == (0, "")
+    assert summary.stopped_by(SimpleNamespace(callbacks=[Health()])) == (0, "")

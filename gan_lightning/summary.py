@@ -1,0 +1,140 @@
+"""What a run says when it begins and when it has ended, on the terminal and in TensorBoard."""
+
+import logging
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+
+def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
+    """Say what is about to run, and put the configuration into TensorBoard, anew where a run goes on."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in model.networks().items()}
+    shape, classes = " x ".join(map(str, data.shape)), f", {data.num_classes} classes" if data.num_classes else ""
+    log.info(f"{type(model).__name__} on {len(data.samples):,} samples of {shape}{classes}")
+    log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("config", f"```yaml\n{text}\n```", step + 1 if step else 0)
+
+
+def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
+    """Write down and tell how a run ended; return its final figures, and the hashes of the scores' cards."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    from gan_lightning.callbacks.evaluate import Evaluate
+    from gan_lightning.callbacks.health import Health
+    from gan_lightning.callbacks.scalars import Scalars
+
+    metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
+    judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
+    scores = judge.last(trainer.global_step) if judge else {}
+    metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
+    outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
+    outcome |= {"notes": judge.notes()} if scores and judge.notes() else {}
+    if not trainer.is_global_zero:
+        return outcome
+    for logger in trainer.loggers:
+        if metrics and isinstance(logger, TensorBoardLogger):
+            # The HParams tab compares runs by these; with names of their own they add no point to the curves.
+            card_of = {name: f"_{card[:6]}" for name, card in outcome["cards"].items()}
+            final = {f"final/{name}{card_of.get(name, '')}": value for name, value in metrics.items()}
+            # After the last step, so that a run that goes on from there takes them back.
+            logger.log_hyperparams(flat(config), final, trainer.global_step + 1)
+            logger.save()
+    step, seconds = trainer.global_step, time.time() - started
+    images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
+    log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
+    if metrics:
+        told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
+        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
+    if scores:
+        log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
+    for line in judge.summary(seconds) if judge else []:
+        log.info(line)
+    for line in next((guest.told for guest in trainer.callbacks if isinstance(guest, Health)), []):
+        log.info(f"health  {line}")
+    last = run / "samples" / f"step_{step:08d}.png"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
+        if path.exists():
+            log.info(f"{name:<12}{path}")
+    if checkpoint.exists():
+        log.info(f"{'more':<12}{program('gan-sample')} {shlex.quote(str(checkpoint))} --num 64 --out samples.png")
+    if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        log.info(f"{'TensorBoard':<12}{program('tensorboard')} --logdir {shlex.quote(str(run.parent))}")
+    return outcome
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """The settings that runs are compared by, one level deep."""
+    table: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                table[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
+
+    sections = ("model", "loss", "network", "data", "trainer")
+    plain = OmegaConf.to_container(config, resolve=True)
+    walk({name: plain[name] for name in sections if name in plain} | {"seed": plain["seed"]}, "")
+    networks = ("model.generator.", "model.discriminator.", "model.encoder.")
+    return {key: value for key, value in table.items() if not key.startswith(networks)}
+
+
+def stopped_by(trainer: Any) -> tuple[int, str]:
+    """Exit status of a run and the reason for it: 128 + the signal that stopped it, 1 for a warning that did, or 0."""
+    from gan_lightning.callbacks.health import Health
+    from gan_lightning.callbacks.stop import Stop
+
+    signum = next((guest.signum for guest in trainer.callbacks if isinstance(guest, Stop)), 0)
+    warning = next((guest.stopped for guest in trainer.callbacks if isinstance(guest, Health)), "")
+    if signum:
+        return 128 + signum, ""
+    return (1, f": {warning}") if warning else (0, "")
+
+
+def again(run: Path, settings: DictConfig, typed: list[str]) -> str:
+    """What to type for a run, or the sweep that it belongs to, to go on.
+
+    Args:
+        run: The run's folder.
+        settings: Hydra's own.
+        typed: The command line that started it.
+    """
+    script = Path(sys.argv[0])
+    start = f"python {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
+    if settings.mode != RunMode.MULTIRUN:
+        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}"
+    line = [word for word in typed if not word.startswith("hydra.sweep.dir=")] or ["-m", "..."]
+    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
+
+
+def program(name: str) -> str:
+    """A command of this environment as it can be typed, also where the environment is not activated."""
+    return name if shutil.which(name) else str(shorter(Path(sys.executable).with_name(name)))
+
+
+def typeable(override: str) -> str:
+    """An override as it can be typed: quoted where its value has signs of Hydra's grammar, as a sweep's folder has."""
+    key, _, value = override.partition("=")
+    if not set(value) & set("=,{}[]():'\"$ \\"):
+        return override
+    escaped = value.replace("'", "\\'")
+    return shlex.quote(f"{key}='{escaped}'")
+
+
+def shorter(path: Path) -> Path:
+    """A path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
