@@ -21,7 +21,7 @@ play: .venv/installed-dev  ## a page in the browser: watch the game move by move
 	$(BIN)/gan-play $(ARGS)
 
 test: .venv/installed-dev  ## run the tests, a file on each of up to four cores
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --timeout 600 $(ARGS)
 
 test-slow: .venv/installed-dev  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

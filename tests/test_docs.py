@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -199,10 +200,15 @@ def test_commands_of_the_readme_run(tmp_path):
         command = (
             [str(ROOT / "train.py")] if program == "gan-train" else ["-m", program.replace("gan-", "gan_lightning.")]
         )
-        done = subprocess.run(
-            [sys.executable, *command, *words],
-            cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        line, environment = [sys.executable, *command, *words], os.environ | {"OMP_NUM_THREADS": "1"}
+        if program == "gan-play":  # which goes on until it is interrupted
+            line += ["--no-browser", "--port", "7907"]
+            with subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as page:
+                assert page.stdout.readline().startswith("http://127.0.0.1:7907")
+                page.send_signal(signal.SIGINT)
+            assert page.returncode == 0
+            continue
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{program} {words}: {done.stdout} {done.stderr}"
         ran.append(" ".join(words))
     assert len(ran) >= 6
