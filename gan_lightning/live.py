@@ -17,7 +17,7 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from gan_lightning import seed as seeds
-from gan_lightning.callbacks.sample_grid import REACH, surface
+from gan_lightning.callbacks.sample_grid import extent_of, surface
 from gan_lightning.callbacks.scalars import figures_of, terms_of
 from gan_lightning.command_line import Composer, check_command_line
 from gan_lightning.errors import UserError, first_line
@@ -171,7 +171,7 @@ class LiveGame(Callback):
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
         """Show both players as they come to the table."""
         self.data, self.model = trainer.datamodule, module
-        self.real, self.extent = self.data.real(POINTS), REACH * float(self.data.real(10_000).abs().max())
+        self.real, self.extent = self.data.real(POINTS), extent_of(self.data)
         self.show(module)
         self.give_turn()
 

@@ -300,8 +300,9 @@ def test_data_that_have_moved_are_named(run, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "n.json").read_text())["index"][0]) == 2
     with pytest.raises(UserError, match="feature=classifier: learns the data's own classes, and these data have none"):
         program.explore(path, ["latent=attribute", out, f"data.root={tmp_path}/elsewhere"])
-    with pytest.raises(UserError, match=r"data\.root: has no effect, since only latent=attribute"):
-        program.explore(path, ["latent=walk", out, f"data.root={tmp_path}/elsewhere"])
+    told = r"data\.root=[^\n]*: has no effect, since only latent=attribute[^\n]*\ncache=here: has no effect"
+    with pytest.raises(UserError, match=told):
+        program.explore(path, ["latent=walk", out, f"data.root={tmp_path}/elsewhere", "cache=here"])
 
 
 def test_inversion_finds_a_sample_again(checkpoint, tmp_path):

@@ -14,7 +14,7 @@ import torch
 from faults import Process
 
 import gan_lightning
-from gan_lightning import evaluate, sample
+from gan_lightning import evaluate, explore, export, sample
 from gan_lightning.checkpoint import read
 from gan_lightning.command_line import check_command_line
 from gan_lightning.data.cifar10 import CIFAR10
@@ -117,6 +117,8 @@ DOORS = {
     "gan-sample": gan_sample,
     "gan-evaluate": lambda path: evaluate.evaluate([path], []),
     "gan-train": gan_train,
+    "gan-export": lambda path: export.export(export.parser().parse_args([str(path), "--no-onnx"])),
+    "gan-explore": lambda path: explore.explore(path, ["latent.steps=1"]),
 }
 
 
@@ -139,7 +141,7 @@ def test_checkpoints(good, place, capsys, name, door):
     assert str(path) in told
     assert "root:x" not in told
     assert "\x1b" not in "".join(capsys.readouterr())
-    assert not [*place.glob("samples*")]
+    assert not [*place.iterdir()]
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)

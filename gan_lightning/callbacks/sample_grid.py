@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from gan_lightning.data.points import Points
 from gan_lightning.files import by_step
 from gan_lightning.image import grid, read_png, strip, write_png
 from gan_lightning.learner import Learner
@@ -77,7 +78,7 @@ class SampleGrid(Callback):
         else:
             from gan_lightning.plot import scatter  # matplotlib takes a second to import, and pictures need none of it
 
-            extent = REACH * float(trainer.datamodule.real(10_000).abs().max())
+            extent = extent_of(trainer.datamodule)
             logits = surface(module, extent) if "discriminator" in module.networks() else None
             picture = scatter(self.real, fake, extent, logits, step)
         self.show(trainer, f"step_{step:08d}", picture, step)
@@ -114,6 +115,11 @@ class SampleGrid(Callback):
 def is_round(step: int) -> bool:
     """Whether a step is 1, 2 or 5 times a power of ten."""
     return str(step).rstrip("0") in {"1", "2", "5"}
+
+
+def extent_of(data: Points) -> float:
+    """The square [-extent, extent]^2 is shown of points in the plane."""
+    return REACH * float(data.real(10_000).abs().max())
 
 
 @torch.no_grad()
