@@ -124,7 +124,9 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
                 faults.append(f"{text}: not of the form KEY=VALUE")
                 continue
             if override.is_sweep_override():
-                faults.append(f"{text}: several values; a list is {override.key_or_group}=[...]")
+                key = override.key_or_group
+                right = "one way at a time" if key == "latent" else f"a list is {key}=[...]"
+                faults.append(f"{text}: several values; {right}")
             elif override.is_add() or override.is_delete():
                 faults.append(f"{text}: nothing can be added or left out here")
             elif override.key_or_group == "latent" and override.value() not in names:
