@@ -357,7 +357,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=invert", "latent.picture: is needed"),
         ("latent=invert latent.picture=/nowhere.png", "No such file"),
         ("latent=interpolate,walk", "several values; one way at a time"),
-        ("latent=interpolate latent.seeds=1,2", r"several values; a list is latent.seeds=\[...\]"),
+        ("latent=interpolate latent.seeds=1,2", "several values; a list is latent.seeds=[...]"),
         ("+x=1", "nothing can be added or left out"),
         ("~latent", "nothing can be added or left out"),
         ("fps=0", "must be a whole number of at least 1 and at most 100"),
