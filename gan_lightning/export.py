@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import UserError, told_plainly
-from gan_lightning.paths import HUB_ID
+from gan_lightning.paths import HUB_ID, of_run
 
 if TYPE_CHECKING:
     from gan_lightning.sampler import Sampler
@@ -89,7 +89,7 @@ def refuse(args: argparse.Namespace) -> None:
 
     faults = []
     if not args.checkpoint.is_file():
-        faults.append(f"{args.checkpoint}: there is no such checkpoint")
+        faults.append(f"{args.checkpoint}: there is no such checkpoint{of_run(args.checkpoint)}")
     if args.out.exists() and not (args.out.is_dir() and (is_export(args.out) or not any(args.out.iterdir()))):
         faults.append(f"--out {args.out}: is there, and no folder that gan-export wrote; choose another")
     if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):

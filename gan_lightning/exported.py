@@ -12,6 +12,7 @@ from torch import nn
 
 from gan_lightning.checkpoint import refuse_foreign, take_state
 from gan_lightning.errors import UserError, first_line
+from gan_lightning.paths import of_run
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
@@ -39,10 +40,9 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
     Raises:
         UserError: Something is missing, damaged or foreign, or names classes that are not ours.
     """
-    path, checkpoint = folder / DESCRIPTION, folder / "checkpoints" / "last.ckpt"
+    path = folder / DESCRIPTION
     if not path.exists():
-        more = f"; a run's checkpoint is {checkpoint}" if checkpoint.exists() else ""
-        raise UserError(f"{folder}: is no folder of gan-export, since it has no {DESCRIPTION}{more}")
+        raise UserError(f"{folder}: is no folder of gan-export, since it has no {DESCRIPTION}{of_run(folder)}")
     config = described(path)
     node = config["generator"]
     if not trust:

@@ -1,4 +1,4 @@
-"""gan-sample: draw pictures or points from a checkpoint."""
+"""gan-sample: draw pictures or points from a checkpoint, or from a generator by itself."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from gan_lightning.errors import UserError, told_plainly
 def parser() -> argparse.ArgumentParser:
     """What gan-sample takes."""
     take = argparse.ArgumentParser("gan-sample", description="Draw samples from a checkpoint, in evaluation mode.")
-    take.add_argument("checkpoint", type=Path, help="runs/.../checkpoints/last.ckpt, say")
+    take.add_argument("checkpoint", type=Path, help="runs/.../checkpoints/last.ckpt, or a folder of gan-export")
     take.add_argument("--num", type=int, default=64, help="how many (default: 64)")
     take.add_argument("--seed", type=int, default=0, help="the same seed draws the same samples (default: 0)")
     take.add_argument("--classes", help="3,7: only these, in turn, from a conditional model; all by default")
@@ -42,7 +42,7 @@ def sample(args: argparse.Namespace) -> str:
     ]
     if args.out.suffix and args.out.suffix.lower() not in (".png", ".npz"):
         faults.append(f"--out {args.out}: a .png, an .npz, or a folder without a suffix")
-    if not args.checkpoint.is_file():
+    if not args.checkpoint.exists():
         faults.append(f"{args.checkpoint}: there is no such checkpoint")
     if faults:
         raise UserError(*faults)

@@ -15,6 +15,7 @@ from torch_fidelity.generative_model_onnx import GenerativeModelONNX
 
 import gan_lightning
 from gan_lightning import export as program
+from gan_lightning import sample
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.exported import Exported
@@ -68,6 +69,25 @@ def test_points_and_double_precision(run, tmp_path):
     (points,) = session.run(None, {"latent": z.numpy()})
     assert np.abs(points - gan_lightning.load(path).sample(5).numpy()).max() < 1e-5
     assert "fidelity" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_gan_sample_draws_the_same_of_an_export(checkpoint, tmp_path):
+    gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
+    for path in (checkpoint, tmp_path / "out"):
+        words = str(path), "--num", "6", "--classes", "3,7", "--out", str(tmp_path / f"{path.name}.npz")
+        sample.sample(sample.parser().parse_args(words))
+    one, other = (np.load(tmp_path / name) for name in ("last.ckpt.npz", "out.npz"))
+    assert [*one["labels"]] == [*other["labels"]] == [3, 7] * 3
+    assert np.abs(one["images"].astype(int) - other["images"]).max() <= 1
+
+
+def test_a_run_s_folder_is_answered_by_where_its_checkpoint_is(checkpoint, tmp_path):
+    for refused in (
+        lambda: gan_export(tmp_path / "run", "--no-onnx"),
+        lambda: sample.sample(sample.parser().parse_args([str(tmp_path / "run")])),
+    ):
+        with pytest.raises(UserError, match=f"a run's checkpoint is {checkpoint}"):
+            refused()
 
 
 def test_onnx_runs_where_there_is_no_torch(checkpoint, tmp_path):
