@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from gan_lightning import record
 from gan_lightning import report as program
 from gan_lightning.errors import UserError
+from gan_lightning.plot import curves
 
 QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
 
@@ -52,6 +54,14 @@ def test_every_variant_has_a_report(run, tmp_path, learner):
     for value, step in zip((min(of), max(of)), (of.index(min(of)) + 1, of.index(max(of)) + 1), strict=True):
         assert f"{value:.4g} at {step}" in seen.text
     assert "max_steps: 2" in seen.text, "the configuration"
+
+
+def test_curves_are_drawn_once(run, tmp_path, monkeypatch):
+    run(tmp_path / "one", "model=vanilla", *QUICK)
+    drawn = []
+    monkeypatch.setattr(record, "curves", lambda panels, columns: drawn.append(panels) or curves(panels, columns))
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    assert len(drawn) == 1
 
 
 def test_nothing_is_fetched_and_nothing_is_run(run, tmp_path):
