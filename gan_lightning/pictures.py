@@ -68,6 +68,7 @@ class Pictures:
             self.beside = gr.HTML(elem_id="beside")
 
         quiet = {"show_progress": "hidden"}
+        dragged = quiet | {"trigger_mode": "always_last"}  # or what comes while a picture is drawn would be left out
         of_sample = [self.model, self.seed, self.label, self.length, *self.axes]
         of_run = [self.model, self.run, self.said, self.label, self.past, self.then, self.sample, self.way]
         of_run += [self.length, *self.axes]
@@ -76,9 +77,9 @@ class Pictures:
             None,
             [self.choice, self.sweep],
         )
-        self.choice.input(self.choose, [self.choice, self.seed], of_run)
+        self.choice.input(self.choose, [self.choice, self.seed], of_run, trigger_mode="always_last")
         for control in (self.seed, self.label, self.length, *self.axes):
-            control.input(self.draw, of_sample, self.sample, **quiet)
+            control.input(self.draw, of_sample, self.sample, **dragged)
         back.click(lambda: [1, *[0] * AXES], None, [self.length, *self.axes], **quiet).then(
             self.draw, of_sample, self.sample, **quiet
         )
@@ -86,8 +87,8 @@ class Pictures:
             self.walk, [self.model, self.seed, self.other, self.label, self.steps], self.way, show_progress="minimal"
         )
         stop.click(lambda: "<p>Stopped.</p>", None, self.way, cancels=walking, **quiet)
-        self.past.input(self.show_past, [self.run, self.past], self.then, **quiet)
-        self.sweep.input(self.side_by_side, self.sweep, self.beside)
+        self.past.input(self.show_past, [self.run, self.past], self.then, **dragged)
+        self.sweep.input(self.side_by_side, self.sweep, self.beside, trigger_mode="always_last")
 
     def found(self) -> list[str]:
         """Runs with a checkpoint, the newest first."""

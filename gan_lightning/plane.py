@@ -134,6 +134,7 @@ class Plane:
             lambda game, at: game and game.frames[min(int(at or 0), len(game.frames) - 1)].moves,
             [self.game, self.history],
             self.at,
+            trigger_mode="always_last",
             **quiet,
         )
         latest.click(lambda: None, None, self.at, **quiet)
@@ -171,7 +172,7 @@ class Plane:
             return {self.before: now}
         state = game.error or ("playing" if game.busy else "waiting for a move")
         return {
-            self.said: f"<p>{escape(note)}</p><p>{told(frame, len(game.data.centres()))} {escape(state)}</p>",
+            self.said: f"<p>{escape(note)}</p><p>{told(frame, len(game.data.centres()))}<br><i>{escape(state)}</i></p>",
             self.seen: shown(png(scatter(game.real, frame.fake, game.extent, frame.logits, frame.g_moves)), "points"),
             self.curves: shown(png(curves(panels(frames), 1, frame.g_moves)), "curves"),
             self.history: gr.update(value=at, maximum=max(last, 1), interactive=True),
