@@ -66,7 +66,7 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
     model = gan_lightning.load(checkpoint, trust=config.trust)
     if isinstance(way, OfData):
         way.see(data_of(checkpoint, model, config), Store(config.cache))
-    elif idle := [text for text in typed if text.partition("=")[0] in ("data.root", "cache")]:
+    elif idle := [text for text in typed if text.partition("=")[0] in ("data", "data.root", "cache")]:
         why = "has no effect, since only latent=attribute and latent=nearest look at the data"
         raise UserError(*(f"{text}: {why}" for text in idle))
     found = way(model)

@@ -303,6 +303,8 @@ def test_data_that_have_moved_are_named(run, tmp_path, monkeypatch):
     told = r"data\.root=[^\n]*: has no effect, since only latent=attribute[^\n]*\ncache=here: has no effect"
     with pytest.raises(UserError, match=told):
         program.explore(path, ["latent=walk", out, f"data.root={tmp_path}/elsewhere", "cache=here"])
+    with pytest.raises(UserError, match="has no effect"):
+        program.explore(path, ["latent=walk", out, "data={root:here}"])
 
 
 def test_inversion_finds_a_sample_again(checkpoint, tmp_path):
