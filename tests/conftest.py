@@ -4,6 +4,7 @@ import copy
 import functools
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,14 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["GAN_CACHE_DIR"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def free_port() -> int:
+    """A port of the loopback that nobody has, for a page that is served there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

@@ -179,7 +179,7 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
 DOWNLOADED = {"data=mnist": "MNIST", "data=cifar10": "cifar-10-batches-py"}
 
 
-def test_commands_of_the_readme_run(tmp_path):
+def test_commands_of_the_readme_run(tmp_path, free_port):
     """In one folder and in their order, at a tiny size; those on downloaded data where GAN_DATA_DIR has them."""
     for i in range(8):
         (tmp_path / "photos").mkdir(exist_ok=True)
@@ -201,9 +201,9 @@ def test_commands_of_the_readme_run(tmp_path):
         )
         line, environment = [sys.executable, *command, *words], os.environ | {"OMP_NUM_THREADS": "1"}
         if program == "gan-play":  # which goes on until it is told to end
-            line += ["--no-browser", "--port", "7907"]
+            line += ["--no-browser", "--port", str(free_port)]
             with subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as page:
-                assert page.stdout.readline().startswith("http://127.0.0.1:7907")
+                assert page.stdout.readline().startswith(f"http://127.0.0.1:{free_port}")
                 page.terminate()  # an interrupt does not reach what a script has put into the background
             continue
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -293,12 +293,9 @@ def runs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(runs) -> Iterator[str]:
+def served(runs, free_port) -> Iterator[str]:
     """The page's address."""
-    with socket.socket() as free:
-        free.bind((program.HOST, 0))
-        port = free.getsockname()[1]
-    line = [sys.executable, "-m", "gan_lightning.play", str(runs), "--no-browser", "--port", str(port)]
+    line = [sys.executable, "-m", "gan_lightning.play", str(runs), "--no-browser", "--port", str(free_port)]
     behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=behind_a_proxy) as server:
         address = server.stdout.readline().split()[0]
