@@ -262,7 +262,7 @@ def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
     told = json.loads((tmp_path / "a.json").read_text())
     assert told["targets"] == ["0", "1", "2", "3"]
     assert all(len(told[name]) == 4 for name in ("score", "at_random", "change", "change_at_random", "seen"))
-    with pytest.raises(UserError, match=r"latent.targets=\[3, 10\]: 10: the classes are 0 0, 1 1, 2 2"):
+    with pytest.raises(UserError, match=r"latent.targets=\[3, 10\]: 10: the classes are 0, 1, 2, 3"):
         program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.targets=[3,10]", f"out={tmp_path}/b"])
 
 

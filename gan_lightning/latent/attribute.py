@@ -73,7 +73,7 @@ class Attribute(OfData):
         refuse_points("attribute", model)
         targets = [*range(min(len(self.names), SHOWN))] if self.targets is None else self.targets
         if wrong := [target for target in targets if not 0 <= target < len(self.names)]:
-            there = ", ".join(f"{label} {name}" for label, name in enumerate(self.names[:20]))
+            there = ", ".join(f"{i} {name}".removeprefix(f"{name} ") for i, name in enumerate(self.names[:20]))
             raise UserError(f"latent.targets={targets}: {', '.join(map(str, wrong))}: the classes are {there}")
         classes = shown_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
