@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import FIELDS
-from gan_lightning.command_line import Composer, each, elsewhere, options
+from gan_lightning.command_line import Composer, each, elsewhere, options, parse_one
 from gan_lightning.config import faults_of_feature, faults_of_values, nearest, walk
 from gan_lightning.errors import UserError, first_line
 
@@ -42,7 +42,7 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
         chosen, values = [], {}
         for text in typed:
             try:
-                (override,) = parser.parse_overrides([text])
+                override = parse_one(parser, text)
             except (HydraException, ValueError):
                 faults.append(f"{text}: neither a path that exists nor of the form KEY=VALUE")
                 continue

@@ -104,6 +104,8 @@ def load_model(path: Path, trust: bool = False) -> Learner:
             refuse_foreign(node, path)
         with torch.device("meta"):  # a size that the weights do not have is found before it is allocated
             described = instantiate(node, _convert_="all")
+        if not isinstance(described, Learner):
+            raise UserError(f"{path}: what it describes is no model")
     except (InstantiationException, OmegaConfBaseException) as error:
         raise UserError(f"{path}: the model that it describes cannot be built ({first_line(error)})") from error
     with warnings.catch_warnings():
@@ -127,8 +129,10 @@ def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> Non
     """Load a checkpoint's weights.
 
     Raises:
-        UserError: They are not those of this model.
+        UserError: They are not those of this model, or it is none.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(f"{path}: what it describes is no network")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

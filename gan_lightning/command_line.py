@@ -81,7 +81,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
                 faults.append(f"{text}: not of the form KEY=VALUE, without blanks")
                 continue
             try:
-                parsed += parser.parse_overrides([text])
+                parsed.append(parse_one(parser, text))
             except (HydraException, ValueError) as error:  # the latter of numbers of thousands of digits
                 why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
                 faults.append(f"{text}: not of the form KEY=VALUE{why}")
@@ -90,6 +90,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
             parsed = [o for o in parsed if not o.is_sweep_override()]
         before: dict[str, Any] | None = None
         typed = {o.key_or_group: o for o in parsed}
+        overrides = [o.input_line for o in parsed]
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
             name, parsed, before = resume(typed, parsed, args.multirun)
             overrides = [o.input_line for o in parsed]
@@ -102,6 +103,22 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     if faults:
         raise UserError(*dict.fromkeys(faults))
     return name, [*flags, *overrides]
+
+
+def parse_one(parser: OverridesParser, text: str) -> Override:
+    """What was typed as one word; a value that Hydra's grammar does not take, as ~/pictures (1), is text.
+
+    Raises:
+        HydraException: It is not of the form KEY=VALUE.
+        ValueError: It has a number of thousands of digits.
+    """
+    try:
+        return parser.parse_overrides([text])[0]
+    except HydraException:
+        key, sign, value = text.partition("=")
+        if not sign or set(value) & set("'\"\\[]{},"):
+            raise
+        return parser.parse_overrides([f"{key}='{value}'"])[0]
 
 
 def several_processes() -> bool:

@@ -110,7 +110,7 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
     from hydra.errors import HydraException
     from hydra.types import RunMode
 
-    from gan_lightning.command_line import Composer, options
+    from gan_lightning.command_line import Composer, options, parse_one
     from gan_lightning.config import faults_of_values, nearest, walk
 
     faults, good = [], []
@@ -119,7 +119,7 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
         names = options(loader, "latent")
         for text in typed:
             try:
-                (override,) = parser.parse_overrides([text])
+                override = parse_one(parser, text)
             except (HydraException, ValueError):
                 faults.append(f"{text}: not of the form KEY=VALUE")
                 continue
@@ -133,15 +133,14 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
                 near = nearest(str(override.value()), names)
                 faults.append(f"{text}: no such option{near}; there are {', '.join(names)}")
             else:
-                good.append((override, text))
-        groups = [text for override, text in good if override.key_or_group == "latent"]
+                good.append(override)
+        groups = [override.input_line for override in good if override.key_or_group == "latent"]
         config = loader.load_configuration("explore", groups, RunMode.RUN, from_shell=False)
         known = {key: node for key, node in walk(config) if not (key.startswith("hydra") or key.endswith("_target_"))}
-        for override, text in good:
-            key = override.key_or_group
-            if key not in known:
-                faults.append(f"{text}: there is no such key{nearest(key, known)}; {', '.join(known)} may be set")
-        words = [text for override, text in good if override.key_or_group in known]
+        for override in (override for override in good if override.key_or_group not in known):
+            near = nearest(override.key_or_group, known)
+            faults.append(f"{override.input_line}: there is no such key{near}; {', '.join(known)} may be set")
+        words = [override.input_line for override in good if override.key_or_group in known]
         try:
             config = loader.load_configuration("explore", words, RunMode.RUN, from_shell=False)
         except HydraException as error:

@@ -2,16 +2,19 @@
 
 import argparse
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import UserError, told_plainly
-from gan_lightning.paths import HUB_ID, of_run
+from gan_lightning.paths import DESCRIPTION, HUB_ID, WEIGHTS, of_run
 
 if TYPE_CHECKING:
     from gan_lightning.sampler import Sampler
 
-CARD, ONNX = "README.md", "generator.onnx"
+CARD, ONNX, SAMPLES = "README.md", "generator.onnx", "samples.png"
+PART = ".part."  # of a folder in the folder, with what is not complete yet
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +49,7 @@ def export(args: argparse.Namespace) -> str:
     from omegaconf import OmegaConf
 
     from gan_lightning.checkpoint import config_of, load_model, read
-    from gan_lightning.exported import DESCRIPTION, FORMAT, WEIGHTS, Exported
+    from gan_lightning.exported import FORMAT, Exported
     from gan_lightning.files import whole
     from gan_lightning.model_card import card, told_by
     from gan_lightning.store import Store
@@ -72,12 +75,20 @@ def export(args: argparse.Namespace) -> str:
         told.append(f"{args.out / ONNX}  over {TRIED:,} latents at most {apart:.1e} apart from torch")
     files[CARD] = card(described, args.license, args.onnx).encode()
     told.append(f"{args.out / CARD}  the model card")
-    (args.out / ONNX).unlink(missing_ok=True)  # of other weights
-    Store(args.out).write(args.out / WEIGHTS, state)
-    picture(generator, args.out / "samples.png")
-    for name, content in files.items():
-        with whole(args.out / name) as file:
-            file.write(content)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for left in args.out.glob(f"{PART}*"):  # by a kill
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=args.out, prefix=PART) as part:
+        ready = Path(part)
+        Store(ready).write(ready / WEIGHTS, state)
+        picture(generator, ready / SAMPLES)
+        for name, content in files.items():
+            with whole(ready / name) as file:
+                file.write(content)
+        for name in (DESCRIPTION, ONNX):  # without its description a folder is not loaded: old and new are never mixed
+            (args.out / name).unlink(missing_ok=True)
+        for name in (WEIGHTS, SAMPLES, *sorted(files, key=DESCRIPTION.__eq__)):
+            (ready / name).replace(args.out / name)
     if args.push:
         told.append(push(args.out, args.push))
     return "\n".join(told)
@@ -90,7 +101,7 @@ def refuse(args: argparse.Namespace) -> None:
     faults = []
     if not args.checkpoint.is_file():
         faults.append(f"{args.checkpoint}: there is no such checkpoint{of_run(args.checkpoint)}")
-    if args.out.exists() and not (args.out.is_dir() and (is_export(args.out) or not any(args.out.iterdir()))):
+    if args.out.exists() and not (args.out.is_dir() and is_free(args.out)):
         faults.append(f"--out {args.out}: is there, and no folder that gan-export wrote; choose another")
     if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         faults.append("ONNX needs pip install 'gan-lightning[export]'; --no-onnx does without")
@@ -104,9 +115,10 @@ def refuse(args: argparse.Namespace) -> None:
         raise UserError(*faults)
 
 
-def is_export(folder: Path) -> bool:
-    """Whether gan-export has written a folder."""
-    return (folder / "config.json").is_file() and (folder / "generator.safetensors").is_file()
+def is_free(folder: Path) -> bool:
+    """Whether a folder is empty, or gan-export has written it, or was killed while it did."""
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(PART)}
+    return not there or (WEIGHTS in there and (DESCRIPTION in there or there <= {WEIGHTS, SAMPLES, ONNX, CARD}))
 
 
 def picture(model: "Sampler", path: Path) -> None:

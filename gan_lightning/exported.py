@@ -12,11 +12,10 @@ from torch import nn
 
 from gan_lightning.checkpoint import refuse_foreign, take_state
 from gan_lightning.errors import UserError, first_line
-from gan_lightning.paths import of_run
+from gan_lightning.paths import DESCRIPTION, WEIGHTS, of_run
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
-DESCRIPTION, WEIGHTS = "config.json", "generator.safetensors"
 FORMAT = 1
 
 
@@ -52,12 +51,13 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
         raise UserError(f"{folder / WEIGHTS}: is not there, or damaged")
     try:
         with torch.device("meta"):  # a size that the weights do not have is found before it is allocated
-            take_state(instantiate(node), {name: value.to("meta") for name, value in state.items()}, path)
-        generator = instantiate(node)
+            empty = {name: value.to("meta") for name, value in state.items()}
+            take_state(instantiate(node, _convert_="all"), empty, path)
+        generator = instantiate(node, _convert_="all")
         take_state(generator, state, path)
         model = Exported(generator, config["latent_dim"], config["num_classes"]).eval()
         model.sample(1)
-    except (InstantiationException, OmegaConfBaseException, RuntimeError, IndexError) as error:
+    except (InstantiationException, OmegaConfBaseException, RuntimeError, IndexError, TypeError) as error:
         raise UserError(f"{path}: the generator that it describes cannot be built ({first_line(error)})") from error
     return model
 

@@ -24,6 +24,8 @@ LEAST = 256  # pixels that the shorter side of a film has at least
 def write(found: "Found", out: Path, fps: int, of: dict[str, Any]) -> str:
     """Write NAME.png, NAME.json, and of what moves NAME.gif and NAME.mp4; return a line on each.
 
+    Films that an exploration of the same name has left go, since they are not of what NAME.json tells.
+
     Args:
         found: What was found.
         out: NAME.
@@ -36,6 +38,8 @@ def write(found: "Found", out: Path, fps: int, of: dict[str, Any]) -> str:
     else:
         sheet = points(torch.cat(found.rows))
     written = [out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.json")]
+    for ending in ("gif", "mp4"):
+        out.with_name(f"{out.name}.{ending}").unlink(missing_ok=True)
     write_png(written[0], sheet)
     with whole(written[1], "w") as file:
         json.dump(of | {"samples": len(found.rows) * len(found.rows[0]), **found.figures}, file, indent=2)

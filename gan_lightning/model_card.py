@@ -1,5 +1,6 @@
 """What is to be known of a generator that goes out: how it was trained, its scores with their cards, its limits."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.card import installed
-from gan_lightning.checkpoint import config_of
+from gan_lightning.checkpoint import config_of, refuse_foreign
 from gan_lightning.errors import UserError, first_line, printable
 
 PAGE = """---
-license: {license}
+license: "{license}"
 library_name: gan-lightning
 tags: [{tags}]
 ---
@@ -27,11 +28,11 @@ A generator of {what}, after {steps:,} generator steps.
 ```python
 import gan_lightning
 
-model = gan_lightning.load("FOLDER")
+model = gan_lightning.load("FOLDER"{trust})
 samples = model.sample(64{ask}, seed=0)
 ```
 
-Loading runs no code from this folder.
+{loading}
 {onnx}
 ## Training
 
@@ -75,6 +76,12 @@ FOOT = """
 Scores with unlike cards are not to be compared; the cards are in `config.json`, under `scores`."""
 
 
+OWN = "Its generator is a class of the exporter's own, which must be there to be imported; `trust=True` runs its code."
+
+# An underscore within a word is none; "www." begins a link on the Hub.
+MARKUP = re.compile(r"[\\`*{}\[\]<>()#+!|~$&:]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=www)\.")
+
+
 def told_by(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The run and the scores that a checkpoint tells of.
 
@@ -97,7 +104,7 @@ def story(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "data": data._target_.rpartition(".")[2],
         "image_size": data.get("image_size"),
         "batch_size": data.batch_size,
-        "steps": checkpoint["global_step"],
+        "steps": int(checkpoint["global_step"]),
         "d_steps": model.get("d_steps"),
         **{name: optimizer(node) for name, node in model.items() if name.endswith("optimizer")},
         "weights": "raw" if model.ema_decay is None else f"averaged, decay {model.ema_decay}",
@@ -118,11 +125,15 @@ def scores_of(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     """The scores of a checkpoint's own step, each with its card; none where it was not evaluated there."""
     kept = next((state for name, state in checkpoint["callbacks"].items() if name.startswith("Evaluate")), {})
     at = [entry for entry in kept.get("curve", []) if entry["step"] == checkpoint["global_step"]]
-    return [
-        {"metric": name, "value": value, "card_hash": digest, "card": kept["cards"][digest]}
-        for entry in at[-1:]
-        for name, (value, digest) in entry["scores"].items()
-    ]
+    scores = []
+    for name, (value, digest) in [score for entry in at[-1:] for score in entry["scores"].items()]:
+        if not re.fullmatch(r"[0-9a-f]{12}", digest):
+            raise ValueError(f"{digest!r} is the hash of no card")
+        kept_card = dict(kept["cards"][digest])
+        kept_card |= {key: int(kept_card[key]) for key in ("num_generated", "num_real")}
+        kept_card |= {key: str(kept_card[key]) for key in ("data", "split", "feature")}
+        scores.append({"metric": name, "value": float(value), "card_hash": digest, "card": kept_card})
+    return scores
 
 
 def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
@@ -137,7 +148,7 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
     is_picture = len(shape) == 3
     what = f"{shape[1]} x {shape[2]} pictures, {'gray' if shape[0] == 1 else 'in colour'}" if is_picture else "points"
     task = ["unconditional-image-generation"] if is_picture and not classes else []
-    of_onnx = ""
+    of_onnx, own = "", foreign(described["generator"])
     if onnx:
         output = "`pixels` is uint8 (N, 3, H, W), `images` float32 in [-1, 1]" if is_picture else "is `points`"
         of_onnx = ONNX.format(label=", `label` int64 (N,)" if classes else "", output=output, **described)
@@ -156,6 +167,8 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
         what=what + (f" of {classes} classes, asked for by number" if classes else ""),
         steps=run["steps"],
         ask=", labels=[3] * 64" if classes > 3 else "",
+        trust=", trust=True" if own else "",
+        loading=OWN if own else "Loading runs no code from this folder.",
         onnx=of_onnx,
         training="\n".join(f"| {name} | {escaped(value)} |" for name, value in run.items() if value is not None),
         scores=HEAD + "\n".join(scores) + FOOT if scores else "It was not evaluated at this step.",
@@ -163,6 +176,15 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
     )
 
 
+def foreign(node: Any) -> bool:
+    """Whether a generator is of a class that is not ours."""
+    try:
+        refuse_foreign(node, Path())
+    except UserError:
+        return True
+    return False
+
+
 def escaped(value: Any) -> str:
-    """A value in Markdown: nothing in it is markup."""
-    return "".join(f"\\{char}" if char in "\\`*{}[]<>()#+!|~$" else char for char in printable(str(value)))
+    """A value in Markdown: nothing in it is markup, or becomes a link."""
+    return MARKUP.sub(r"\\\g<0>", printable(str(value)))

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,10 @@ def exported(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) ->
                 dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in inputs),
                 verbose=False,
             )
-        return file.read_bytes()
+        model = onnx.load(file)
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where on this disk the code lies that it is of
+    return model.SerializeToString()
 
 
 def as_graph(model: Sampler) -> nn.Module:

@@ -6,6 +6,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 
+DESCRIPTION, WEIGHTS = "config.json", "generator.safetensors"  # of a folder of gan-export
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name, of the Hugging Face Hub
 
 

@@ -20,7 +20,7 @@ from gan_lightning.latent import blended
 from gan_lightning.latent import nearest as nearest_module
 from gan_lightning.latent.attribute import Attribute, score
 from gan_lightning.latent.blend import Blend
-from gan_lightning.latent.directions import Directions
+from gan_lightning.latent.directions import Directions, principal
 from gan_lightning.latent.interpolate import Interpolate, slerp
 from gan_lightning.latent.invert import Invert
 from gan_lightning.latent.nearest import Nearest
@@ -83,14 +83,22 @@ def test_every_variant_can_be_explored(checkpoint, tmp_path, learner, way, more)
         assert sum(lasts) == pytest.approx(num * 1000 / 12, abs=10 * num)
 
 
+def test_a_film_goes_with_what_it_was_of(checkpoint, tmp_path):
+    path = checkpoint("model=dcgan")
+    program.explore(path, ["latent=walk", "latent.steps=3", f"out={tmp_path}/x"])
+    program.explore(path, ["latent=truncate", f"out={tmp_path}/x"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.json", "x.png"]
+
+
 def test_points_are_drawn(checkpoint, tmp_path):
     path = checkpoint("model=vanilla", "data=gaussian_ring")
     assert program.explore(path, ["latent=walk", f"out={tmp_path}/w"]) == f"{tmp_path}/w.png\n{tmp_path}/w.json"
     write_png(tmp_path / "of.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UserError, match="the model makes points, and no pictures"):
         program.explore(path, ["latent=invert", f"latent.picture={tmp_path}/of.png"])
-    with pytest.raises(UserError, match="latent=nearest: the model makes points, and no pictures"):
-        program.explore(path, ["latent=nearest"])
+    for way in ("nearest", "attribute"):
+        with pytest.raises(UserError, match=f"latent={way}: the model makes points, and no pictures"):
+            program.explore(checkpoint("model=cgan", "data=gaussian_ring"), [f"latent={way}"])
 
 
 def test_an_export_can_be_explored(checkpoint, tmp_path):
@@ -233,7 +241,7 @@ class Lamps(Sampler):
 @pytest.mark.parametrize(("method", "least"), [("boundary", 0.85), ("classifier", 0.95)])
 def test_a_direction_moves_its_class_and_little_else(method, least):
     way = Attribute(Halves(), method=method, targets=[0, 1], steps=5, reach=2.0)
-    way.see(SimpleNamespace(class_names=["left", "right", "both"]), None)
+    way.see(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
     found = way(Lamps())
     left, right = torch.tensor(found.figures["directions"])
     wanted = torch.zeros(8)
@@ -257,6 +265,29 @@ def test_the_score_is_of_the_target_against_the_rest():
     assert score(change, 1) == pytest.approx(0)
 
 
+def test_principal_components_are_those_within_classes():
+    """What a class changes is told apart from what a latent does."""
+
+    class Classes(Lamps):
+        num_classes = 2
+
+        def generate(self, z, y):
+            return super().generate(z, y) + 100.0 * y[:, None, None, None]
+
+    z, y = Lamps().draw_latents(400, seed=0)
+    alone = principal(Lamps(), z, y)
+    apart = principal(Classes(), z, torch.arange(400) % 2)
+    torch.testing.assert_close(apart.abs()[:2], alone.abs()[:2], atol=0.05, rtol=0)
+
+
+def test_more_steps_of_a_blend_than_one_batch_are_the_same(checkpoint, monkeypatch):
+    model = gan_lightning.load(checkpoint("model=cgan"))
+    whole = Blend(steps=7, num=1)(model)
+    for module in ("sampler", "latent.blend"):
+        monkeypatch.setattr(f"gan_lightning.{module}.SAMPLING_BATCH", 3)
+    torch.testing.assert_close(Blend(steps=7, num=1)(model).rows, whole.rows)
+
+
 def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
     program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.samples=20", f"out={tmp_path}/a"])
     told = json.loads((tmp_path / "a.json").read_text())
@@ -274,7 +305,7 @@ def test_the_nearest_training_pictures_are_found(monkeypatch):
     others[11], others[30] = samples[1], samples[1].roll(1, -1)
     others[12] = (samples[2].int() + 2).clamp(max=255).byte()
     way = Nearest(num=3, k=4)
-    way.see(SimpleNamespace(samples=others), None)
+    way.see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
     found = way(model)
     assert [len(row) for row in found.rows] == [5, 5, 5]
     index, distance = torch.tensor(found.figures["index"]), torch.tensor(found.figures["distance"])
@@ -362,6 +393,12 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=interpolate latent.seeds=1,2", "several values; a list is latent.seeds=[...]"),
         ("+x=1", "nothing can be added or left out"),
         ("~latent", "nothing can be added or left out"),
+        (
+            "latent=invert latent.picture=x latent.lr=1e38",
+            "latent.lr=1e+38: must be a number above 0 and at most 1000000",
+        ),
+        ("latent=directions latent.reach=1e39", "must be a number above 0 and at most 1000000"),
+        ("latent=invert latent.picture=~/no/where_(1).png", "No such file"),
         ("fps=0", "must be a whole number of at least 1 and at most 100"),
         ("out=", "must be a name"),
         ("out=null", "must be a name"),

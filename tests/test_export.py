@@ -1,10 +1,14 @@
 """gan-export: the generator by itself, the same in torch and ONNX, described, and safe to take from a stranger."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -37,7 +41,9 @@ def checkpoint(run, tmp_path) -> Path:
     return tmp_path / "run" / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.parametrize("more", [(), ("model.ema_decay=0.9", "data.channels=3", "data.image_size=[16,24]")])
+@pytest.mark.parametrize(
+    "more", [(), ("model.ema_decay=0.9", "data.channels=3", "data.image_size=[16,24]"), ("network=resnet",)]
+)
 def test_torch_onnx_and_checkpoint_make_the_same(run, tmp_path, learner, more):
     run(tmp_path / "run", f"model={learner}", *more, "trainer.max_steps=2", *QUIET)
     path, out = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "out"
@@ -90,6 +96,14 @@ def test_a_run_s_folder_is_answered_by_where_its_checkpoint_is(checkpoint, tmp_p
             refused()
 
 
+def test_onnx_tells_no_places_of_this_disk(checkpoint, tmp_path):
+    gan_export(checkpoint, "--out", tmp_path / "out")
+    content = (tmp_path / "out" / "generator.onnx").read_bytes()
+    assert b"latent" in content
+    for place in (b'File "', b".py", str(Path.home()).encode() + b"/"):
+        assert place not in content
+
+
 def test_onnx_runs_where_there_is_no_torch(checkpoint, tmp_path):
     gan_export(checkpoint, "--out", tmp_path / "out")
     code = (
@@ -131,24 +145,26 @@ def test_the_card_has_the_training_and_every_score(run, tmp_path):
     for name, line in last.items():
         assert f"| {name} | {line['value']:.4g} | 40 | 20 of Digits, train |" in text
         assert f"`{line['card_hash']}` |" in text
-    for fact in ("# ACGAN on Digits", "| steps | 2 |", "Adam, lr 0.0002", "license: other", "Not stated"):
+    for fact in ("# ACGAN on Digits", "| steps | 2 |", "Adam, lr 0.0002", 'license: "other"', "Not stated"):
         assert fact in text
     assert str(tmp_path) not in text + json.dumps(config), "places on the disk are nobody's business"
 
 
 def test_nothing_of_a_stranger_is_markup():
     run = {"model": "GAN", "data": "<script>|\n# [x](y)", "steps": 1}
-    text = card({"run": run, "shape": [2], "num_classes": 0, "latent_dim": 2, "scores": []}, "mit", onnx=False)
+    told = {"run": run, "shape": [2], "num_classes": 0, "latent_dim": 2, "scores": [], "generator": {}}
+    text = card(told, "mit", onnx=False)
     assert "<script>" not in text
     assert text.count("\n# ") == 1
     assert escaped("a|b`c") == "a\\|b\\`c"
+    assert escaped("https://x.y www.x.y &lt;") == "https\\://x.y www\\.x.y \\&lt;", "no link, and no sign of HTML"
 
 
 def test_an_export_is_written_over_and_nothing_else_is(checkpoint, tmp_path):
     gan_export(checkpoint, "--out", tmp_path / "out")
     gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx", "--license", "mit")
     assert not (tmp_path / "out" / "generator.onnx").exists(), "of the one before"
-    assert "license: mit" in (tmp_path / "out" / "README.md").read_text()
+    assert 'license: "mit"' in (tmp_path / "out" / "README.md").read_text()
     with pytest.raises(UserError, match="is there, and no folder that gan-export wrote"):
         gan_export(checkpoint, "--out", tmp_path / "run")
 
@@ -178,6 +194,45 @@ def described(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | changes))
 
 
+@pytest.mark.parametrize("step", ["generator.safetensors", "samples.png", "README.md", "config.json"])
+def test_a_kill_leaves_the_old_or_what_is_told_and_written_again(checkpoint, tmp_path, monkeypatch, step):
+    """The process ends between two files: those of before are whole, or the folder says that it is none."""
+
+    class Killed(BaseException):
+        pass
+
+    def replace(path: Path, target: Path) -> Path:
+        if Path(target) == tmp_path / "out" / step:
+            raise Killed
+        return shutil.move(path, target)
+
+    for _ in range(2):  # into a folder that is not there, and over an older one
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace)
+            patch.setattr("tempfile.TemporaryDirectory", left_behind)
+            with pytest.raises(Killed):
+                gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
+        with pytest.raises(UserError, match="is no folder of gan-export"):
+            gan_lightning.load(tmp_path / "out")
+        gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
+        assert len([*(tmp_path / "out").iterdir()]) == 4, "what the kill has left is gone"
+        gan_lightning.load(tmp_path / "out")
+
+
+@contextlib.contextmanager
+def left_behind(**place: Any) -> Iterator[str]:
+    yield tempfile.mkdtemp(**place)
+
+
+def test_what_is_not_complete_does_not_touch_what_is_there(checkpoint, tmp_path, monkeypatch):
+    gan_export(checkpoint, "--out", tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(program, "picture", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
 @pytest.mark.parametrize("key", ["data", "trainer", "callbacks"])
 def test_a_checkpoint_that_tells_too_little_is_refused(checkpoint, tmp_path, key):
     content = read(checkpoint)
@@ -186,6 +241,54 @@ def test_a_checkpoint_that_tells_too_little_is_refused(checkpoint, tmp_path, key
     with pytest.raises(UserError, match=r"other\.ckpt: does not tell how it was trained and judged"):
         gan_export(tmp_path / "other.ckpt", "--out", tmp_path / "out", "--no-onnx")
     assert not (tmp_path / "out").exists()
+
+
+CARD = {"num_generated": 1, "num_real": 1, "data": "a", "split": "b", "feature": "c"}
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        (0.5, "` x` |\n\n<script>alert(1)</script>"),
+        ("much", "0123456789ab"),
+        (0.5, "00000000000a"),
+        (0.5, "00000000000b"),
+        0.5,
+    ],
+)
+def test_a_strangers_scores_are_told_or_refused(checkpoint, tmp_path, score):
+    content = read(checkpoint)
+    cards = {"` x` |\n\n<script>alert(1)</script>": CARD, "0123456789ab": CARD, "00000000000a": {}}
+    cards["00000000000b"] = CARD | {"num_real": "many"}
+    curve = [{"step": content["global_step"], "scores": {"fid": score}}]
+    content["callbacks"]["Evaluate"] = {"curve": curve, "cards": cards}
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=r"other\.ckpt: does not tell how it was trained and judged"):
+        gan_export(tmp_path / "other.ckpt", "--out", tmp_path / "out", "--no-onnx")
+
+
+OWN = """import torch
+class Gen(torch.nn.Module):
+    def __init__(self, latent_dim, shape, **_):
+        super().__init__()
+        self.mean = torch.nn.Parameter(torch.zeros(shape))
+        self.shape, self.latent_dim, self.num_classes = shape, latent_dim, 0
+    def forward(self, z, y):
+        return (self.mean + z.mean(1)[:, None, None, None]).tanh()
+"""
+
+
+def test_a_generator_of_the_users_own(run, tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    run(tmp_path / "run", "model=dcgan", "network.generator._target_=own_module.Gen", *QUIET)
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    gan_export(path, "--out", tmp_path / "out", "--no-onnx", "--trust")
+    alone = gan_lightning.load(tmp_path / "out", trust=True)
+    assert torch.equal(alone.sample(3), gan_lightning.load(path, trust=True).sample(3))
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert 'load("FOLDER", trust=True)' in text
+    assert "runs no code" not in text
 
 
 def test_a_strangers_folder_is_data(checkpoint, tmp_path):
@@ -209,6 +312,9 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     refused("weights do not fit")
     described(out, generator=generator | {"what": 1})
     refused("cannot be built")
+    for other in ({"_target_": "gan_lightning.loss.hinge.Hinge"}, generator | {"_partial_": True}):
+        described(out, generator=other)
+        refused("what it describes is no network")
     for changes in (
         {"latent_dim": 10**12},
         {"latent_dim": 0},

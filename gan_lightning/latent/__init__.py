@@ -59,9 +59,9 @@ class OfData(Explorer):
         """
 
 
-def refuse_points(way: str, model: Sampler) -> None:
-    """Raise UserError where a model makes points in the plane."""
-    if model.sample(1).ndim != 4:
+def refuse_points(way: str, shape: Sequence[int]) -> None:
+    """Raise UserError where the shape of a sample is that of a point in the plane."""
+    if len(shape) != 3:
         raise UserError(f"latent={way}: the model makes points, and no pictures")
 
 

@@ -59,8 +59,9 @@ class Attribute(OfData):
         """Train the classifier, or find it in the cache.
 
         Raises:
-            UserError: The data have no classes.
+            UserError: The data are points, or have no classes.
         """
+        refuse_points("attribute", data.shape)
         self.feature.get_ready(data, store, torch.device("cpu"))
         self.names = data.class_names
 
@@ -70,7 +71,6 @@ class Attribute(OfData):
         Beside it ``at_random`` has the same of random directions, and ``seen`` the share of samples that the classifier
         takes for the target after a move by ``reach`` against the direction, without one, and along it.
         """
-        refuse_points("attribute", model)
         targets = [*range(min(len(self.names), SHOWN))] if self.targets is None else self.targets
         if wrong := [target for target in targets if not 0 <= target < len(self.names)]:
             there = ", ".join(f"{i} {name}".removeprefix(f"{name} ") for i, name in enumerate(self.names[:20]))

@@ -4,7 +4,7 @@ import torch
 
 from gan_lightning.errors import UserError
 from gan_lightning.latent import Explorer, Found, at_least, blended
-from gan_lightning.sampler import Sampler
+from gan_lightning.sampler import SAMPLING_BATCH, Sampler
 
 
 class Blend(Explorer):
@@ -33,6 +33,11 @@ class Blend(Explorer):
                 raise UserError(f"latent.{name}={getattr(self, name)}: the model's classes are {there}")
         z, _ = model.draw_latents(self.num, seed=self.seed)
         y = torch.full((self.steps,), self.start)
-        with blended(model.sampler(), self.start, self.end, torch.linspace(0, 1, self.steps)):
-            rows = [model.generate(one.expand(self.steps, -1), y) for one in z]
+        rows = []
+        for one in z:
+            parts = []
+            for shares in torch.linspace(0, 1, self.steps).split(SAMPLING_BATCH):
+                with blended(model.sampler(), self.start, self.end, shares):
+                    parts.append(model.generate(one.expand(len(shares), -1), y[: len(shares)]))
+            rows.append(torch.cat(parts))
         return Found(rows, [""] * self.num)

@@ -78,7 +78,8 @@ def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
 def principal(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
     """Directions (K, latent_dim) of latents along the principal components of their samples, the largest first."""
     samples = model.generate(z, y).flatten(1).float().cpu()
-    samples = samples - samples.mean(0)
+    for label in y.unique():  # what a class changes is no latent's doing
+        samples[y == label] -= samples[y == label].mean(0)
     components = torch.linalg.svd(samples, full_matrices=False).U[:, : model.latent_dim]
     slopes = torch.linalg.lstsq(z - z.mean(0), components, driver="gelsd").solution  # of fewer samples the shortest
     return nn.functional.normalize(slopes.T, dim=1)

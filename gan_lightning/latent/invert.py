@@ -48,8 +48,8 @@ class Invert(Explorer):
 
     def __call__(self, model: Sampler) -> Found:
         """The picture, samples on the way from the start of the best latent, and its error at every step."""
-        refuse_points("invert", model)
         shape = tuple(model.sample(1).shape[1:])
+        refuse_points("invert", shape)
         decoded = decode_one(self.picture, shape[1:], shape[0])
         if decoded.fault:
             raise UserError(f"latent.picture={self.picture}: {decoded.fault}")

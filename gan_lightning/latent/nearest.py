@@ -34,12 +34,16 @@ class Nearest(OfData):
         self.num, self.k, self.seed, self.classes = num, k, seed, classes
 
     def see(self, data: StepData, store: Store) -> None:
-        """Take the training pictures, uint8."""
+        """Take the training pictures, uint8.
+
+        Raises:
+            UserError: The data are points.
+        """
+        refuse_points("nearest", data.shape)
         self.pictures = data.samples
 
     def __call__(self, model: Sampler) -> Found:
         """``distance`` has those of each row, in levels of 255, and ``index`` where the pictures stand in the data."""
-        refuse_points("nearest", model)
         classes = shown_classes(model, self.classes)
         z, _ = model.draw_latents(self.num, seed=self.seed)
         samples = model.generate(z, in_turn(classes, self.num)).cpu()

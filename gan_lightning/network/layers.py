@@ -67,7 +67,7 @@ class UpsampledConv2d(nn.Conv2d):
 
 def shifted(weight: Tensor, divisor: int = 1) -> Tensor:
     """Kernels (b, a, K, K) as the sum (b, a, K + 1, K + 1) of the four shifts by 0 or 1 both ways, divided."""
-    return F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
+    return F.avg_pool2d(weight, 2, stride=1, padding=1) * (4 / divisor)  # ONNX has no divisor_override
 
 
 class LabelMap(nn.Module):
