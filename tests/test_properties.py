@@ -80,10 +80,10 @@ odd = st.sampled_from(
 words = st.one_of(choices, assignments, assignments, sweeps, odd, garbage)
 
 
-def told(text: str) -> None:
-    """What a user reads is words of ours."""
+def told(text: str, line: list[str]) -> None:
+    """What a user reads is words of ours, or was typed: Hypothesis reads these very words here, and types them."""
     for inside in ("Traceback", "omegaconf.", "full_key", "object_type", "InstantiationException"):
-        assert inside not in text, text
+        assert inside not in text or any(inside in word for word in line), text
     assert text.strip()
 
 
@@ -94,7 +94,7 @@ def test_every_line_of_gan_train_is_taken_or_answered(line):
         with contextlib.redirect_stdout(io.StringIO()):
             check_command_line(line)
     except UserError as fault:
-        told(str(fault))
+        told(str(fault), line)
     except SystemExit:  # of --help
         assert "--help" in line
 
@@ -198,7 +198,7 @@ def test_what_is_taken_trains_or_is_answered(folder, line):
     process = Process(run, *line, f"hydra.run.dir={run}", before=in_its_place(folder))
     status = process.until(lambda: False, seconds=120)
     output = process.output()
-    told(output)
+    told(output, line)
     assert status in (0, 1, 2), (status, output)
     shutil.rmtree(run, ignore_errors=True)
 
@@ -233,7 +233,7 @@ def answered(main: Callable[[], None], name: str, line: list[str]) -> None:
         except SystemExit as end:
             status = end.code
         assert status in (0, 1, 2)
-    told(said.getvalue())
+    told(said.getvalue(), line)
 
 
 paths = st.sampled_from(
