@@ -11,11 +11,30 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from gan_lightning.card import differences
+from gan_lightning.command_line import leaves
 from gan_lightning.errors import UserError, printable
 from gan_lightning.files import whole
 
 NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
 SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds
+
+
+# What two runs may differ in and still be repetitions of one experiment, sections and keys of any section.
+OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
+OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices", "force", "trust")
+OF_THE_PLACE = ("seed", "cache")
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Every value of a run's configuration, but for those that may differ among repetitions."""
+    return {
+        key: value
+        for key, value in leaves(config)
+        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
+        and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
+        and key.rpartition(".")[2] not in OF_THE_PLACE
+        and "${" not in str(value)
+    }
 
 
 @dataclass
@@ -70,16 +89,20 @@ def some(paths: Sequence[str | Path]) -> str:
 def labels(rows: Sequence[Row]) -> list[str]:
     """A name for each row's experiment: its model, and whatever else sets it apart from the others."""
     keys = dict.fromkeys(key for row in rows for key in row.experiment)
-    apart = [key for key in keys if any(row.experiment.get(key) != rows[0].experiment.get(key) for row in rows)]
-    # Of a network or an optimizer that a choice brought along the choice says enough.
-    choices = [key for key in apart if "." not in key]
-    more = (
-        []
-        if len({str([row.experiment.get(key) for key in choices]) for row in rows})
-        == len({str(row.experiment) for row in rows})
-        else [key for key in apart if "." in key]
-    )
-    told = [key for key in choices + more if key != "model"]
+    of = {key: [str(row.experiment.get(key)) for row in rows] for key in keys}
+    choices = [key for key, values in of.items() if "." not in key and len({*values}) > 1]
+    # Of a network, a loss or an optimizer that another choice brought along the other says enough; of a value that
+    # stands in several places the shortest key.
+    for key in ("network", "loss"):
+        others = [of[other] for other in choices if other != key]
+        if key in choices and len({*zip(*others, of[key], strict=True)}) == len({*zip(*others, strict=True)}):
+            choices.remove(key)
+    alike = [*zip(*(of[key] for key in choices), strict=True)] or [()] * len(rows)
+    more: dict[str, str] = {}
+    for key, values in of.items():
+        if "." in key and len({*zip(alike, values, strict=True)}) > len({*alike}):
+            more[str(values)] = min(key, more.get(str(values), key), key=len)
+    told = [key for key in [*choices, *more.values()] if key != "model"]
     return [
         " ".join(
             [

@@ -9,8 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.asked import HELD_OUT, Asked, merged
 from gan_lightning.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
-from gan_lightning.command_line import leaves
-from gan_lightning.comparison import Row
+from gan_lightning.comparison import Row, settings
 from gan_lightning.config import nearest
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
@@ -19,10 +18,6 @@ from gan_lightning.image import write_png
 from gan_lightning.learner import Learner
 from gan_lightning.metric import Seen
 from gan_lightning.train import build
-
-# What two runs may differ in and still be repetitions of one experiment.
-OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
-OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices")
 
 
 def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[str, Evaluation]) -> Row:
@@ -155,15 +150,8 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     known = ("model", "data", "network", "loss", "experiment")
     chosen = {"model": kept["config"]["model"]["_target_"].split(".")[-2]}
     chosen |= {group: choice for group, choice in kept.get("choices", {}).items() if group in known and choice}
-    values = {
-        key: value
-        for key, value in leaves(kept["config"])
-        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
-        and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
-        and "${" not in str(value)
-    }
     which = "best" if path.name == "best.ckpt" else f"step {checkpoint['global_step']}"
-    return chosen | {"checkpoint": which} | values
+    return chosen | {"checkpoint": which} | settings(kept["config"])
 
 
 def pictures(folder: Path, judge: Evaluation) -> tuple[torch.Tensor, torch.Tensor, int]:

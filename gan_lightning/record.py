@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from gan_lightning import metric as metrics
-from gan_lightning.comparison import Row
+from gan_lightning.comparison import Row, settings
 from gan_lightning.errors import printable
 from gan_lightning.files import by_step
 from gan_lightning.image import data_url, png
@@ -29,8 +29,8 @@ PANELS = {  # of the curves: what stands together, and its axis
     "D's accuracy": ("d/accuracy_real", "d/accuracy_fake"),
     "norm of the gradient": ("d/gradient_norm", "g/gradient_norm"),
 }
-LARGEST = 1e300  # of a number that is shown
-NOT_OF_AN_EXPERIMENT = ("seed", "ckpt_path", "hydra", "trainer.accelerator", "trainer.devices", "data.root")
+LARGEST = 1e30  # of a number that is shown
+CLASSES = {"model": "model", "data": "data", "network": "network.generator", "loss": "loss"}  # that a run is made of
 
 
 @dataclass
@@ -75,26 +75,25 @@ class Record:
     def read(cls, run: Path, above: Path) -> "Record":
         """The record of a run's folder; what is missing there is missing here."""
         config, result = text(run / "config.yaml"), as_json(text(run / "result.json"))
-        described, figures = settings(config), table(run / "metrics.csv")
-        model, seed = named(described, "model"), described.get("seed")
+        described, figures = parsed(config), table(run / "metrics.csv")
+        seed = described.get("seed")
         lines = [line for line in map(as_json, text(run / "evaluation.jsonl").splitlines()) if is_score(line)]
         steps = [int(row["step"]) for row in figures] + [line["step"] for line in lines]
         step = max([*steps, number(result.get("step"))], default=0)
-        overrides = [str(word) for word in as_list(result.get("overrides")) if isinstance(word, str)]
         name = str(run.relative_to(above)) if run != above else run.resolve().name
         last_at = max((line["step"] for line in lines), default=0)
         last = [line for line in lines if line["step"] == last_at]
         notes = [printable(str(note)) for note in as_list(result.get("notes"))]
         pictures = by_step(run / "samples")
         return cls(
-            title=f"{model} on {named(described, 'data')}",
+            title=f"{named(described, 'model')[1]} on {named(described, 'data')[1]}",
             name=printable(name),
             told=f"{result.get('status', 'going on, or ended without a word')} at step {step:,}"
             + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
             error=printable(str(result.get("error") or "")),
             step=f"{step:,}",
             config=config,
-            row=Row(name, experiment(overrides, model), seed if isinstance(seed, int) else None, last_at, last),
+            row=Row(name, experiment(described), seed if isinstance(seed, int) else None, last_at, last),
             scores=[cells(line, lines) for line in last],
             notes=notes,
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
@@ -156,7 +155,7 @@ def is_score(line: dict[str, Any]) -> bool:
     """Whether a line of evaluation.jsonl is one of ours."""
     kinds = {"step": int, "metric": str, "value": int | float, "card": dict, "card_hash": str}
     right = all(isinstance(line.get(key), kind) for key, kind in kinds.items()) and 0 <= line["step"] < 2**53
-    return right and (isinstance(line["value"], float) or abs(line["value"]) < LARGEST)
+    return right and (line["value"] != line["value"] or abs(line["value"]) < LARGEST)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -172,28 +171,37 @@ def is_step(word: str) -> bool:
     return word.isascii() and word.isdecimal() and len(word) < 20
 
 
-def settings(config: str) -> dict[str, Any]:
+class Plain(yaml.SafeLoader):
+    """Reads data that refer to nothing, as ours do not: what repeats itself could grow without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("refers to another part of itself")
+        return super().compose_node(parent, index)
+
+
+def parsed(config: str) -> dict[str, Any]:
     """A configuration as data, which is not built or resolved for that; empty where it is none."""
     try:
-        found = yaml.safe_load(config)
+        found = yaml.load(config, Plain)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def named(config: dict[str, Any], section: str) -> str:
-    """The class of a section of a configuration."""
-    try:
-        return str(config[section]["_target_"]).rpartition(".")[2]
-    except (KeyError, TypeError):
-        return "unknown"
+def named(config: dict[str, Any], section: str) -> tuple[str, str]:
+    """The module and the class of a section of a configuration."""
+    node: Any = config
+    for part in [*section.split("."), "_target_"]:
+        node = node.get(part) if isinstance(node, dict) else None
+    module, _, name = str(node or "unknown").rpartition(".")
+    return module.rpartition(".")[2] or "unknown", name
 
 
-def experiment(overrides: list[str], model: str) -> dict[str, Any]:
-    """What sets a run apart from others but for its seed: what was typed."""
-    said = dict(word.lstrip("+~").partition("=")[::2] for word in overrides if not word.startswith("-"))
-    kept = {key: value for key, value in said.items() if not key.startswith(NOT_OF_AN_EXPERIMENT)}
-    return {"model": model.lower()} | kept
+def experiment(config: dict[str, Any]) -> dict[str, Any]:
+    """What sets a run apart from others but for its seed: the classes it is made of, then every value."""
+    return {group: named(config, section)[0] for group, section in CLASSES.items()} | settings(config)
 
 
 def warned(log: str) -> list[str]:

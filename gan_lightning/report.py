@@ -46,13 +46,14 @@ def report(args: argparse.Namespace) -> str:
     from gan_lightning.record import Record
 
     runs = [Record.read(path, args.folder) for path in found]
-    with_file = page(args.folder, runs, args.sort_by).encode()
+    # A name that is no text to the file system's encoding is shown by its bytes.
+    content = page(args.folder, runs, args.sort_by).encode(errors="backslashreplace")
 
     from gan_lightning.files import whole
 
     with whole(args.out) as file:
-        file.write(with_file)
-    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {args.out}, {len(with_file) / 1e6:.1f} MB"
+        file.write(content)
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {args.out}, {len(content) / 1e6:.1f} MB"
 
 
 def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:

@@ -1,6 +1,7 @@
 """gan-report: a run or a sweep in one HTML file, whatever is in its folder."""
 
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -77,9 +78,7 @@ def test_a_sweep_is_ranked_over_seeds(run, tmp_path):
     for model in ("vanilla", "dcgan"):
         for seed in (0, 1):
             folder = tmp_path / "sweep" / f"{model},{seed}"
-            run(folder, f"model={model}", f"seed={seed}", *QUICK)
-            result = {"status": "finished", "overrides": [f"model={model}", f"seed={seed}", f"data.root={seed}"]}
-            (folder / "result.json").write_text(json.dumps(result))
+            run(folder, f"model={model}", f"seed={seed}", f"data.root={tmp_path}/{seed}", *QUICK)
     assert gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html", "--sort-by", "kid").startswith("4 runs in ")
     seen = page(tmp_path / "r.html")
     ranked = seen.text.partition("Ranked")[2].partition("Side by side")[0]
@@ -87,6 +86,41 @@ def test_a_sweep_is_ranked_over_seeds(run, tmp_path):
     assert ranked.count("best") == 2, "the column's name, and one line"
     assert "By kid" in ranked
     assert sum(tag == "figure" for tag, _ in seen.tags) == 4
+
+
+def test_what_was_killed_is_ranked_as_what_it_is(run, tmp_path):
+    """Without a result.json: seeds together, and other settings apart."""
+    for lr in ("1e-4", "1e-2"):
+        for seed in (0, 1):
+            words = f"model.generator_optimizer.lr={lr}", f"seed={seed}"
+            run(tmp_path / "sweep" / f"{lr},{seed}", "model=vanilla", *words, *QUICK)
+    (tmp_path / "sweep/1e-4,0/result.json").write_text('{"status": "finished", "overrides": ["ckpt_path=last"]}')
+    gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html")
+    ranked = page(tmp_path / "r.html").text.partition("Ranked")[2].partition("Side by side")[0]
+    for lr in ("0.0001", "0.01"):
+        assert ranked.count(f"vanilla model.generator_optimizer.lr={lr}") == 1
+    assert "(one seed)" not in ranked
+
+
+def test_a_name_that_is_no_text_is_shown(run, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    run(tmp_path / "made" / "one", "model=vanilla", *QUICK)
+    (tmp_path / "made").rename(folder)
+    line = json.loads((folder / "one" / "evaluation.jsonl").read_text().splitlines()[-1])
+    with (folder / "one" / "evaluation.jsonl").open("a") as file:
+        for value, metric in ((1e308, "fid"), (-1e308, "fid"), (float("inf"), "fid"), (1.0, "m\ud800")):
+            file.write(json.dumps(line | {"value": value, "metric": metric, "step": 2**53 - 1}) + "\n")
+    gan_report(folder, "--out", tmp_path / "r.html")
+    assert "caf\\udce9" in (tmp_path / "r.html").read_text()
+
+
+def test_a_configuration_that_grows_without_end_is_none(run, tmp_path):
+    run(tmp_path / "one", "model=vanilla", *QUICK)
+    bomb = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 60))
+    for content in (bomb, "model: &a {b: *a}"):
+        (tmp_path / "one" / "config.yaml").write_text(content)
+        gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+        assert "unknown on unknown" in page(tmp_path / "r.html").text
 
 
 def test_unlike_scores_are_not_ranked(run, tmp_path):
