@@ -36,6 +36,7 @@ FILLED_IN = {
 }
 
 OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
+OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # a setting that the one of another choice does not take
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
 OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
@@ -163,7 +164,7 @@ def faults_of_overrides(
     loader, faults, groups, values = hydra.config_loader, [], [], []
     for override in parsed:
         group = override.key_or_group
-        if override.is_delete() and group.partition(".")[0] not in OPTIONAL:
+        if override.is_delete() and not (group.partition(".")[0] in OPTIONAL or OF_OPTIMIZER.fullmatch(group)):
             faults.append(f"{override.input_line}: is needed; only {', '.join(OPTIONAL)} can be left out")
             continue
         names = options(loader, group)
@@ -222,11 +223,11 @@ def faults_of_overrides(
             full = compose(picked + [first_choice(o) for o in good])
     except (HydraException, OmegaConfBaseException) as error:
         return [*faults, first_line(error)]
+    where = " or ".join(f"{group}={choices[group]}" for group in ("experiment", "debug") if choices.get(group))
+    where = where or "a file of your own"
     for path, _ in walk(full):
         if path not in known and not path.startswith("hydra") and not in_foreign_class(full, path):
-            faults.append(
-                f"{path}: there is no such key{nearest_key(path, known)} (in the file of an experiment or your own)"
-            )
+            faults.append(f"{path}: there is no such key{nearest_key(path, known)} (in {where})")
     faults += faults_of_values(full, known)
     for override in good:
         for text in all_choices(override)[1:]:
@@ -386,13 +387,15 @@ def resume(
         there = OmegaConf.select(stored, group, throw_on_resolution_failure=False) is not None
         if override.is_delete() and section in OPTIONAL and not (inside and there):
             node.pop(group, None)  # a whole group; what is left out already needs nothing
+        elif override.is_delete() and not there:
+            continue  # the line that the run was started with
         elif override.is_add() and there:  # the line that the run was started with
             kept += parser.parse_overrides([f"++{override.input_line.lstrip('+')}"])
         elif key not in choices and group not in ("experiment", "debug"):
             kept.append(override)
+        elif str(override.value()) == str(choices.get(key)) and (there or group not in ("callbacks", "logger")):
+            continue  # with whatever else was set there, by an experiment say
         elif group in MEANING_GROUPS or group == "debug":
-            if str(override.value()) == str(choices.get(key)):
-                continue
             if forced and group in FORCEABLE_GROUPS:
                 kept.append(override)
                 replaced.append(group)
@@ -403,10 +406,15 @@ def resume(
             replaced.append(group)
     if faults:
         raise UserError(*faults)
+    if "trainer" in replaced:  # another device is no other budget
+        kept = parser.parse_overrides([f"trainer.max_steps={stored.trainer.max_steps}"]) + kept
+    brought = {name: new for group in replaced for name, new in brought_along(group, typed[group].value()).items()}
+    same = [name for name, new in brought.items() if str(choices.get(name)) == new and name not in replaced]
+    replaced = [name for name in brought if name not in (*same, *replaced)] + replaced  # what brings others comes last
     node = {key: value for key, value in node.items() if key not in replaced}
     own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
     hydra_node = own["hydra"] | {"run": {"dir": str(run)}}
-    defaults = ["_self_", *({group: choices[group]} for group in replaced)]
+    defaults = [*({name: choices[name]} for name in same), "_self_", *({name: choices.get(name)} for name in replaced)]
     anew = {"ckpt_path": str(asked), "force": False, "trust": False}  # not kept from one time to the next
     node |= {"defaults": defaults, "hydra": hydra_node, **anew}
     node["eval"] = node.get("eval", {}) | {"cache": own["eval"]["cache"]}  # the place's, not the run's
@@ -414,6 +422,17 @@ def resume(
         node["data"]["cache"] = "${eval.cache}"
     ConfigStore.instance().store(name="resume", node=node)
     return "resume", kept, OmegaConf.to_container(stored)
+
+
+def brought_along(group: str, choice: str) -> dict[str, str]:
+    """Choices of other groups that an option makes in their place, and what these make in turn."""
+    path, found = CONF / group / f"{choice}.yaml", {}
+    for entry in OmegaConf.load(path).get("defaults", []) if path.exists() else []:
+        for key, value in entry.items() if OmegaConf.is_dict(entry) else ():
+            if str(key).startswith("override /"):
+                name = str(key).removeprefix("override /")
+                found |= {name: str(value)} | brought_along(name, str(value))
+    return found
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], force: bool) -> tuple[list[str], list[str]]:

@@ -287,6 +287,7 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
     faults += faults_of_feature(config)
     if kind in ("CGAN", "ACGAN") and (reason := unlabelled(config)):
         faults.append(f"model={kind.lower()}: is conditional, and {reason}")
+    faults += faults_of_sizes(config)
     if "gp_weight" in model and discriminator.get("norm") == "batch":
         faults.append(
             "network.discriminator.norm=batch: a gradient penalty needs a critic that looks at each sample by itself, "
@@ -342,6 +343,20 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
     return faults
 
 
+def faults_of_sizes(config: DictConfig) -> list[str]:
+    """Why networks do not fit the latents and labels that they are given."""
+    faults, classes = [], config.get("found", {}).get("num_classes")
+    for name in ("generator", "discriminator"):
+        network = config.network.get(name, {})
+        size, wanted = network.get("latent_dim"), config.model.get("latent_dim")
+        if size != wanted and isinstance(size, int):
+            faults.append(f"network.{name}.latent_dim={size}: must be model.latent_dim={wanted}; set that")
+        labels = network.get("num_classes")
+        if isinstance(labels, int) and labels and classes is not None and labels != classes:
+            faults.append(f"network.{name}.num_classes={labels}: the data have {classes}; leave it out")
+    return faults
+
+
 def faults_of_feature(config: DictConfig) -> list[str]:
     """Why a feature network or a metric cannot look at the data."""
     if "feature" not in config:  # of a checkpoint from before there were any
@@ -349,6 +364,12 @@ def faults_of_feature(config: DictConfig) -> list[str]:
     feature = str(config.feature._get_node("_target_")._value()).split(".")[-2]
     if "image_size" not in config.data and feature in ("classifier", "inception"):
         return [f"feature={feature}: looks at pictures, and the data are points; feature=plane"]
+    size = config.data.get("image_size")
+    least = min(
+        (side for side in ([size] if isinstance(size, int) else size or []) if isinstance(side, int)), default=4
+    )
+    if feature == "classifier" and least < 4 and config.get("eval", {}).get("every_n_steps", 1) is not None:
+        return [f"data.image_size={size}: feature=classifier needs at least 4 pixels a side; eval.every_n_steps=null"]
     if "image_size" in config.data and feature == "plane":
         return ["feature=plane: looks at points, and the data are pictures; feature=classifier"]
     if "image_size" in config.data and "modes" in config.get("metric", {}):
@@ -414,6 +435,7 @@ def unknown_arguments(config: DictConfig) -> list[str]:
             continue
         faults += [
             f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
+            + (f"; ~{path}.{key} leaves it out" if "_partial_" in node else "")
             for key in node
             if key not in taken and not str(key).startswith("_")
         ]

@@ -31,6 +31,7 @@ MOST = 400  # frames that are remembered; of more every second one is forgotten
 EVERY = 5  # steps of a game that plays by itself between two frames, until some are forgotten
 TURN = threading.Lock()  # of whoever draws: the networks' start and dropout follow from the process's own generator
 OF_A_RUN = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
+OF_A_RUN += ("experiment", "protocol", "feature", "metric", "trust")
 OWN = ("model", "loss", "network", "data", "optimizer", "seed")  # sections of what a game is
 SETTINGS = {  # of every game that is watched
     "trainer.accelerator": "cpu",

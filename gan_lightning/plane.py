@@ -189,7 +189,7 @@ def real_points(shape: str, drawn: str) -> list[str]:
     """
     if shape != "drawn":
         return [f"data=gaussian_{shape}"]
-    places = torch.tensor(json.loads(drawn))
+    places = torch.tensor(json.loads(drawn), dtype=torch.float32)
     if not len(places):
         raise UserError("Nothing is drawn yet: draw the real points with the mouse, then start a new game.")
     centres = spread(places).mul(1000).round().div(1000)

@@ -129,6 +129,7 @@ def train(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(guest, callbacks.Checkpoint) for guest in guests),
     )
+    refuse_unmeasured(config.objective, guests)
     if trainer.is_global_zero:
         introduce(config, model, data, loggers, text, step)
     # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
@@ -139,6 +140,19 @@ def train(
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     return trainer
+
+
+def refuse_unmeasured(objective: str | None, guests: Sequence[Any]) -> None:
+    """Raise UserError where a score is the objective that the run is not going to have."""
+    from gan_lightning.callbacks.evaluate import Evaluate
+
+    if objective is None or not objective.startswith("eval/"):
+        return
+    known = [name for guest in guests if isinstance(guest, Evaluate) for name in guest.scores()]
+    if not known:
+        raise UserError(f"objective={objective}: nothing is measured in this run; eval.every_n_steps=NUMBER")
+    if (name := objective.removeprefix("eval/")) not in known:
+        raise UserError(f"objective={objective}: is not measured{nearest(name, known)}; there are {', '.join(known)}")
 
 
 def refuse_large_networks(config: DictConfig) -> None:
@@ -252,7 +266,7 @@ def job(config: DictConfig) -> float | None:
             error = f"{type(fault).__name__}: {fault}"
             log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
     if ours and runs.first_rank():
-        outcome = {"error": error} if error else {"step": trainer.global_step, **ended}
+        outcome = ({"error": error} if error else {}) | ({"step": trainer.global_step, **ended} if ended else {})
         try:
             runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
         except OSError as fault:

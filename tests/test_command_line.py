@@ -193,6 +193,18 @@ def test_impossible_values_of_some(words, key, wanted):
             ["optimizer@model.generator_optimizer=sgd", "model.generator_optimizer.betas=[0.5,0.9]"],
             r"betas: .*a setting of optimizer@model\.generator_optimizer=adam",
         ),
+        (
+            ["model=vanilla", "data=gaussian_ring", "debug=overfit"],
+            r"data\.limit: there is no such key, the nearest is data\.num \(in debug=overfit\)",
+        ),
+        (
+            ["network.generator.latent_dim=50"],
+            r"latent_dim=50: must be model\.latent_dim=100; set that",
+        ),
+        (
+            ["data.image_size=[5,3]", "model=vanilla"],
+            r"feature=classifier needs at least 4 pixels a side",
+        ),
         (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file"),
         (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
         (["eval.best_by=kid", "eval.every_n_steps=null"], r"eval\.best_by: has no effect"),

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from test_command_line import ROOT, faults
 
 from gan_lightning.checkpoint import read
 from gan_lightning.command_line import check_command_line
+from gan_lightning.train import train
+
+SGD = (
+    *("optimizer@model.generator_optimizer=sgd", "~model.generator_optimizer.betas"),
+    *("optimizer@model.discriminator_optimizer=sgd", "~model.discriminator_optimizer.betas"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,60 @@ def test_the_same_line_goes_on(done, tmp_path):
     again = subprocess.run([*command, "trainer.max_steps=2"], cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (
+            [
+                "experiment=vanilla_gaussian_ring",
+                "trainer=cpu",
+                "callbacks=default",
+                "data.num=100",
+                "data.batch_size=8",
+            ],
+            {"callbacks.learning_rate.schedule": "linear_decay", "model.ema_decay": 0.999},
+        ),
+        (["model=dcgan", "protocol=50k_train", "data=digits"], {"eval.num": 50_000}),
+        (["model=dcgan", "protocol=10k_test", "feature=classifier", "feature.epochs=1"], {"feature.epochs": 1}),
+        (["model=wgan_gp", *SGD], {"model.generator_optimizer._target_": "torch.optim.SGD"}),
+    ],
+)
+def test_the_same_line_changes_nothing(tmp_path, capsys, words, kept):
+    """What an experiment, or a choice of another group, has set beside a group that is typed stays."""
+    small = ["network.width=4", "data.image_size=16", "data.limit=20", "data.batch_size=4"]
+    small = [] if "experiment" in words[0] else small
+    line = [*words, *small, "eval.every_n_steps=null", f"hydra.run.dir={tmp_path}/run", "ckpt_path=last"]
+    name, config = resumed(*line)
+    assert name == "train"
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config.hydra
+    config.trainer.max_steps, config.trainer.accelerator, budget = 1, "cpu", config.trainer.max_steps
+    train(config, tmp_path / "run", None, {k: v for k, v in choices.items() if not k.startswith("hydra")})
+    capsys.readouterr()
+    name, config = resumed(*line)
+    assert name == "resume"
+    told = [text for text in capsys.readouterr().out.splitlines() if text.startswith("changed")]
+    assert set(told) <= {"changed: trainer.accelerator from cpu to auto"}
+    assert config.trainer.max_steps == 1, f"and not {budget}, which the stored configuration has not"
+    assert {key: OmegaConf.select(config, key) for key in kept} == kept
+
+
+def test_another_device_is_no_other_budget(run, capsys):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "trainer=gpu")
+    assert (config.trainer.max_steps, config.trainer.accelerator) == (2, "gpu")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "trainer=gpu", "trainer.max_steps=9")
+    assert config.trainer.max_steps == 9
+
+
+def test_another_protocol_brings_its_features_along(run):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
+    assert config.eval.num == 50_000
+    assert config.feature._target_.endswith("Inception")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force=true")
+    assert (config.feature.per_channel, config.eval.num) == (True, 26_000)
 
 
 def test_a_logger_can_be_left_out_from_now_on(run, capsys):

@@ -211,6 +211,8 @@ def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
         (["hydra.run.dir=x"], "hydra.run.dir=x: belongs to a run; here model, loss, network, data, optimizer, seed"),
         (["data=digits", "model=vanilla"], "data: the game is watched in the plane"),
         (["model=vae", "data=gaussian_ring"], "model: there is no game to watch"),
+        (["experiment=vanilla_gaussian_ring"], "experiment=vanilla_gaussian_ring: belongs to a run"),
+        (["metric=modes", "protocol=points"], r"metric=modes: belongs to a run[^\n]*\nprotocol=points: belongs"),
         (["--help"], "--help: belongs to a run"),
         (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
     ],
@@ -229,6 +231,7 @@ def test_a_drawing_becomes_gaussians_along_its_lines():
     assert all(y == 0.5 and -1 <= x <= 1 for x, y in places)
     assert torch.pdist(torch.tensor(places)).min() > 0.05
     assert len(spread(torch.rand(5000, 2) * 4)) == PLACES
+    assert real_points("drawn", "[[0,0]]")[1] == "data.centres=[[0.0,0.0]]", "whole numbers are places too"
     assert real_points("ring", "[]") == ["data=gaussian_ring"]
     with pytest.raises(UserError, match="Nothing is drawn"):
         real_points("drawn", "[]")

@@ -121,7 +121,27 @@ def test_an_objective_that_the_run_does_not_have_is_a_failure(tmp_path):
     done = program(tmp_path, *TINY, "eval.every_n_steps=null", "objective=d/adversarail", "hydra.run.dir=run")
     assert done.returncode == 1
     assert "objective=d/adversarail: the run has no such figure, the nearest is d/adversarial" in done.stdout
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["status"], result["step"]) == ("failed", 3)
+    assert "d/adversarial" in result["metrics"], "what it has is not lost"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["objective=eval/fidd"], r"eval/fidd: is not measured, the nearest is fid; there are fid, "),
+        (["objective=eval/fid", "eval.every_n_steps=null"], r"nothing is measured in this run; eval\.every_n_steps="),
+        (["model=cgan", "network.generator.num_classes=5"], r"network\.generator\.num_classes=5: the data have 10"),
+        (
+            ["model=wgan_gp", "model.generator_optimizer._target_=torch.optim.SGD"],
+            r"betas: torch\.optim\.SGD takes no such argument; ~model\.generator_optimizer\.betas leaves it out",
+        ),
+    ],
+)
+def test_what_shows_late_is_told_before_the_first_step(run, tmp_path, words, told):
+    with pytest.raises(UserError, match=told):
+        run(tmp_path / "run", "model=dcgan", "eval.every_n_steps=1", *words)
+    assert not [*tmp_path.rglob("*.ckpt")]
 
 
 def test_grids_have_a_row_a_class(finished):

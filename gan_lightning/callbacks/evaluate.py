@@ -51,6 +51,11 @@ class Evaluate(Callback):
         self.kept_step: int | None = None  # of best.ckpt
         self.on, self.seconds = False, 0.0
 
+    def scores(self) -> list[str]:
+        """Names of the scores that are going to be measured."""
+        every = [name for metric in self.evaluation.metrics.values() for name in (*metric.lower, *metric.higher)]
+        return every if self.every_n_steps is not None else []
+
     def state_dict(self) -> dict[str, Any]:
         """The scores so far, with their cards."""
         return {"curve": self.curve, "cards": self.cards}
@@ -70,7 +75,7 @@ class Evaluate(Callback):
         if self.curve:
             self.kept_step = trainer.strategy.broadcast(self.step_of_best(trainer.global_step))
         began = time.perf_counter()
-        known = [name for metric in self.evaluation.metrics.values() for name in (*metric.lower, *metric.higher)]
+        known = self.scores()
         if self.best_by and self.best_by not in known:  # before a classifier is trained for minutes
             raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(known)}")
         why_not, left_out = "", {}
