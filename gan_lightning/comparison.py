@@ -76,7 +76,7 @@ def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
         raise UserError(
             "the scores cannot be compared, since they were measured differently:",
             *(f"  {fault}" for fault in faults),
-            "Evaluate them apart, or compare in spite of it: allow=[FIELD,...]",
+            "Evaluate them apart, or compare in spite of it: gan-evaluate PATHS allow=[FIELD,...]",
         )
 
 

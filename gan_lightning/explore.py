@@ -34,7 +34,7 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     take = argparse.ArgumentParser("gan-explore", description=__doc__, epilog=EPILOG, formatter_class=form)
     take.add_argument("checkpoint", help="runs/.../checkpoints/last.ckpt, or a folder of gan-export")
-    take.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    take.add_argument("words", nargs="*", default=[], metavar="KEY=VALUE")
     args = take.parse_args()
     with told_plainly("out=NAME"):
         print(explore(Path(args.checkpoint), args.words))
