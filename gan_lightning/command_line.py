@@ -380,6 +380,7 @@ def resume(
     tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
     node, faults, kept, replaced = OmegaConf.to_container(stored), [], [], []
+    last = {(o.key_or_group, o.package): o for o in rest}
     for override in rest:
         group = override.key_or_group
         key = f"{group}@{override.package}" if override.package else group
@@ -393,6 +394,8 @@ def resume(
             kept += parser.parse_overrides([f"++{override.input_line.lstrip('+')}"])
         elif key not in choices and group not in ("experiment", "debug"):
             kept.append(override)
+        elif override is not last[group, override.package]:
+            continue  # a choice that a later one has taken back
         elif str(override.value()) == str(choices.get(key)) and (there or group not in ("callbacks", "logger")):
             continue  # with whatever else was set there, by an experiment say
         elif group in MEANING_GROUPS or group == "debug":

@@ -126,6 +126,13 @@ def test_another_device_is_no_other_budget(run, capsys):
     assert config.trainer.max_steps == 9
 
 
+def test_of_a_group_that_is_typed_twice_the_last_counts(run):
+    where = "ckpt_path=last", f"hydra.run.dir={run}"
+    assert resumed(*where, "trainer=gpu", "trainer=default")[1].trainer.accelerator == "auto"
+    assert resumed(*where, "trainer=default", "trainer=gpu")[1].trainer.accelerator == "gpu"
+    assert resumed(*where, "model=dcgan", "model=wgan")[1].model._target_.endswith("WGAN")
+
+
 def test_another_protocol_brings_its_features_along(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
     assert config.eval.num == 50_000
