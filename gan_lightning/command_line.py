@@ -388,7 +388,7 @@ def resume(
         there = OmegaConf.select(stored, group, throw_on_resolution_failure=False) is not None
         if override.is_delete() and section in OPTIONAL and not (inside and there):
             node.pop(group, None)  # a whole group; what is left out already needs nothing
-        elif override.is_delete() and not there:
+        elif override.is_delete() and OF_OPTIMIZER.fullmatch(group) and not there:
             continue  # the line that the run was started with
         elif override.is_add() and there:  # the line that the run was started with
             kept += parser.parse_overrides([f"++{override.input_line.lstrip('+')}"])

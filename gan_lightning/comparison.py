@@ -19,10 +19,10 @@ NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs
 SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds
 
 
-# What two runs may differ in and still be repetitions of one experiment, sections and keys of any section.
+# What two runs may differ in and still be repetitions of one experiment: sections, keys, and keys of any section.
 OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
 OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices", "force", "trust")
-OF_THE_PLACE = ("seed", "cache")
+OF_ANY_SECTION = ("seed", "cache")
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
         for key, value in leaves(config)
         if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
         and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
-        and key.rpartition(".")[2] not in OF_THE_PLACE
+        and key.rpartition(".")[2] not in OF_ANY_SECTION
         and "${" not in str(value)
     }
 

@@ -133,6 +133,11 @@ def test_of_a_group_that_is_typed_twice_the_last_counts(run):
     assert resumed(*where, "model=dcgan", "model=wgan")[1].model._target_.endswith("WGAN")
 
 
+def test_what_cannot_be_left_out_is_told_here_too(run):
+    for word in ("~seed", "~sede", "~network"):
+        assert faults("ckpt_path=last", f"hydra.run.dir={run}", word)[0].startswith(f"{word}: is needed")
+
+
 def test_another_protocol_brings_its_features_along(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
     assert config.eval.num == 50_000
