@@ -134,7 +134,7 @@ def test_of_a_group_that_is_typed_twice_the_last_counts(run):
 
 
 def test_what_cannot_be_left_out_is_told_here_too(run):
-    for word in ("~seed", "~sede", "~network"):
+    for word in ("~seed", "~sede"):
         assert faults("ckpt_path=last", f"hydra.run.dir={run}", word)[0].startswith(f"{word}: is needed")
 
 
