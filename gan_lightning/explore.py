@@ -64,13 +64,18 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
 
     way = build(config.latent, "latent")
     model = gan_lightning.load(checkpoint, trust=config.trust)
+    moves = way.moves and model.sample(1).ndim == 4
+    idle = {} if moves else {"fps": "nothing moves"}
+    if not isinstance(way, OfData):
+        why = "only latent=attribute and latent=nearest look at the data"
+        idle |= dict.fromkeys(("data", "data.root", "cache"), why)
+    keys = {text: text.partition("=")[0] for text in typed}
+    if faults := [f"{text}: has no effect, since {idle[key]}" for text, key in keys.items() if key in idle]:
+        raise UserError(*faults)
     if isinstance(way, OfData):
         way.see(data_of(checkpoint, model, config), Store(config.cache))
-    elif idle := [text for text in typed if text.partition("=")[0] in ("data", "data.root", "cache")]:
-        why = "has no effect, since only latent=attribute and latent=nearest look at the data"
-        raise UserError(*(f"{text}: {why}" for text in idle))
-    found = way(model)
-    return write(found, Path(config.out), config.fps, {"checkpoint": str(checkpoint), "typed": [*typed]})
+    of = {"checkpoint": str(checkpoint), "typed": [*typed]}
+    return write(way(model), moves, Path(config.out), config.fps, of)
 
 
 def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepData":

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 LEAST = 256  # pixels that the shorter side of a film has at least
 
 
-def write(found: "Found", out: Path, fps: int, of: dict[str, Any]) -> str:
+def write(found: "Found", moves: bool, out: Path, fps: int, of: dict[str, Any]) -> str:
     """Write NAME.png, NAME.json, and of what moves NAME.gif and NAME.mp4; return a line on each.
 
     Films that an exploration of the same name has left go, since they are not of what NAME.json tells.
 
     Args:
         found: What was found.
+        moves: Whether its rows are ways in time, which can be played.
         out: NAME.
         fps: Pictures a second of the film.
         of: Where it comes from.
@@ -43,7 +44,7 @@ def write(found: "Found", out: Path, fps: int, of: dict[str, Any]) -> str:
     write_png(written[0], sheet)
     with whole(written[1], "w") as file:
         json.dump(of | {"samples": len(found.rows) * len(found.rows[0]), **found.figures}, file, indent=2)
-    if is_picture and found.moves:
+    if moves:
         frames = film(found.rows)
         written.insert(1, out.with_name(f"{out.name}.gif"))
         with whole(written[1]) as file:
@@ -68,7 +69,8 @@ def gif(frames: np.ndarray, fps: int) -> bytes:
     """Frames as the content of a GIF that plays again and again."""
     content = io.BytesIO()
     first, *rest = map(Image.fromarray, frames)
-    first.save(content, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    # In hundredths of a second, of which browsers play no less than two.
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=10 * max(2, round(100 / fps)), loop=0)
     return content.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Judges checkpoints and folders of pictures, as gan-evaluate was asked to."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
     if (drawn := judge.neighbours(fake)) is not None:
         parts = path.with_suffix("").parts[-4:]
         where = "_".join(part for part in parts if part not in ("checkpoints", "..", path.anchor))
-        file = out.with_name(f"{out.name}_neighbours_{where}.png")
+        names = (f"{out.name}_neighbours_{where}{f'_{count}' * (count > 1)}.png" for count in itertools.count(1))
+        file = next(file for file in map(out.with_name, names) if not file.exists())
         write_png(file, drawn)
         print(f"in each row a sample, then its nearest training pictures  {file}")
     return row

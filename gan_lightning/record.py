@@ -50,7 +50,8 @@ class Record:
         cards: Their cards, as JSON.
         health: Warnings.
         timeline: Pictures, as data URLs; empty where there is none.
-        grid: Samples of the last step, likewise.
+        grid: The last samples, likewise.
+        grid_step: Their step.
         figures: Lines of metrics.csv.
         lines: Of evaluation.jsonl.
     """
@@ -68,6 +69,7 @@ class Record:
     health: list[str] = field(default_factory=list)
     timeline: str = ""
     grid: str = ""
+    grid_step: str = ""
     figures: list[dict[str, str]] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
 
@@ -100,6 +102,7 @@ class Record:
             health=[line for line in warned(text(run / "train.log")) if line not in notes],
             timeline=picture(run / "samples" / "timeline.png"),
             grid=picture(pictures[-1][1]) if pictures else "",
+            grid_step=f"{pictures[-1][0]:,}" if pictures else "",
             figures=figures,
             lines=lines,
         )

@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_lightning.errors import UserError, told_plainly
 
 if TYPE_CHECKING:
+    from gan_lightning.comparison import Row
     from gan_lightning.record import Record
 
 
@@ -63,7 +64,6 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:
     except ImportError as error:
         raise UserError("gan-report needs pip install 'gan-lightning[report]'") from error
 
-    from gan_lightning import comparison
     from gan_lightning.card import installed
     from gan_lightning.config import nearest
     from gan_lightning.paths import PACKAGE
@@ -77,29 +77,35 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:
         raise UserError(
             f"--sort-by {sort_by}: was not measured{nearest(sort_by, ranked)}; there are {', '.join(ranked)}"
         )
-    table, under, refused = [], "", ()
-    if len(runs) > 1 and ranked:
-        try:
-            comparison.refuse_unlike(rows)
-            lines = comparison.summarise(rows, sort_by or ranked[0], known[sort_by or ranked[0]])
-            table = comparison.cells(lines, ranked)
-            under = (
-                f"By {sort_by or ranked[0]}, means and deviations over seeds. "
-                "Inconclusive is a difference below 1.3 %, of one seed alone or that Welch's test misses at 5 %."
-            )
-        except UserError as error:
-            refused = error.faults
+    by_data: dict[str, list[Row]] = {}  # scores against different pictures are apart from the start
+    for row in rows:
+        by_data.setdefault(str(row.scores[0]["card"].get("data")), []).append(row)
+    rankings = [ranking(data, members, sort_by) for data, members in by_data.items() if len(members) > 1]
     # What strangers may have named, in files and labels, is escaped by the template's autoescape.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((PACKAGE / "report.html").read_text())
     return template.render(
         title=runs[0].title if len(runs) == 1 else f"{len(runs)} runs in {folder.name or folder.resolve().name}",
         made=f"gan-report {folder}, gan-lightning {installed('gan-lightning')}",
-        table=table,
-        under_table=under,
-        refused=refused,
+        rankings=rankings,
         runs=runs,
     )
+
+
+def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]:
+    """Runs on one data set, the best first; what keeps their scores from being compared where they cannot be."""
+    from gan_lightning import comparison
+    from gan_lightning.record import directions
+
+    known = directions()
+    ranked = [name for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores) if known.get(name)]
+    by = sort_by if sort_by in ranked else next(iter(ranked), "")
+    found: dict[str, Any] = {"data": data, "by": by, "table": [], "refused": ()}
+    try:
+        comparison.refuse_unlike(rows)
+    except UserError as error:
+        return found | {"refused": error.faults}
+    return found | {"table": comparison.cells(comparison.summarise(rows, by, known[by]), ranked) if by else []}
 
 
 if __name__ == "__main__":

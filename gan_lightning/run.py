@@ -66,11 +66,12 @@ def first_rank() -> bool:
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def write_config(folder: Path, config: DictConfig) -> str:
-    """Write ``config.yaml``, resolved, and return its text."""
+def begin(folder: Path, config: DictConfig) -> str:
+    """Write ``config.yaml``, resolved, and return its text; take away what tells how the run ended before."""
     text = OmegaConf.to_yaml(config, resolve=True)
     with whole(folder / "config.yaml", "w") as file:
         file.write(text)
+    (folder / "result.json").unlink(missing_ok=True)
     return text
 
 

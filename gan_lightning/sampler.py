@@ -35,6 +35,9 @@ class Sampler(nn.Module):
             num: How many.
             labels: Classes (num,) of a conditional model; None draws them uniformly from the seed.
             seed: The same seed draws the same latents on every machine.
+
+        Raises:
+            ValueError: The labels are not as many, no whole numbers, or classes that the model does not have.
         """
         return self.generate(*self.draw_latents(num, labels, seed))
 
@@ -44,8 +47,15 @@ class Sampler(nn.Module):
         """Latents (num, latent_dim) and labels (num,) of :meth:`sample`, on the CPU and in single precision."""
         generator = torch.Generator().manual_seed(seeds.mix(seed))
         z = torch.randn(num, self.latent_dim, generator=generator)
-        y = torch.randint(max(self.num_classes, 1), (num,), generator=generator) if labels is None else labels
-        return z, torch.as_tensor(y)
+        if labels is None:
+            return z, torch.randint(max(self.num_classes, 1), (num,), generator=generator)
+        y = torch.as_tensor(labels)
+        if y.shape != (num,) or y.is_floating_point() or y.is_complex():
+            raise ValueError(f"labels: {num} whole numbers are needed, one for each sample")
+        if not ((y >= 0) & (y < max(self.num_classes, 1))).all():
+            there = f"0 to {self.num_classes - 1}, the model's classes, may be asked for"
+            raise ValueError(f"labels: {there if self.num_classes else 'the model has no classes'}")
+        return z, y
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def train(
     step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
     kept = {"config": typed, "choices": choices, "versions": runs.versions()}
     model.save_hyperparameters(kept, logger=False)
-    text = runs.write_config(run, config) if runs.first_rank() else ""
+    text = runs.begin(run, config) if runs.first_rank() else ""
 
     loggers = []
     for name, node in (config.get("logger") or {}).items():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,13 @@ def test_copies_come_with_the_picture_of_neighbours(run, here):
     (picture,) = here.glob("evaluation_neighbours_*.png")
     with Image.open(picture) as image:
         assert image.size == (7 * 18 + 2, 10 * 18 + 2)
+
+
+def test_folders_of_one_name_keep_pictures_of_their_own(run, here):
+    run(here / "a/s/0", "model=dcgan", "metric=all", *QUICK)
+    shutil.copytree(here / "a", here / "b")
+    program.evaluate([here / "a/s/0", here / "b/s/0"], ["metric=memorization"])
+    assert len([*here.glob("evaluation_neighbours_*.png")]) == 2
 
 
 def test_points_keep_their_own_metrics(run, here, capsys):

@@ -1,5 +1,6 @@
 """gan-explore: ways through the latent space of every variant, the same by the same seed, as pictures and films."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn import ConvTranspose2d, Linear
 import gan_lightning
 from gan_lightning import explore as program
 from gan_lightning.errors import UserError
+from gan_lightning.film import gif
 from gan_lightning.image import from_uint8, to_uint8, write_png
 from gan_lightning.latent import blended
 from gan_lightning.latent import nearest as nearest_module
@@ -88,6 +90,13 @@ def test_a_film_goes_with_what_it_was_of(checkpoint, tmp_path):
     program.explore(path, ["latent=walk", "latent.steps=3", f"out={tmp_path}/x"])
     program.explore(path, ["latent=truncate", f"out={tmp_path}/x"])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.json", "x.png"]
+
+
+@pytest.mark.parametrize(("fps", "duration"), [(12, 80), (40, 20), (60, 20), (100, 20)])
+def test_a_gif_keeps_to_what_browsers_play(fps, duration):
+    """They slow a picture of less than two hundredths of a second down to ten."""
+    with Image.open(io.BytesIO(gif(np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8), fps))) as film:
+        assert {frame.info["duration"] for frame in ImageSequence.Iterator(film)} == {duration}
 
 
 def test_points_are_drawn(checkpoint, tmp_path):
@@ -306,6 +315,8 @@ def test_the_nearest_training_pictures_are_found(monkeypatch):
     others[12] = (samples[2].int() + 2).clamp(max=255).byte()
     way = Nearest(num=3, k=4)
     way.see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
+    with pytest.raises(UserError, match=rf"latent\.k={len(others) + 1}: there are {len(others)} training pictures"):
+        Nearest(k=len(others) + 1).see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
     found = way(model)
     assert [len(row) for row in found.rows] == [5, 5, 5]
     index, distance = torch.tensor(found.figures["index"]), torch.tensor(found.figures["distance"])
@@ -400,6 +411,9 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=directions latent.reach=1e39", "must be a number above 0 and at most 1000000"),
         ("latent=invert latent.picture=~/no/where_(1).png", "No such file"),
         ("fps=0", "must be a whole number of at least 1 and at most 100"),
+        ("latent=truncate fps=30", "fps=30: has no effect, since nothing moves"),
+        ("latent=directions latent.num=500", "latent.num=500: there are 100 directions"),
+        ("latent=directions latent.method=random latent.num=64", "latent.num=64: there are 32 directions"),
         ("out=", "must be a name"),
         ("out=null", "must be a name"),
         ("trust=1", "must be true or false"),

@@ -162,6 +162,23 @@ def test_labels_are_honoured(build, name):
     assert not torch.equal(samples[2], others[2])
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "told"),
+    [
+        ("vanilla", [3, 3, 3], "labels: the model has no classes"),
+        ("cgan", [0, 10, 1], "labels: 0 to 9, the model's classes"),
+        ("cgan", [0, -1, 1], "labels: 0 to 9, the model's classes"),
+        ("cgan", [0, 1], "labels: 3 whole numbers are needed, one for each sample"),
+        ("cgan", 3, "labels: 3 whole numbers are needed, one for each sample"),
+        ("acgan", [0.5, 1.0, 2.0], "labels: 3 whole numbers are needed, one for each sample"),
+    ],
+)
+def test_labels_that_are_none_are_told(build, name, labels, told):
+    model, _ = build(f"model={name}")
+    with pytest.raises(ValueError, match=told):
+        model.sample(3, labels)
+
+
 # Who decides what: seeds and guests
 
 

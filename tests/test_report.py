@@ -132,6 +132,36 @@ def test_unlike_scores_are_not_ranked(run, tmp_path):
     assert "num_generated: 40 (a) / 30 (b)" in seen.text
 
 
+def test_each_data_set_has_a_ranking_of_its_own(run, tmp_path):
+    """The README's own line, over whatever a user has trained."""
+    for name, words in {
+        "p0": ("model=vanilla", "data=gaussian_ring"),
+        "p1": ("model=wgan", "data=gaussian_ring"),
+        "a": ("model=vanilla", "metric.kid.subsets=5"),
+        "b": ("model=vanilla", "metric.kid.subsets=5", "eval.num=30"),
+    }.items():
+        run(tmp_path / "runs" / name, *words, *(word for word in QUICK if "kid" not in word and "num=40" not in word))
+    gan_report(tmp_path / "runs", "--out", tmp_path / "r.html", "--sort-by", "modes")
+    text = page(tmp_path / "r.html").text
+    points = text.partition("Ranked: GaussianRing")[2].partition("Side by side")[0]
+    assert points.count("vanilla") == points.count("wgan") == 1
+    assert "By modes" in points
+    assert text.count("Ranked") == 1
+    assert "num_generated: 2000 (a) / 30 (b)" in text.partition("Scores: ")[2]
+
+
+def test_a_run_that_went_on_and_was_killed_is_not_finished(run, tmp_path):
+    run(tmp_path / "one", "model=vanilla", *QUICK)
+    (tmp_path / "one" / "result.json").write_text('{"status": "finished", "step": 2}')
+    last = tmp_path / "one" / "checkpoints" / "last.ckpt"
+    run(tmp_path / "one", "model=vanilla", "trainer.max_steps=6", *QUICK, ckpt_path=last)
+    (tmp_path / "one" / "samples" / "step_00000006.png").unlink()
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    text = page(tmp_path / "r.html").text
+    assert "going on, or ended without a word at step 6" in text
+    assert "Samples at step 5" in text
+
+
 def test_what_a_stranger_writes_is_text(run, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     folder = tmp_path / "runs" / evil.replace("/", "")

@@ -24,18 +24,22 @@ class Found:
     Args:
         rows: Samples (T, ...) of each row, all of one length.
         captions: Of each row.
-        moves: Whether a row is a way in time, which can be played.
         figures: Numbers that belong to it, as plain data.
     """
 
     rows: list[Tensor]
     captions: list[str]
-    moves: bool = True
     figures: dict[str, Any] = field(default_factory=dict)
 
 
 class Explorer(ABC):
-    """What every way offers."""
+    """What every way offers.
+
+    Attributes:
+        moves: Whether a row of what it finds is a way in time, which can be played.
+    """
+
+    moves = True
 
     @abstractmethod
     def __call__(self, model: Sampler) -> Found:
@@ -69,6 +73,12 @@ def at_least(name: str, value: float, least: float) -> None:
     """Raise ValueError where a setting is too small."""
     if value < least:
         raise ValueError(f"{name}={value}: must be at least {least:g}")
+
+
+def refuse_more(name: str, value: int, there: int, of: str) -> None:
+    """Raise UserError where more were asked for than there are."""
+    if value > there:
+        raise UserError(f"latent.{name}={value}: there are {there:,} {of}")
 
 
 def latents(model: Sampler, seeds: Sequence[int]) -> Tensor:

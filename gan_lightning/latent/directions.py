@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.latent import Explorer, Found, at_least, captions, in_turn, shown_classes
+from gan_lightning.latent import Explorer, Found, at_least, captions, in_turn, refuse_more, shown_classes
 from gan_lightning.network.layers import one_of
 from gan_lightning.sampler import Sampler
 
@@ -49,6 +49,7 @@ class Directions(Explorer):
         z, _ = model.draw_latents(self.samples, seed=self.seed)
         y, random = in_turn(classes, self.samples), random_directions(model, self.seed)
         found = {"first_layer": first_layer, "pca": principal, "random": lambda *_: random}[self.method](model, z, y)
+        refuse_more("num", self.num, len(found), "directions")
         found = found[: self.num]
         moved = z[:MEASURED], y[:MEASURED]
         at_random = sum(change(model, *moved, one) for one in random) / RANDOM

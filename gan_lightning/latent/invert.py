@@ -31,6 +31,8 @@ class Invert(Explorer):
         classes: Of a conditional model; None for the first ten.
     """
 
+    moves = False
+
     def __init__(
         self,
         picture: str | Path,
@@ -79,4 +81,4 @@ class Invert(Explorer):
             "latent": way[-1][best].tolist(),
         }
         rows = [target.cpu().expand_as(samples), samples.cpu()]
-        return Found(rows, ["picture", "found"], moves=False, figures=figures)
+        return Found(rows, ["picture", "found"], figures=figures)

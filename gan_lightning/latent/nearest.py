@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan_lightning.data.base import StepData
 from gan_lightning.image import from_uint8, to_uint8
-from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_points, shown_classes
+from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_more, refuse_points, shown_classes
 from gan_lightning.metric.neighbours import blocks
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
@@ -28,6 +28,8 @@ class Nearest(OfData):
         classes: Of a conditional model, which take turns; None for the first ten.
     """
 
+    moves = False
+
     def __init__(self, num: int = 8, k: int = 6, seed: int = 0, classes: Sequence[int] | None = None) -> None:
         at_least("num", num, 1)
         at_least("k", k, 1)
@@ -37,9 +39,10 @@ class Nearest(OfData):
         """Take the training pictures, uint8.
 
         Raises:
-            UserError: The data are points.
+            UserError: The data are points, or fewer pictures than were asked for.
         """
         refuse_points("nearest", data.shape)
+        refuse_more("k", self.k, len(data.samples), "training pictures")
         self.pictures = data.samples
 
     def __call__(self, model: Sampler) -> Found:
@@ -51,7 +54,7 @@ class Nearest(OfData):
         distance = (squared / samples[0].numel()).sqrt()
         rows = [torch.cat([one[None], from_uint8(self.pictures[at])]) for one, at in zip(samples, index, strict=True)]
         figures = {"distance": distance.tolist(), "index": index.tolist()}
-        return Found(rows, [f"{float(row[0]):.1f}" for row in distance], moves=False, figures=figures)
+        return Found(rows, [f"{float(row[0]):.1f}" for row in distance], figures=figures)
 
 
 def nearest(samples: Tensor, pictures: Tensor, k: int) -> tuple[Tensor, Tensor]:

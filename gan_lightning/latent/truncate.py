@@ -20,6 +20,8 @@ class Truncate(Explorer):
         seed: Of the latents, and of the classes of a conditional model.
     """
 
+    moves = False
+
     def __init__(self, factors: Sequence[float] = (0, 0.25, 0.5, 0.75, 1), num: int = 8, seed: int = 0) -> None:
         at_least("num", num, 1)
         if not factors:
@@ -32,4 +34,4 @@ class Truncate(Explorer):
         rows = [model.generate(factor * z, y) for factor in self.factors]
         apart = [float(torch.pdist(row.flatten(1).float()).mean()) if self.num > 1 else 0.0 for row in rows]
         figures = {"factors": [float(factor) for factor in self.factors], "diversity": apart}
-        return Found(rows, [f"x {factor:g}" for factor in self.factors], moves=False, figures=figures)
+        return Found(rows, [f"x {factor:g}" for factor in self.factors], figures=figures)
