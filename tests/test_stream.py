@@ -1,6 +1,7 @@
 """Chunks of litdata's: what is dealt out, in which order, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,19 @@ def test_a_label_of_no_class_is_told_wherever_it_is(tmp_path):
     root = pack(tmp_path, [sample(0)] * 20 + [sample(0) | {"label": 7}])
     with pytest.raises(UserError, match=r"data\.num_classes=3: there are labels from 0 to 7"):
         list(loader(root, stop=3))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # litdata leaves files to be closed
+def test_what_is_far_away_is_fetched_by_chunks_and_the_disk_has_no_more_than_was_said(root, tmp_path):
+    """``local:`` is litdata's stand-in for places that are reached over a network."""
+    size = sum(path.stat().st_size for path in Path(root).glob("*.bin")) / 9
+    chunks = Chunks(f"local:{root}", tmp_path / "cache", 3.5 * size / 1e9)
+    assert chunks.labelled
+    order = [4, 0, 8, 2, 5, 1, 7, 3, 6, 0, 4]
+    most = 0
+    for chunk in order:
+        assert [label for _, label in chunks.read(chunk)] == [i % 3 for i in range(NUM)][7 * chunk : 7 * chunk + 7]
+        there = [path for path in (tmp_path / "cache").rglob("*.bin")]
+        assert there, "nothing is kept"
+        most = max(most, len(there))
+    assert most <= 5

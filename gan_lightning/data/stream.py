@@ -49,6 +49,9 @@ class Chunks:
             self.dataset = StreamingDataset(
                 str(root), cache_dir=None if cache is None else str(cache), max_cache_size=int(cache_gb * 1e9)
             )
+            # Single samples are fetched one by one, past the cache, until a slice was asked for. Not by slices, which are
+            # of what litdata thinks is this rank's share.
+            self.dataset[0:0]
             folder = Path(self.dataset.input_dir.path if "://" not in str(root) else self.dataset.cache_dir.path)
             config = json.loads((folder / "index.json").read_text())["config"]
             types, kinds = config["types"], config["data_format"]
@@ -228,6 +231,17 @@ class Stream(ImageData):
             pictures = decoded(pool, samples, self.image_size, self.channels)
         log.info(f"{sum(self.chunks.sizes):,} pictures in {len(self.chunks.sizes):,} chunks; {len(samples):,} are held")
         return pictures, labels, [str(label) for label in range(self.classes)]
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """None are.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            "no real samples are held out of training, as held_out, eval.split=test and metric=memorization need them: "
+            "a run sees all of a stream"
+        )
 
     def train_dataloader(self) -> StreamLoader:
         """Batches from the trainer's step to the end of its budget."""
