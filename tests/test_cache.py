@@ -113,6 +113,29 @@ def test_a_damaged_file_is_made_anew(paths, tmp_path, caplog, monkeypatch, how, 
     assert ("damaged" in caplog.text) == (how != "no description")
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_what_kept_a_picture_from_being_read_may_pass(paths, tmp_path, monkeypatch, error):
+    wanted, asked, opened = decode(paths, (16, 12), 3), counted(monkeypatch), Image.open
+
+    def hindered(path, *args, **kwargs):
+        if path == paths[3]:
+            raise error
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", hindered)
+    for _ in range(2):
+        found = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3)
+        assert [line for line in found.broken if error.strerror in line and paths[3].name in line]
+        assert len(found.images) == len(wanted.images) - 1
+    assert asked == [len(paths)]
+    monkeypatch.setattr(Image, "open", opened)
+    for _ in range(2):
+        found = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3)
+        assert torch.equal(found.images, wanted.images)
+        assert (found.rows, found.broken) == (wanted.rows, wanted.broken)
+    assert asked == [len(paths)] * 2
+
+
 def test_of_many_runs_one_decodes(paths, tmp_path, monkeypatch):
     asked = counted(monkeypatch)
     with ThreadPoolExecutor(4) as pool:

@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 import torch
 
-from gan_lightning.data.decode import VERSION, Decoded, decode, decode_to
+from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, decode_to
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked, refuse_full_disk, whole
@@ -49,20 +49,20 @@ class Cache:
         if self.folder is None:
             return self.in_memory(paths, size, channels, "data.cache=FOLDER keeps them in a file")
         path, shape = self.folder / f"pictures-{key(paths, size, channels)}.uint8", (channels, *size)
-        if (found := self.read(path, len(paths), shape)) is not None:
+        if (found := self.read(path, paths, shape)) is not None:
             return found
         try:
             with ExitStack() as held:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(path.with_suffix(".lock"), lambda: log.info(f"waiting for {path}")))
-                if (found := self.read(path, len(paths), shape)) is not None:
+                if (found := self.read(path, paths, shape)) is not None:
                     return found
                 for stale in self.folder.glob(f".{path.stem}.*.part"):  # of a process that was killed
                     stale.unlink()
                 room = len(paths) * math.prod(shape)
                 refuse_full_disk(self.folder, room, "the decoded pictures", "data.cache=FOLDER chooses another place")
                 self.write(path, paths, size, channels)
-            found = self.read(path, len(paths), shape)
+            found = self.read(path, paths, shape)
         except UserError as error:
             log.warning(f"{error}. They are decoded again by each run")
         except OSError as error:
@@ -86,20 +86,25 @@ class Cache:
             decoded = decode_to(checked.write, paths, size, channels)
         broken = sorted({*range(len(paths))}.difference(decoded.rows))
         facts = {"crc32": checked.crc32, "broken": dict(zip(broken, decoded.broken, strict=True))}
+        facts |= {"passing": decoded.passing}
         facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
         with whole(path.with_suffix(".json"), "w") as file:
             json.dump(facts, file)
         log.info(f"{len(decoded.rows):,} pictures decoded, for later runs: {path}")
 
-    def read(self, path: Path, num: int, shape: tuple[int, ...]) -> Decoded | None:
-        """What a file holds; None where it is missing or damaged."""
+    def read(self, path: Path, paths: Sequence[Path], shape: tuple[int, int, int]) -> Decoded | None:
+        """What a file holds; None where it is missing or damaged, or pictures can be read now that could not be."""
         try:
             facts = json.loads(path.with_suffix(".json").read_text())
             broken = {int(row): str(line) for row, line in facts["broken"].items()}
             sizes = Counter({(int(w), int(h)): int(count) for w, h, count in facts["sizes"]})
             modes = Counter({str(mode): int(count) for mode, count in facts["modes"].items()})
-            rows = [row for row in range(num) if row not in broken]
-            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes)
+            rows = [row for row in range(len(paths)) if row not in broken]
+            passing = [int(row) for row in facts["passing"]]
+            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes, passing)
+            if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in passing):
+                log.info(f"{path}: made anew, since pictures can be read that could not be")
+                return None
             whole_shape = len(rows), *shape
             if path.stat().st_size != math.prod(whole_shape):
                 raise ValueError("another size")
@@ -112,7 +117,7 @@ class Cache:
             return replace(decoded, images=torch.from_numpy(pixels).view(whole_shape))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
             log.warning(f"{path}: damaged; it is made anew")
             return None
 

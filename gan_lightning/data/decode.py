@@ -41,6 +41,7 @@ class Decoded:
         broken: A line for each of the others.
         sizes: How often each (width, height) was met, as a viewer shows it.
         modes: How often each of Pillow's modes was met.
+        passing: Which of the others may be read another time.
         pages: The file that ``images`` is a view of; None where they are in memory.
     """
 
@@ -49,17 +50,19 @@ class Decoded:
     broken: list[str]
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
+    passing: list[int]
     pages: Pages | None = None
 
 
 @dataclass
 class Picture:
-    """One file: its pixels, or the reason why there are none."""
+    """One file: its pixels, or the reason why there are none, and whether that is the machine's and may pass."""
 
     pixels: np.ndarray | None = None
     size: tuple[int, int] = (0, 0)
     mode: str = ""
     fault: str = ""
+    passing: bool = False
 
 
 def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decoded:
@@ -86,16 +89,17 @@ def decode_to(
     take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int
 ) -> Decoded:
     """Decode files and hand over the pixels (C, H, W) of each that could be read, in their order."""
-    rows, broken, sizes, modes = [], [], Counter(), Counter()
+    rows, broken, passing, sizes, modes = [], [], [], Counter(), Counter()
     for row, picture in enumerate(pictures(paths, size, channels)):
         if picture.pixels is None:
             broken.append(f"{str(paths[row])!r} ({picture.fault})")
+            passing += [row] * picture.passing
             continue
         take(picture.pixels)
         rows.append(row)
         sizes[picture.size] += 1
         modes[picture.mode] += 1
-    return Decoded(torch.empty(0, dtype=torch.uint8), rows, broken, sizes, modes)
+    return Decoded(torch.empty(0, dtype=torch.uint8), rows, broken, sizes, modes, passing)
 
 
 def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Iterator[Picture]:
@@ -158,7 +162,9 @@ def decode_one(path: Path, size: tuple[int, int], channels: int) -> Picture:
     except UnidentifiedImageError:
         return Picture(fault="not a picture, or of an unknown format")
     except OSError as error:
-        return Picture(fault=error.strerror or printable(str(error)))
+        return Picture(fault=error.strerror or printable(str(error)), passing=error.errno is not None)
+    except MemoryError:
+        return Picture(fault="not enough memory", passing=True)
     except Exception as error:  # decoders of broken files raise a dozen kinds
         return Picture(fault=printable(str(error)) or type(error).__name__)
 
