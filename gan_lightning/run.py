@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import installed
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, cannot_write, printable
 from gan_lightning.files import locked, whole
 
 
@@ -97,15 +97,37 @@ def read_result(folder: Path) -> dict[str, Any]:
     return {}
 
 
-class SweepTable(Callback):
-    """Hydra's guest that tells, when a sweep is over, how each of its runs ended: printed, and ``sweep.csv``."""
+class JobFailedError(Exception):
+    """A job of a sweep has failed, has said why, and could leave no result that the sweep's table would tell it by."""
 
-    failed = 0  # jobs of the last sweep, for the exit status
+
+class SweepTable(Callback):
+    """Hydra's guest that tells, when a sweep is over, how each of its runs ended: printed, and ``sweep.csv``.
+
+    Attributes:
+        folder: The sweep's.
+        since: When it began, in seconds.
+        failed: How many jobs have failed since, for the exit status.
+    """
+
+    folder, since, failed = Path(), 0.0, 0
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Note place and time."""
+        SweepTable.folder, SweepTable.since = Path(config.hydra.sweep.dir), time.time()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Gather the result of every job's folder."""
-        folder = Path(config.hydra.sweep.dir)
+        """Tell."""
+        self.tell()
+
+    @classmethod
+    def tell(cls) -> None:
+        """Gather the result of every job's folder, also of jobs of an earlier line."""
+        folder = cls.folder
         results = {path.parent: json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
+        # Clocks of file systems lag behind by some milliseconds.
+        recent = [run for run in results if (run / "result.json").stat().st_mtime > cls.since - 1]
+        cls.failed = sum(results[run]["status"] != "finished" for run in recent)
         cards: dict[str, set[str]] = {}
         for result in results.values():
             for name, card in result.get("cards", {}).items():
@@ -123,13 +145,16 @@ class SweepTable(Callback):
         fixed_after = ["duration_s", "run", "error"]
         metrics = [name for row in rows for name in row if name not in ("overrides", "status", *fixed_after)]
         columns = ["overrides", "status", *dict.fromkeys(metrics), *fixed_after]
-        with whole(folder / "sweep.csv", "w") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        try:
+            with whole(folder / "sweep.csv", "w") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            cls.failed += 1
+            print(cannot_write(error))
         print_table(rows, columns)
         print(f"table  {folder / 'sweep.csv'}")
-        SweepTable.failed = sum(result["status"] != "finished" for result in results.values())
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:

@@ -252,8 +252,8 @@ def job(config: DictConfig) -> float | None:
     except UserError as fault:
         status, error = 1, str(fault)
         log.error(error)
-    except SystemExit as leaving:  # a signal before the first step, or a second one
-        status, error = leaving.code, f"stopped by {signal.Signals(leaving.code - 128).name}"
+    except (SystemExit, KeyboardInterrupt) as leaving:  # a signal before the first step, a second one, or one unheard
+        status, error = left_by(leaving)
         log.error(error)
     except OSError as fault:  # a full disk, a folder that somebody has removed
         error = f"{cannot_write(fault, str(run))}. The run ends here; its checkpoints of before are as they were"
@@ -265,18 +265,34 @@ def job(config: DictConfig) -> float | None:
         else:
             error = f"{type(fault).__name__}: {fault}"
             log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
+    told = ours or not sweeping
     if ours and runs.first_rank():
         outcome = ({"error": error} if error else {}) | ({"step": trainer.global_step, **ended} if ended else {})
         try:
             runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
         except OSError as fault:
-            status = status or 1
+            status, told = status or 1, not sweeping
             log.error(cannot_write(fault))
     if status > 128 and trainer is not None:
         ask_again(trainer)
     if status and (not sweeping or status > 128):
         sys.exit(status)
+    if not told:
+        raise runs.JobFailedError(error)
     return ended.get("metrics", {}).get(config.objective, math.nan) if config.objective else None
+
+
+def left_by(leaving: SystemExit | KeyboardInterrupt) -> tuple[int, str]:
+    """Exit status of a run that was left, and the reason; Lightning, where it hears a signal itself, gives its own."""
+    if isinstance(leaving, KeyboardInterrupt) or isinstance(leaving.__context__, KeyboardInterrupt):
+        signum = signal.SIGINT
+    elif leaving.code is None:
+        signum = signal.SIGTERM
+    elif isinstance(leaving.code, int) and leaving.code > 128:
+        signum = signal.Signals(leaving.code - 128)
+    else:
+        return 1, f"stopped by what the configuration names ({leaving!r})"
+    return 128 + signum, f"stopped by {signum.name}"
 
 
 def begun(run: Path, config: DictConfig) -> Path | None:
@@ -342,6 +358,9 @@ def main() -> None:
             threading.excepthook = quiet
             os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        except runs.JobFailedError:
+            runs.SweepTable.tell()
+            sys.exit(1)
         except (HydraException, OmegaConfBaseException) as fault:
             raise UserError(first_line(fault)) from fault
         except ValueError as fault:  # logging wraps what keeps it from opening the run's log

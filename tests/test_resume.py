@@ -167,6 +167,21 @@ def test_a_half_written_line_of_metrics_is_dropped(run, tmp_path):
     assert all(all(row.values()) for row in rows(tmp_path))
 
 
+@pytest.mark.parametrize(("before", "after"), [("wasserstein", "hinge"), ("hinge", "wasserstein")])
+def test_going_on_with_a_loss_that_has_other_figures(run, tmp_path, before, after):
+    """``loss=... force=true``: a critic's accuracy is no figure, a discriminator's is one."""
+    for loss, steps in ((before, 8), (after, 10), (after, 12)):
+        last = newest(tmp_path)[0]
+        run(tmp_path, *words("wgan"), f"loss={loss}", f"trainer.max_steps={steps}", ckpt_path=last)
+    found = rows(tmp_path)
+    assert [int(row["step"]) for row in found] == [*range(1, 13)]
+    for row in found:
+        loss = before if int(row["step"]) <= 8 else after
+        assert (row["d/accuracy_real"] == "") == (loss == "wasserstein")
+        assert 0 <= float(row["d/accuracy_real"] or 0) <= 1
+        assert float(row["g/lr"]) == 5e-5
+
+
 def test_killed_before_the_first_checkpoint_starts_afresh(run, tmp_path):
     """The figures of its first life are not those of its second."""
     with in_step(3, kill), pytest.raises(Killed):
@@ -263,6 +278,19 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
         assert "Traceback" not in output
         step, overrides = stopped_at, ("ckpt_path=last",)
     assert [int(row["step"]) for row in rows(folder)] == [*range(1, step + 1)]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
+    process = command(tmp_path / "run", *SMALL, "trainer.max_steps=1000000", "~callbacks.stop")
+    wait_for_rows(tmp_path / "run", process, 2)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum, output
+    assert f"stopped by {signum.name}" in output
+    assert "Traceback" not in output
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["status"], result["error"]) == ("failed", f"stopped by {signum.name}")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -7,17 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
+from gan_lightning.files import locked
 from gan_lightning.model.base import GAN
 from gan_lightning.run import claimed, folder_name
 from gan_lightning.train import settings_put_back
@@ -216,6 +219,52 @@ def test_a_failing_job_of_a_sweep_takes_no_other_with_it(tmp_path, launcher):
     assert "model=wgan_gp network.discriminator.norm=batch" in done.stdout
     assert "sweep/sweep.csv" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_sweep_over_places_has_a_run_for_each(tmp_path):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (16, 16), (60 * i, 0, 200)).save(tmp_path / name / f"{i}.png")
+    words = ["model=dcgan", "data=image_folder", "data.image_size=16", *(w for w in TINY if "limit" not in w)]
+    words += ["data.batch_size=2", "trainer.max_steps=1"]
+    done = program(tmp_path, "-m", *words, "data.root=cats,dogs", "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = [path.parent for path in (tmp_path / "sweep").rglob("result.json")]
+    roots = {OmegaConf.load(run / "config.yaml").data.root for run in runs}
+    assert roots == {"cats", "dogs"}
+    last = [run / "checkpoints" / "last.ckpt" for run in sorted(runs)]
+    links = [tmp_path / name for name in ("a.ckpt", "b.ckpt")]
+    for link, path in zip(links, last, strict=True):
+        link.symlink_to(path)
+    done = program(tmp_path, "-m", *words, "data.root=cats", "init_from=a.ckpt,b.ckpt", "hydra.sweep.dir=next")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len([*(tmp_path / "next").rglob("last.ckpt")]) == 2
+    assert "nothing to do" not in done.stdout
+
+
+def test_jobs_that_can_leave_no_result_fail_the_sweep(tmp_path):
+    words = "-m", "model=vanilla", "seed=1,2", *TINY, "trainer.max_steps=1", "hydra.sweep.dir=sweep"
+    words = *words, "hydra.sweep.subdir=${seed}"
+    (tmp_path / "sweep/1").mkdir(parents=True)
+    with locked(tmp_path / "sweep/1", lambda: pytest.fail("held")):
+        done = program(tmp_path, *words)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "a run is going on in there" in done.stdout
+    assert re.search(r"sweep/2 *$", done.stdout, re.M), done.stdout  # the table
+    assert (tmp_path / "sweep/2/checkpoints/last.ckpt").exists()
+    assert "Traceback" not in done.stdout + done.stderr
+    assert program(tmp_path, *words).returncode == 0
+
+
+def test_a_job_of_an_earlier_line_that_failed_is_no_failure_of_this_one(tmp_path):
+    words = "-m", "model=vanilla", *TINY, "trainer.max_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
+    assert program(tmp_path, *words, "seed=1", "model.generator_optimizer.lr=1e30").returncode == 1
+    past = time.time() - 60
+    os.utime(tmp_path / "sweep/1/result.json", (past, past))
+    done = program(tmp_path, *words, "seed=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^.*failed", done.stdout, re.M)
 
 
 def test_a_sweep_that_was_killed_goes_on(tmp_path):

@@ -3,7 +3,8 @@
 import csv
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,34 @@ class Scalars(Callback):
         """Keep the lines up to a step; what came after will be written again."""
         if not self.path.exists() or not trainer.is_global_zero:
             return
-        with self.path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        # A kill in the middle of a line leaves one without all of its values.
-        kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
-        with whole(self.path, "w") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else ["step"])
-            writer.writeheader()
-            writer.writerows(kept)
+        kept = [row for row in self.lines() if int(row["step"]) <= step]
+        self.write(kept, kept[0] if kept else ["step"])
         if kept:
-            self.last = {name: float(value) for name, value in kept[-1].items() if name != "step"}
+            self.last = {name: float(value) for name, value in kept[-1].items() if name != "step" and value}
+
+    def lines(self) -> list[dict[str, str]]:
+        """What the file holds, without lines that a kill has cut off."""
+        with self.path.open(newline="") as file:
+            ended = file.read().rpartition("\n")[0].splitlines()
+        return [row for row in csv.DictReader(ended) if None not in row and None not in row.values()]
+
+    def write(self, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
+        """Write the whole file; what a row lacks is left empty."""
+        with whole(self.path, "w") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write one more line; where it has figures that those before lack, as of another loss, they get a column."""
+        columns: list[str] = []
+        with suppress(FileNotFoundError), self.path.open(newline="") as file:
+            columns = next(csv.reader(file), [])
+        if row.keys() <= {*columns}:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, columns).writerow(row)
+        else:
+            self.write([*(self.lines() if columns else ()), row], dict.fromkeys([*columns, *row]))
 
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Read the figures if their step has come."""
@@ -71,12 +90,7 @@ class Scalars(Callback):
             return
         for logger in trainer.loggers:
             logger.log_metrics(self.last, step)
-        new = not self.path.exists() or self.path.stat().st_size <= len("step\r\n")
-        with self.path.open("w" if new else "a", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *self.last])
-            if new:
-                writer.writeheader()
-            writer.writerow({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
+        self.add({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
 
     def measure(self, trainer: Trainer, module: Learner, step: int) -> dict[str, float]:
         """All figures of the step that has just ended."""
