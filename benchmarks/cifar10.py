@@ -4,9 +4,9 @@
     GAN_DATA_DIR=data python benchmarks/cifar10.py --only wgan_gp --minutes 8
     GAN_DATA_DIR=data python benchmarks/cifar10.py --tiny            # the same on a CPU, in minutes
 
-The same line goes on with what was interrupted, here or by ``--minutes``, bit for bit. Each experiment leaves one file
-in benchmarks/results/full, with the curve, the scores with their cards, and the minutes of training; results.py makes
-the page of them. Inception's weights are downloaded, or named by ``--inception``.
+The same line goes on with what was interrupted, here or by ``--minutes``. Each experiment leaves one file in
+benchmarks/results/full, with the curve, the scores with their cards, and the minutes of training; results.py makes the
+page of them. Inception's weights are downloaded, or named by ``--inception``.
 """
 
 import argparse
@@ -44,17 +44,26 @@ def command(program: str) -> list[str]:
     return [sys.executable, "-c", f"from gan_lightning.{program} import main; main()"]
 
 
-def train(run: Path, words: list[str], minutes: float | None) -> tuple[int, float]:
-    """Begin or go on for so many minutes; the exit status and the seconds that it took."""
+def train(run: Path, words: list[str], weights: list[str], minutes: float | None) -> int:
+    """Begin or go on for so many minutes; the exit status. ``seconds`` in the run's folder tells what all took."""
     begun = (run / "checkpoints" / "last.ckpt").exists()
-    line = [f"hydra.run.dir={run}", *(["ckpt_path=last"] if begun else words)]
-    since = time.time()
-    with subprocess.Popen([*command("train"), *line], cwd=ROOT) as process:
-        try:
-            process.wait(None if minutes is None else 60 * minutes)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)  # it ends its step and writes a checkpoint
-        return process.wait(), time.time() - since
+    line = [f"hydra.run.dir={run}", *(["ckpt_path=last"] if begun else words), *weights]
+    since, before = time.time(), spent(run)
+    try:
+        with subprocess.Popen([*command("train"), *line]) as process:
+            try:
+                process.wait(None if minutes is None else 60 * minutes)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGTERM)  # it ends its step and writes a checkpoint
+            return process.wait()
+    finally:
+        with whole(run / "seconds", "w") as file:
+            file.write(str(before + time.time() - since))
+
+
+def spent(run: Path) -> float:
+    """Seconds that a run has trained for, in all its lives."""
+    return float((run / "seconds").read_text()) if (run / "seconds").exists() else 0.0
 
 
 def main() -> None:
@@ -64,15 +73,16 @@ def main() -> None:
     parser.add_argument("--inception", help="file of Inception's weights, where they cannot be downloaded")
     parser.add_argument("--tiny", action="store_true", help="four steps of narrow networks on a CPU")
     args = parser.parse_args()
-    weights = [f"feature.weights={args.inception}"] if args.inception and not args.tiny else []
+    weights = [f"feature.weights={Path(args.inception).expanduser().resolve()}"] if args.inception else []
+    weights = [] if args.tiny else weights
     runs, results = (place / "tiny" if args.tiny else place for place in (RUNS, RESULTS))
     for name in [args.only] if args.only else EXPERIMENTS:
         run, file = runs / name, (runs if args.tiny else results) / f"{name}.json"
-        report = json.loads(file.read_text()) if file.exists() else {"seconds": 0}
+        report = json.loads(file.read_text()) if file.exists() else {}
         if report.get("finished"):
             continue
-        words = [*EXPERIMENTS[name], *(TINY if args.tiny else [*FAST, *WATCHED, *weights])]
-        status, seconds = train(run, words, args.minutes)
+        words = [*EXPERIMENTS[name], *(TINY if args.tiny else [*FAST, *WATCHED])]
+        status = train(run, words, weights, args.minutes)
         if status not in (0, 128 + signal.SIGTERM):
             sys.exit(f"{name}: training ended with status {status}")
         watched = run / "evaluation.jsonl"  # which a run that was stopped before its first evaluation lacks
@@ -82,11 +92,11 @@ def main() -> None:
         judge = [*command("evaluate"), str(run), "which=last", *judged, f"out={out}"]
         for suffix in (".json", ".csv"):
             out.with_suffix(suffix).unlink(missing_ok=True)
-        if status := subprocess.run(judge, cwd=ROOT).returncode:
+        if status := subprocess.run(judge).returncode:
             sys.exit(f"{name}: evaluation ended with status {status}")
         outcome = json.loads((run / "result.json").read_text())
         step = read(run / "checkpoints" / "last.ckpt")["global_step"]
-        report |= {"overrides": words, "seconds": report["seconds"] + seconds, "step": step}
+        report |= {"overrides": [*words, *weights], "seconds": spent(run), "step": step}
         report |= {"finished": outcome["status"] == "finished", "machine": this_machine()}
         report |= {} if args.tiny else {"device": torch.cuda.get_device_name()}
         report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]

@@ -1,4 +1,4 @@
-"""What one would write without us: a plain PyTorch loop for each variant, with copies of the same networks.
+"""What one would write without us: a plain PyTorch loop for each variant, with networks like ours.
 
 It is of the usual kind: two forwards of D, which is not frozen while G steps, optimizers without ``fused`` or
 ``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each variant keeps its
@@ -8,7 +8,6 @@ Beside it the floor, the arithmetic of the networks alone: their passes forward 
 and again, no gradient that nobody needs, no data, no optimizer, nothing written down; on a GPU as one CUDA graph.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -27,10 +26,17 @@ from gan_lightning.penalty import gradient_penalty
 Penalty = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
+Players = tuple[nn.Module, nn.Module]  # G and D
+
+
+def players_of(model: GAN) -> Players:
+    """A model's own networks."""
+    return model.generator, model.discriminator
+
+
+def plain_loop(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
     """The loop that one would write without us; it yields its generator after each step of it."""
-    plain = {"memory_format": torch.contiguous_format}
-    generator, discriminator = (copy.deepcopy(net).to(**plain) for net in (model.generator, model.discriminator))
+    generator, discriminator = (net.to(memory_format=torch.contiguous_format) for net in players)
     g_opt, d_opt = (
         build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
         for build, net in zip(model.optimizer_fns.values(), (generator, discriminator), strict=True)
@@ -61,21 +67,23 @@ def plain_loop(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> 
             yield generator
 
 
-def floor(model: GAN, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
-    """The passes of a step and nothing else, in the format that the model's networks are in."""
-    generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+def floor(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
+    """The passes of a step and nothing else, in the format that the networks are in."""
+    generator, discriminator = players
     device, many = next(generator.parameters()).device, model.generator_batch
     real, y = samples[:batch_size].to(device), labels[:batch_size].to(device)
     z = torch.randn(batch_size * many, model.latent_dim, device=device)
     classes = y.repeat(many)
 
     def step() -> None:
-        for _ in range(model.d_steps):
-            with torch.no_grad():
+        for number in range(model.d_steps):
+            with torch.set_grad_enabled(model.reuse_fake and number == model.d_steps - 1):
                 fake = generator(z[:batch_size], y)
-            d_loss(model, discriminator.requires_grad_(True), real, fake, y).backward()
+            d_loss(model, discriminator.requires_grad_(True), real, fake.detach(), y).backward()
             discriminator.zero_grad()
-        g_loss(model, discriminator.requires_grad_(False), generator(z, classes), classes).backward()
+        if not model.reuse_fake:
+            fake = generator(z, classes)
+        g_loss(model, discriminator.requires_grad_(False), fake, classes).backward()
         generator.zero_grad()
 
     play = Graphs(device, torch.Generator(device)) if device.type == "cuda" else Play()

@@ -9,6 +9,7 @@ A run of ours that was killed goes on from its last checkpoint; a plain loop sta
 """
 
 import argparse
+import copy
 import json
 import logging
 import math
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from plain_loop import plain_loop
+from plain_loop import plain_loop, players_of
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
@@ -120,7 +121,8 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
     model = build(config.model, "model")
     judge = build(config.callbacks.evaluate, "callbacks.evaluate")
     judge.decide(judge.evaluation.get_ready(data, model.num_classes > 0))
-    loop = plain_loop(model, data.scale(data.samples), data.labels, data.batch_size)
+    players = copy.deepcopy(players_of(model))
+    loop = plain_loop(model, players, data.scale(data.samples), data.labels, data.batch_size)
     steps, every = config.trainer.max_steps, judge.every_n_steps
     for step in range(1, steps + 1):
         generator = next(loop)
@@ -140,7 +142,8 @@ def play(setting: str, name: str, kind: str, seed: int) -> None:
     judge, picture = (run_ours if kind == "ours" else run_plain)(
         overrides, seed, RUNS / setting / f"{name}-{kind}-{seed}"
     )
-    result = {"overrides": [*overrides, f"seed={seed}"], "kind": kind, "best_by": judge.best_by, "curve": judge.curve}
+    by = judge.best_by or SETTINGS[setting].shown[0]  # where nothing was left to do, nobody has asked which
+    result = {"overrides": [*overrides, f"seed={seed}"], "kind": kind, "best_by": by, "curve": judge.curve}
     result |= {"cards": judge.cards, "seconds": round(time.time() - since), "threads": torch.get_num_threads()}
     if seed == 0:
         write_png(IMAGES / setting / f"{name}-{kind}.png", read_png(picture))

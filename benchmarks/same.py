@@ -9,6 +9,7 @@ mathematics, so what is left is the order of sums. In double precision it is see
 begins with the last digit, and grows from step to step as the game multiplies every difference.
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ class Plain(Callback):
             draw("rand"),
             draw("randn"),
         ):
-            loop = plain_loop.plain_loop(module, samples, data.labels, data.batch_size)
+            players = copy.deepcopy(plain_loop.players_of(module))
+            loop = plain_loop.plain_loop(module, players, samples, data.labels, data.batch_size)
             for step in range(trainer.max_steps):
                 rng.manual_seed(seeds.mix(module.seed, seeds.GAME, step))
                 next(loop)

@@ -25,6 +25,7 @@ Memory is the peak of a process of its own that plays some steps of one side, ab
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import multiprocessing
@@ -46,7 +47,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from plain_loop import floor, plain_loop
+from plain_loop import floor, plain_loop, players_of
 from pytorch_lightning import Callback, Trainer
 from torch.utils import tensorboard  # noqa: F401  an import as the others are, which Lightning puts off
 
@@ -130,8 +131,11 @@ class Duel(Callback):
         """Set up the other sides with copies of the networks, and choose how long a segment is."""
         data = trainer.datamodule
         self.precision = trainer.precision_plugin
-        given = module, data.scale(data.samples), data.labels, data.batch_size
-        self.guests = {"plain": plain_loop(*given), "floor": floor(*given)}
+        given = data.scale(data.samples), data.labels, data.batch_size
+        self.guests = {
+            side: loop(module, copy.deepcopy(players_of(module)), *given)
+            for side, loop in (("plain", plain_loop), ("floor", floor))
+        }
         for side in self.guests:
             self.play(side, 3)
         steps = 5
@@ -227,7 +231,8 @@ def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
         data.setup()
         config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
         model = instantiate(config.model)
-        loop = plain_loop(model, data.scale(data.samples), data.labels, data.batch_size)
+        loop = plain_loop(model, players_of(model), data.scale(data.samples), data.labels, data.batch_size)
+        del data  # whose samples are held as we hold them, and the loop has its own
         for _ in range(steps):
             next(loop)
     return (resident("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) - before) / 1e6

@@ -17,12 +17,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from gan_lightning.model.base import GAN
 
-KINDS = {
+KINDS = {  # the first that fits
+    "random numbers": ("normal_", "rand", "uniform_"),
     "convolutions": ("conv",),
     "matrix products": ("mm", "linear", "dot"),
-    "BatchNorm, LayerNorm": ("norm",),
+    "BatchNorm, LayerNorm": ("batch_norm", "layer_norm", "group_norm"),
     "optimizers": ("adam", "_foreach", "rmsprop"),
-    "random numbers": ("normal_", "rand", "uniform"),
     "gathering and scaling data": ("index_select",),
 }
 SHOWN = "vanilla points", "vanilla mlp 32", "dcgan conv 32", "wgan conv 32", "wgan_gp conv 32"
