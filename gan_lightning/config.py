@@ -306,9 +306,16 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         )
     if model.get("reuse_fake") and model.get("generator_batch", 1) > 1:
         faults.append("model.generator_batch: has no effect with model.reuse_fake=true; set that to false")
-    projected = discriminator.get("conditioning") == "projection"
-    if projected and not OmegaConf.to_container(config.network)["discriminator"].get("num_classes"):
+    players = OmegaConf.to_container(network)
+    told = {name: bool(players[name].get("num_classes")) for name in ("generator", "discriminator") if name in players}
+    if discriminator.get("conditioning") == "projection" and not told["discriminator"]:
         faults.append("network.discriminator.conditioning=projection: has no effect but with model=cgan")
+    if kind != "ACGAN" and len(set(told.values())) == 2:
+        knows, other = sorted(told, key=told.get, reverse=True)
+        faults.append(
+            f"network.{knows}.num_classes: tells the class to the {knows} alone; network.{other}.num_classes too, "
+            "or model=cgan"
+        )
     if kind == "ACGAN" and not (model.class_weight_real or model.class_weight_fake):
         faults.append(
             "model.class_weight_real, model.class_weight_fake: both zero leaves the class unlearned; model=dcgan"

@@ -154,6 +154,10 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
     faults += faults_of_values(config, defaults(known))
     if isinstance(config.out, str | None) and not Path(config.out or "").name:
         faults.append(f"out={config.out}: must be a name")
+    elif isinstance(config.out, str) and (out := Path(config.out)).suffix in (".png", ".gif", ".mp4", ".json"):
+        faults.append(
+            f"out={out}: the name of every file that is written, without an ending; out={out.with_suffix('')}"
+        )
     return config, faults
 
 

@@ -67,16 +67,10 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:
     from gan_lightning.card import installed
     from gan_lightning.config import nearest
     from gan_lightning.paths import PACKAGE
-    from gan_lightning.record import directions
 
     rows = [run.row for run in runs if run.row.scores]
-    names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
-    known = directions()
-    ranked = [name for name in names if known.get(name)]
-    if sort_by and sort_by not in ranked:
-        raise UserError(
-            f"--sort-by {sort_by}: was not measured{nearest(sort_by, ranked)}; there are {', '.join(ranked)}"
-        )
+    if sort_by and sort_by not in (there := rankable(rows)):
+        raise UserError(f"--sort-by {sort_by}: was not measured{nearest(sort_by, there)}; there are {', '.join(there)}")
     by_data: dict[str, list[Row]] = {}  # scores against different pictures are apart from the start
     for row in rows:
         by_data.setdefault(str(row.scores[0]["card"].get("data")), []).append(row)
@@ -97,15 +91,23 @@ def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]
     from gan_lightning import comparison
     from gan_lightning.record import directions
 
-    known = directions()
-    ranked = [name for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores) if known.get(name)]
-    by = sort_by if sort_by in ranked else next(iter(ranked), "")
+    scores = rankable(rows)
+    by = sort_by if sort_by in scores else next(iter(scores), "")
     found: dict[str, Any] = {"data": data, "by": by, "table": [], "refused": ()}
     try:
         comparison.refuse_unlike(rows)
     except UserError as error:
         return found | {"refused": error.faults}
-    return found | {"table": comparison.cells(comparison.summarise(rows, by, known[by]), ranked) if by else []}
+    table = comparison.cells(comparison.summarise(rows, by, directions()[by]), scores) if by else []
+    return found | {"table": table}
+
+
+def rankable(rows: list["Row"]) -> list[str]:
+    """Scores that were measured and of which it is known whether more is better."""
+    from gan_lightning.record import directions
+
+    known = directions()
+    return [name for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores) if known.get(name)]
 
 
 if __name__ == "__main__":

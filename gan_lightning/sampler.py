@@ -50,12 +50,12 @@ class Sampler(nn.Module):
         if labels is None:
             return z, torch.randint(max(self.num_classes, 1), (num,), generator=generator)
         y = torch.as_tensor(labels)
-        if y.shape != (num,) or y.is_floating_point() or y.is_complex():
+        if y.shape != (num,) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             raise ValueError(f"labels: {num} whole numbers are needed, one for each sample")
         if not ((y >= 0) & (y < max(self.num_classes, 1))).all():
             there = f"0 to {self.num_classes - 1}, the model's classes, may be asked for"
             raise ValueError(f"labels: {there if self.num_classes else 'the model has no classes'}")
-        return z, y
+        return z, y.long()
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor) -> Tensor:

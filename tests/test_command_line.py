@@ -209,6 +209,8 @@ def test_impossible_values_of_some(words, key, wanted):
         (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
         (["eval.best_by=kid", "eval.every_n_steps=null"], r"eval\.best_by: has no effect"),
         (["network=resnet", "network.discriminator.conditioning=projection"], r"projection: has no effect"),
+        (["network.generator.num_classes=10"], r"generator\.num_classes: tells the class to the generator alone"),
+        (["model=cgan", "network.discriminator.num_classes=0"], r"network\.discriminator\.num_classes too"),
     ],
 )
 def test_what_makes_no_sense_together(tmp_path, monkeypatch, words, told):
@@ -288,6 +290,8 @@ def test_all_faults_come_at_once():
         ["--cfg", "job"],
         ["experiment=wgan_gp_cifar10", "debug=one_batch"],
         ["model=cgan", "network=resnet", "network.discriminator.conditioning=projection"],
+        ["model=wgan_gp", "network.generator.num_classes=10", "network.discriminator.num_classes=10"],
+        ["model=acgan"],
     ],
     ids=" ".join,
 )

@@ -416,6 +416,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=directions latent.method=random latent.num=64", "latent.num=64: there are 32 directions"),
         ("out=", "must be a name"),
         ("out=null", "must be a name"),
+        ("out=some/walk.gif", "without an ending; out=some/walk"),
         ("trust=1", "must be true or false"),
         ("latent._target_=os.system", "there is no such key"),
         ("what", "not of the form KEY=VALUE"),

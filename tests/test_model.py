@@ -171,6 +171,7 @@ def test_labels_are_honoured(build, name):
         ("cgan", [0, 1], "labels: 3 whole numbers are needed, one for each sample"),
         ("cgan", 3, "labels: 3 whole numbers are needed, one for each sample"),
         ("acgan", [0.5, 1.0, 2.0], "labels: 3 whole numbers are needed, one for each sample"),
+        ("cgan", [True, False, True], "labels: 3 whole numbers are needed, one for each sample"),
     ],
 )
 def test_labels_that_are_none_are_told(build, name, labels, told):
