@@ -166,7 +166,7 @@ def test_what_is_far_away_is_fetched_by_chunks_and_the_disk_has_no_more_than_was
     most = 0
     for chunk in order:
         assert [label for _, label in chunks.read(chunk)] == [i % 3 for i in range(NUM)][7 * chunk : 7 * chunk + 7]
-        there = [path for path in (tmp_path / "cache").rglob("*.bin")]
+        there = list((tmp_path / "cache").rglob("*.bin"))
         assert there, "nothing is kept"
         most = max(most, len(there))
     assert most <= 5

@@ -49,8 +49,8 @@ class Chunks:
             self.dataset = StreamingDataset(
                 str(root), cache_dir=None if cache is None else str(cache), max_cache_size=int(cache_gb * 1e9)
             )
-            # Single samples are fetched one by one, past the cache, until a slice was asked for. Not by slices, which are
-            # of what litdata thinks is this rank's share.
+            # Single samples are fetched one by one, past the cache, until a slice was asked for; and not by slices,
+            # which are of what litdata thinks is this rank's share.
             self.dataset[0:0]
             folder = Path(self.dataset.input_dir.path if "://" not in str(root) else self.dataset.cache_dir.path)
             config = json.loads((folder / "index.json").read_text())["config"]
