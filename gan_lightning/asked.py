@@ -16,6 +16,7 @@ from gan_lightning.config import faults_of_feature, faults_of_values, nearest, w
 from gan_lightning.errors import UserError, first_line
 
 HELD_OUT = "held_out"  # in the place of a path: the real samples that training never sees
+IN_TRAINING = ("eval.every_n_steps", "eval.best_by", "data.batch_size", "data.flip")
 GROUPS = ("protocol", "feature", "metric", "data")
 
 
@@ -82,7 +83,9 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
         composed[key] = values.pop(key)
     known = {path for node in (every, composed) for path, _ in walk(node) if not path.startswith("hydra")}
     for key in values:
-        if key in ("data", "feature", "metric", "eval"):
+        if key in IN_TRAINING:
+            faults.append(f"{key}: has no effect, since it matters in training alone")
+        elif key in ("data", "feature", "metric", "eval"):
             faults.append(f"{key}={values[key]}: a section; choose an option of it, or set {key}.KEY=VALUE")
         elif key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
             taken = [*own, *GROUPS, *(path for path in known if path.partition(".")[0] in (*GROUPS, "eval"))]

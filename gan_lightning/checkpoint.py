@@ -24,7 +24,9 @@ OURS = re.compile(
     rf"|gan_lightning\.trainer\.Trainer|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
 )
 
-REFERENCE = re.compile(r"\$\{[\w.]+\}|\$\{oc\.env:[^${}]*\}")  # to another key, or to the environment
+REFERENCE = re.compile(r"\$\{([\w.]+)\}|\$\{oc\.env:[^${}]*\}")  # to another key, or to the environment
+OF_THE_READER = "${run_dir}", "${eval.cache}", "${oc.env:MLFLOW_TRACKING_URI,null}"  # filled in anew, or nobody else's
+DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"
 TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
@@ -140,7 +142,9 @@ def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> Non
         raise UserError(f"{path}: its weights do not fit the model that it describes: {reason}") from error
 
 
-def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str] = (), key: str = "") -> None:
+def refuse_foreign(
+    node: Any, path: Path, how: str = TRUST, typed: Container[str] = (), key: str = "", root: Any = None
+) -> None:
     """Refuse a configuration that could run a stranger's code, or write where its file's reader did not say.
 
     Args:
@@ -149,13 +153,15 @@ def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str
         how: What to type to trust it.
         typed: Keys that the user has typed, whose values are the user's own.
         key: Where the part stands in the configuration.
+        root: The whole, where this is a part.
 
     Raises:
         UserError: It names a class that is not ours, computes a value, or writes to a path of its own.
     """
+    root = node if root is None else root
     parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, part in parts:
-        refuse_foreign(part, path, how, typed, f"{key}.{name}" if key else str(name))
+        refuse_foreign(part, path, how, typed, f"{key}.{name}" if key else str(name), root)
     if not isinstance(node, str) or key in typed:
         return
     text = REFERENCE.sub("@", node)
@@ -163,7 +169,7 @@ def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str
         fault = f"names {node!r}, which is no class of this version; loading would run its code"
     elif "${" in text:
         fault = f"{key}={node!r} would be computed while loading"
-    elif key.startswith(WRITERS) and is_place(key, text):
+    elif key.startswith(WRITERS) and is_place(key, put_in(node, root)):
         fault = f"{key}={node!r} is a place of its own to write to"
     else:
         return
@@ -178,12 +184,39 @@ def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = (
     """
     data = OmegaConf.to_container(config).get("data")
     root = data.get("root") if isinstance(data, dict) else None
-    if isinstance(root, str) and "${" not in root and "data.root" not in typed and not Path(root).expanduser().is_dir():
+    if not isinstance(root, str) or root == DATA_DIR or "data.root" in typed:
+        return
+    try:
+        place = str(OmegaConf.select(config, "data.root"))
+    except OmegaConfBaseException:
+        place = ""
+    if not (place and Path(place).expanduser().is_dir()):
         raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
 
 
+def put_in(text: str, root: Any) -> str:
+    """A value with the texts that its references lead to: @ for what whoever reads it fills in, / for other variables.
+
+    Args:
+        text: The value.
+        root: The configuration.
+    """
+
+    def stands_for(reference: re.Match[str]) -> str:
+        if reference[0] in OF_THE_READER:
+            return "@"
+        found = root
+        for name in (reference[1] or "").split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return "/" if reference[1] is None else found if isinstance(found, str) else "@"
+
+    for _ in range(8):
+        text = REFERENCE.sub(stands_for, text)
+    return REFERENCE.sub("/", text)  # what refers to itself
+
+
 def is_place(key: str, text: str) -> bool:
-    """Whether the value of a key, its references put as @, names a place that is not below one of the run's own."""
+    """Whether the value of a key, its references put in, names a place that is not below one of the run's own."""
     return ".." in text or (not text.startswith("@") and (key.endswith(PLACES) or "/" in text or text.startswith("~")))
 
 

@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, walk
+from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, ranks_of, walk
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF
 from gan_lightning.run import first_rank
@@ -238,7 +238,7 @@ def faults_of_overrides(
         faults += faults_of_meaning(
             full if len(right) == len(good) else compose(picked + [o.input_line for o in right])
         )
-    if sweeping and (full.trainer.get("num_nodes", 1) != 1 or full.trainer.devices not in (1, "1", [0])):
+    if sweeping and ranks_of(full.trainer) != 1:
         faults.append(
             "trainer.devices: a sweep runs every job on one device; start jobs on several devices one by one, "
             "or with a launcher that gives each job a process of its own"
@@ -259,6 +259,9 @@ def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
             faults.append(f"network.{player}.embed_dim: has no effect, since this {player} is not told the class")
     if "eval.best_by" in typed and config["eval"]["every_n_steps"] is None:
         faults.append("eval.best_by: has no effect with eval.every_n_steps=null; set that to a number of steps")
+    if "evaluate" not in (config.get("callbacks") or {}):
+        of_evaluation = (key for key in typed if key.startswith("eval.") and key != "eval.cache")
+        faults += [f"{key}: has no effect, since callbacks.evaluate was left out" for key in of_evaluation]
     kind, unused = ("points", ("columns", "rows")) if of_points else ("pictures", ("points",))
     unused = [f"callbacks.sample_grid.{name}" for name in unused]
     return faults + [f"{key}: has no effect on {kind}" for key in typed if key in unused]

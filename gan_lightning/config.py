@@ -324,23 +324,22 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
         faults.append("model.class_weight_generator: zero makes a generator that ignores the class; model=dcgan")
     if trainer.accelerator == "mps" and str(trainer.precision).startswith("64"):
         faults.append(f"trainer.precision={trainer.precision}: Apple's GPUs have no double precision; 32-true")
-    workers = trainer.devices if isinstance(trainer.devices, int) else 1
-    ranks = max(workers, 1) * trainer.get("num_nodes", 1)
-    if (ranks > 1 or str(trainer.devices) in ("-1", "auto")) and trainer.strategy in ("auto", "ddp"):
+    ranks = ranks_of(trainer)
+    if ranks != 1 and trainer.strategy in ("auto", "ddp"):
         faults.append(
             f"trainer.devices={trainer.devices}: several devices need trainer=ddp, which knows that an update of one "
             "player leaves the other's weights unused"
         )
-    if data.batch_size % ranks:
-        faults.append(f"data.batch_size={data.batch_size}: must be a multiple of the {ranks} devices that share it")
-    elif data.batch_size // ranks == 1 and "batch" in (network.generator.get("norm"), discriminator.get("norm")):
+    if fault := unshared(data.batch_size, ranks or 1):
+        faults.append(fault)
+    elif data.batch_size // (ranks or 1) == 1 and "batch" in (network.generator.get("norm"), discriminator.get("norm")):
         faults.append("data.batch_size: BatchNorm needs at least 2 samples a device")
-    clips = model.get("generator_clip_norm") or model.get("discriminator_clip_norm")
-    if trainer.precision == "16-mixed" and clips and model.generator_optimizer.get("fused"):
-        faults.append(
-            "model.generator_clip_norm: with trainer.precision=16-mixed a fused optimizer unscales after clipping; "
-            "model.generator_optimizer.fused=false model.discriminator_optimizer.fused=false"
-        )
+    for player in ("generator", "discriminator") if trainer.precision == "16-mixed" else ():
+        if model.get(f"{player}_clip_norm") and model[f"{player}_optimizer"].get("fused"):
+            faults.append(
+                f"model.{player}_clip_norm: with trainer.precision=16-mixed a fused optimizer unscales after clipping; "
+                f"model.{player}_optimizer.fused=false"
+            )
     if (path := config.get("init_from")) and not Path(path).is_file():
         faults.append(f"init_from={path}: there is no such file")
     if is_folder(data) and data.root is None:
@@ -348,6 +347,25 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
     elif is_folder(data) and not Path(data.root).expanduser().is_dir():
         faults.append(f"data.root={data.root!r}: there is no such folder")
     return faults
+
+
+def ranks_of(trainer: DictConfig) -> int | None:
+    """How many processes train; None where that is as many as there are devices."""
+    devices = trainer.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    elif isinstance(devices, str) and devices.strip().isdecimal():
+        devices = int(devices)
+    if isinstance(devices, str) or (isinstance(devices, int) and devices < 0):
+        return None
+    return max(devices if isinstance(devices, int) else len(devices), 1) * trainer.get("num_nodes", 1)
+
+
+def unshared(batch_size: int, ranks: int) -> str | None:
+    """Why a minibatch cannot be shared; None if it can."""
+    if batch_size % ranks:
+        return f"data.batch_size={batch_size}: must be a multiple of the {ranks} devices that share it"
+    return None
 
 
 def faults_of_sizes(config: DictConfig) -> list[str]:

@@ -17,6 +17,7 @@ from gan_lightning.command_line import each
 from gan_lightning.config import nearest
 from gan_lightning.errors import UserError, first_line, printable, told_plainly
 from gan_lightning.files import whole
+from gan_lightning.run import folders
 
 if TYPE_CHECKING:
     from gan_lightning.comparison import Row
@@ -72,6 +73,8 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
         faults += [
             f"{key}: has no effect on scores that are measured already" for key in (*asked.sections, *asked.values)
         ]
+    if any(text.startswith("which=") for text in typed) and not any(path.is_dir() for path in paths):
+        faults.append(f"which={own.which}: has no effect, since it chooses among the checkpoints of a run's folder")
     if faults or missing:
         raise UserError(*missing, *faults)
     out = claimed(own.out)
@@ -196,10 +199,8 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
         elif path.is_dir():
             checkpoints = [file for name in names for file in sorted(path.rglob(f"checkpoints/{name}"))]
             checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
-            runs = {file.parent for file in path.rglob("config.yaml")}
-            found += [
-                (run, "nothing") for run in sorted(runs) if not any(file.is_relative_to(run) for file in checkpoints)
-            ]
+            runs = folders(path)
+            found += [(run, "nothing") for run in runs if not any(file.is_relative_to(run) for file in checkpoints)]
             if not checkpoints and which != "last" and any(path.rglob("checkpoints/last.ckpt")):
                 faults.append(f"{path}: no run in there has a best.ckpt, which evaluation in training keeps")
             found += [(file, "checkpoint") for file in checkpoints]
@@ -220,11 +221,15 @@ def read_rows(path: Path) -> list["Row"]:
     try:
         rows = [Row(**row) for row in json.loads(path.read_text())["rows"]]
         kinds = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
-        told = {"num_generated", "num_real", "data", "split", "feature"}
+        told = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
         for line in (line for row in rows for line in row.scores or [{}]):
-            if told - line["card"].keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
+            right = all(
+                isinstance(part[key], of[key]) for part, of in ((line, kinds), (line["card"], told)) for key in of
+            )
+            if not right or not {"weights", "origin"} & line["card"].keys():
                 raise ValueError("scores lack something")
-        if not rows or not all(isinstance(row.experiment, dict) for row in rows):
+        parts = dict, int | None, int | None
+        if not rows or not all(all(map(isinstance, (row.experiment, row.seed, row.step), parts)) for row in rows):
             raise ValueError("there is nothing")
         return rows
     except OSError as error:

@@ -1,7 +1,9 @@
 """gan-explore: ways through the latent space of a checkpoint, as pictures and films."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from gan_lightning.sampler import Sampler
 
 
+ENDINGS = ".png", ".gif", ".mp4", ".json"
 EPILOG = """\
 latent=interpolate  from seed to seed     latent.seeds=[3,1,4] latent.steps=8 latent.spherical=false
 latent=walk         round and round       latent.steps=60 latent.seed=2
@@ -103,6 +106,8 @@ def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepDa
         refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
     if config.data.root:
         node.root = config.data.root
+    if "cache" in node:  # the place's, not the run's
+        node.cache = config.cache
     data = build(node, "data")
     data.setup()
     refuse_other_data(checkpoint, model, data)
@@ -154,11 +159,20 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
     faults += faults_of_values(config, defaults(known))
     if isinstance(config.out, str | None) and not Path(config.out or "").name:
         faults.append(f"out={config.out}: must be a name")
-    elif isinstance(config.out, str) and (out := Path(config.out)).suffix in (".png", ".gif", ".mp4", ".json"):
-        faults.append(
-            f"out={out}: the name of every file that is written, without an ending; out={out.with_suffix('')}"
-        )
+    elif isinstance(config.out, str) and (out := Path(config.out)).suffix in ENDINGS:
+        faults.append(f"out={out}: a name without an ending, since several files get it; out={out.with_suffix('')}")
+    elif isinstance(config.out, str) and (strange := strangers(out)):
+        faults.append(f"out={out}: {strange[0]} is there, and not of gan-explore; choose another name")
     return config, faults
+
+
+def strangers(out: Path) -> list[Path]:
+    """Files that an exploration of this name would take the place of, and that none has written."""
+    told = out.with_name(f"{out.name}.json")
+    with suppress(OSError, ValueError, AttributeError):
+        if json.loads(told.read_text()).keys() >= {"checkpoint", "typed"}:
+            return []
+    return [path for ending in ENDINGS if (path := out.with_name(f"{out.name}{ending}")).exists()]
 
 
 def defaults(known: dict[str, Any]) -> dict[str, Any]:

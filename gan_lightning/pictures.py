@@ -17,6 +17,7 @@ from gan_lightning.latent.directions import first_layer
 from gan_lightning.latent.interpolate import Interpolate
 from gan_lightning.live import TURN
 from gan_lightning.record import Record, directions, picture
+from gan_lightning.run import folders
 from gan_lightning.sampler import Sampler
 
 AXES = 6  # directions with a slider
@@ -97,7 +98,7 @@ class Pictures:
 
     def sweeps(self) -> list[str]:
         """Folders with several runs."""
-        above = self.named(path.parent.parent for path in sorted(self.runs.rglob("config.yaml")))
+        above = self.named(run.parent for run in folders(self.runs))
         return [folder for folder in dict.fromkeys(above) if above.count(folder) > 1]
 
     def named(self, folders: Iterable[Path]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.run import folders
 
 if TYPE_CHECKING:
     from gan_lightning.comparison import Row
@@ -38,7 +39,7 @@ def report(args: argparse.Namespace) -> str:
         faults.append(f"--out {args.out}: must end in .html")
     if not args.folder.is_dir():
         faults.append(f"{args.folder}: there is no such folder")
-    found = sorted(path.parent for path in args.folder.rglob("config.yaml")) if not faults else []
+    found = folders(args.folder) if not faults else []
     if not found and not faults:
         faults.append(f"{args.folder}: holds no run; a run's folder has a config.yaml")
     if faults:

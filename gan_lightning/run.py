@@ -66,6 +66,14 @@ def first_rank() -> bool:
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
+def folders(place: Path) -> list[Path]:
+    """Folders of runs in a place, itself included; a logger may keep a configuration in a run's, which is none."""
+    found = {path.parent for path in place.rglob("config.yaml")}
+    within = {run for run in found if any(above in found for above in run.parents)}
+    marks = "checkpoints", "metrics.csv", "result.json"
+    return sorted(run for run in found if run not in within or any((run / mark).exists() for mark in marks))
+
+
 def begin(folder: Path, config: DictConfig) -> str:
     """Write ``config.yaml``, resolved, and return its text; take away what tells how the run ended before."""
     text = OmegaConf.to_yaml(config, resolve=True)

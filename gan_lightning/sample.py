@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         default=Path("samples.png"),
         help="a .png for a grid, an .npz for arrays, or else a folder of pictures (default: samples.png)",
     )
-    take.add_argument("--columns", type=int, default=8, help="pictures in a row of the grid (default: 8)")
+    take.add_argument("--columns", type=int, help="pictures in a row of the grid (default: 8)")
     take.add_argument("--trust", action="store_true", help="build classes that are not ours, which runs their code")
     return take
 
@@ -38,10 +38,16 @@ def sample(args: argparse.Namespace) -> str:
         UserError: With every fault of the arguments, or of the checkpoint.
     """
     faults = [
-        f"--{name} {value}: must be at least 1" for name in ("num", "columns") if (value := getattr(args, name)) < 1
+        f"--{name} {value}: must be at least 1"
+        for name in ("num", "columns")
+        if (value := getattr(args, name)) is not None and value < 1
     ]
     if args.out.suffix and args.out.suffix.lower() not in (".png", ".npz"):
         faults.append(f"--out {args.out}: a .png, an .npz, or a folder without a suffix")
+    if args.columns and args.out.suffix.lower() != ".png":
+        faults.append(f"--columns {args.columns}: has no effect but on a grid, --out FILE.png")
+    if not args.out.suffix and args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        faults.append(f"--out {args.out}: is there, and no empty folder; choose another")
     if not args.checkpoint.exists():
         faults.append(f"{args.checkpoint}: there is no such checkpoint")
     if faults:
@@ -93,7 +99,7 @@ def write(fake: "torch.Tensor", labels: "torch.Tensor | None", args: argparse.Na
         with whole(args.out) as file:
             np.savez(file, **arrays, **({} if labels is None else {"labels": labels.numpy()}))
     elif suffix == ".png":
-        write_png(args.out, grid(fake, args.columns) if is_picture else points(fake))
+        write_png(args.out, grid(fake, args.columns or 8) if is_picture else points(fake))
     elif not is_picture:
         raise UserError(f"--out {args.out}: points are no pictures; a .png draws them, an .npz holds them")
     else:

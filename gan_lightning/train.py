@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import changes, check_command_line
-from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments
+from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments, unshared
 from gan_lightning.errors import UserError, cannot_write, first_line, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
 from gan_lightning.paths import CONF
@@ -129,6 +129,8 @@ def train(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(guest, callbacks.Checkpoint) for guest in guests),
     )
+    if fault := unshared(config.data.batch_size, trainer.world_size):
+        raise UserError(fault)
     refuse_unmeasured(config.objective, guests)
     if trainer.is_global_zero:
         introduce(config, model, data, loggers, text, step)

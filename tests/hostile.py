@@ -218,6 +218,21 @@ def logger_that_writes_elsewhere(folder, good):
 
 
 @fixture(GOING_ON)
+def logger_that_writes_elsewhere_by_default(folder, good):
+    place = f"${{oc.env:NOWHERE_AT_ALL,{folder / 'elsewhere'}}}"
+    return with_config(lambda config: config["logger"]["tensorboard"].update(save_dir=place), folder, good)
+
+
+@fixture(GOING_ON)
+def logger_that_writes_where_another_key_says(folder, good):
+    def change(config):
+        config["logger"]["tensorboard"]["save_dir"] = "${evil.a}"
+        config["evil"] = {"a": "${evil.b}/x", "b": str(folder / "elsewhere")}
+
+    return with_config(change, folder, good)
+
+
+@fixture(GOING_ON)
 def guest_that_writes_elsewhere(folder, good):
     call = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": str(folder / "elsewhere")}
     return with_config(lambda config: config["callbacks"].update(more=call), folder, good)
@@ -236,6 +251,20 @@ def configuration_without_data(folder, good):
 @fixture(GOING_ON)
 def data_that_would_be_downloaded_elsewhere(folder, good):
     data = {"_target_": "gan_lightning.data.mnist.MNIST", "root": str(folder / "elsewhere"), "batch_size": 4}
+    return with_config(lambda config: config.update(data=data), folder, good)
+
+
+@fixture(GOING_ON)
+def data_that_would_be_downloaded_elsewhere_by_default(folder, good):
+    root = f"${{oc.env:NOWHERE_AT_ALL,{folder / 'elsewhere'}}}"
+    data = {"_target_": "gan_lightning.data.mnist.MNIST", "root": root, "batch_size": 4}
+    return with_config(lambda config: config.update(data=data), folder, good)
+
+
+def with_pictures(folder: Path, good: dict[str, Any]) -> Path:
+    """A checkpoint whose data are pictures, to be decoded into a cache elsewhere."""
+    data = {"_target_": "gan_lightning.data.image_folder.ImageFolder", "root": str(pictured(folder))}
+    data |= {"cache": str(folder / "elsewhere"), "batch_size": 2, "seed": 0}
     return with_config(lambda config: config.update(data=data), folder, good)
 
 
@@ -418,6 +447,18 @@ def scores_without_a_card(folder, _):
 @fixture(SCORES)
 def scores_that_are_text(folder, _):
     return scored(folder, value="{0.__class__.__mro__}")
+
+
+@fixture(SCORES)
+def scores_of_no_step(folder, _):
+    path = scored(folder)
+    path.write_text(path.read_text().replace('"step": 1', '"step": "x"'))
+    return path
+
+
+@fixture(SCORES)
+def scores_of_no_origin(folder, _):
+    return scored(folder, card={"num_generated": 9, "num_real": 9, "data": "x", "split": "x", "feature": "x"})
 
 
 @fixture(SCORES)

@@ -177,6 +177,17 @@ def test_impossible_values_of_some(words, key, wanted):
         (["trainer.accelerator=mps", "trainer.precision=64-true"], "Apple's GPUs have no double precision"),
         (["model=wgan_gp", "trainer.precision=bf16-true"], "needs weights of single precision; bf16-mixed$"),
         (["trainer.devices=-1"], r"trainer\.devices=-1: several devices need trainer=ddp"),
+        (["trainer.devices=[0,1]"], r"trainer\.devices=\[0, 1\]: several devices need trainer=ddp"),
+        (["trainer.devices='0,1'"], r"trainer\.devices=0,1: several devices need trainer=ddp"),
+        (
+            ["trainer=ddp", "trainer.devices=[0,1,2]", "data.batch_size=64"],
+            r"data\.batch_size=64: must be a multiple of the 3 devices",
+        ),
+        (
+            ["trainer.precision=16-mixed", "model.discriminator_clip_norm=1", "model.generator_optimizer.fused=false"],
+            r"model\.discriminator_clip_norm: .*fused optimizer.*model\.discriminator_optimizer\.fused=false$",
+        ),
+        (["callbacks=checkpoint", "eval.every_n_steps=100"], r"eval\.every_n_steps: has no effect"),
         (["data.batch_size=1"], r"data\.batch_size: BatchNorm needs at least 2"),
         (["model=vanilla", "network.generator.embed_dim=8"], r"network\.generator\.embed_dim: has no effect"),
         (
@@ -292,6 +303,12 @@ def test_all_faults_come_at_once():
         ["model=cgan", "network=resnet", "network.discriminator.conditioning=projection"],
         ["model=wgan_gp", "network.generator.num_classes=10", "network.discriminator.num_classes=10"],
         ["model=acgan"],
+        ["-m", "seed=1,2", "trainer=gpu", "trainer.devices=[1]"],
+        [
+            "trainer.precision=16-mixed",
+            "model.discriminator_clip_norm=1",
+            "model.discriminator_optimizer.fused=false",
+        ],
     ],
     ids=" ".join,
 )

@@ -18,6 +18,7 @@ from gan_lightning import judge
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
+from gan_lightning.run import folders
 
 QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
 TYPED = ["eval.num=40", "eval.num_real=20"]
@@ -248,6 +249,8 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
         (["sort_by=fidd"], "sort_by=fidd: is not measured, the nearest is fid"),
         (["which=first"], "must be one of last, best, both"),
+        (["eval.best_by=kid"], "eval.best_by: has no effect, since it matters in training alone"),
+        (["data.batch_size=7"], "data.batch_size: has no effect, since it matters in training alone"),
         (["trust=maybe"], "trust=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: a checkpoint says itself what it is"),
@@ -406,6 +409,23 @@ def test_runs_of_another_schedule_are_no_repetitions(run, here):
         run(here / "runs" / schedule, "model=vanilla", f"callbacks.learning_rate.schedule={schedule}", *QUICK)
     program.evaluate([here / "runs"], [])
     assert len({str(row["experiment"]) for row in rows_of(here)}) == 2
+
+
+def test_which_checkpoint_is_a_question_of_a_folder(run, here):
+    run(here / "one", "model=vanilla", *QUICK)
+    with pytest.raises(UserError, match="which=best: has no effect"):
+        program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], ["which=best"])
+
+
+def test_what_a_logger_keeps_in_a_run_is_no_run(run, here):
+    run(here / "runs" / "one", "model=vanilla", *QUICK)
+    kept = here / "runs" / "one" / "wandb" / "files"
+    kept.mkdir(parents=True)
+    (kept / "config.yaml").write_text("_wandb: {}")
+    inside = here / "runs" / "one" / "more"
+    run(inside, "model=vanilla", *QUICK)
+    assert folders(here / "runs") == [here / "runs" / "one", inside]
+    assert [kind for _, kind in program.sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
 
 
 def test_earlier_scores_that_are_none_are_told(here):

@@ -416,7 +416,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=directions latent.method=random latent.num=64", "latent.num=64: there are 32 directions"),
         ("out=", "must be a name"),
         ("out=null", "must be a name"),
-        ("out=some/walk.gif", "without an ending; out=some/walk"),
+        ("out=some/walk.gif", "a name without an ending"),
         ("trust=1", "must be true or false"),
         ("latent._target_=os.system", "there is no such key"),
         ("what", "not of the form KEY=VALUE"),
@@ -429,6 +429,16 @@ def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, words, told):
     assert len(caught.value.faults) == 1
     assert told in caught.value.faults[0]
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("ending", ["png", "mp4", "json"])
+def test_files_that_are_not_its_own_are_left_alone(checkpoint, tmp_path, ending):
+    file = tmp_path / f"holiday.{ending}"
+    file.write_bytes(b"{}")
+    with pytest.raises(UserError, match=rf"holiday\.{ending} is there, and not of gan-explore"):
+        program.explore(checkpoint("model=dcgan"), ["latent=truncate", f"out={tmp_path}/holiday"])
+    assert file.read_bytes() == b"{}"
+    assert [*tmp_path.iterdir()] == [file]
 
 
 def test_all_mistakes_come_at_once():

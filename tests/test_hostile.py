@@ -161,6 +161,13 @@ def test_checkpoints_to_go_on_from(good, place, name):
         one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
 
 
+def test_what_looks_at_the_data_decodes_them_where_its_user_says(good, place):
+    path = hostile.with_pictures(place.parent / "sent", good)
+    told = refused(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
+    one_line(told)
+    assert any((place / "cache").glob("pictures-*.uint8"))
+
+
 @pytest.mark.parametrize("name", hostile.PICTURES)
 def test_pictures(place, name):
     root = hostile.PICTURES[name](place.parent / "sent", {})

@@ -131,6 +131,7 @@ def test_the_average_is_what_samples(checkpoint):
         (["--out", "a.jpg"], "a.jpg: a .png, an .npz, or a folder"),
         (["--classes", "3,99"], "--classes 3,99: 99 is not a whole number from 0 to 9"),
         (["--classes", "cat"], "cat is not a whole number from 0 to 9"),
+        (["--columns", "3", "--out", "a.npz"], "--columns 3: has no effect but on a grid"),
         (["--num", "0", "--out", "a.jpg"], "--num 0: must be at least 1\n--out a.jpg"),
     ],
 )
@@ -142,6 +143,15 @@ def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, capsys, words, tol
     assert left.value.code == 2
     assert told in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == []
+
+
+@of("cgan")
+def test_samples_of_two_calls_are_not_mixed(checkpoint, tmp_path, monkeypatch, capsys):
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "pictures")
+    with pytest.raises(SystemExit):
+        gan_sample(monkeypatch, checkpoint, "--num", 2, "--seed", 1, "--out", tmp_path / "pictures")
+    assert "pictures: is there, and no empty folder; choose another" in capsys.readouterr().err
+    assert len([*(tmp_path / "pictures").iterdir()]) == 4
 
 
 @of("dcgan")
