@@ -259,7 +259,7 @@ def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
             faults.append(f"network.{player}.embed_dim: has no effect, since this {player} is not told the class")
     if "eval.best_by" in typed and config["eval"]["every_n_steps"] is None:
         faults.append("eval.best_by: has no effect with eval.every_n_steps=null; set that to a number of steps")
-    if "evaluate" not in (config.get("callbacks") or {}):
+    if "evaluate" not in (config.get("callbacks") or {}) and config["eval"]["every_n_steps"] is not None:
         of_evaluation = (key for key in typed if key.startswith("eval.") and key != "eval.cache")
         faults += [f"{key}: has no effect, since callbacks.evaluate was left out" for key in of_evaluation]
     kind, unused = ("points", ("columns", "rows")) if of_points else ("pictures", ("points",))
