@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,11 @@ def test_a_finished_run_has_nothing_to_do(run, tmp_path):
 def command(folder: Path, *overrides: str) -> subprocess.Popen:
     words = sys.executable, "train.py", f"hydra.run.dir={folder}", *overrides
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
+    heard = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # which what a shell has put into the background is not
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": heard}
+    return subprocess.Popen(words, cwd=ROOT, env=environment, **how)
 
 
 def wait_for_rows(folder: Path, process: subprocess.Popen, more_than: int) -> None:
