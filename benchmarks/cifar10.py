@@ -55,6 +55,9 @@ def train(run: Path, words: list[str], weights: list[str], minutes: float | None
                 process.wait(None if minutes is None else 60 * minutes)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGTERM)  # it ends its step and writes a checkpoint
+            except KeyboardInterrupt:  # the terminal has told it as well
+                process.wait()
+                raise
             return process.wait()
     finally:
         with whole(run / "seconds", "w") as file:
