@@ -158,11 +158,12 @@ class SweepTable(Callback):
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
+            where = f"table  {folder / 'sweep.csv'}"
         except OSError as error:
             cls.failed += 1
-            print(cannot_write(error))
+            where = cannot_write(error)
         print_table(rows, columns)
-        print(f"table  {folder / 'sweep.csv'}")
+        print(where)
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
