@@ -1,21 +1,37 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes, locks between processes, and safe reads of files in a directory that somebody else made."""
 
-import fcntl
+import logging
 import os
 import shutil
+import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock, Timeout
+
 from gan_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+WINDOWS = os.name == "nt"
+RETRIES, RETRY_S = 20, 0.05  # of a rename that another process blocks
+without_fsync: set[Path] = set()  # directories that were warned about
 
 
 @contextmanager
-def whole(path: Path, mode: str = "wb") -> Iterator[IO]:
+def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
     """Open a file for writing that takes its name when it is complete and on the disk, and only then.
 
-    It is written beside its target, since a rename is atomic within one file system only.
+    It is written beside its target, since a rename is atomic within one file system only. Text is UTF-8.
+
+    Args:
+        path: The target; missing parents are created.
+        mode: "wb" or "w".
+        sync: Flush to the disk before the rename. False for one of many files, which :func:`sync_directory` flushes
+            together: 8 ms less for each.
 
     Raises:
         OSError: It cannot be written, on a full disk say; what was there before is as it was.
@@ -23,22 +39,51 @@ def whole(path: Path, mode: str = "wb") -> Iterator[IO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open(mode) as file:
+        with part.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+            if sync:
+                os.fsync(file.fileno())
+        replace(part, path)
     except OSError as error:
         if error.filename in (str(part), None):
             error.filename = str(path)
         raise
     finally:
         part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)  # the new name itself is on the disk only after this
+    if sync:
+        sync_directory(path.parent)
+
+
+def replace(part: Path, path: Path) -> None:
+    """Rename over a file, retrying while another process holds it open, which Windows does not allow."""
+    for _ in range(RETRIES if WINDOWS else 0):
+        with suppress(PermissionError):
+            part.replace(path)
+            return
+        time.sleep(RETRY_S)
+    part.replace(path)
+
+
+def sync_directory(folder: Path) -> None:
+    """Flush a directory, without which a new name may be lost in a power cut.
+
+    Windows has no such call and some network and FUSE file systems refuse it: these get a warning, once.
+    """
+    if WINDOWS:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
+    except OSError as error:
+        if folder not in without_fsync:
+            without_fsync.add(folder)
+            log.warning(
+                f"{folder}: the file system cannot flush directories ({error.strerror}); after a power cut the latest "
+                "files may be missing"
+            )
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def by_age(paths: Iterable[Path]) -> list[Path]:
@@ -48,25 +93,55 @@ def by_age(paths: Iterable[Path]) -> list[Path]:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock among processes; the system lets go of it when its holder dies.
+    """Hold a lock between processes; the system releases it when its holder dies.
 
     Args:
-        path: The lock's file, which stays, or a folder that is there.
+        path: The lock's file, which stays; of an existing folder, ``.lock`` inside it.
         waiting: Called once where another process holds it, before the wait.
 
     Raises:
         OSError: It cannot be written, or its file system has no locks.
     """
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+    lock = FileLock(path / ".lock" if path.is_dir() else path)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(timeout=0)
+        except Timeout:
             waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock.acquire()
+    except NotImplementedError as error:  # filelock's error for a file system without locks
+        raise OSError(str(error)) from error
+    try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
+
+
+def read_regular(path: Path, within: Path, limit: int) -> bytes:
+    """Read a file of a directory that somebody else made.
+
+    Only a regular file whose real path lies inside ``within`` is read: a named pipe would block for ever, and a link
+    would copy a file from outside.
+
+    Args:
+        path: The file.
+        within: The directory.
+        limit: Largest size in bytes.
+
+    Raises:
+        OSError: It is missing, not a regular file, outside the directory, or too large.
+    """
+    if not path.resolve().is_relative_to(within.resolve()):
+        raise OSError(f"{path}: a link to a file outside {within}")
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path}: not a regular file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(f"{path}: larger than {limit:,} bytes")
+    return content
 
 
 def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) -> None:

@@ -66,6 +66,7 @@ def test_the_folder_holds_what_scripts_rely_on(finished):
     events = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
     assert events
     assert names - events == {
+        ".lock",
         "config.yaml",
         "train.log",
         "metrics.csv",
