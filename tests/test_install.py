@@ -29,6 +29,7 @@ def shell(*words: object, cwd: Path = ROOT, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
 def test_make_help_lists_every_target():
     listed = re.findall(r"^  make ([a-z-]+) +\S", shell("make", "help"), re.M)
     assert set(listed) == TARGETS
