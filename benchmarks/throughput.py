@@ -28,11 +28,11 @@ import contextlib
 import copy
 import io
 import json
+import math
 import multiprocessing
 import os
 import platform
 import re
-import resource
 import sys
 import tempfile
 import warnings
@@ -42,6 +42,11 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 from unittest import mock
+
+try:
+    import resource
+except ImportError:  # on Windows, where the peak of memory is not measured
+    resource = None
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -223,7 +228,7 @@ def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
     torch.set_num_threads(threads)
     steps = 200 if "data=gaussian_ring" in overrides else 6
     config = composed(overrides, device, f"trainer.max_steps={steps}")
-    before = resident("VmRSS", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    before = resident("VmRSS")
     if side == "ours":
         run(config)
     else:
@@ -235,13 +240,18 @@ def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
         del data  # whose samples are held as we hold them, and the loop has its own
         for _ in range(steps):
             next(loop)
-    return (resident("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) - before) / 1e6
+    return (resident("VmHWM") - before) / 1e6
 
 
-def resident(name: str, otherwise: int) -> int:
-    """Bytes of this process in memory, now or at most; what getrusage tells on Linux has the parent's peak in it."""
+def resident(name: str) -> float:
+    """Bytes of this process in memory, now or at most; NaN on Windows.
+
+    Where /proc exists it is read, since getrusage on Linux includes the parent's peak.
+    """
     status = Path("/proc/self/status")
-    return 1024 * int(re.search(rf"{name}:\s*(\d+)", status.read_text())[1]) if status.exists() else otherwise
+    if status.exists():
+        return 1024 * int(re.search(rf"{name}:\s*(\d+)", status.read_text())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else math.nan
 
 
 def peaks(overrides: list[str], device: str, threads: int) -> dict[str, float]:

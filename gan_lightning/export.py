@@ -50,7 +50,7 @@ def export(args: argparse.Namespace) -> str:
 
     from gan_lightning.checkpoint import config_of, load_model, read
     from gan_lightning.exported import FORMAT, Exported
-    from gan_lightning.files import whole
+    from gan_lightning.files import replace, whole
     from gan_lightning.model_card import card, told_by
     from gan_lightning.store import Store
 
@@ -88,7 +88,7 @@ def export(args: argparse.Namespace) -> str:
         for name in (DESCRIPTION, ONNX):  # without its description a folder is not loaded: old and new are never mixed
             (args.out / name).unlink(missing_ok=True)
         for name in (WEIGHTS, SAMPLES, *sorted(files, key=DESCRIPTION.__eq__)):
-            (ready / name).replace(args.out / name)
+            replace(ready / name, args.out / name)
     if args.push:
         told.append(push(args.out, args.push))
     return "\n".join(told)

@@ -25,7 +25,8 @@ without_fsync: set[Path] = set()  # directories that were warned about
 def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
     """Open a file for writing that takes its name when it is complete and on the disk, and only then.
 
-    It is written beside its target, since a rename is atomic within one file system only. Text is UTF-8.
+    It is written beside its target, since a rename is atomic within one file system only. Text is UTF-8,
+    with the line ends that are written: csv writes its own, which Windows would double.
 
     Args:
         path: The target; missing parents are created.
@@ -39,7 +40,8 @@ def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with part.open(mode, **text) as file:
             yield file
             file.flush()
             if sync:

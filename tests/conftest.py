@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning import train as program
 from gan_lightning.paths import CONF
+
+if sys.platform == "win32":  # these fork, send signals, limit resources or run bash
+    collect_ignore = ["test_cluster.py", "test_course.py", "test_faults.py", "test_properties.py"]
 
 torch.set_num_threads(1)  # tiny tensors: threads only get in each other's way
 

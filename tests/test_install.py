@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -29,6 +30,7 @@ def shell(*words: object, cwd: Path = ROOT, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
 def test_make_help_lists_every_target():
     listed = re.findall(r"^  make ([a-z-]+) +\S", shell("make", "help"), re.M)
     assert set(listed) == TARGETS
@@ -46,6 +48,20 @@ def test_make_targets_that_are_named_exist(page):
 def test_ci_runs_what_contributors_run():
     assert re.findall(r"^make .*$", (ROOT / ".ci" / "run").read_text(), re.M) == ["make lint", "make test"]
     assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
+
+
+def test_ci_may_only_read_and_tries_windows_and_the_lowest_versions():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["cancel-in-progress"]
+    jobs = workflow["jobs"]
+    assert jobs["windows"]["runs-on"] == "windows-latest"
+    for job, command in {"windows": "pip install", "lowest": "--resolution lowest-direct"}.items():
+        runs = [step["run"] for step in jobs[job]["steps"] if "run" in step]
+        assert any(command in run and ".[dev]" in run for run in runs)
+        assert any("pytest" in run for run in runs)
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +137,7 @@ NEEDS_OF_OTHERS = {
 
 
 def test_the_core_is_small_and_each_lower_bound_has_its_reason():
-    assert len(DECLARED) <= 12
+    assert len(DECLARED) <= 13
     block = re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
     assert all(re.search(r'>=[\d.]+",\s+# \w', line) for line in block.splitlines())
 

@@ -238,6 +238,8 @@ def test_a_finished_run_has_nothing_to_do(run, tmp_path):
 
 
 def command(folder: Path, *overrides: str) -> subprocess.Popen:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no signals between processes")
     words = sys.executable, "train.py", f"hydra.run.dir={folder}", *overrides
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     heard = partial(
@@ -298,6 +300,7 @@ def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
     assert (result["status"], result["error"]) == ("failed", f"stopped by {signum.name}")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_the_first_step_ends_the_command_at_once(tmp_path, signum):
     """While the classifier of the metrics is trained, say, which has nothing to save and takes long."""

@@ -375,6 +375,7 @@ main()
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     words = "model=vanilla", *TINY, "callbacks.checkpoint.every_n_steps=1", "eval.every_n_steps=null"
     command = [sys.executable, "-c", SMALL_DISK, *words, "hydra.run.dir=run"]

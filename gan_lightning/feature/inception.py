@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from gan_lightning.errors import UnavailableError, UserError, first_line
 from gan_lightning.feature import Samples
-from gan_lightning.files import locked
+from gan_lightning.files import locked, replace
 from gan_lightning.image import with_channels
 from gan_lightning.store import Store, fingerprint, others_make
 
@@ -101,7 +101,7 @@ class Inception:
                 if not intact(path):
                     part = path.with_name(f".{FILE}.{os.getpid()}.part")
                     torch.hub.download_url_to_file(URL_INCEPTION_V3, str(part), hash_prefix=SHA256)
-                    part.replace(path)
+                    replace(part, path)
         except (OSError, RuntimeError) as error:
             raise UnavailableError(
                 f"feature=inception: its weights are not there, and the download failed ({first_line(error)}). Take "

@@ -1,0 +1,153 @@
+"""Windows: nothing that it lacks is used without a fallback. What is simulated is in windows.py."""
+
+import ast
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from windows import ABSENT_MODULES, ABSENT_NAMES
+
+from gan_lightning.checkpoint import read
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    *("data.image_size=16", "data.batch_size=4", "network.width=4", "trainer.accelerator=cpu"),
+    *("feature.width=4", "feature.dim=8", "eval.num=250", "eval.every_n_steps=2", "metric=fid"),
+    *("callbacks.checkpoint.every_n_steps=1", "callbacks.scalars.every_n_steps=1"),
+)
+
+
+def refused(text: str) -> Iterator[str]:
+    """Uses of what Windows lacks in a module, without ``hasattr`` or a ``try`` around them."""
+    tree = ast.parse(text)
+    guarded = {
+        node
+        for tried in ast.walk(tree)
+        if isinstance(tried, ast.Try)
+        and any("ImportError" in ast.unparse(one) or "AttributeError" in ast.unparse(one) for one in tried.handlers)
+        for statement in tried.body
+        for node in ast.walk(statement)
+    }
+    asked = {
+        node.args[1].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "hasattr" and isinstance(node.args[1], ast.Constant)
+    }
+    for node in ast.walk(tree):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names if alias.name.partition(".")[0] in ABSENT_MODULES]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            absent = ABSENT_NAMES.get(node.module, set())
+            found = [alias.name for alias in node.names if alias.name in absent or node.module in ABSENT_MODULES]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found = [node.attr] if node.attr in ABSENT_NAMES.get(node.value.id, set()) | {"madvise"} else []
+        elif isinstance(node, ast.Attribute):
+            found = [node.attr] if node.attr == "madvise" else []
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".replace") and len(node.args) == 1:
+            found = [
+                "Path.replace, which fails while another process has the file open; use gan_lightning.files.replace"
+            ]
+        for name in found:
+            allowed = name in asked or ("madvise" in asked and name.startswith("MADV_"))
+            if node not in guarded and not allowed:
+                yield f"line {node.lineno}: {name}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import fcntl",
+        "from resource import getrusage",
+        "import signal\nsignal.SIGUSR1",
+        "from os import fork",
+        "import os\ndef f():\n    return os.sysconf('SC_PAGE_SIZE')",
+        "x.map.madvise(3)",
+        "(folder / 'a').replace(folder / 'b')",
+    ],
+)
+def test_posix_only_names_are_found(text):
+    assert len([*refused(text)]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    import resource\nexcept ImportError:\n    resource = None",
+        "import signal\ngetattr(signal, 'SIGUSR1', None)",
+        "import os\nif hasattr(os, 'sysconf'):\n    os.sysconf('SC_PAGE_SIZE')",
+        "import mmap\nif hasattr(mmap.mmap, 'madvise'):\n    x.map.madvise(mmap.MADV_WILLNEED)",
+        "text.replace('a', 'b')",
+    ],
+)
+def test_posix_only_names_with_a_fallback_are_allowed(text):
+    assert not [*refused(text)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "gan_lightning").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_no_posix_only_name_is_used_without_a_fallback(path):
+    if path.name != "files.py":  # which has the function to rename files with
+        assert not [*refused(path.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Path:
+    """A folder in which every module was imported and a tiny run was trained, resumed, sampled and reported."""
+    if sys.platform == "win32":
+        pytest.skip("Windows is simulated")
+    folder = tmp_path_factory.mktemp("windows")
+    photos = folder / "phótos"
+    for name in ("a", "é"):
+        (photos / name).mkdir(parents=True)
+        for shade in range(13):
+            Image.new("RGB", (16, 16), (16 * shade, 9, 9)).save(photos / name / f"{shade}.png")
+    train = ["train", *TINY, "hydra.run.dir=run"]
+    mapped = ["data=image_folder", "data.root=phótos", "data.memory_gb=1e-6", "data.cache=cache"]
+    lines = [
+        [*train, *mapped, "trainer.max_steps=2"],
+        [*train, *mapped, "trainer.max_steps=4", "ckpt_path=last"],
+        ["sample", "run/checkpoints/last.ckpt", "--num", "4", "--out", "grid.png"],
+        ["evaluate", "run", "eval.num=250", "out=scores"],
+        ["export", "run/checkpoints/last.ckpt", "--out", "exported", "--no-onnx"],
+        ["sample", "exported", "--num", "4", "--out", "of_export.png"],
+        ["report", "run", "--out", "report.html"],
+    ]
+    words = [word for line in lines for word in ("--", *line)][1:]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "windows.py"), *words],
+        cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_module_is_imported_and_a_run_is_trained_and_resumed(ran):
+    assert read(ran / "run" / "checkpoints" / "last.ckpt")["global_step"] == 4
+    assert json.loads((ran / "run" / "result.json").read_text(encoding="utf-8"))["status"] == "finished"
+
+
+def test_samples_scores_an_export_and_texts_in_utf_8_are_written(ran):
+    with Image.open(ran / "grid.png") as grid, Image.open(ran / "of_export.png") as of_export:
+        assert grid.size == of_export.size
+    assert json.loads((ran / "scores.json").read_text(encoding="utf-8"))["rows"]
+    for name in ("report.html", "run/train.log", "run/config.yaml"):
+        assert "phótos" in (ran / name).read_text(encoding="utf-8"), name
+
+
+def test_tables_have_one_line_end_for_each_line(ran):
+    """csv writes its own, which a file in text mode would double."""
+    tables = [*ran.rglob("*.csv")]
+    assert tables
+    for table in tables:
+        content = table.read_bytes()
+        assert b"\r\r\n" not in content, table
+        assert len([*csv.reader(content.decode().splitlines())]) == content.count(b"\n") >= 2
