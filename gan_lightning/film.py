@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning.files import whole
-from gan_lightning.image import grid, strip, write_png
+from gan_lightning.image import MARK, grid, strip, write_png
 from gan_lightning.plot import points
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def gif(frames: np.ndarray, fps: int) -> bytes:
     content = io.BytesIO()
     first, *rest = map(Image.fromarray, frames)
     # In hundredths of a second, of which browsers play no less than two.
-    first.save(content, "GIF", save_all=True, append_images=rest, duration=10 * max(2, round(100 / fps)), loop=0)
+    shown = {"duration": 10 * max(2, round(100 / fps)), "loop": 0, "comment": f"Software: {MARK}"}
+    first.save(content, "GIF", save_all=True, append_images=rest, **shown)
     return content.getvalue()
 
 

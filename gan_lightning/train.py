@@ -73,6 +73,7 @@ def train(
 
     from gan_lightning import seed as seeds
     from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks, take_state
+    from gan_lightning.data.validate import check_module
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # its news are told by our own callbacks
@@ -81,6 +82,7 @@ def train(
     if faults := unknown_arguments(config):
         raise UserError(*faults)
     data = build(config.data, "data")
+    check_module(data)
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,12 +89,12 @@ def test_it_depends_on_everything(paths, tmp_path, monkeypatch):
     assert len(asked) == 8
 
 
-DAMAGES = "cut", "longer", "other bytes", "no description", "half a description", "lies"
+DAMAGES = "cut", "longer", "one bit", "no description", "half a description", "lies"
 
 
 @pytest.mark.parametrize(
     ("how", "memory_gb"),
-    [(how, memory_gb) for how in DAMAGES for memory_gb in (1, MAPPED) if (how, memory_gb) != ("other bytes", MAPPED)],
+    [(how, memory_gb) for how in DAMAGES for memory_gb in (1, MAPPED) if (how, memory_gb) != ("one bit", MAPPED)],
 )
 def test_a_damaged_file_is_made_anew(paths, tmp_path, caplog, monkeypatch, how, memory_gb):
     wanted = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3).images
@@ -105,7 +107,9 @@ def test_a_damaged_file_is_made_anew(paths, tmp_path, caplog, monkeypatch, how, 
         facts.write_text(json.dumps(json.loads(facts.read_text()) | {"broken": {"x": "y"}}))
     else:
         content = pixels.read_bytes()
-        pixels.write_bytes({"cut": content[:-1], "longer": content + b"1", "other bytes": b"\7" + content[1:]}[how])
+        pixels.write_bytes(
+            {"cut": content[:-1], "longer": content + b"1", "one bit": bytes([content[0] ^ 1]) + content[1:]}[how]
+        )
     asked = counted(monkeypatch)
     found = Cache(tmp_path / "cache", memory_gb).get(paths, (16, 12), 3)
     assert torch.equal(found.images, wanted)
@@ -201,6 +205,54 @@ def test_steps_are_the_same_from_memory_and_from_the_file(paths, tmp_path, monke
     assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
 
 
+@pytest.fixture
+def damaged(paths, tmp_path) -> tuple[ImageFolder, Path]:
+    """A mapped data set, one bit of whose last image has flipped since it was written."""
+    kept = {"cache": tmp_path / "cache", "memory_gb": MAPPED}
+    ImageFolder(paths[0].parent, 16, skip_broken=True, **kept).setup()
+    (file,) = (tmp_path / "cache").glob("*.uint8")
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 16
+    file.write_bytes(content)
+    data = ImageFolder(paths[0].parent, 16, skip_broken=True, **kept)
+    data.setup()
+    assert data.pages is not None
+    return data, file
+
+
+def test_a_flipped_bit_in_a_mapped_file_ends_the_run_before_it_is_used(damaged, paths, tmp_path):
+    data, file = damaged
+    loader = StepLoader(data.samples, data.labels, 4, seed=3, stop=10, pages=data.pages)
+    dealt = []
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(file))}: image 39 differs from what was written.*start again"
+    ):
+        dealt.extend(loader.rows(step) for step, _ in enumerate(loader))
+    assert dealt
+    assert 39 not in torch.cat(dealt).tolist()
+    anew = ImageFolder(paths[0].parent, 16, skip_broken=True, cache=tmp_path / "cache", memory_gb=MAPPED)
+    anew.setup()
+    assert torch.equal(anew.samples, decode(paths, (16, 16), 3).images)
+    assert len(list(StepLoader(anew.samples, anew.labels, 4, seed=3, stop=30, pages=anew.pages))) == 30
+
+
+def test_a_flipped_bit_is_noticed_in_real_images_that_are_shown(damaged):
+    data, _ = damaged
+    data.real(39)
+    with pytest.raises(UserError, match="image 39 differs"):
+        data.real(40)
+
+
+def test_each_image_is_verified_once(damaged, monkeypatch):
+    data, _ = damaged
+    asked, crc32 = [], zlib.crc32
+    monkeypatch.setattr("zlib.crc32", lambda content: asked.append(len(content)) or crc32(content))
+    rows = torch.arange(39)
+    for _ in range(3):
+        data.pages.verify(rows)
+    assert asked == [3 * 16 * 16] * 39
+
+
 def resident() -> int:
     """Bytes of mapped files that are in this process's memory."""
     of_the_map = SMAPS.read_text().partition(".uint8\n")[2]
@@ -212,7 +264,7 @@ def test_pages_are_let_go_of(tmp_path):
     """60 MB of pictures are dealt out several times over, with 20 MB allowed."""
     path = tmp_path / "pictures.uint8"
     path.write_bytes(bytes(5000 * 12288))
-    pages = Pages(path, 12288, 2e7)
+    pages = Pages(path, 12288, 2e7, np.full(5000, zlib.crc32(bytes(12288)), np.uint32))
     samples = pages.data.view(5000, 3, 64, 64)
     most = 0
     for step, _ in enumerate(StepLoader(samples, torch.zeros(5000), 64, stop=400, pages=pages)):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.errors import UserError
-from gan_lightning.image import to_uint8
+from gan_lightning.image import to_uint8, write_png
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_celeba_that_is_not_there(tmp_path):
             assert part in str(error.value)
 
 
-@pytest.mark.parametrize(("attribute", "nearest"), [("smiling", "Smiling"), ("Smilin", "Smiling"), ("mail", "Male")])
+@pytest.mark.parametrize(("attribute", "nearest"), [("smilin", "Smiling"), ("Smilin", "Smiling"), ("mail", "Male")])
 def test_celeba_unknown_attribute(celeba, attribute, nearest):
     with pytest.raises(UserError) as error:
         CelebA(celeba, attribute=attribute).setup()
@@ -131,3 +131,99 @@ def test_celeba_with_a_broken_picture(celeba):
     data = CelebA(celeba, limit=1)  # comes before decoding
     data.setup()
     assert len(data.samples) == 1
+
+
+# --- as mirrors ship it ---------------------------------------------------------------------------------------------
+
+ANY = ["", "celeba", "celeba/img_align_celeba", "celeba/img_align_celeba/img_align_celeba"]
+
+
+def as_kaggle(celeba: Path, suffix: str = ".jpg") -> Path:
+    """Two folders inside each other, and the list separated by commas."""
+    outer = celeba / "celeba" / "img_align_celeba"
+    outer.rename(celeba / "faces")
+    outer.mkdir()
+    (celeba / "faces").rename(outer / "img_align_celeba")
+    for path in (outer / "img_align_celeba").iterdir():
+        path.rename(path.with_suffix(suffix))
+    lines = (celeba / "celeba" / "list_attr_celeba.txt").read_text().splitlines()
+    table = [["image_id", *lines[1].split()], *(line.split() for line in lines[2:])]
+    (celeba / "celeba" / "list_attr_celeba.csv").write_text("\ufeff" + "".join(",".join(row) + "\r\n" for row in table))
+    (celeba / "celeba" / "list_attr_celeba.txt").unlink()
+    return celeba
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG", ".PNG"])
+@pytest.mark.parametrize("passed", ANY)
+def test_celeba_of_kaggle(celeba, passed, suffix):
+    data = CelebA(as_kaggle(celeba, suffix) / passed, attribute="Smiling", image_size=16)
+    data.setup()
+    assert data.class_names == ["not Smiling", "Smiling"]
+    assert data.labels.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("passed", ["", "img_align_celeba", "img_align_celeba/img_align_celeba"])
+def test_celeba_of_kaggle_without_a_folder_around_it(celeba, passed):
+    root = as_kaggle(celeba) / "celeba"
+    root = root.rename(celeba / "downloaded")
+    data = CelebA(root / passed, attribute="Male", image_size=16)
+    data.setup()
+    assert data.labels.tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_celeba_as_its_authors_share_it(celeba):
+    """Img/img_align_celeba and Anno/list_attr_celeba.txt; other folders are not searched."""
+    base = celeba / "celeba"
+    for inner, name in (("Img", "img_align_celeba"), ("Anno", "list_attr_celeba.txt")):
+        (base / inner).mkdir()
+        (base / name).rename(base / inner / name)
+    (celeba / "img").mkdir()
+    colours().save(celeba / "img" / "cat.jpg")
+    for root in (celeba, base, base / "Img", base / "Img" / "img_align_celeba"):
+        data = CelebA(root, attribute="Smiling", image_size=16)
+        data.setup()
+        assert data.labels.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_folders_of_other_data_are_not_celeba(tmp_path):
+    for name in ("img", "archive", "MNIST"):
+        (tmp_path / name).mkdir()
+        colours().save(tmp_path / name / "cat.jpg")
+    with pytest.raises(UserError, match="there are no pictures"):
+        CelebA(tmp_path).setup()
+
+
+@pytest.mark.parametrize("attribute", ["smiling", "SMILING", "Smiling", "5_o_Clock_Shadow", "5 o clock shadow"])
+def test_attributes_in_any_case(celeba, attribute):
+    file = celeba / "celeba" / "list_attr_celeba.txt"
+    file.write_text(file.read_text().replace("Bald", "5_o_Clock_Shadow"))
+    data = CelebA(celeba, attribute=attribute, image_size=16)
+    data.setup()
+    spelt = "Smiling" if attribute.lower() == "smiling" else "5_o_Clock_Shadow"
+    assert data.class_names == ([f"not {spelt}", spelt] if spelt == "Smiling" else [f"not {spelt}"])
+
+
+def test_an_attribute_as_zero_and_one(celeba):
+    as_kaggle(celeba)
+    file = celeba / "celeba" / "list_attr_celeba.csv"
+    file.write_text(file.read_text().replace("-1", "0"))
+    data = CelebA(celeba, attribute="Smiling", image_size=16)
+    data.setup()
+    assert data.labels.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_grids_among_the_faces_are_left_out(celeba):
+    """gan-sample writes samples.png to the current folder."""
+    write_png(celeba / "celeba" / "img_align_celeba" / "samples.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
+    data = CelebA(celeba, attribute="Smiling", image_size=16)
+    data.setup()
+    assert len(data.samples) == 6
+
+
+def test_an_archive_that_is_not_unpacked_is_named(tmp_path):
+    (tmp_path / "celeba").mkdir()
+    (tmp_path / "celeba" / "img_align_celeba.zip").write_bytes(b"x")
+    with pytest.raises(UserError) as error:
+        CelebA(tmp_path).setup()
+    folder = tmp_path / "celeba" / "img_align_celeba"
+    assert f"Unpack {folder}.zip to {folder}" in str(error.value)

@@ -1,6 +1,7 @@
 """Order and flips of the batches, and what each data set holds."""
 
 import os
+import re
 import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning import seed as seeds
+from gan_lightning import train as program
 from gan_lightning.data import base
-from gan_lightning.data.base import ImageData, StepLoader
+from gan_lightning.data.base import ImageData, StepData, StepLoader
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.digits import Digits
@@ -22,8 +26,10 @@ from gan_lightning.data.fashion_mnist import FashionMNIST
 from gan_lightning.data.gaussian_grid import GaussianGrid
 from gan_lightning.data.gaussian_mixture import GaussianMixture
 from gan_lightning.data.gaussian_ring import GaussianRing
+from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.data.stacked_mnist import StackedMNIST
+from gan_lightning.data.stream import Stream
 from gan_lightning.errors import UserError
 from gan_lightning.image import from_uint8, resize, to_uint8, with_channels
 
@@ -419,3 +425,342 @@ def test_a_mixture_lies_where_it_is_wanted():
         assert 1800 < len(points) < 2200
         torch.testing.assert_close(points.mean(0), torch.tensor(centre), atol=0.02, rtol=0)
         torch.testing.assert_close(points.std(0), torch.full((2,), 0.1), atol=0.01, rtol=0)
+
+
+# --- validation of what a data set returns ----------------------------------------------------------------------------
+
+IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS, NAMES = torch.arange(40) % 4, list("abcd")
+
+
+class Own(ImageData):
+    """A user's data set, which returns what the test wants."""
+
+    def __init__(self, samples=IMAGES, labels=LABELS, names=NAMES, returned=None, held_out=None, **data):
+        super().__init__("data", 8, 1, **data)
+        self.returned, self.held = returned or (samples, labels, names), held_out
+
+    def read(self, rows):
+        samples, labels, names = self.returned
+        return samples[rows], None if labels is None else labels[rows], names
+
+    def test(self):
+        return self.held
+
+
+def errors_of(**returned) -> tuple[str, ...]:
+    with pytest.raises(UserError) as error:
+        Own(**returned).setup()
+    assert all(line.startswith("Own: ") and "\n" not in line for line in error.value.faults)
+    return error.value.faults
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        (IMAGES / 255, r"float32 in \[0, 1\], .*: \(samples \* 255\)\.round\(\)\.to\(torch\.uint8\)$"),
+        (IMAGES / 255 * 0.3, r"float32 in \[0, 0\.3\], .*\(samples \* 255\)"),
+        ((IMAGES / 127.5 - 1).half(), r"float16 in \[-1, 1\], .*\(\(samples \+ 1\) \* 127\.5\)\.round\(\)\.to\(torch"),
+        (IMAGES.double(), r"float64 in \[0, 255\], .*: samples\.round\(\)\.to\(torch\.uint8\)$"),
+        (IMAGES.long(), r"int64 in \[0, 255\], .*: samples\.to\(torch\.uint8\)$"),
+        (257 * IMAGES.int(), r"int32 in \[0, 6\.554e\+04\], .*\(samples\.float\(\) / 257\)\.round\(\)"),
+        (IMAGES.float() - 128, "float32 in .*; scale them to that range first"),
+        (IMAGES > 127, r"bool, .*: samples\.to\(torch\.uint8\) \* 255$"),
+        (torch.full((40, 1, 8, 8), torch.nan), "float32 with values that are NaN or infinite"),
+        (IMAGES.permute(0, 2, 3, 1), r"\(40, 8, 8, 1\), .*samples\.permute\(0, 3, 1, 2\)"),
+        (IMAGES.expand(-1, 4, -1, -1), r"\(40, 4, 8, 8\), .*alpha channel: samples\[:, :3\]"),
+        (IMAGES.expand(-1, 5, -1, -1), r"\(40, 5, 8, 8\), .*5 channels are not supported"),
+        (IMAGES[:, 0], r"\(40, 8, 8\), .*samples\[:, None\]"),
+        (IMAGES.flatten(1), r"\(40, 64\), .*samples\.reshape\(-1, 1, 8, 8\)"),
+        (IMAGES.flatten(), r"\(2560,\)"),
+        (IMAGES[:0], "there are no samples"),
+        (IMAGES[..., :0], "there are no samples, or empty ones"),
+        ([*IMAGES], r"a list of tensors; join them: torch\.stack"),
+        (np.array(["a.png"] * 40), "samples are text"),
+    ],
+)
+def test_samples_that_are_no_images_are_refused(samples, told):
+    faults = errors_of(samples=samples)
+    assert re.search(told, faults[0])
+
+
+def test_samples_as_the_last_axis(monkeypatch):
+    """As in MATLAB's files of SVHN; a limit would cut the wrong axis."""
+    monkeypatch.setattr(Own, "read", lambda self, rows: self.returned)
+    (fault,) = [line for line in errors_of(samples=IMAGES.permute(2, 3, 1, 0)) if "samples have the shape" in line]
+    assert "samples.permute(3, 2, 0, 1)" in fault
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "told"),
+    [
+        (torch.eye(4)[LABELS], NAMES, r"labels have the shape \(40, 4\), one-hot, .*labels\.argmax\(1\)"),
+        (LABELS[:, None], NAMES, r"labels have the shape \(40, 1\), .*labels\.flatten\(\)"),
+        (LABELS + 1, NAMES, r"labels run from 1 to 4, .*from 0 to 3, .*subtract 1: labels - 1"),
+        (LABELS - 1, NAMES, "labels run from -1 to 2, .*number the classes from 0"),
+        (LABELS, NAMES[:3], "labels run from 0 to 3, and should run from 0 to 2, as there are 3 class names"),
+        (LABELS.float(), NAMES, r"labels are float32, .*labels\.long\(\)"),
+        (LABELS[:30], NAMES, "40 samples and 30 labels"),
+        (LABELS.repeat(2), NAMES, "40 samples and 80 labels"),
+        (None, NAMES, "labels are None, with 4 class names; return whole numbers from 0 to 3"),
+        (np.array(NAMES)[LABELS], NAMES, "labels are text"),
+        (LABELS, ["a", "b", "a", "d"], "class names occur more than once: a;"),
+        (LABELS, "abcd", "class names are a value of type str; return a list"),
+        (LABELS, {"a": 0, "b": 1}, "class names are a value of type dict"),
+    ],
+)
+def test_labels_and_names_that_cannot_be_used_are_refused(labels, names, told):
+    (fault,) = errors_of(labels=labels, names=names)
+    assert re.search(told, fault)
+
+
+def test_all_errors_of_a_data_set_come_at_once():
+    faults = errors_of(samples=IMAGES / 255, labels=LABELS[:30] + 1, names=["a", "a"])
+    assert len(faults) == 3
+    for told in ("float32", "40 samples and 30 labels", "more than once"):
+        assert any(told in fault for fault in faults)
+
+
+@pytest.mark.parametrize("returned", [(IMAGES, LABELS), IMAGES[:2], None, [IMAGES]])
+def test_another_number_of_values_is_refused(monkeypatch, returned):
+    monkeypatch.setattr(Own, "read", lambda self, rows: returned)
+    with pytest.raises(UserError, match=r"Own: returns .*return three values: samples, labels and class names"):
+        Own().setup()
+
+
+@pytest.mark.parametrize(
+    ("samples", "labels", "names"),
+    [
+        (IMAGES.numpy(), LABELS.numpy().astype(np.int16), np.array(NAMES)),
+        (IMAGES.numpy()[::-1], [3, 2, 1, 0] * 10, tuple(NAMES)),
+        (IMAGES, LABELS.to(torch.uint8), [0, 1, 2, 3]),
+        (IMAGES, LABELS > 1, ["no", "yes"]),
+    ],
+)
+def test_arrays_lists_and_other_integers_are_taken(samples, labels, names):
+    data = Own(samples, labels, names)
+    data.setup()
+    assert torch.equal(data.samples, torch.as_tensor(np.ascontiguousarray(np.asarray(samples))))
+    assert data.labels.dtype == torch.int64
+    assert data.labels.tolist() == [int(label) for label in labels]
+    assert data.class_names == [str(name) for name in names]
+
+
+def test_without_classes_labels_may_be_missing(caplog):
+    data = Own(labels=None, names=None)
+    data.setup()
+    assert (data.labels.tolist(), data.class_names) == ([0] * 40, [])
+    assert caplog.text == ""
+    Own(names=[]).setup()
+    assert "Own: the labels are ignored, since there are no class names" in caplog.text
+
+
+def test_empty_classes_are_named(caplog):
+    Own(names=[*NAMES, "e", "f"]).setup()
+    assert "Own: 2 of 6 classes have no samples: e, f; leave their names out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        (IMAGES // 16, "use only the values 0 to 15 of 0 to 255"),
+        (IMAGES % 2, "use only the values 0 to 1 of 0 to 255.*times 255"),
+        (torch.full_like(IMAGES, 7), "all pixels of all images are 7"),
+    ],
+)
+def test_images_of_a_small_range_get_a_warning(caplog, samples, told):
+    Own(samples).setup()
+    assert re.search(f"Own: .*{told}", caplog.text)
+    caplog.clear()
+    Own().setup()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("held_out", "told"),
+    [
+        ((IMAGES / 255, LABELS, NAMES), r"Own, test set: samples are float32 in \[0, 1\]"),
+        ((IMAGES, LABELS + 1, []), "Own, test set: labels run from 1 to 4"),
+        ((IMAGES, LABELS[:-1], NAMES), "Own, test set: there are 40 samples and 39 labels"),
+        ((IMAGES, LABELS), "Own, test set: returns a tuple of 2 values"),
+    ],
+)
+def test_test_sets_are_validated_too(held_out, told):
+    data = Own(held_out=held_out)
+    data.setup()
+    with pytest.raises(UserError, match=told):
+        data.held_out()
+
+
+class OwnPoints(StepData):
+    """A user's points."""
+
+    def __init__(self, samples, labels=LABELS, names=NAMES, test=None):
+        super().__init__(8, 0)
+        self.returned, self.held = (samples, labels, names), test
+
+    def load(self):
+        return self.returned
+
+    def test(self):
+        return self.held
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        (torch.zeros(40), r"OwnPoints: samples have the shape \(40,\), .*samples\.reshape\(N, -1\)"),
+        (torch.zeros(0, 2), "OwnPoints: there are no samples"),
+        (torch.tensor([[0.0, torch.inf]] * 40), "OwnPoints: 40 of 40 samples hold values that are NaN or infinite"),
+        (torch.zeros(40, 2, dtype=torch.complex64), "OwnPoints: samples are complex64"),
+        (torch.zeros(41, 2), "OwnPoints: there are 41 samples and 40 labels"),
+    ],
+)
+def test_points_are_validated_too(samples, told):
+    with pytest.raises(UserError, match=told):
+        OwnPoints(samples).setup()
+
+
+def test_held_out_points_are_of_the_same_shape():
+    points = torch.randn(40, 2)
+    data = OwnPoints(points.numpy(), test=(points[:, :1], LABELS, []))
+    data.setup()
+    assert torch.equal(data.samples, points)
+    with pytest.raises(UserError, match=r"OwnPoints, test set: .*\(1,\), and those of the training set \(2,\)"):
+        data.held_out()
+    data.held = points, LABELS, []
+    assert torch.equal(data.held_out()[0], points)
+    data.held = None
+    with pytest.raises(UserError, match="these data have no test set"):
+        data.held_out()
+
+
+class PlainModule(LightningDataModule):
+    """A data module as it is written for plain Lightning."""
+
+    batch_size = 8
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(IMAGES / 127.5 - 1, LABELS), 8)
+
+
+def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, compose, tmp_path):
+    monkeypatch.setattr(program, "build", lambda *_, **__: PlainModule())
+    with pytest.raises(
+        UserError, match=r"PlainModule: the class has no scale, real, held_out; .*derive it from .*ImageData"
+    ) as error:
+        program.train(compose(), tmp_path)
+    assert len(error.value.faults) == 1
+
+
+@pytest.mark.parametrize("limit", [None, 2, 5000])
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST, StackedMNIST])
+def test_digits_with_labels_of_another_set(kind, tmp_path, monkeypatch, limit):
+    """The counts differ, however few are used."""
+
+    def dataset(root, train, download):
+        pictures = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
+        return SimpleNamespace(data=pictures, targets=torch.arange(4), classes=list("0123456789"))
+
+    monkeypatch.setattr(kind, "dataset", staticmethod(dataset))
+    data = kind(tmp_path, limit=limit)
+    with pytest.raises(UserError) as error:
+        data.setup()
+    assert "there are 6 samples and 4 labels" in str(error.value)
+    for part in ("train-images-idx3-ubyte and train-labels-idx1-ubyte", str(tmp_path)):
+        assert part in str(error.value)
+    with pytest.raises(UserError, match="t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte: there are 6 samples and 4"):
+        data.test()
+
+
+def idx(values: np.ndarray) -> bytes:
+    """An array in MNIST's format."""
+    shape = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes()
+
+
+def mnist_files(folder: Path, train_labels: int = 6) -> Path:
+    folder.mkdir(parents=True)
+    for name, count, labels in (("train", 6, train_labels), ("t10k", 4, 4)):
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(np.full((count, 28, 28), 9) * np.eye(28)))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.arange(labels) % 10))
+    return folder
+
+
+@pytest.mark.parametrize("passed", ["", "MNIST", "MNIST/raw"])
+def test_any_of_the_folders_of_mnist_is_a_root(tmp_path, passed):
+    mnist_files(tmp_path / "MNIST" / "raw")
+    data = MNIST(tmp_path / passed, limit=5)
+    data.setup()
+    assert data.labels.tolist() == [0, 1, 2, 3, 4]
+    assert len(data.held_out()[0]) == 4
+
+
+def test_labels_of_the_test_set_under_the_name_of_the_training_set(tmp_path):
+    mnist_files(tmp_path / "MNIST" / "raw", train_labels=4)
+    with pytest.raises(UserError, match="train-labels-idx1-ubyte: there are 6 samples and 4 labels"):
+        MNIST(tmp_path, limit=3).setup()
+
+
+def test_labels_beyond_the_ten_digits(tmp_path):
+    folder = mnist_files(tmp_path / "FashionMNIST" / "raw")
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(6) + 5))
+    with pytest.raises(UserError, match=r"data=fashion_mnist .*labels run from 5 to 10, and should run from 0 to 9"):
+        FashionMNIST(tmp_path, limit=2).setup()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", bytes(20), idx(np.zeros((6, 28, 28)))[:-9]])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_damaged_files_of_digits_are_an_error_in_one_line(tmp_path, name, content):
+    folder = mnist_files(tmp_path / "MNIST" / "raw")
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match="data=mnist: its files are not there or damaged") as error:
+        MNIST(tmp_path).setup()
+    assert len(error.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("train-images-idx3-ubyte.gz", "MNIST/raw/train-images-idx3-ubyte.gz"),
+        ("archive/train-images.idx3-ubyte", "MNIST/raw/train-images-idx3-ubyte"),
+        ("MNIST/raw/train-images.idx3-ubyte", "MNIST/raw/train-images-idx3-ubyte"),
+    ],
+)
+def test_files_in_another_place_are_found(tmp_path, monkeypatch, place, target):
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_bytes(b"x")
+
+    def fail(*_, **__):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(MNIST, "dataset", fail)
+    with pytest.raises(UserError) as error:
+        MNIST(tmp_path).setup()
+    assert f"{tmp_path / place} looks like one of them: move it to {tmp_path / target}" in str(error.value)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_cifar_batches_with_too_few_labels(tmp_path, monkeypatch, limit):
+    def dataset(root, train, download):
+        pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+        return SimpleNamespace(data=pictures, targets=[0, 1, 2, 3], classes=list("0123456789"))
+
+    monkeypatch.setattr("gan_lightning.data.cifar10.datasets.CIFAR10", dataset)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"")
+    data = CIFAR10(tmp_path / "cifar-10-batches-py", limit=limit)
+    with pytest.raises(UserError, match="data_batch_5: there are 6 samples and 4 labels"):
+        data.setup()
+    assert data.root == tmp_path
+
+
+def test_paths_are_expanded_and_absolute(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = ImageFolder("~/photos", cache="~/cache")
+    assert (folder.root, folder.cache.folder) == (tmp_path / "photos", tmp_path / "cache")
+    assert Digits("here").root == tmp_path / "here"
+    assert Stream("~/packed", cache="kept").address == str(tmp_path / "packed")
+    assert Stream("s3://bucket/faces").address == "s3://bucket/faces"
+    assert Stream("packed", cache="kept").cache == tmp_path / "kept" / "stream"

@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pictures import BLUE, GREEN, RED, at, colours, near, one, opened
 from PIL import Image
 
 from gan_lightning.data.decode import CHUNK, decode
+from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError
 
 
@@ -227,3 +229,71 @@ def test_bombs_are_refused_in_every_thread_and_warnings_stay_away(tmp_path, monk
 def test_pictures_that_exceed_memory(tmp_path):
     with pytest.raises(UserError, match=r"3,000 such pictures take 38,025 GB or more.*data\.limit"):
         decode([tmp_path / "a.png"] * 3000, (65_000, 65_000), 3)
+
+
+def deep(folder: Path, peak: int, kind=np.uint16, suffix="png", num=3) -> list[Path]:
+    """Ramps from 0 to ``peak``, of which the first ends at a third of it."""
+    folder.mkdir(exist_ok=True)
+    for i in range(num):
+        values = np.linspace(0, peak if i else peak // 3, 16).round().astype(kind)
+        Image.fromarray(np.tile(values, (16, 1))).save(folder / f"{i}.{suffix}")
+    return [folder / f"{i}.{suffix}" for i in range(num)]
+
+
+@pytest.mark.parametrize(
+    ("peak", "white"), [(255, 255), (900, 1023), (4095, 4095), (4096, 16383), (16384, 65535), (65535, 65535)]
+)
+@pytest.mark.parametrize(("kind", "suffix"), [(np.uint16, "png"), (np.int32, "tif"), (np.uint16, "tif")])
+def test_deep_images_are_scaled_by_the_bits_that_the_set_uses(tmp_path, peak, white, kind, suffix):
+    paths = deep(tmp_path / "deep", peak, kind, suffix)
+    assert opened(paths[0], "mode").startswith("I")
+    found = decode(paths, (16, 16), 1)
+    assert (found.white, found.deep, found.stretched) == (white, 3, 0)
+    for image, high in zip(found.images, (peak // 3, peak, peak), strict=True):
+        assert int(image.max()) == pytest.approx(255 * high / white, abs=0.6)
+    assert found.levels == (0, round(255 * peak / white))
+    later = decode(paths[:1], (16, 16), 1, white=found.white)  # what is held out has the scale of the training set
+    assert torch.equal(later.images[0], found.images[0])
+
+
+def test_values_beyond_a_given_white_are_clipped(tmp_path):
+    (path,) = deep(tmp_path / "deep", 3 * 5000, num=1)
+    assert int(decode([path], (16, 16), 1, white=4095).images.max()) == 255
+
+
+def test_black_deep_images_stay_black(tmp_path):
+    found = decode(deep(tmp_path / "deep", 0), (16, 16), 1)
+    assert (int(found.images.max()), found.white, found.levels) == (0, 65535, (0, 0))
+
+
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_the_bits_that_a_set_uses_are_a_warning(tmp_path, caplog, cache):
+    deep(tmp_path / "deep", 4000, num=6)
+    for _ in range(2):
+        caplog.clear()
+        data = ImageFolder(
+            tmp_path / "deep", 16, channels=1, limit=4, cache=tmp_path / cache if cache else None, memory_gb=1
+        )
+        data.setup()
+        held_out, _ = data.held_out()
+        told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert len(told) == 1
+        assert f"data.root={tmp_path / 'deep'}: 4 images in a format of 16 or 32 bits a pixel use 12 of them" in told[0]
+        assert "so 4,095 becomes white" in told[0]
+        assert int(data.samples[1].max()) == int(held_out.max()) == round(255 * 4000 / 4095)
+
+
+def test_images_that_are_scaled_each_by_itself_are_a_warning(tmp_path, caplog):
+    deep(tmp_path / "floats", 1, np.float32, "tif")
+    ImageFolder(tmp_path / "floats", 16).setup()
+    assert "3 images hold floats, negative values or values above 65,535; each is scaled by its own" in caplog.text
+
+
+@pytest.mark.parametrize(("low", "high", "told"), [(0, 15, "only the values 0 to 15"), (9, 9, "are 9;"), (0, 64, "")])
+@pytest.mark.parametrize("memory_gb", [1, 1e-9])
+def test_a_set_of_a_small_range_is_a_warning(tmp_path, caplog, low, high, told, memory_gb):
+    (tmp_path / "photos").mkdir()
+    for level in (low, high):
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "photos" / f"{level}.png")
+    ImageFolder(tmp_path / "photos", 8, cache=tmp_path / "cache", memory_gb=memory_gb).setup()
+    assert told in caplog.text if told else caplog.text == ""

@@ -1,10 +1,13 @@
 """A folder of the user's own pictures: its classes, its report, what is broken in it."""
 
+import itertools
 import logging
 import os
+import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pictures import BLUE, GREEN, RED, at, colours, near
@@ -12,7 +15,10 @@ from PIL import Image
 
 from gan_lightning.data.decode import decode
 from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError
+from gan_lightning.film import gif
+from gan_lightning.image import write_png
 
 
 @pytest.fixture
@@ -73,15 +79,15 @@ def test_the_report_tells_the_spread_of_sizes(tmp_path, caplog):
 
 
 def test_many_classes_are_shortened(tmp_path, caplog):
-    for i in range(30):
+    for i in range(60):
         (tmp_path / f"kind{i:02}").mkdir()
         Image.new("L", (8, 8)).save(tmp_path / f"kind{i:02}" / "1.png")
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=tmp_path)
         data.setup()
-    assert data.num_classes == 30
-    assert "30 classes" in caplog.text
-    assert "and 22 more" in caplog.text
+    assert data.num_classes == 60
+    assert "60 classes" in caplog.text
+    assert "kind49 1 and 10 more" in caplog.text
 
 
 def test_limit_comes_before_decoding(folder, monkeypatch, caplog):
@@ -229,3 +235,229 @@ def test_links_and_pipes(folder, tmp_path):
     data = ImageFolder(root=folder)
     data.setup()
     assert data.labels.bincount().tolist() == [3, 3, 1]  # the sibling's picture is in both
+
+
+# --- order of classes and files -------------------------------------------------------------------------------------
+
+
+def colour_of(number: int) -> tuple[int, int, int]:
+    return number * 20, 255 - number * 20, 0
+
+
+def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, caplog):
+    for number in range(12):
+        (tmp_path / str(number)).mkdir()
+        for i in (10, 9):  # 9 comes first
+            colours((8, 8), colour_of(number), (0, 0, i)).save(tmp_path / str(number) / f"{i}.png")
+    with caplog.at_level(logging.INFO):
+        data = ImageFolder(root=tmp_path, image_size=8)
+        data.setup()
+    assert data.class_names == [str(number) for number in range(12)]
+    assert data.labels.tolist() == [*range(12)] * 2
+    for picture, label in zip(data.samples, data.labels, strict=True):
+        assert near(at(picture, 0.1, 0.5), colour_of(int(label)))
+    assert [at(picture, 0.9, 0.5)[2] for picture in data.samples] == [9] * 12 + [10] * 12
+    assert f"12 classes: {', '.join(f'{number} 2' for number in range(12))}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0", "1", "2", "9", "10", "11", "100"],
+        ["class2", "class10"],
+        ["a 2 b 3", "a 2 b 20", "a 10 b 1"],
+        ["1", "2 left", "2 right", "cats", "dogs 1"],
+        ["01", "1", "02", "2", "010", "10"],
+        ["a", "B", "b", "C"],
+        ["\u0661", "\u0662", "\u0661\u0660"],  # Arabic digits
+        ["x²", "x³"],
+        ["", "1.5", "1.10", "1" * 300, "-1"],
+        ["café 2", "café 10"],
+    ],
+)
+def test_natural_order(names):
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(names, len(names))
+        assert sorted(shuffled, key=natural) == names
+
+
+def test_natural_order_is_total():
+    """Names that differ only in case, zeros or Unicode form have an order too."""
+    names = ["a1", "A1", "a01", "A01", "é", "e\N{COMBINING ACUTE ACCENT}", "É"]
+    assert len({tuple(sorted(p, key=natural)) for p in itertools.permutations(names)}) == 1
+
+
+# --- layouts that are not what the user meant -----------------------------------------------------------------------
+
+
+def photos(folder: Path, num: int, suffix="png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(num):
+        colours((8, 8), (i, 0, 0)).save(folder / f"{i}.{suffix}")
+    return folder
+
+
+def own_run(folder: Path, mark: str) -> Path:
+    """A run directory with grids of an older version, which have no mark."""
+    photos(folder / "samples", 3)
+    (folder / "config.yaml").write_text("model:\n  _target_: gan_lightning.model.dcgan.DCGAN\n")
+    if mark == "checkpoints":
+        (folder / mark).mkdir()
+    else:
+        (folder / mark).touch()
+    return folder
+
+
+@pytest.mark.parametrize("mark", ["checkpoints", "metrics.csv", "result.json"])
+def test_run_directories_are_no_data(tmp_path, caplog, mark):
+    photos(tmp_path, 4)
+    for i in range(7):
+        own_run(tmp_path / "runs" / f"2026-01-0{i + 1}", mark)
+    with caplog.at_level(logging.INFO):
+        data = ImageFolder(root=tmp_path, image_size=8)
+        data.setup()
+    assert (len(data.samples), data.class_names) == (4, [])
+    told = "left out: 7 run directories of gan-lightning ('runs/2026-01-01', 'runs/2026-01-02', "
+    assert told in caplog.text
+    assert "and 2 more" in caplog.text
+
+
+def test_a_sweep_is_no_data(tmp_path):
+    photos(tmp_path, 4)
+    photos(tmp_path / "sweep" / "pictures", 3)
+    (tmp_path / "sweep" / "multirun.yaml").touch()
+    (tmp_path / "sweep" / "sweep.csv").touch()
+    data = ImageFolder(root=tmp_path, image_size=8)
+    data.setup()
+    assert (len(data.samples), data.class_names) == (4, [])
+
+
+def test_a_data_set_with_a_configuration_of_its_own_is_data(tmp_path):
+    for name in ("cats", "dogs"):
+        photos(tmp_path / name / "samples", 2)
+        (tmp_path / name / "config.yaml").write_text("camera: leica\n")
+    data = ImageFolder(root=tmp_path, image_size=8)
+    data.setup()
+    assert (len(data.samples), data.class_names) == (4, ["cats", "dogs"])
+
+
+def test_a_run_directory_can_be_the_root_itself(tmp_path):
+    own_run(tmp_path / "run", "metrics.csv")
+    data = ImageFolder(root=tmp_path / "run" / "samples", image_size=8)
+    data.setup()
+    assert len(data.samples) == 3
+
+
+def test_images_that_were_generated_are_no_data(tmp_path, caplog):
+    photos(tmp_path, 4)
+    picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for name in ("samples.png", "renamed.PNG", "out/000000.png", "out/000001.png"):
+        write_png(tmp_path / name, picture)
+    (tmp_path / "walk.gif").write_bytes(gif(np.zeros((2, 8, 8, 3), np.uint8), 10))
+    with caplog.at_level(logging.INFO):
+        data = ImageFolder(root=tmp_path, image_size=8)
+        data.setup()
+    assert (len(data.samples), data.class_names) == (4, [])
+    told = "left out: 5 images that gan-lightning generated; data.keep_generated=true uses them ('renamed.PNG', "
+    assert told in caplog.text
+    kept = ImageFolder(root=tmp_path, image_size=8, keep_generated=True)
+    kept.setup()
+    assert kept.class_names == ["out"]
+
+
+def test_nothing_but_generated_images(tmp_path):
+    write_png(tmp_path / "1.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(UserError, match=r"holds no pictures, left out: 1 images that .*data\.keep_generated=true"):
+        ImageFolder(root=tmp_path).setup()
+    data = ImageFolder(root=tmp_path, image_size=8, keep_generated=True)
+    data.setup()
+    assert len(data.samples) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", ".thumbnails", "Thumbnails", ".ipynb_checkpoints", "lost+found", "wandb", "venv/lib"]
+)
+def test_folders_of_systems_and_tools_are_no_data(tmp_path, name, caplog):
+    photos(tmp_path / "cats", 2)
+    photos(tmp_path / "dogs", 2)
+    photos(tmp_path / name, 5)
+    photos(tmp_path / "cats" / name, 5)
+    for place in (tmp_path, tmp_path / "cats"):
+        (place / "venv").mkdir(exist_ok=True)
+        (place / "venv" / "pyvenv.cfg").touch()
+        (place / "Thumbs.db").write_bytes(b"x")
+        (place / "desktop.ini").write_bytes(b"x")
+    with caplog.at_level(logging.INFO):
+        data = ImageFolder(root=tmp_path, image_size=8)
+        data.setup()
+    assert (len(data.samples), data.class_names) == (4, ["cats", "dogs"])
+    assert "other files" not in caplog.text
+    assert name.startswith(".") or f"'cats/{name.partition('/')[0]}'" in caplog.text
+
+
+@pytest.mark.parametrize("names", [["train", "val"], ["Train", "TEST"], ["training", "validation", "test"], ["train"]])
+def test_splits_are_not_taken_for_classes(tmp_path, names, caplog):
+    for name in names:
+        photos(tmp_path / name / "cats", 2)
+        photos(tmp_path / name / "dogs", 2)
+    data = ImageFolder(root=tmp_path, image_size=8)
+    data.setup()
+    assert (len(data.samples), data.class_names, data.labels.unique().tolist()) == (4 * len(names), [], [0])
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    first = sorted(names, key=natural)[0]
+    assert "are splits of a data set, not classes" in warning.message
+    assert f"Set data.root={tmp_path / first} to use one split and its classes" in warning.message
+    one_split = ImageFolder(root=tmp_path / first, image_size=8)
+    one_split.setup()
+    assert one_split.class_names == ["cats", "dogs"]
+
+
+def test_splits_among_classes_get_a_warning(tmp_path, caplog):
+    for name in ("cats", "train", "val"):
+        photos(tmp_path / name, 2)
+    data = ImageFolder(root=tmp_path, image_size=8)
+    data.setup()
+    assert data.class_names == ["cats", "train", "val"]
+    assert "'train', 'val' look like splits of a data set" in caplog.text
+
+
+@pytest.mark.parametrize(("loose", "warned"), [(5, True), (4, True), (3, False)])
+def test_loose_images_that_outnumber_the_classes_get_a_warning(tmp_path, caplog, loose, warned):
+    photos(tmp_path, loose)
+    photos(tmp_path / "cats", 2)
+    photos(tmp_path / "dogs", 2)
+    ImageFolder(root=tmp_path, image_size=8).setup()
+    told = (
+        f"data.root={tmp_path}: {loose} images directly in it are left out, and only the 4 in its sub-folders are used"
+    )
+    assert (told in caplog.text) == warned
+
+
+def test_a_single_sub_folder_gets_a_warning(tmp_path, caplog):
+    photos(tmp_path / "photos" / "cats", 2)
+    photos(tmp_path / "photos" / "dogs", 2)
+    data = ImageFolder(root=tmp_path, image_size=8)
+    data.setup()
+    assert data.class_names == ["photos"]
+    assert "'photos' is the only sub-folder with images" in caplog.text
+    assert f"data.root={tmp_path / 'photos'} " in caplog.text
+
+
+def test_a_class_that_is_almost_empty_gets_a_warning(tmp_path, caplog):
+    photos(tmp_path / "cats", 100)
+    photos(tmp_path / "dogs", 100)
+    photos(tmp_path / "New folder", 1)
+    ImageFolder(root=tmp_path, image_size=8).setup()
+    assert "1 sub-folders, which are classes, hold a hundredth or less of the 100 images" in caplog.text
+    assert "'New folder'" in caplog.text
+
+
+def test_the_layout_is_reported_once(tmp_path, caplog):
+    photos(tmp_path / "train" / "cats", 4)
+    (tmp_path / "notes.txt").touch()
+    with caplog.at_level(logging.INFO):
+        data = ImageFolder(root=tmp_path, image_size=8, limit=3)
+        data.setup()
+        data.held_out()
+    assert caplog.text.count("are splits of a data set") == 1
+    assert caplog.text.count("1 other files") == 1

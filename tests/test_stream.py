@@ -1,12 +1,15 @@
 """Chunks of litdata's: what is dealt out, in which order, and what is refused."""
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pictures import pack, sample
+from PIL import Image
 from test_resume import assert_equal
 
 from gan_lightning.checkpoint import read
@@ -170,3 +173,20 @@ def test_what_is_far_away_is_fetched_by_chunks_and_the_disk_has_no_more_than_was
         assert there, "nothing is kept"
         most = max(most, len(there))
     assert most <= 5
+
+
+def test_deep_images_of_a_stream_have_one_scale(tmp_path, caplog):
+    """Those that are held decide it, and those that are dealt out later have it too."""
+    samples = []
+    for i in range(20):
+        file = io.BytesIO()
+        Image.fromarray(np.full((8, 8), 4000 - 100 * i, np.uint16)).save(file, "png")
+        samples.append({"image": file.getvalue()})
+    data = Stream(pack(tmp_path, samples), 8, channels=1, known=5, batch_size=4, seed=0)
+    data.setup()
+    assert data.samples.flatten(1)[:, 0].tolist() == [round(255 * (4000 - 100 * i) / 4095) for i in range(5)]
+    assert f"data.root={tmp_path}: 5 images in a format of 16 or 32 bits a pixel use 12 of them" in caplog.text
+    module = SimpleNamespace(d_steps=1)
+    data.trainer = SimpleNamespace(global_step=0, max_steps=5, global_rank=0, world_size=1, lightning_module=module)
+    levels = {int(image.max()) for batch, _ in data.train_dataloader() for image in batch}
+    assert levels == {round(255 * (4000 - 100 * i) / 4095) for i in range(20)}

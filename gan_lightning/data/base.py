@@ -2,10 +2,12 @@
 
 import logging
 import math
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
 
 import torch
@@ -14,15 +16,21 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.data.pages import Pages
+from gan_lightning.data.validate import check_samples, length, levels, warn_of_labels, warn_of_range
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked
 from gan_lightning.geometry import sides
 from gan_lightning.image import from_uint8, resize, with_channels
 from gan_lightning.memory import refuse_too_large
+from gan_lightning.paths import absolute
 
 log = logging.getLogger(__name__)
 
 MOST_HELD_OUT = 10_000  # of a folder, whose pictures have to be decoded
+NO_TEST_SET = (
+    "no real samples are held out of training, as held_out, eval.split=test and metric=memorization need "
+    "them: these data have no test set"
+)
 
 
 class StepLoader:
@@ -73,6 +81,7 @@ class StepLoader:
         for step in range(self.start, self.stop):
             rows = self.rows(step)
             if self.pages is not None:
+                self.pages.verify(rows)
                 self.pages.fetch(self.rows(step + 1))
             yield self.samples.index_select(0, rows), self.labels[rows]  # an eighth of the time of samples[rows]
 
@@ -115,7 +124,10 @@ class StepData(LightningDataModule):
         labels: Classes (n,); zeros where there are none.
         class_names: Names of the classes; empty where there are none.
         pages: The file that ``samples`` is a view of; None where they are in memory.
+        of_images: Whether samples are uint8 images, which is validated.
     """
+
+    of_images = False
 
     def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -131,22 +143,42 @@ class StepData(LightningDataModule):
     def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Stored samples as the networks see them."""
 
+    @property
+    def source(self) -> str:
+        """The data set as messages name it."""
+        return type(self).__name__
+
     def setup(self, stage: str | None = None) -> None:
-        """Read everything, once.
+        """Read and validate everything, once.
 
         Raises:
             UserError: The data are not there, or cannot be used.
         """
         if self.samples is None:
-            self.samples, self.labels, self.class_names = self.load()
+            loaded = check_samples(self.source, self.load(), self.of_images)
+            self.samples, self.labels, self.class_names = loaded
+            warn_of_labels(self.source, self.labels, self.class_names)
+
+    def test(self) -> tuple[Tensor, Tensor, list[str]] | None:
+        """The test set, in the form of :meth:`load`; None where there is none."""
+        return None
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Real samples that training never sees, as they are stored, and their labels.
 
         Raises:
-            UserError: There are none.
+            UserError: There are none, or they cannot be used.
         """
-        raise NotImplementedError
+        found = self.test()
+        if found is None:
+            raise UserError(NO_TEST_SET)
+        samples, labels, _ = check_samples(f"{self.source}, test set", found, False, self.class_names)
+        if samples.shape[1:] != self.samples.shape[1:]:
+            raise UserError(
+                f"{self.source}, test set: samples have the shape {tuple(samples.shape[1:])}, and those of the "
+                f"training set {self.shape}; return equal shapes"
+            )
+        return samples, labels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -198,13 +230,19 @@ class StepData(LightningDataModule):
             labels: Classes (num,) to show.
         """
         if labels is None:
-            return self.scale(self.samples[torch.arange(num) % len(self.samples)])
+            return self.scale(self.stored(torch.arange(num) % len(self.samples)))
         chosen = self.samples.new_zeros(num, *self.shape)
         for label in labels.unique():
             places, members = (labels == label).nonzero().flatten(), (self.labels == label).nonzero().flatten()
             if len(members):
-                chosen[places] = self.samples[members[torch.arange(len(places)) % len(members)]]
+                chosen[places] = self.stored(members[torch.arange(len(places)) % len(members)])
         return self.scale(chosen)
+
+    def stored(self, rows: Tensor) -> Tensor:
+        """Samples as they are stored; those of a mapped file are compared with their checksums."""
+        if self.pages is not None:
+            self.pages.verify(rows)
+        return self.samples[rows]
 
 
 class ImageData(StepData):
@@ -220,6 +258,8 @@ class ImageData(StepData):
         seed: Decides the order and the flips.
     """
 
+    of_images = True
+
     def __init__(
         self,
         root: str | Path,
@@ -231,7 +271,7 @@ class ImageData(StepData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
-        self.root = Path(root).expanduser()
+        self.root = absolute(root)
         self.image_size, self.channels = sides(image_size), channels
         self.flip, self.limit = flip, limit
 
@@ -243,33 +283,46 @@ class ImageData(StepData):
             rows: Which of the training pictures.
         """
 
-    def test(self) -> tuple[Tensor, Tensor, list[str]] | None:
-        """The test set, in the form of :meth:`read`; None where there is none."""
-        return None
-
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
         """What is read, limited and brought to the size and the channels that were asked for."""
-        return self.fitted(*self.read(slice(self.limit)))
+        return self.fitted(*self.checked(self.read(slice(self.limit))))
+
+    def checked(self, found: Any, which: str = "", known_names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
+        """Validate images, labels and class names, and warn where the images use a small part of their range.
+
+        Args:
+            found: What was read.
+            which: Says which part of the data set it is, for messages.
+            known_names: Class names of the training set, where a test set may return none.
+
+        Raises:
+            UserError: They cannot be used.
+        """
+        source = self.source + which
+        images, labels, names = check_samples(source, found, True, known_names)
+        warn_of_range(source, *self.levels(images))
+        return images, labels, names
+
+    def levels(self, images: Tensor) -> tuple[int, int]:
+        """Lowest and highest value of images that were read."""
+        return levels(images)
 
     def fitted(self, pictures: Tensor, labels: Tensor, class_names: list[str]) -> tuple[Tensor, Tensor, list[str]]:
         """Pictures of the size and the channels that were asked for."""
         if pictures.shape[1:] == (self.channels, *self.image_size):
-            return pictures, labels.long(), class_names
+            return pictures, labels, class_names
         size = len(pictures) * self.channels * math.prod(self.image_size)
         refuse_too_large(f"data.image_size: {len(pictures):,} such pictures", size, "a smaller one, or data.limit")
-        return resize(with_channels(pictures, self.channels), self.image_size), labels.long(), class_names
+        return resize(with_channels(pictures, self.channels), self.image_size), labels, class_names
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """The test set, or else what lies beyond the limit."""
-        found = self.test()
+        found, which = self.test(), ", test set"
         if found is None and self.limit is not None:
-            found = self.read(slice(self.limit, self.limit + MOST_HELD_OUT))
-        if found is None or not len(found[0]):
-            raise UserError(
-                "no real samples are held out of training, as held_out, eval.split=test and metric=memorization need "
-                "them: these data have no test set; data.limit leaves some out"
-            )
-        pictures, labels, names = self.fitted(*found)
+            found, which = self.read(slice(self.limit, self.limit + MOST_HELD_OUT)), ", samples beyond data.limit"
+        if found is None or length(found[0]) == 0:
+            raise UserError(f"{NO_TEST_SET}; data.limit leaves some out")
+        pictures, labels, names = self.fitted(*self.checked(found, which, self.class_names))
         if names and names != self.class_names:  # classes of which fewer are left are numbered by themselves
             number = {name: i for i, name in enumerate(self.class_names)}
             labels = torch.tensor([number.get(name, -1) for name in names])[labels]
@@ -305,9 +358,42 @@ def downloaded(name: str, root: Path, place: str, files: Sequence[str], fetch: C
                 root.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(root, lambda: log.info(f"waiting for another process, which uses {root}")))
             return fetch()
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, EOFError, RuntimeError, TypeError, ValueError, AssertionError, zlib.error, TarError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"data={name}: its files are not there or damaged, and the download failed ({reason}). "
             f"Put {', '.join(files)} into {root / place}, or say where they are: data.root=FOLDER"
+            f"{elsewhere(root, root / place, files)}"
         ) from error
+
+
+def root_above(root: Path, place: str, file: str) -> Path:
+    """The folder of the data sets, where the user has passed the folder of the files or one in between.
+
+    Args:
+        root: What was passed.
+        place: Where the files are below the folder of the data sets.
+        file: One of them; with or without ``.gz``.
+    """
+    parts = Path(place).parts
+    for passed in range(len(parts), 0, -1):
+        inner = root.joinpath(*parts[passed:])
+        there = (inner / file).exists() or (inner / file.removesuffix(".gz")).exists()
+        if there and root.parts[-passed:] == parts[:passed]:
+            return root.parents[passed - 1]
+    return root
+
+
+def elsewhere(root: Path, place: Path, files: Sequence[str]) -> str:
+    """Where a file lies that belongs into ``place``, under its name or another spelling; empty where none is found."""
+
+    def plain(name: str) -> str:
+        return name.removesuffix(".gz").replace(".", "-")
+
+    wanted = {plain(name): name.removesuffix(".gz") for name in files}
+    for path in sorted(path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern)):
+        if path.is_file() and (name := wanted.get(plain(path.name))):
+            target = place / (name + path.suffix * (path.suffix == ".gz"))
+            if path != target:
+                return f". {path} looks like one of them: move it to {target}, and the others likewise"
+    return ""

@@ -6,11 +6,10 @@ import logging
 import math
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import PIL
@@ -20,6 +19,7 @@ from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, deco
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked, refuse_full_disk, whole
+from gan_lightning.paths import absolute
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +32,23 @@ class Cache:
     decodes and the others wait.
 
     Args:
-        folder: Where it is; ``~`` is the user's home. None keeps nothing.
+        folder: Where it is. None keeps nothing.
         memory_gb: Pictures that take more (1e9 bytes) stay in the file, which is mapped.
     """
 
     def __init__(self, folder: str | Path | None, memory_gb: float) -> None:
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = None if folder is None else absolute(folder)
         self.memory_gb, self.most = memory_gb, memory_gb * 1e9
 
-    def get(self, paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decoded:
+    def get(self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None = None) -> Decoded:
         """Files decoded as :func:`~gan_lightning.data.decode.decode` does, or what is left of the last time.
 
         Raises:
             UserError: They take more memory than they may, and there is no file to map.
         """
         if self.folder is None:
-            return self.in_memory(paths, size, channels, "data.cache=FOLDER keeps them in a file")
-        path, shape = self.folder / f"pictures-{key(paths, size, channels)}.uint8", (channels, *size)
+            return self.in_memory(paths, size, channels, white, "data.cache=FOLDER keeps them in a file")
+        path, shape = self.folder / f"pictures-{key(paths, size, channels, white)}.uint8", (channels, *size)
         if (found := self.read(path, paths, shape)) is not None:
             return found
         try:
@@ -61,15 +61,18 @@ class Cache:
                     stale.unlink()
                 room = len(paths) * math.prod(shape)
                 refuse_full_disk(self.folder, room, "the decoded pictures", "data.cache=FOLDER chooses another place")
-                self.write(path, paths, size, channels)
+                self.write(path, paths, size, channels, white)
             found = self.read(path, paths, shape)
         except UserError as error:
             log.warning(f"{error}. They are decoded again by each run")
         except OSError as error:
             log.warning(f"{self.folder}: cannot be used ({error.strerror}); pictures are decoded again by each run")
-        return found or self.in_memory(paths, size, channels, "data.cache=FOLDER chooses a folder that can be written")
+        way_out = "data.cache=FOLDER chooses a folder that can be written"
+        return found or self.in_memory(paths, size, channels, white, way_out)
 
-    def in_memory(self, paths: Sequence[Path], size: tuple[int, int], channels: int, way_out: str) -> Decoded:
+    def in_memory(
+        self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None, way_out: str
+    ) -> Decoded:
         """Decode, and keep nothing."""
         gigabytes = len(paths) * channels * math.prod(size) / 1e9
         if gigabytes > self.memory_gb:
@@ -77,16 +80,27 @@ class Cache:
                 f"data.memory_gb={self.memory_gb:g}: {len(paths):,} such pictures take {gigabytes:,.1f} GB; {way_out}, "
                 "a smaller data.image_size or data.limit takes less, a larger data.memory_gb holds more"
             )
-        return decode(paths, size, channels)
+        return decode(paths, size, channels, white)
 
-    def write(self, path: Path, paths: Sequence[Path], size: tuple[int, int], channels: int) -> None:
+    def write(self, path: Path, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None) -> None:
         """Decode into a file, and describe it in another."""
         with whole(path) as file:
-            checked = Checked(file)
-            decoded = decode_to(checked.write, paths, size, channels)
+            checksums: list[int] = []
+
+            def begin() -> Callable[[np.ndarray], object]:
+                file.seek(0)
+                file.truncate()
+                checksums.clear()
+                return take
+
+            def take(pixels: np.ndarray) -> None:
+                file.write(pixels)
+                checksums.append(zlib.crc32(pixels))
+
+            decoded = decode_to(begin, paths, size, channels, white)
         broken = sorted({*range(len(paths))}.difference(decoded.rows))
-        facts = {"crc32": checked.crc32, "broken": dict(zip(broken, decoded.broken, strict=True))}
-        facts |= {"passing": decoded.passing}
+        facts = {"checksums": checksums, "broken": dict(zip(broken, decoded.broken, strict=True))}
+        facts |= {name: getattr(decoded, name) for name in ("passing", "levels", "deep", "white", "stretched")}
         facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
         with whole(path.with_suffix(".json"), "w") as file:
             json.dump(facts, file)
@@ -101,42 +115,35 @@ class Cache:
             modes = Counter({str(mode): int(count) for mode, count in facts["modes"].items()})
             rows = [row for row in range(len(paths)) if row not in broken]
             passing = [int(row) for row in facts["passing"]]
-            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes, passing)
+            low, high = map(int, facts["levels"])
+            numbers = (low, high), int(facts["deep"]), int(facts["white"]), int(facts["stretched"])
+            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes, passing, *numbers)
             if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in passing):
                 log.info(f"{path}: made anew, since pictures can be read that could not be")
                 return None
-            whole_shape = len(rows), *shape
-            if path.stat().st_size != math.prod(whole_shape):
+            whole_shape, each = (len(rows), *shape), math.prod(shape)
+            if path.stat().st_size != len(rows) * each:
                 raise ValueError("another size")
-            if math.prod(whole_shape) > self.most:
-                pages = Pages(path, math.prod(shape), self.most)
+            checksums = np.array(facts["checksums"], np.uint32)
+            if len(checksums) != len(rows):
+                raise ValueError("another number of checksums")
+            if len(rows) * each > self.most:
+                pages = Pages(path, each, self.most, checksums)
                 return replace(decoded, images=pages.data.view(whole_shape), pages=pages)
-            pixels = np.fromfile(path, np.uint8)
-            if zlib.crc32(pixels) != facts["crc32"]:
+            pixels = np.fromfile(path, np.uint8).reshape(whole_shape)
+            if any(zlib.crc32(one) != crc32 for one, crc32 in zip(pixels, checksums.tolist(), strict=True)):
                 raise ValueError("another checksum")
-            return replace(decoded, images=torch.from_numpy(pixels).view(whole_shape))
+            return replace(decoded, images=torch.from_numpy(pixels))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
             log.warning(f"{path}: damaged; it is made anew")
             return None
 
 
-class Checked:
-    """A file with the checksum of what was written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.crc32 = file, 0
-
-    def write(self, pixels: Any) -> None:
-        """Write bytes."""
-        self.file.write(pixels)
-        self.crc32 = zlib.crc32(pixels, self.crc32)
-
-
-def key(paths: Sequence[Path], size: tuple[int, int], channels: int) -> str:
-    """What the decoded bytes depend on: the files, by name, length and time; size and channels; and who decodes."""
-    digest = hashlib.sha256(json.dumps([VERSION, PIL.__version__, *size, channels]).encode())
+def key(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None) -> str:
+    """What the decoded bytes depend on: the files, by name, length and time; size, channels, white; and who decodes."""
+    digest = hashlib.sha256(json.dumps([VERSION, PIL.__version__, *size, channels, white]).encode())
     for path in paths:
         try:
             found = path.stat()

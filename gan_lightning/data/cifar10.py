@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from gan_lightning.data.base import ImageData, downloaded
+from gan_lightning.data.base import ImageData, downloaded, root_above
+from gan_lightning.data.validate import check_samples
 
+FOLDER = "cifar-10-batches-py"
 FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 
 
@@ -17,17 +19,30 @@ class CIFAR10(ImageData):
     def __init__(self, root: str, image_size: int | list[int] = 32, channels: int = 3, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
+    @property
+    def source(self) -> str:
+        """The data set and the folder of its files."""
+        return f"data=cifar10 ({self.root / FOLDER})"
+
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The training set."""
-        return self.fetch(True, rows)
+        images, labels, names = self.whole(train=True)
+        return images[rows].contiguous(), labels[rows], names
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
         """The 10,000 test pictures."""
-        return self.fetch(False, slice(None))
+        images, labels, names = self.whole(train=False)
+        return images.contiguous(), labels, names
 
-    def fetch(self, train: bool, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """One of the two sets, downloaded where it is not there."""
+    def whole(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
+        """All images of a set, their labels and the class names, validated before ``limit`` takes a part of them.
+
+        Raises:
+            UserError: The files are not there, damaged, or not of one set.
+        """
+        self.root = root_above(self.root, FOLDER, FILES[0])
         fetch = partial(datasets.CIFAR10, self.root, train, download=True)
-        found = downloaded("cifar10", self.root, "cifar-10-batches-py", FILES, fetch)
-        pictures = torch.from_numpy(found.data[rows]).permute(0, 3, 1, 2).contiguous()
-        return pictures, torch.tensor(found.targets)[rows], found.classes
+        found = downloaded("cifar10", self.root, FOLDER, FILES, fetch)
+        images = torch.from_numpy(found.data).permute(0, 3, 1, 2)
+        files = "data_batch_1 to data_batch_5" if train else "test_batch"
+        return check_samples(f"{self.source}, {files}", (images, found.targets, found.classes), True)

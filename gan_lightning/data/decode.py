@@ -1,5 +1,6 @@
 """Picture files of every kind to uint8 tensors of one size, several at a time."""
 
+import logging
 import math
 import os
 import warnings
@@ -9,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -20,9 +22,13 @@ from gan_lightning.data.pages import Pages
 from gan_lightning.errors import printable
 from gan_lightning.memory import refuse_too_large
 
-VERSION = 1  # of what is made of a file; to be raised when that changes, so that nothing older is used again
+log = logging.getLogger(__name__)
+
+VERSION = 2  # of what is made of a file; to be raised when that changes, so that nothing older is used again
 CHUNK, CHUNK_BYTES = 32, 2**24  # files that a thread takes at a time, fewer where what they become is large
 AHEAD = 4  # chunks for each thread, in work or waiting to be read
+WHITE = 65535  # of images with integers of more than 8 bits a pixel
+DEPTHS = 8, 10, 12, 14, 16  # bits a pixel of the sensors that write such images
 DRAFT = 3  # a large JPEG may be decoded at an eighth of its size if that is so many times what is wanted
 
 Image.init()
@@ -42,6 +48,10 @@ class Decoded:
         sizes: How often each (width, height) was met, as a viewer shows it.
         modes: How often each of Pillow's modes was met.
         passing: Which of the others may be read another time.
+        levels: Lowest and highest of the decoded values; (0, 0) without images.
+        deep: How many images hold integers of more than 8 bits, in 0 to 65,535.
+        white: The value that became 255 in these.
+        stretched: How many hold floats or other integers, of which each was scaled by its own range.
         pages: The file that ``images`` is a view of; None where they are in memory.
     """
 
@@ -51,27 +61,38 @@ class Decoded:
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
     passing: list[int]
+    levels: tuple[int, int] = (0, 0)
+    deep: int = 0
+    white: int = WHITE
+    stretched: int = 0
     pages: Pages | None = None
 
 
 @dataclass
 class Picture:
-    """One file: its pixels, or the reason why there are none, and whether that is the machine's and may pass."""
+    """One file: its pixels, or the reason why there are none, and whether that is the machine's and may pass.
+
+    ``peak`` is the highest value of integers of more than 8 bits, where it is within 16 bits; ``stretched`` says that
+    the image was scaled by its own range.
+    """
 
     pixels: np.ndarray | None = None
+    peak: int | None = None
+    stretched: bool = False
     size: tuple[int, int] = (0, 0)
     mode: str = ""
     fault: str = ""
     passing: bool = False
 
 
-def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decoded:
+def decode(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None = None) -> Decoded:
     """Decode files into memory, crop their centre to the shape of ``size`` and scale it.
 
     Args:
         paths: The files.
         size: Height and width.
         channels: 1 for gray, 3 for colour.
+        white: As in :func:`decode_to`.
 
     Raises:
         UserError: They do not fit into memory.
@@ -79,30 +100,92 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Decod
     shape = len(paths), channels, *size
     refuse_too_large(f"data.image_size: {len(paths):,} such pictures", math.prod(shape), "a smaller one, or data.limit")
     images = torch.empty(shape, dtype=torch.uint8)
-    places = iter(images.numpy())
-    decoded = decode_to(lambda pixels: np.copyto(next(places), pixels), paths, size, channels)
+
+    def begin() -> Callable[[np.ndarray], object]:
+        places = iter(images.numpy())
+        return lambda pixels: np.copyto(next(places), pixels)
+
+    decoded = decode_to(begin, paths, size, channels, white)
     count = len(decoded.rows)
     return replace(decoded, images=images if count == len(paths) else images[:count].clone())
 
 
 def decode_to(
-    take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int
+    begin: Callable[[], Callable[[np.ndarray], object]],
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    channels: int,
+    white: int | None = None,
 ) -> Decoded:
-    """Decode files and hand over the pixels (C, H, W) of each that could be read, in their order."""
-    rows, broken, passing, sizes, modes = [], [], [], Counter(), Counter()
-    for row, picture in enumerate(pictures(paths, size, channels)):
+    """Decode files and hand over the pixels (C, H, W) of each that could be read, in their order.
+
+    Images with more than 8 bits a pixel do not say how many of them are used. That is decided once for all files, since
+    they have to stay comparable, so files with 12 bits in 16 are read twice.
+
+    Args:
+        begin: Called at the start of a pass over the files; returns what takes the pixels.
+        paths: The files.
+        size: Height and width.
+        channels: 1 for gray, 3 for colour.
+        white: The value that becomes 255 in integers of more than 8 bits; None finds it.
+    """
+    decoded, peak = decode_pass(begin(), paths, size, channels, white or WHITE)
+    if white is None and peak and white_of(peak) != WHITE:
+        decoded, _ = decode_pass(begin(), paths, size, channels, white_of(peak))
+    return decoded
+
+
+def decode_pass(
+    take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int, white: int
+) -> tuple[Decoded, int]:
+    """Decode files once; returns the highest value of integers of more than 8 bits as well."""
+    decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], [], Counter(), Counter(), [], white=white), 0
+    levels = []
+    for row, picture in enumerate(pictures(paths, size, channels, white)):
         if picture.pixels is None:
-            broken.append(f"{str(paths[row])!r} ({picture.fault})")
-            passing += [row] * picture.passing
+            decoded.broken.append(f"{str(paths[row])!r} ({picture.fault})")
+            decoded.passing += [row] * picture.passing
             continue
         take(picture.pixels)
-        rows.append(row)
-        sizes[picture.size] += 1
-        modes[picture.mode] += 1
-    return Decoded(torch.empty(0, dtype=torch.uint8), rows, broken, sizes, modes, passing)
+        decoded.rows.append(row)
+        decoded.sizes[picture.size] += 1
+        decoded.modes[picture.mode] += 1
+        decoded.stretched += picture.stretched
+        if picture.peak is not None:
+            decoded.deep, peak = decoded.deep + 1, max(peak, picture.peak)
+        levels += [int(picture.pixels.min()), int(picture.pixels.max())]
+        levels = [min(levels), max(levels)]
+    return replace(decoded, levels=tuple(levels) or (0, 0)), peak
 
 
-def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Iterator[Picture]:
+def white_of(peak: int) -> int:
+    """The highest value of the smallest bit depth that holds ``peak``."""
+    return next(2**bits - 1 for bits in DEPTHS if peak < 2**bits)
+
+
+def warn_of_depth(source: str, deep: int, white: int, stretched: int) -> None:
+    """Log a warning where the range of values was found in the files, and not given by their format.
+
+    Args:
+        source: The data set as messages name it.
+        deep: Number of images with integers of more than 8 bits.
+        white: What became 255 in these.
+        stretched: Number of images that were scaled by their own range.
+    """
+    if deep and white != WHITE:
+        log.warning(
+            f"{source}: {deep:,} images in a format of 16 or 32 bits a pixel use {white.bit_length()} of them, so "
+            f"{white:,} becomes white; if white is another value, scale the files to 0 to {WHITE:,}, or save them with "
+            "8 bits"
+        )
+    if stretched:
+        log.warning(
+            f"{source}: {stretched:,} images hold floats, negative values or values above {WHITE:,}; each is scaled by "
+            "its own range, so their brightness is not comparable; save them with 8 or 16 bits a pixel to keep it"
+        )
+
+
+def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> Iterator[Picture]:
     """Each file decoded, in their order, by as many threads as there are cores.
 
     Pillow lets go of the interpreter while it decodes and scales, so threads are enough. They are never more than a few
@@ -121,7 +204,7 @@ def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Ite
 
         def begin(most: int) -> Iterator[Future[list[Picture]]]:
             for start in islice(starts, most):
-                yield pool.submit(decode_chunk, paths[start : start + step], size, channels)
+                yield pool.submit(decode_chunk, paths[start : start + step], size, channels, white)
 
         waiting = deque(begin(AHEAD * cores))
         while waiting:
@@ -131,12 +214,12 @@ def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Ite
             progress.update(len(found))
 
 
-def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int) -> list[Picture]:
+def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> list[Picture]:
     """Decode some files, one after the other."""
-    return [decode_one(path, size, channels) for path in paths]
+    return [decode_one(path, size, channels, white) for path in paths]
 
 
-def decode_one(path: Path, size: tuple[int, int], channels: int) -> Picture:
+def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, white: int = WHITE) -> Picture:
     """Decode a file; whatever is wrong with it is a fault of the picture."""
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -152,11 +235,12 @@ def decode_one(path: Path, size: tuple[int, int], channels: int) -> Picture:
             # A drafted picture has its size from before; others may be turned by Pillow itself, as TIFF is.
             full = (stored[::-1] if turned else stored) if image.format in ("JPEG", "MPO") else upright.size
             box, _ = central(upright.size, size)
-            flat = eight_bits(upright).convert("L" if channels == 1 else "RGB")
+            flat, peak, stretched = eight_bits(upright, white)
+            flat = flat.convert("L" if channels == 1 else "RGB")
             small = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
             pixels = np.asarray(small)
             pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-            return Picture(np.ascontiguousarray(pixels), full, mode)
+            return Picture(np.ascontiguousarray(pixels), peak, stretched, full, mode)
     except Image.DecompressionBombError:
         return Picture(fault=f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")
     except UnidentifiedImageError:
@@ -177,19 +261,27 @@ def central(stored: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[float
     return (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height)), scale
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of eight bits a channel, with what is transparent on white."""
+def eight_bits(image: Image.Image, white: int) -> tuple[Image.Image, int | None, bool]:
+    """An image of 8 bits a channel, with transparency on white; :class:`Picture`'s ``peak``, and ``stretched``.
+
+    Args:
+        image: Of any mode.
+        white: What becomes 255 where the values are integers within 16 bits.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are not numbers")
         low, high = values.min(), values.max()
-        if image.mode != "F" and low >= 0 and high <= 65535:
-            low, high = 0, 65535  # 16 bits; other measurements have no fixed white, so their own range counts
-        levels = (values - low) * (255 / (high - low or 1))
-        return Image.fromarray(levels.round().astype(np.uint8))
+        # Floats and measurements have no fixed white, so their own range counts.
+        stretched = bool(image.mode == "F" or low < 0 or high > WHITE)
+        peak = None if stretched else int(high)
+        if not stretched:
+            low, high = 0, white
+        levels = ((values - low) * (255 / (high - low or 1))).round().clip(0, 255)
+        return Image.fromarray(levels.astype(np.uint8)), peak, stretched
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        return white.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
-    return image
+        flat = Image.new("RGBA", image.size, "white")
+        flat.alpha_composite(image.convert("RGBA"))
+        return flat.convert("L" if image.mode in ("L", "LA", "La") else "RGB"), None, False
+    return image, None, False

@@ -1,9 +1,8 @@
 """A folder of the user's own pictures."""
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -12,13 +11,14 @@ from torch import Tensor
 
 from gan_lightning.data.base import ImageData
 from gan_lightning.data.cache import Cache
-from gan_lightning.data.decode import SUFFIXES, Decoded
+from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
+from gan_lightning.data.layout import Left, files_below, warn_of_layout, without_generated
 from gan_lightning.errors import UserError, printable
 
 log = logging.getLogger(__name__)
 
 NAMED = 5  # broken pictures that an error names
-TOLD = 8  # classes that the report counts
+SUFFIXES_TOLD, CLASSES_TOLD = 8, 50  # that the report counts
 
 
 class ImageFolder(ImageData):
@@ -31,6 +31,7 @@ class ImageFolder(ImageData):
         image_size: A side, or height and width.
         channels: 1 for gray, 3 for colour.
         skip_broken: Leave out pictures that cannot be read, and count them.
+        keep_generated: Use images that this package wrote as well, which are left out otherwise.
         cache: Folder in which what has been decoded is kept for later runs; None keeps nothing.
         memory_gb: Pictures that take more stay in the cache's file, which is mapped (1e9 bytes).
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
@@ -42,13 +43,26 @@ class ImageFolder(ImageData):
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
         skip_broken: bool = False,
+        keep_generated: bool = False,
         cache: str | Path | None = None,
         memory_gb: float = 4,
         **data: object,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
-        self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
-        self.notes: list[str] = []  # what was left out, for the report
+        self.skip_broken, self.keep_generated, self.cache = skip_broken, keep_generated, Cache(cache, memory_gb)
+        self.found: tuple[list[Path], list[int], list[str]] | None = None  # what :meth:`find` returned
+        self.notes: list[str] = []  # what was left out, for the next report
+        self.white: int | None = None  # what becomes 255 in images with more than 8 bits, found in the training set
+        self.extremes = 0, 255
+
+    @property
+    def source(self) -> str:
+        """The data set as messages name it."""
+        return f"data.root={self.root}"
+
+    def levels(self, images: Tensor) -> tuple[int, int]:
+        """Lowest and highest value, as found when the images were decoded; a mapped file is not read for it."""
+        return self.extremes
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """Decode what :meth:`find` found, as many as are asked for.
@@ -56,7 +70,8 @@ class ImageFolder(ImageData):
         Raises:
             UserError: There are no pictures, or broken ones that are not to be skipped.
         """
-        paths, labels, class_names = self.find()
+        self.found = self.found or self.find()
+        paths, labels, class_names = self.found
         return self.decoded(paths[rows], labels[rows], class_names, len(paths))
 
     def decoded(
@@ -67,7 +82,7 @@ class ImageFolder(ImageData):
         Raises:
             UserError: Some are broken and not to be skipped, or all are.
         """
-        decoded = self.cache.get(paths, self.image_size, self.channels)
+        decoded = self.cache.get(paths, self.image_size, self.channels, self.white)
         if decoded.broken:
             self.tell_broken(decoded, len(paths))
         labels = torch.tensor(labels)[decoded.rows]
@@ -77,8 +92,10 @@ class ImageFolder(ImageData):
                 self.notes.append(f"{gone} classes of which no picture is left")
             class_names = [class_names[label] for label in kept]
         self.report(decoded, of, labels, class_names)
+        self.extremes = decoded.levels if decoded.rows else (0, 255)
         if self.samples is None:  # and not those held out
-            self.pages = decoded.pages
+            self.pages, self.white = decoded.pages, decoded.white
+            warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched)
         return decoded.images, labels, class_names
 
     def find(self) -> tuple[list[Path], list[int], list[str]]:
@@ -93,27 +110,35 @@ class ImageFolder(ImageData):
             raise UserError(f"data.root={str(self.root)!r}: there is no such folder")
         loose, members = [], {}
         others: Counter[str] = Counter()
-        for path in files_below(self.root):
-            if path.suffix.lower() not in SUFFIXES:
+        left, images = Left(), []
+        for path in files_below(self.root, left):
+            if path.suffix.lower() in SUFFIXES:
+                images.append(path)
+            else:
                 others[printable(path.suffix.lower()) or "without a suffix"] += 1
-            elif path.parent == self.root:
+        if not self.keep_generated:
+            images = without_generated(images, self.root, left, "; data.keep_generated=true uses them")
+        for path in images:
+            if path.parent == self.root:
                 loose.append(path)
             else:
                 members.setdefault(path.relative_to(self.root).parts[0], []).append(path)
+        self.notes += left.notes()
         if others:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(TOLD))
+            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(SUFFIXES_TOLD))
             self.notes.append(f"{others.total()} other files ({kinds})")
-        if members:
-            if loose:
-                self.notes.append(f"{len(loose)} pictures beside the sub-folders, which are the classes")
-            turns = zip_longest(*([(path, label) for path in paths] for label, paths in enumerate(members.values())))
-            pairs = [pair for turn in turns for pair in turn if pair]
-        else:
-            pairs = [(path, 0) for path in loose]
+        if members and loose:
+            self.notes.append(f"{len(loose)} pictures beside the sub-folders, which are the classes")
+        classes = [printable(name) for name in members]
+        if warn_of_layout(self.root, len(loose), {name: len(paths) for name, paths in members.items()}):
+            classes = []
+        turns = zip_longest(*([(path, label) for path in paths] for label, paths in enumerate(members.values())))
+        pairs = [pair for turn in turns for pair in turn if pair] or [(path, 0) for path in loose]
         if not pairs:
-            found = f"holds no pictures, only {kinds}" if others else "is empty"
+            there = ([f"only {kinds}"] if others else []) + [f"left out: {note}" for note in left.notes()]
+            found = f"holds no pictures, {'; '.join(there)}" if there else "is empty"
             raise UserError(f"data.root={str(self.root)!r}: {found}")
-        return [path for path, _ in pairs], [label for _, label in pairs], [printable(name) for name in members]
+        return [path for path, _ in pairs], [label if classes else 0 for _, label in pairs], classes
 
     def tell_broken(self, decoded: Decoded, of: int) -> None:
         """Refuse broken pictures, or note that they are skipped."""
@@ -141,19 +166,8 @@ class ImageFolder(ImageData):
         if class_names:
             counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
             told = [f"{name} {number:,}" for name, number in counts]
-            more = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
-            log.info(f"{len(told)} classes: {', '.join(told[:TOLD])}{more}")
+            more = f" and {len(told) - CLASSES_TOLD} more" if len(told) > CLASSES_TOLD else ""
+            log.info(f"{len(told)} classes: {', '.join(told[:CLASSES_TOLD])}{more}")
         for note in self.notes:
             log.info(f"left out: {note}")
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """Files below a folder, in order; hidden ones are skipped, links are followed but not in circles."""
-    for folder, below, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        above = {parent.resolve() for parent in (here, *here.parents)}
-        below[:] = sorted(n for n in below if not n.startswith(".") and (here / n).resolve() not in above)
-        for name in sorted(files):
-            path = here / name
-            if not name.startswith(".") and (path.is_file() or (path.is_symlink() and not path.exists())):
-                yield path
+        self.notes = []

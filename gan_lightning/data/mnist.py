@@ -1,9 +1,12 @@
 """MNIST (LeCun et al., 1998, https://doi.org/10.1109/5.726791)."""
 
+from functools import partial
+
 from torch import Tensor
 from torchvision import datasets
 
-from gan_lightning.data.base import ImageData, downloaded
+from gan_lightning.data.base import ImageData, downloaded, root_above
+from gan_lightning.data.validate import check_samples
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -21,16 +24,33 @@ class MNIST(ImageData):
     def __init__(self, root: str, image_size: int | list[int] = 28, channels: int = 1, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
+    @property
+    def source(self) -> str:
+        """The data set and the folder of its files."""
+        return f"data={self.name} ({self.root / self.folder / 'raw'})"
+
     def fetch(self, train: bool = True) -> datasets.MNIST:
         """The files, downloaded where they are not there."""
         return self.dataset(self.root, train, download=True)
 
+    def whole(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
+        """All images of a set, their labels and the class names, validated before ``limit`` takes a part of them.
+
+        Raises:
+            UserError: The files are not there, damaged, or not of one set.
+        """
+        place = f"{self.folder}/raw"
+        self.root = root_above(self.root, place, FILES[0])
+        found = downloaded(self.name, self.root, place, FILES, partial(self.fetch, train))
+        names = [name.partition(" - ")[0] for name in found.classes]
+        files = " and ".join(name.removesuffix(".gz") for name in (FILES[:2] if train else FILES[2:]))
+        return check_samples(f"{self.source}, {files}", (found.data[:, None], found.targets, names), True)
+
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The training set."""
-        found = downloaded(self.name, self.root, f"{self.folder}/raw", FILES, self.fetch)
-        return found.data[rows, None], found.targets[rows], [name.partition(" - ")[0] for name in found.classes]
+        images, labels, names = self.whole(train=True)
+        return images[rows], labels[rows], names
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
         """The 10,000 test digits."""
-        found = self.fetch(train=False)
-        return found.data[:, None], found.targets, []
+        return self.whole(train=False)

@@ -35,9 +35,9 @@ class Points(StepData):
         """Draw them all."""
         return *self.drawn(seeds.POINTS), [f"({x:.4g}, {y:.4g})" for x, y in self.centres().tolist()]
 
-    def held_out(self) -> tuple[Tensor, Tensor]:
+    def test(self) -> tuple[Tensor, Tensor, list[str]]:
         """As many others."""
-        return self.drawn(seeds.HELD_OUT)
+        return *self.drawn(seeds.HELD_OUT), []
 
     def drawn(self, stream: int) -> tuple[Tensor, Tensor]:
         """Points and their modes."""

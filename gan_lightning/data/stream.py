@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.data.base import ImageData, StepLoader
-from gan_lightning.data.decode import decode_one
+from gan_lightning.data.decode import WHITE, Picture, decode_one, warn_of_depth, white_of
 from gan_lightning.errors import UserError, printable
+from gan_lightning.paths import absolute
 
 log = logging.getLogger(__name__)
 
+ADDRESS = re.compile(r"[a-z0-9]{2,}:")  # s3://, and litdata's local:; a single letter is a drive of Windows
 FORMAT = {"image": "bytes", "label": "int"}  # of a sample; the label may be missing
 
 
@@ -87,14 +90,23 @@ class StreamLoader(StepLoader):
         window: Chunks that are mixed with each other.
         size: Height and width.
         channels: 1 for gray, 3 for colour.
+        white: The value that becomes 255 in images with integers of more than 8 bits.
         **steps: Further arguments of :class:`~gan_lightning.data.base.StepLoader`.
     """
 
     def __init__(
-        self, chunks: Chunks, classes: int, window: int, size: tuple[int, int], channels: int, **steps: Any
+        self,
+        chunks: Chunks,
+        classes: int,
+        window: int,
+        size: tuple[int, int],
+        channels: int,
+        white: int = WHITE,
+        **steps: Any,
     ) -> None:
         super().__init__(torch.empty(0), torch.empty(0), **steps)
         self.chunks, self.classes, self.window, self.size, self.channels = chunks, classes, window, size, channels
+        self.white = white
         self.plan: tuple[int, list[list[int]], list[int]] = -1, [], []
         self.held: dict[tuple[int, int], Future[list[tuple[bytes, int]]]] = {}
 
@@ -121,7 +133,7 @@ class StreamLoader(StepLoader):
         count = self.minibatch * self.d_steps
         places = torch.arange(step * count, (step + 1) * count).view(self.d_steps, self.world_size, -1)
         given = [self.sample(place) for place in places[:, self.rank].flatten().tolist()]
-        found = decoded(self.decoders, given, self.size, self.channels)
+        found = decoded(self.decoders, given, self.size, self.channels, self.white)[0]
         return found, labels_of(given, self.classes)
 
     def sample(self, place: int) -> tuple[bytes, int]:
@@ -166,16 +178,18 @@ def labels_of(samples: list[tuple[bytes, int]], classes: int) -> Tensor:
     return labels
 
 
-def decoded(pool: ThreadPoolExecutor, samples: list[tuple[bytes, int]], size: tuple[int, int], channels: int) -> Tensor:
-    """Pictures (n, C, H, W) of encoded samples.
+def decoded(
+    pool: ThreadPoolExecutor, samples: list[tuple[bytes, int]], size: tuple[int, int], channels: int, white: int
+) -> tuple[Tensor, list[Picture]]:
+    """Pictures (n, C, H, W) of encoded samples, and what was found in each.
 
     Raises:
         UserError: One cannot be read.
     """
-    found = list(pool.map(lambda sample: decode_one(io.BytesIO(sample[0]), size, channels), samples))
+    found = list(pool.map(lambda sample: decode_one(io.BytesIO(sample[0]), size, channels, white), samples))
     if faults := [picture.fault for picture in found if picture.pixels is None]:
         raise UserError(f"data.root: {len(faults)} of {len(found)} pictures of the stream cannot be read ({faults[0]})")
-    return torch.from_numpy(np.stack([picture.pixels for picture in found]))
+    return torch.from_numpy(np.stack([picture.pixels for picture in found])), found
 
 
 class Stream(ImageData):
@@ -206,8 +220,14 @@ class Stream(ImageData):
         **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
-        self.address, self.classes, self.known, self.window = str(root), num_classes, known, window
-        self.cache, self.cache_gb = None if cache is None else Path(cache).expanduser() / "stream", cache_gb
+        self.address = str(root) if ADDRESS.match(str(root)) else str(self.root)
+        self.classes, self.known, self.window, self.white = num_classes, known, window, WHITE
+        self.cache, self.cache_gb = None if cache is None else absolute(cache) / "stream", cache_gb
+
+    @property
+    def source(self) -> str:
+        """The data set as messages name it."""
+        return f"data.root={self.address}"
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The first pictures, which are held.
@@ -228,7 +248,12 @@ class Stream(ImageData):
         samples = samples[: self.known]
         labels = labels_of(samples, self.classes)
         with ThreadPoolExecutor() as pool:
-            pictures = decoded(pool, samples, self.image_size, self.channels)
+            pictures, found = decoded(pool, samples, self.image_size, self.channels, WHITE)
+            deep = [picture.peak for picture in found if picture.peak is not None]
+            if any(deep) and (white := white_of(max(deep))) != WHITE:
+                self.white = white  # of the whole stream, since its images have to stay comparable
+                pictures, _ = decoded(pool, samples, self.image_size, self.channels, white)
+        warn_of_depth(self.source, len(deep), self.white, sum(picture.stretched for picture in found))
         log.info(f"{sum(self.chunks.sizes):,} pictures in {len(self.chunks.sizes):,} chunks; {len(samples):,} are held")
         return pictures, labels, [str(label) for label in range(self.classes)]
 
@@ -245,4 +270,5 @@ class Stream(ImageData):
 
     def train_dataloader(self) -> StreamLoader:
         """Batches from the trainer's step to the end of its budget."""
-        return StreamLoader(self.chunks, self.classes, self.window, self.image_size, self.channels, **self.steps())
+        picture = self.image_size, self.channels, self.white
+        return StreamLoader(self.chunks, self.classes, self.window, *picture, **self.steps())

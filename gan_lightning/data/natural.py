@@ -1,0 +1,19 @@
+"""Natural sort order of names: class 2 before class 10."""
+
+import re
+import unicodedata
+from typing import Any
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """Return the sort key of a name: numbers in it count by their value, letters without regard to case.
+
+    The order is total and depends neither on the locale nor on the file system. Names that are equal but for case or
+    leading zeros are sorted by their characters.
+
+    >>> sorted(["10", "9", "class 2", "Class 10"], key=natural)
+    ['9', '10', 'class 2', 'Class 10']
+    """
+    # With a group, re.split returns text and digits in turn, so that text is never compared with a number.
+    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name

@@ -1,0 +1,242 @@
+"""Validation of data sets at set-up: dtype, axes, range and number of samples and labels, class names.
+
+Every data set passes through :func:`check_samples`, the built-in ones and a user's own.
+"""
+
+import logging
+import math
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_lightning.errors import UserError, printable
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # names that a message lists
+PROBED = 10_000  # images whose range of values is looked at
+NARROW = 32  # levels of 256; an 8-bit image of fewer is nearly uniform
+METHODS = "setup", "train_dataloader", "scale", "real", "held_out"  # that are called of a data module
+
+
+def check_samples(
+    source: str, loaded: Any, images: bool, known_names: Sequence[str] | None = None
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Validate what a data set has read, and return it as tensors.
+
+    NumPy arrays and lists become tensors, integer labels become int64; nothing else is converted.
+
+    Args:
+        source: The data set as messages name it.
+        loaded: Samples (N, ...), labels (N,) and class names.
+        images: Whether samples have to be uint8 images (N, 1 or 3, H, W).
+        known_names: Class names that the labels refer to where the data set returns none, as test sets may.
+
+    Raises:
+        UserError: All errors that were found, one line each.
+    """
+    if not isinstance(loaded, tuple | list) or len(loaded) != 3:
+        raise UserError(
+            f"{source}: returns {described(loaded)}; return three values: samples, labels and class names ([] for none)"
+        )
+    samples, errors = as_tensor(loaded[0], "samples")
+    names, name_errors = checked_names(loaded[2])
+    if samples is not None:
+        errors += image_errors(samples, loaded[1]) if images else point_errors(samples)
+    count = None if samples is None or not samples.ndim else len(samples)
+    labels, label_errors = checked_labels(loaded[1], count, names or list(known_names or []))
+    if errors := [*errors, *label_errors, *name_errors]:
+        raise UserError(*(f"{source}: {error}" for error in errors))
+    return samples, labels, names
+
+
+def described(value: Any) -> str:
+    """A short description of a value of a wrong type."""
+    if value is None:
+        return "None"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)} values"
+    return f"a value of type {type(value).__name__}"
+
+
+def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
+    """A tensor of a tensor, an array or nested lists, or else the error."""
+    if isinstance(value, Tensor):
+        return value.detach(), []
+    if isinstance(value, list | tuple) and value and all(isinstance(one, Tensor) for one in value):
+        return None, [f"{what} are a list of tensors; join them: torch.stack({what})"]
+    try:
+        array = np.ascontiguousarray(value)  # torch takes no negative strides
+        if array.dtype.kind in "US":
+            return None, [f"{what} are text; use whole numbers"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of read-only arrays, which nothing writes to
+            return torch.from_numpy(array), []
+    except (TypeError, ValueError, RuntimeError):
+        return None, [f"{what} are {described(value)}; return a tensor or a NumPy array, in which all have one shape"]
+
+
+def image_errors(samples: Tensor, labels: Any) -> list[str]:
+    """What is wrong with images, which should be uint8 (N, 1 or 3, H, W)."""
+    shape, errors = tuple(samples.shape), []
+    said = f"samples have the shape {shape}, and should have (N, 1 or 3, H, W)"
+    if samples.ndim == 4 and shape[1] not in (1, 3):
+        if shape[3] in (1, 3, 4):
+            errors.append(f"{said}; channels are last: samples.permute(0, 3, 1, 2)")
+        elif shape[2] in (1, 3) and shape[3] == length(labels):
+            errors.append(f"{said}; samples are last: samples.permute(3, 2, 0, 1)")
+        elif shape[1] == 4:
+            errors.append(f"{said}; drop the alpha channel: samples[:, :3]")
+        else:
+            errors.append(f"{said}; {shape[1]} channels are not supported")
+    elif samples.ndim == 3:
+        errors.append(f"{said}; add the axis of the channels: samples[:, None]")
+    elif samples.ndim == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
+        errors.append(f"{said}; give them their height and width: samples.reshape(-1, 1, {side}, {side})")
+    elif samples.ndim != 4:
+        errors.append(said)
+    if samples.numel() == 0:
+        errors.append(f"there are no samples, or empty ones (the shape is {shape}); return at least one")
+    elif samples.dtype != torch.uint8:
+        errors.append(dtype_error(samples))
+    return errors
+
+
+def dtype_error(samples: Tensor) -> str:
+    """What is wrong with the type of images, and the conversion that their range of values asks for."""
+    said = f"samples are {samples.dtype}".replace("torch.", "")
+    if samples.dtype == torch.bool:
+        return f"{said}, and should be uint8 in 0 to 255; convert them: samples.to(torch.uint8) * 255"
+    if samples.is_complex():
+        return f"{said}, and should be uint8 in 0 to 255"
+    numbers = samples.double()
+    if not bool(numbers.isfinite().all()):
+        return f"{said} with values that are NaN or infinite, and should be uint8 in 0 to 255; replace these first"
+    low, high = float(numbers.min()), float(numbers.max())
+    if samples.is_floating_point() and low >= 0 and high <= 1:
+        fix = "; convert them: (samples * 255).round().to(torch.uint8)"
+    elif samples.is_floating_point() and low >= -1 and high <= 1:
+        fix = "; convert them: ((samples + 1) * 127.5).round().to(torch.uint8)"
+    elif low >= 0 and high <= 255:
+        fix = f"; convert them: samples{'.round()' * samples.is_floating_point()}.to(torch.uint8)"
+    elif low >= 0 and high <= 65535 and not samples.is_floating_point():
+        fix = "; convert them: (samples.float() / 257).round().to(torch.uint8)"
+    else:
+        fix = "; scale them to that range first"
+    return f"{said} in [{low:.4g}, {high:.4g}], and should be uint8 in 0 to 255{fix}"
+
+
+def point_errors(samples: Tensor) -> list[str]:
+    """What is wrong with samples that are no images."""
+    shape = tuple(samples.shape)
+    if samples.ndim < 2:
+        return [f"samples have the shape {shape}, and should have (N, D) or more axes: samples.reshape(N, -1)"]
+    if samples.numel() == 0:
+        return [f"there are no samples, or empty ones (the shape is {shape}); return at least one"]
+    if samples.is_complex() or samples.dtype == torch.bool:
+        return [f"samples are {str(samples.dtype).removeprefix('torch.')}; convert them: samples.float()"]
+    wrong = int((~samples.isfinite()).flatten(1).any(1).sum())
+    return [f"{wrong:,} of {len(samples):,} samples hold values that are NaN or infinite; leave them out"] * bool(wrong)
+
+
+def checked_names(names: Any) -> tuple[list[str], list[str]]:
+    """Class names as text, and what is wrong with them."""
+    if names is None:
+        return [], []
+    if isinstance(names, str) or not isinstance(names, list | tuple | np.ndarray):
+        return [], [f"class names are {described(names)}; return a list of one name for each class, or [] for none"]
+    names = [str(name) for name in names]
+    if double := [name for name, count in Counter(names).items() if count > 1]:
+        return names, [f"class names occur more than once: {listed(double)}; give each class a name of its own"]
+    return names, []
+
+
+def checked_labels(labels: Any, count: int | None, names: list[str]) -> tuple[Tensor | None, list[str]]:
+    """Labels as int64 (N,), and what is wrong with them; they are ignored where there are no class names."""
+    if labels is None and count is not None:
+        error = f"labels are None, with {len(names)} class names; return whole numbers from 0 to {len(names) - 1}"
+        return torch.zeros(count, dtype=torch.long), [error] * bool(names)
+    labels, errors = as_tensor(labels, "labels")
+    if labels is None:
+        return None, errors
+    shape = tuple(labels.shape)
+    if labels.ndim == 2 and shape[1] > 1:
+        errors.append(f"labels have the shape {shape}, one-hot, and should have (N,): labels.argmax(1)")
+    elif labels.ndim != 1:
+        errors.append(f"labels have the shape {shape}, and should have (N,): labels.flatten()")
+    if labels.ndim and count is not None and len(labels) != count:
+        errors.append(f"there are {count:,} samples and {len(labels):,} labels; return one label for each sample")
+    if errors or not names:
+        return labels.long(), errors
+    if labels.is_floating_point() or labels.is_complex():
+        kind = str(labels.dtype).removeprefix("torch.")
+        return labels, [f"labels are {kind}, and should be whole numbers: labels.long()"]
+    labels = labels.long()
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+        low, high = int(labels.min()), int(labels.max())
+        fix = "subtract 1: labels - 1" if (low, high) == (1, len(names)) else "number the classes from 0"
+        errors.append(
+            f"labels run from {low} to {high}, and should run from 0 to {len(names) - 1}, as there are {len(names)} "
+            f"class names; {fix}"
+        )
+    return labels, errors
+
+
+def length(value: Any) -> int | None:
+    """Number of elements; None where there is none."""
+    try:
+        return len(value)
+    except TypeError:
+        return None
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(printable, names[:NAMED])) + more
+
+
+def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:
+    """Log a warning of classes without samples, and of labels without class names."""
+    if not names:
+        if len(labels) and (labels != labels[0]).any():
+            log.warning(f"{source}: the labels are ignored, since there are no class names; return one for each class")
+        return
+    empty = [names[i] for i in (labels.bincount(minlength=len(names)) == 0).nonzero().flatten().tolist()]
+    if empty:
+        log.warning(
+            f"{source}: {len(empty):,} of {len(names):,} classes have no samples: {listed(empty)}; leave their names "
+            "out, or use more samples"
+        )
+
+
+def warn_of_range(source: str, low: int, high: int) -> None:
+    """Log a warning where the values of 8-bit images span a small part of their range."""
+    if high == low:
+        log.warning(f"{source}: all pixels of all images are {low}; check the files, there is nothing to learn")
+    elif high - low < NARROW:
+        log.warning(
+            f"{source}: the images use only the values {low} to {high} of 0 to 255, so they are nearly uniform; scale "
+            "them to 0 to 255 (a mask of zeros and ones times 255)"
+        )
+
+
+def levels(images: Tensor) -> tuple[int, int]:
+    """Lowest and highest value of images, of up to 10,000 evenly spaced ones."""
+    some = images[:: -(-len(images) // PROBED)]
+    return int(some.min()), int(some.max())
+
+
+def check_module(data: Any) -> None:
+    """Raise UserError where a data module lacks what training reads from it."""
+    if missing := [name for name in METHODS if not callable(getattr(data, name, None))]:
+        raise UserError(
+            f"data._target_={type(data).__module__}.{type(data).__qualname__}: the class has no {', '.join(missing)}; "
+            "derive it from gan_lightning.data.base.ImageData, whose method read returns uint8 images (N, 1 or 3, H, "
+            "W), labels (N,) and class names"
+        )
