@@ -57,6 +57,21 @@ def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
         sync_directory(path.parent)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add a path to OSErrors that have none, such as those of writes to a file that is open already.
+
+    Args:
+        path: The file, or its directory.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def replace(part: Path, path: Path) -> None:
     """Rename over a file, retrying while another process holds it open, which Windows does not allow."""
     for _ in range(RETRIES if WINDOWS else 0):

@@ -1,6 +1,7 @@
 """The page's tab on pictures: a trained generator's latents by hand, the way between seeds, a run's past, a sweep."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,17 @@ MOST = 24  # runs side by side
 FPS = 12
 
 Update = dict[Any, Any]  # what becomes of components
+
+
+@dataclass
+class Walking:
+    """Whether a session's walk is to stop, which another event of the page sets while the walk runs."""
+
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Stop the walk after its current piece."""
+        self.stopped = True
 
 
 class Pictures:
@@ -71,8 +83,8 @@ class Pictures:
         quiet = {"show_progress": "hidden"}
         dragged = quiet | {"trigger_mode": "always_last"}  # or what comes while a picture is drawn would be left out
         of_sample = [self.model, self.seed, self.label, self.length, *self.axes]
-        of_run = [self.model, self.run, self.said, self.label, self.past, self.then, self.sample, self.way]
-        of_run += [self.length, *self.axes]
+        of_run = [self.model, self.run, self.label, self.past, self.then, self.sample, self.way, self.length]
+        of_run += [*self.axes, self.said]  # the page sets them in this order: with the message everything is there
         again.click(
             lambda: {self.choice: gr.update(choices=self.found()), self.sweep: gr.update(choices=self.sweeps())},
             None,
@@ -84,10 +96,10 @@ class Pictures:
         back.click(lambda: [1, *[0] * AXES], None, [self.length, *self.axes], **quiet).then(
             self.draw, of_sample, self.sample, **quiet
         )
-        walking = walk.click(
-            self.walk, [self.model, self.seed, self.other, self.label, self.steps], self.way, show_progress="minimal"
-        )
-        stop.click(lambda: "<p>Stopped.</p>", None, self.way, cancels=walking, **quiet)
+        walking = gr.State(Walking())  # a copy for each session
+        of_walk = [walking, self.model, self.seed, self.other, self.label, self.steps]
+        walk.click(self.walk, of_walk, self.way, show_progress="minimal")
+        stop.click(Walking.stop, walking, None, **quiet)
         self.past.input(self.show_past, [self.run, self.past], self.then, **dragged)
         self.sweep.input(self.side_by_side, self.sweep, self.beside, trigger_mode="always_last")
 
@@ -143,16 +155,27 @@ class Pictures:
         z = length * z + torch.tensor([shifts[: len(axes)]], dtype=z.dtype) @ axes
         return shown(png(grid(model.generate(z, torch.tensor([label or 0])), 1)), "the sample")
 
-    def walk(self, model: Sampler | None, one: int, other: int, label: int | None, steps: int) -> Iterator[str]:
-        """The way from one seed to another and back, as a film; in pieces, so that it can be stopped."""
+    def walk(
+        self, walking: Walking, model: Sampler | None, one: int, other: int, label: int | None, steps: int
+    ) -> Iterator[str]:
+        """The way from one seed to another and back, as a film; in pieces, so that it can be stopped.
+
+        It yields the message about the stop itself. If another event did, a piece still on its way to the page could
+        overwrite the message.
+        """
         if model is None:
             yield "<p>Choose a run first.</p>"
             return
+        walking.stopped = False
         way, samples = Interpolate([int(one or 0), int(other or 0)], int(steps or 16)).way(model), []
         for piece in way.split(4):
             samples.append(model.generate(piece, torch.full((len(piece),), label or 0)))
             yield f"<p>{sum(map(len, samples))} of {len(way)} pictures …</p>"
-        yield shown(gif(film([torch.cat(samples)]), FPS), "the way between two seeds", "gif")
+            if walking.stopped:
+                break
+        else:
+            made = shown(gif(film([torch.cat(samples)]), FPS), "the way between two seeds", "gif")
+        yield "<p>Stopped.</p>" if walking.stopped else made
 
     def show_past(self, run: Path | None, at: int) -> str:
         """What the run drew from the same noise at one of its steps."""

@@ -11,6 +11,8 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.files import naming
+
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +26,19 @@ def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
     log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
+            name_event_files(logger)
             logger.experiment.add_text("config", f"```yaml\n{text}\n```", step + 1 if step else 0)
+
+
+def name_event_files(logger: Any) -> None:
+    """Let the disk errors of a TensorBoard logger name its directory.
+
+    Its thread writes to a file that is open, and another call raises the error later: a flush, a scalar, or the end of
+    the run, which Lightning itself calls.
+    """
+    writer = logger.experiment.file_writer.event_writer
+    for name in ("add_event", "flush", "close"):
+        setattr(writer, name, naming(Path(logger.log_dir))(getattr(writer, name)))
 
 
 def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:

@@ -143,6 +143,10 @@ def train(
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+    except ValueError as error:  # Lightning's TensorBoard logger wraps every error of add_scalar
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise
     return trainer
 
 

@@ -132,7 +132,6 @@ NEEDS_OF_OTHERS = {
     "scipy": "scikit-learn",
     "tqdm": "pytorch-lightning",
     "pyyaml": "omegaconf",
-    "av": "imageio",  # of the extra video, which asks for it
 }
 
 

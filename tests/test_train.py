@@ -362,31 +362,59 @@ def test_room_is_looked_for_before_the_first_step(run, tmp_path, monkeypatch):
 
 
 SMALL_DISK = """
-import resource
+import resource, sys
+import torch
+from tensorboard.compat.proto.event_pb2 import Event
 from gan_lightning.callbacks.checkpoint import Checkpoint
+from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.train import main
-save = Checkpoint.save
-def full(self, trainer, module):
+def checkpoint(trainer):
+    return 50_000
+def tensorboard(trainer):  # larger than the limit, whatever the writer's thread has written before
+    trainer.logger.experiment.add_image("noise", torch.rand(3, 100, 100), 2)
+    return 20_000
+def scalar(trainer):  # the thread ends with its error, which the next scalar raises
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    writer = trainer.logger.experiment.file_writer.event_writer
+    writer.add_event(Event(step=2, wall_time=0))
+    writer._async_writer._worker.join()
+    return 1
+def metrics(trainer):
+    return 1
+of = {checkpoint: Checkpoint, tensorboard: Checkpoint, scalar: Scalars, metrics: Scalars}
+(kind,) = (kind for kind in of if kind.__name__ == sys.argv[1])
+before = of[kind].on_train_batch_end
+def then(self, trainer, *args):
     if trainer.global_step == 2:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-    save(self, trainer, module)
-Checkpoint.save = full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kind(trainer), resource.RLIM_INFINITY))
+    before(self, trainer, *args)
+of[kind].on_train_batch_end = then
+del sys.argv[1]
 main()
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
-    words = "model=vanilla", *TINY, "callbacks.checkpoint.every_n_steps=1", "eval.every_n_steps=null"
-    command = [sys.executable, "-c", SMALL_DISK, *words, "hydra.run.dir=run"]
+@pytest.mark.parametrize(
+    ("kind", "file", "words"),
+    [
+        ("checkpoint", "run/checkpoints/step_00000002.ckpt", ["~logger"]),  # then nothing else reaches the limit
+        ("tensorboard", "run/tensorboard", []),
+        ("scalar", "run/tensorboard", ["callbacks.scalars.every_n_steps=1"]),
+        ("metrics", "run/metrics.csv", ["~logger", "callbacks.scalars.every_n_steps=1"]),
+    ],
+)
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, kind, file, words):
+    words = "model=vanilla", *TINY, "callbacks.checkpoint.every_n_steps=1", "eval.every_n_steps=null", *words
+    command = [sys.executable, "-c", SMALL_DISK, kind, *words, "hydra.run.dir=run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    told = "run/checkpoints/step_00000002.ckpt: cannot be written (File too large). The run ends here; its checkpoints"
-    assert told in done.stdout
+    assert f"\n{file}: cannot be written (File too large). The run ends here; its checkpoints" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "step_00000001.ckpt"]
     assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 1
-    assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
+    if kind in ("checkpoint", "tensorboard"):  # or there is no room for this file either
+        assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.parametrize(("word", "strict"), [("true", True), ("warn", False)])

@@ -17,7 +17,7 @@ from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
 from gan_lightning.card import Score
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
-from gan_lightning.files import whole
+from gan_lightning.files import naming, whole
 from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Evaluate(Callback):
             for note in self.notes():
                 log.warning(note)
         if trainer.is_global_zero:
-            with self.path.open("a") as file:
+            with naming(self.path), self.path.open("a") as file:
                 file.writelines(json.dumps({"step": step} | score.line()) + "\n" for score in scores)
             for logger in trainer.loggers:
                 logger.log_metrics({f"eval/{score.name}_{score.hash[:6]}": score.value for score in scores}, step)

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.errors import UserError
-from gan_lightning.files import whole
+from gan_lightning.files import naming, whole
 from gan_lightning.learner import Learner
 
 
@@ -71,7 +71,7 @@ class Scalars(Callback):
         with suppress(FileNotFoundError), self.path.open(newline="") as file:
             columns = next(csv.reader(file), [])
         if row.keys() <= {*columns}:
-            with self.path.open("a", newline="") as file:
+            with naming(self.path), self.path.open("a", newline="") as file:
                 csv.DictWriter(file, columns).writerow(row)
         else:
             self.write([*(self.lines() if columns else ()), row], dict.fromkeys([*columns, *row]))
