@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
+from gan_lightning.errors import UserError
 from gan_lightning.graph import Graphs, Play
 from gan_lightning.sampler import Sampler
 
@@ -68,6 +69,44 @@ class Learner(Sampler, LightningModule):
         self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, step))
         seeds.seed_default(self.device, self.seed, seeds.DROPOUT, step, self.global_rank)
         return step
+
+    def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
+        """Split a batch into the ``d_steps`` minibatches of one step.
+
+        Only shapes and types are compared, which costs no transfer from the device.
+
+        Args:
+            batch: Samples (d_steps * N, ...) and labels (d_steps * N,).
+
+        Returns:
+            Samples (N, ...) and labels (N,) of each minibatch.
+
+        Raises:
+            UserError: The batch is not a pair of samples and labels, or not ``d_steps`` minibatches of equal size.
+        """
+        if not (
+            isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+        ):
+            raise UserError(
+                f"batch: must be a pair of samples (N, ...) and labels (N,), not {described(batch)}; data without "
+                "classes use zeros as labels"
+            )
+        samples, labels = batch
+        if labels.shape != samples.shape[:1]:
+            raise UserError(
+                f"batch: labels of shape {tuple(labels.shape)} for {len(samples)} samples; they must be class numbers "
+                f"of shape ({len(samples)},)"
+            )
+        if labels.is_floating_point():
+            raise UserError(f"batch: labels of type {labels.dtype}; they must be class numbers (torch.int64)")
+        if len(samples) % self.d_steps or not len(samples):
+            minibatch = max(len(samples), 1)
+            raise UserError(
+                f"batch of {len(samples)} samples: must be a multiple of model.d_steps={self.d_steps}, since a step "
+                f"has d_steps minibatches; batch_size={minibatch * self.d_steps} has minibatches of {minibatch}, and "
+                "drop_last=True leaves out an incomplete last batch"
+            )
+        return list(zip(samples.chunk(self.d_steps), labels.chunk(self.d_steps), strict=True))
 
     def end(self, step: int) -> None:
         """Note the step's terms and move the average, once the generator has moved."""
@@ -136,3 +175,20 @@ class Learner(Sampler, LightningModule):
                 for name, value in state.items():
                     if isinstance(value, Tensor) and value.shape == weight.shape:
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def described(batch: Any) -> str:
+    """Return the type of a batch, with the number or the types of its parts, for a message."""
+    if isinstance(batch, Tensor):
+        return f"one tensor of shape {tuple(batch.shape)}"
+    parts = f" of {', '.join(type(part).__name__ for part in batch)}" if isinstance(batch, tuple | list) else ""
+    return f"a {type(batch).__name__}{parts}"
+
+
+def single_precision(x: Tensor) -> Tensor:
+    """Return a tensor in float32, or unchanged where its type is at least as precise.
+
+    Losses are means of logits. Half precision has 8 or 11 significant bits, so the mean of logits near 100 would have
+    steps of 0.5 or 0.06, and the difference of two means no correct digit.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -7,9 +7,11 @@ from typing import Unpack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gan_lightning.learner import single_precision
 from gan_lightning.model.base import GAN, Game, Terms
+from gan_lightning.network.layers import Head
 
 
 class ACGAN(GAN):
@@ -45,7 +47,7 @@ class ACGAN(GAN):
         self.class_weight_real = class_weight_real
         self.class_weight_fake = class_weight_fake
         self.class_weight_generator = class_weight_generator
-        self.discriminator.class_head = nn.Linear(self.discriminator.feature_dim, self.num_classes)
+        self.discriminator.class_head = Head(self.discriminator.feature_dim, self.num_classes)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
         """-L_S and both halves of -L_C."""
@@ -65,9 +67,10 @@ class ACGAN(GAN):
         }
 
     def judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the source (N,) and of the classes (N, num_classes)."""
+        """Logits of the source (N,) and of the classes (N, num_classes), in single precision or better."""
         features = self.discriminator.features(x, y)
-        return self.discriminator.logits(features, y), self.discriminator.class_head(features)
+        source, classes = self.discriminator.logits(features, y), self.discriminator.class_head(features)
+        return single_precision(source), single_precision(classes)
 
     def compile_networks(self) -> None:
         """Both players judge, which passes the discriminator's own forward by."""

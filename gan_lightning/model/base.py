@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from gan_lightning.learner import Learner, OptimizerFn, Terms
+from gan_lightning.learner import Learner, OptimizerFn, Terms, single_precision
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
 
@@ -79,10 +79,14 @@ class GAN(Learner):
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
+        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other.
+
+        Raises:
+            UserError: The batch cannot be split into ``d_steps`` minibatches of samples and labels.
+        """
+        minibatches = self.minibatches(batch)
         self.begin()
-        samples, labels = (part.chunk(self.d_steps) for part in batch)
-        for real, y in zip(samples, labels, strict=True):
+        for real, y in minibatches:
             self.discriminator_step(real, y)
         self.generator_step(y)
 
@@ -121,7 +125,7 @@ class GAN(Learner):
 
     def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
         """What the generator minimises."""
-        return {"adversarial": self.loss.generator(self.discriminator(fake, y))}
+        return {"adversarial": self.loss.generator(single_precision(self.discriminator(fake, y)))}
 
     def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of real and of fake: in one pass, or in one each where BatchNorm would mix their statistics."""
@@ -133,7 +137,8 @@ class GAN(Learner):
         """Hook for a constraint on the discriminator's weights."""
 
     def adversarial(self, real_logits: Tensor, fake_logits: Tensor) -> Terms:
-        """The discriminator's side of the adversarial loss."""
+        """The discriminator's side of the adversarial loss, of logits in single precision or better."""
+        real_logits, fake_logits = single_precision(real_logits), single_precision(fake_logits)
         self.logits = {"real": real_logits.detach(), "fake": fake_logits.detach()}
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 

@@ -43,6 +43,23 @@ class ConditionalBatchNorm2d(nn.Module):
         return self.scale(y)[:, :, None, None] * x + self.shift(y)[:, :, None, None]
 
 
+class Head(nn.Linear):
+    """The last linear layer of a discriminator or an encoder, in single precision or better also under autocast.
+
+    In half precision a logit near 100 would be rounded to a multiple of 0.5 (bfloat16) or 0.06 (float16), which no cast
+    after the layer could undo. Its arithmetic is a negligible part of a network's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, a) to (N, b)."""
+        with torch.autocast(x.device.type, enabled=False):
+            weight = (
+                self.weight
+            )  # read once: spectral normalisation computes it, and moves its estimate, at each access
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            return F.linear(x.to(dtype), weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
+
+
 class MeanPooledConv2d(nn.Conv2d):
     """A convolution and the mean over 2 x 2 after it, as one convolution of stride 2.
 
