@@ -236,7 +236,9 @@ class Evaluation:
         The rules for BatchNorm and for labels are those of all generators, one without either among them.
         """
         averaged = model.generator_ema is not None
-        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}"
+        known = averaged and (model.num_classes < 2 or bool(model.generator_ema.class_counts.any()))
+        law = "labels as in training" if known else "uniform labels"
+        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {law}"
         return {
             "num_generated": self.num,
             "weights": "average" if averaged else "raw",

@@ -1,5 +1,6 @@
 """What learns to sample: the randomness of its steps, its gradients, and the average that samples."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
@@ -15,6 +17,8 @@ from gan_lightning.average import Average
 from gan_lightning.errors import UserError
 from gan_lightning.graph import Graphs, Play
 from gan_lightning.sampler import Sampler
+
+log = logging.getLogger(__name__)
 
 RECENT = 1000  # steps
 
@@ -143,7 +147,7 @@ class Learner(Sampler, LightningModule):
         """The network that samples: the live generator, or the average made ready for it."""
         if self.generator_ema is None:
             return self.generator
-        weights = [*self.generator_ema.parameters()]
+        weights = [*self.generator_ema.parameters(), self.generator_ema.class_counts]
         version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # grows as weights are loaded
         if self.sampler_cache is None or self.sampler_cache[0] != version:
             self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
@@ -164,9 +168,20 @@ class Learner(Sampler, LightningModule):
         return [build(self.weights_of(player)) for build, player in zip(builds, self.players, strict=True)]
 
     def on_fit_start(self) -> None:
-        """Make ready what every step uses."""
+        """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
         self.rng = torch.Generator(self.device)
         self.play = Graphs(self.device, self.rng) if self.records else Play()
+        if self.generator_ema is None:
+            return
+        labels = getattr(self.trainer.datamodule, "labels", None)
+        if isinstance(labels, Tensor):
+            self.generator_ema.count_labels(labels)
+        elif self.num_classes > 1 and has_batchnorm(self.generator) and not self.generator_ema.class_counts.any():
+            log.warning(
+                "model.ema_decay: the labels of the training data are not known without a data module that has them as "
+                "`labels`, so BatchNorm of the averaged generator is recalibrated with uniform labels; where classes "
+                "are not balanced, call model.generator_ema.count_labels(labels) before training"
+            )
 
     def on_train_start(self) -> None:
         """Lay the moments of a checkpoint out as the weights are: fused optimizers go through both in one order."""
@@ -175,6 +190,11 @@ class Learner(Sampler, LightningModule):
                 for name, value in state.items():
                     if isinstance(value, Tensor) and value.shape == weight.shape:
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def has_batchnorm(network: nn.Module) -> bool:
+    """Return whether a network normalises by statistics of its batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def described(batch: Any) -> str:

@@ -10,7 +10,7 @@ torch does more than a gradient penalty needs, and we do not:
 The gradient in x leaves out a convolution's gradient in its kernel only where the kernel does not depend on x: where it
 is a parameter, or computed from parameters or labels (spectral normalisation, weight standardisation, a hypernetwork).
 The kernel of a dynamic convolution, which is computed from x, keeps its gradient, as in plain autograd. Convolutions
-other than ``conv2d`` (in one or three dimensions, transposed), those of an unbatched map and those inside ``torch.vmap``
+other than ``conv2d`` (in 1 or 3 dimensions, transposed), those of an unbatched map and those inside ``torch.vmap``
 are torch's own.
 """
 

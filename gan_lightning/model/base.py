@@ -4,10 +4,9 @@ from typing import ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from gan_lightning.learner import Learner, OptimizerFn, Terms, single_precision
+from gan_lightning.learner import Learner, OptimizerFn, Terms, has_batchnorm, single_precision
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
 
@@ -73,7 +72,7 @@ class GAN(Learner):
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed)
         self.discriminator = discriminator
-        self.looks_at_batches = any(isinstance(module, _BatchNorm) for module in discriminator.modules())
+        self.looks_at_batches = has_batchnorm(discriminator)
         self.loss = loss
         self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
