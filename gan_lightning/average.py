@@ -1,6 +1,7 @@
 """An exponential moving average of a generator's weights."""
 
 import copy
+import logging
 import math
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+log = logging.getLogger(__name__)
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH_SIZE = 50, 64
 
@@ -49,8 +52,7 @@ class Average(nn.Module):
     def count_labels(self, labels: Tensor) -> None:
         """Store how often each class occurs in the training data, for BatchNorm recalibration.
 
-        Training calls it where the trainer has a data module with ``labels``. Call it before training with a plain
-        ``DataLoader`` of unbalanced classes.
+        Call it before training with a plain ``DataLoader`` of unbalanced classes; a data module's are counted anyway.
 
         Args:
             labels: Class numbers (N,) of the whole data set; a generator without classes counts them as one.
@@ -58,6 +60,18 @@ class Average(nn.Module):
         classes = len(self.class_counts)
         counts = labels.bincount(minlength=classes) if classes > 1 else torch.tensor([len(labels)])
         self.class_counts.copy_(counts[:classes])
+
+    def count_labels_of(self, data: Any) -> None:
+        """Store the counts of a data module's ``labels``; without one, warn where uniform labels may be wrong."""
+        labels = getattr(data, "labels", None)
+        if isinstance(labels, Tensor):
+            self.count_labels(labels)
+        elif len(self.class_counts) > 1 and has_batchnorm(self.network) and not self.class_counts.any():
+            log.warning(
+                "model.ema_decay: without a data module that has `labels`, BatchNorm of the averaged generator is "
+                "recalibrated with uniform labels; where classes are not balanced, call "
+                "model.generator_ema.count_labels(labels) before training"
+            )
 
     @torch.no_grad()
     def calibrated(self, latent_dim: int, num_classes: int) -> nn.Module:
@@ -94,3 +108,8 @@ class Average(nn.Module):
 def accept_without_counts(average: Average, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Let the state of a version before class counts load as one whose counts are not known."""
     state_dict.setdefault(f"{prefix}class_counts", torch.zeros_like(average.class_counts))
+
+
+def has_batchnorm(network: nn.Module) -> bool:
+    """Return whether a network normalises by statistics of its batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())

@@ -1,6 +1,5 @@
 """What learns to sample: the randomness of its steps, its gradients, and the average that samples."""
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -9,16 +8,13 @@ from typing import Any, ClassVar
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
-from gan_lightning.errors import UserError
 from gan_lightning.graph import Graphs, Play
+from gan_lightning.minibatch import minibatches
 from gan_lightning.sampler import Sampler
-
-log = logging.getLogger(__name__)
 
 RECENT = 1000  # steps
 
@@ -75,42 +71,8 @@ class Learner(Sampler, LightningModule):
         return step
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
-        """Split a batch into the ``d_steps`` minibatches of one step.
-
-        Only shapes and types are compared, which costs no transfer from the device.
-
-        Args:
-            batch: Samples (d_steps * N, ...) and labels (d_steps * N,).
-
-        Returns:
-            Samples (N, ...) and labels (N,) of each minibatch.
-
-        Raises:
-            UserError: The batch is not a pair of samples and labels, or not ``d_steps`` minibatches of equal size.
-        """
-        if not (
-            isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
-        ):
-            raise UserError(
-                f"batch: must be a pair of samples (N, ...) and labels (N,), not {described(batch)}; data without "
-                "classes use zeros as labels"
-            )
-        samples, labels = batch
-        if labels.shape != samples.shape[:1]:
-            raise UserError(
-                f"batch: labels of shape {tuple(labels.shape)} for {len(samples)} samples; they must be class numbers "
-                f"of shape ({len(samples)},)"
-            )
-        if labels.is_floating_point():
-            raise UserError(f"batch: labels of type {labels.dtype}; they must be class numbers (torch.int64)")
-        if len(samples) % self.d_steps or not len(samples):
-            minibatch = max(len(samples), 1)
-            raise UserError(
-                f"batch of {len(samples)} samples: must be a multiple of model.d_steps={self.d_steps}, since a step "
-                f"has d_steps minibatches; batch_size={minibatch * self.d_steps} has minibatches of {minibatch}, and "
-                "drop_last=True leaves out an incomplete last batch"
-            )
-        return list(zip(samples.chunk(self.d_steps), labels.chunk(self.d_steps), strict=True))
+        """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
+        return minibatches(batch, self.d_steps)
 
     def end(self, step: int) -> None:
         """Note the step's terms and move the average, once the generator has moved."""
@@ -171,17 +133,8 @@ class Learner(Sampler, LightningModule):
         """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
         self.rng = torch.Generator(self.device)
         self.play = Graphs(self.device, self.rng) if self.records else Play()
-        if self.generator_ema is None:
-            return
-        labels = getattr(self.trainer.datamodule, "labels", None)
-        if isinstance(labels, Tensor):
-            self.generator_ema.count_labels(labels)
-        elif self.num_classes > 1 and has_batchnorm(self.generator) and not self.generator_ema.class_counts.any():
-            log.warning(
-                "model.ema_decay: the labels of the training data are not known without a data module that has them as "
-                "`labels`, so BatchNorm of the averaged generator is recalibrated with uniform labels; where classes "
-                "are not balanced, call model.generator_ema.count_labels(labels) before training"
-            )
+        if self.generator_ema is not None:
+            self.generator_ema.count_labels_of(self.trainer.datamodule)
 
     def on_train_start(self) -> None:
         """Lay the moments of a checkpoint out as the weights are: fused optimizers go through both in one order."""
@@ -190,25 +143,3 @@ class Learner(Sampler, LightningModule):
                 for name, value in state.items():
                     if isinstance(value, Tensor) and value.shape == weight.shape:
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
-
-
-def has_batchnorm(network: nn.Module) -> bool:
-    """Return whether a network normalises by statistics of its batch."""
-    return any(isinstance(module, _BatchNorm) for module in network.modules())
-
-
-def described(batch: Any) -> str:
-    """Return the type of a batch, with the number or the types of its parts, for a message."""
-    if isinstance(batch, Tensor):
-        return f"one tensor of shape {tuple(batch.shape)}"
-    parts = f" of {', '.join(type(part).__name__ for part in batch)}" if isinstance(batch, tuple | list) else ""
-    return f"a {type(batch).__name__}{parts}"
-
-
-def single_precision(x: Tensor) -> Tensor:
-    """Return a tensor in float32, or unchanged where its type is at least as precise.
-
-    Losses are means of logits. Half precision has 8 or 11 significant bits, so the mean of logits near 100 would have
-    steps of 0.5 or 0.06, and the difference of two means no correct digit.
-    """
-    return x.to(torch.promote_types(x.dtype, torch.float32))

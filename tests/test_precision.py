@@ -13,6 +13,7 @@ from torch import nn
 
 from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.errors import UserError
+from gan_lightning.network.layers import Head
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -223,7 +224,7 @@ def test_every_loss_is_of_logits_in_single_precision_or_better(build, monkeypatc
     model, data = build(f"model={variant}", "network=mlp")
     model.discriminator = Rounding(data.shape)
     if variant == "acgan":
-        model.discriminator.class_head = nn.Linear(4, 10)
+        model.discriminator.class_head = Head(4, 10)
     for side in ("discriminator", "generator"):
         usual = getattr(model.loss, side)
         spy = lambda *logits, usual=usual: (seen.extend(part.dtype for part in logits), usual(*logits))[1]  # noqa: E731

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lightning.learner import Learner, OptimizerFn, Terms, has_batchnorm, single_precision
+from gan_lightning.average import has_batchnorm
+from gan_lightning.learner import Learner, OptimizerFn, Terms
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
+from gan_lightning.network.layers import single_precision
 
 
 class Game(TypedDict, total=False):
@@ -78,14 +80,9 @@ class GAN(Learner):
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other.
-
-        Raises:
-            UserError: The batch cannot be split into ``d_steps`` minibatches of samples and labels.
-        """
-        minibatches = self.minibatches(batch)
+        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
         self.begin()
-        for real, y in minibatches:
+        for real, y in self.minibatches(batch):
             self.discriminator_step(real, y)
         self.generator_step(y)
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gan_lightning.learner import Learner, OptimizerFn, Terms, single_precision
-from gan_lightning.network.layers import Head
+from gan_lightning.learner import Learner, OptimizerFn, Terms
+from gan_lightning.network.layers import Head, single_precision
 
 
 class VAE(Learner):
@@ -51,14 +51,9 @@ class VAE(Learner):
         encoder.head = Head(encoder.feature_dim, 2 * latent_dim)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One step of both networks on a minibatch of samples and labels (Algorithm 1).
-
-        Raises:
-            UserError: The batch is not a pair of samples and labels.
-        """
-        (minibatch,) = self.minibatches(batch)
+        """One step of both networks on a minibatch of samples and labels (Algorithm 1)."""
         step = self.begin()
-        self.play(step, self.gradient, *minibatch)
+        self.play(step, self.gradient, *self.minibatches(batch)[0])
         self.optimizers().step()
         self.end(step)
 
@@ -66,8 +61,7 @@ class VAE(Learner):
         """The gradient of the bound, with one z for each x (section 2.4)."""
         mean, log_variance = self.encode(x, y)
         z = mean + (log_variance / 2).exp() * self.latents(len(x))
-        # Sums over the pixels of a sample exceed the range and the precision of half-precision types.
-        self.fake = single_precision(self.generator(z.to(x.dtype), y))
+        self.fake = single_precision(self.generator(z.to(x.dtype), y))  # half precision cannot hold sums of many pixels
         self.descend("g", self.bound(x, self.fake, mean, log_variance))
         self.fake = self.fake.detach()
 

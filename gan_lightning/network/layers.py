@@ -43,6 +43,15 @@ class ConditionalBatchNorm2d(nn.Module):
         return self.scale(y)[:, :, None, None] * x + self.shift(y)[:, :, None, None]
 
 
+def single_precision(x: Tensor) -> Tensor:
+    """Return a tensor in float32, or unchanged where its type is at least as precise.
+
+    Losses are means of logits. Half precision has 8 or 11 significant bits, so the mean of logits near 100 would have
+    steps of 0.5 or 0.06, and the difference of two means no correct digit.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Head(nn.Linear):
     """The last linear layer of a discriminator or an encoder, in single precision or better also under autocast.
 
@@ -53,11 +62,8 @@ class Head(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(N, a) to (N, b)."""
         with torch.autocast(x.device.type, enabled=False):
-            weight = (
-                self.weight
-            )  # read once: spectral normalisation computes it, and moves its estimate, at each access
-            dtype = torch.promote_types(weight.dtype, torch.float32)
-            return F.linear(x.to(dtype), weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
+            weight = single_precision(self.weight)
+            return F.linear(x.to(weight), weight, None if self.bias is None else self.bias.to(weight))
 
 
 class MeanPooledConv2d(nn.Conv2d):
