@@ -109,7 +109,8 @@ class TwiceDifferentiable(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reaches: dict[Node, bool] | None = None  # while the gradient in x is computed: whether x reaches a node
+        self.x: Tensor | None = None  # while the gradient in x is computed
+        self.reaches: dict[Node, bool] | None = None  # meanwhile: whether a node of the graph depends on x
         self.ours = {torch.conv2d: self.conv2d, F.relu: relu, F.leaky_relu: leaky_relu}
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -118,17 +119,19 @@ class TwiceDifferentiable(TorchFunctionMode):
 
     def gradient(self, y: Tensor, x: Tensor) -> Tensor:
         """dy/dx of a scalar that was computed within, differentiable in the weights."""
-        self.reaches = {get_gradient_edge(x).node: True}
+        self.x, self.reaches = x, {get_gradient_edge(x).node: True}
         try:
             return torch.autograd.grad(y, x, create_graph=True)[0]
         finally:
-            self.reaches = None
+            self.x = self.reaches = None
 
     def asks_for(self, weight: Tensor) -> bool:
         """Whether the gradient in a weight is needed: always, but in :meth:`gradient` only where it leads on to x."""
         if self.reaches is None:
             return True
-        root = get_gradient_edge(weight).node
+        root = weight.grad_fn
+        if root is None:  # a parameter, the usual case
+            return weight is self.x
         stack = [root]  # depth first, without recursion: a graph may be deeper than Python's stack
         while stack:
             if stack[-1] in self.reaches:

@@ -206,6 +206,10 @@ class OfParameters(nn.Module):
         return (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std((1, 2, 3), keepdim=True)
 
 
+def from_x_alone(net, x, h, y):
+    return x
+
+
 def from_itself(net, x, h, y):
     return h[:, :, :3, :3]
 
@@ -217,6 +221,7 @@ DYNAMIC = {
     "conv2d, groups": lambda: Dynamic(F.conv2d, of_x(6, 2, 3, 3), groups=2, padding=1),
     "conv2d, a padding that is a word": lambda: Dynamic(F.conv2d, of_x(3, 4, 3, 3), padding="same"),
     "conv2d, the input as its kernel": lambda: Dynamic(F.conv2d, Written(from_itself, 1, 1)),
+    "conv2d, x as its kernel": lambda: Dynamic(F.conv2d, Written(from_x_alone, 1, 1), width=2),
     "conv1d": lambda: Dynamic(flat(F.conv1d), of_x(3, 4, 3), padding=1),
     "conv3d": lambda: Dynamic(flat(F.conv3d), of_x(3, 4, 1, 3, 3)),
     "conv_transpose2d": lambda: Dynamic(F.conv_transpose2d, of_x(4, 3, 3, 3), stride=2, padding=1),
