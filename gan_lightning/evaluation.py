@@ -22,7 +22,8 @@ from gan_lightning.store import Store, fingerprint
 
 CHUNK = 250  # samples that are drawn and seen at a time; a chunk's noise depends on its number alone
 PART = 5000  # real samples whose features are kept in one file
-VERSION = 1  # of what is kept; another number where features or statistics come to be computed otherwise
+VERSION = 1  # of cached features; another number where they come to be computed otherwise
+STATISTICS = 2  # likewise of what metrics prepare; 2: radii and nearest distances are those of brute force
 VERSIONS = "gan-lightning", "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy", "scipy"
 
 MANY_CLASSES = 20  # more are not listed
@@ -180,7 +181,7 @@ class Evaluation:
             return {}
         whole = "held_out" in metric.needs
         real, identity = (self.training, self.held_out_sha256) if whole else (self.real, self.real_sha256)
-        key = fingerprint(identity, self.feature.card(), metric.settings(), VERSION)
+        key = fingerprint(identity, self.feature.card(), metric.settings(), STATISTICS)
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
 
     def draw(
@@ -236,7 +237,9 @@ class Evaluation:
         The rules for BatchNorm and for labels are those of all generators, one without either among them.
         """
         averaged = model.generator_ema is not None
-        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}"
+        known = averaged and (model.num_classes < 2 or bool(model.generator_ema.class_counts.any()))
+        law = "labels as in training" if known else "uniform labels"
+        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {law}"
         return {
             "num_generated": self.num,
             "weights": "average" if averaged else "raw",

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
 from gan_lightning.graph import Graphs, Play
+from gan_lightning.minibatch import minibatches
 from gan_lightning.sampler import Sampler
 
 RECENT = 1000  # steps
@@ -69,6 +70,10 @@ class Learner(Sampler, LightningModule):
         seeds.seed_default(self.device, self.seed, seeds.DROPOUT, step, self.global_rank)
         return step
 
+    def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
+        """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
+        return minibatches(batch, self.d_steps)
+
     def end(self, step: int) -> None:
         """Note the step's terms and move the average, once the generator has moved."""
         self.recent.append((step + 1, self.play.kept(self.terms)))
@@ -104,7 +109,7 @@ class Learner(Sampler, LightningModule):
         """The network that samples: the live generator, or the average made ready for it."""
         if self.generator_ema is None:
             return self.generator
-        weights = [*self.generator_ema.parameters()]
+        weights = [*self.generator_ema.parameters(), self.generator_ema.class_counts]
         version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # grows as weights are loaded
         if self.sampler_cache is None or self.sampler_cache[0] != version:
             self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
@@ -125,9 +130,11 @@ class Learner(Sampler, LightningModule):
         return [build(self.weights_of(player)) for build, player in zip(builds, self.players, strict=True)]
 
     def on_fit_start(self) -> None:
-        """Make ready what every step uses."""
+        """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
         self.rng = torch.Generator(self.device)
         self.play = Graphs(self.device, self.rng) if self.records else Play()
+        if self.generator_ema is not None:
+            self.generator_ema.count_labels_of(self.trainer.datamodule)
 
     def on_train_start(self) -> None:
         """Lay the moments of a checkpoint out as the weights are: fused optimizers go through both in one order."""

@@ -6,6 +6,12 @@ torch does more than a gradient penalty needs, and we do not:
   feature map, for which cuDNN is not made. Here it is the weight gradient that any backward pass computes (Karras et
   al., 2020, do so in their code, https://github.com/NVlabs/stylegan3).
 - It sends the second derivative of a rectifier, zero everywhere, back through all layers before it.
+
+The gradient in x leaves out a convolution's gradient in its kernel only where the kernel does not depend on x: where it
+is a parameter, or computed from parameters or labels (spectral normalisation, weight standardisation, a hypernetwork).
+The kernel of a dynamic convolution, which is computed from x, keeps its gradient, as in plain autograd. Convolutions
+other than ``conv2d`` (in 1 or 3 dimensions, transposed), those of an unbatched map and those inside ``torch.vmap``
+are torch's own.
 """
 
 from typing import Any
@@ -14,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 Geometry = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
@@ -47,10 +54,9 @@ class Convolve(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """dL/dx and dL/dw."""
         x, weight = ctx.saved_tensors
-        in_x_alone = ctx.mode is not None and ctx.mode.in_x_alone
         of_x = InX.apply(gradient, weight, x.detach(), ctx.geometry) if ctx.needs_input_grad[0] else None
         of_weight = None
-        if ctx.needs_input_grad[1] and not in_x_alone:
+        if ctx.needs_input_grad[1] and (ctx.mode is None or ctx.mode.asks_for(weight)):
             of_weight = InWeight.apply(gradient, x, weight.detach(), ctx.geometry)
         return of_x, of_weight, None, None
 
@@ -99,16 +105,12 @@ def pair(value: int | tuple[int, ...]) -> list[int]:
 
 
 class TwiceDifferentiable(TorchFunctionMode):
-    """Within it, convolutions and rectifiers are those of this file.
-
-    Attributes:
-        in_x_alone: Whether convolutions leave out their weights' gradient, since nobody asks for it.
-    """
-
-    in_x_alone = False
+    """Within it, convolutions and rectifiers are those of this file."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.x: Tensor | None = None  # while the gradient in x is computed
+        self.reaches: dict[Node, bool] | None = None  # meanwhile: whether a node of the graph depends on x
         self.ours = {torch.conv2d: self.conv2d, F.relu: relu, F.leaky_relu: leaky_relu}
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -117,15 +119,36 @@ class TwiceDifferentiable(TorchFunctionMode):
 
     def gradient(self, y: Tensor, x: Tensor) -> Tensor:
         """dy/dx of a scalar that was computed within, differentiable in the weights."""
-        self.in_x_alone = True
+        self.x, self.reaches = x, {get_gradient_edge(x).node: True}
         try:
             return torch.autograd.grad(y, x, create_graph=True)[0]
         finally:
-            self.in_x_alone = False
+            self.x = self.reaches = None
+
+    def asks_for(self, weight: Tensor) -> bool:
+        """Whether the gradient in a weight is needed: always, but in :meth:`gradient` only where it leads on to x."""
+        if self.reaches is None:
+            return True
+        root = weight.grad_fn
+        if root is None:  # a parameter, the usual case
+            return weight is self.x
+        stack = [root]  # depth first, without recursion: a graph may be deeper than Python's stack
+        while stack:
+            if stack[-1] in self.reaches:
+                stack.pop()
+                continue
+            before = [node for node, _ in stack[-1].next_functions if node is not None]
+            if any(self.reaches.get(node) for node in before):
+                self.reaches[stack.pop()] = True
+            elif unknown := [node for node in before if node not in self.reaches]:
+                stack += unknown
+            else:
+                self.reaches[stack.pop()] = False
+        return self.reaches[root]
 
     def conv2d(
         self,
-        x: Tensor,
+        input: Tensor,  # noqa: A002
         weight: Tensor,
         bias: Tensor | None = None,
         stride: int | tuple[int, ...] = 1,
@@ -133,10 +156,10 @@ class TwiceDifferentiable(TorchFunctionMode):
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
     ) -> Tensor:
-        """``torch.conv2d``."""
-        if isinstance(padding, str):
-            return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
-        y = Convolve.apply(x, weight, (pair(stride), pair(padding), pair(dilation), groups), self)
+        """``torch.conv2d``, whose names the arguments have."""
+        if isinstance(padding, str) or input.ndim != 4 or torch._C._are_functorch_transforms_active():
+            return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        y = Convolve.apply(input, weight, (pair(stride), pair(padding), pair(dilation), groups), self)
         return y if bias is None else y + bias.view(-1, 1, 1)
 
 

@@ -170,7 +170,9 @@ def test_take_networks_takes_networks_only(run, build, trained):
     model, _ = build("model=vanilla", "model.ema_decay=0.5", "seed=3")
     assert not torch.equal(model.generator.net[0].weight, state["generator.net.0.weight"])
     take_networks(model, trained)
-    for key, value in model.state_dict().items():
+    weights = model.state_dict()
+    assert weights.pop("generator_ema.class_counts").tolist() == [0], "labels of the other run's data"
+    for key, value in weights.items():
         assert torch.equal(value, state[key.replace("generator_ema.network.", "generator.")]), key
     assert any(not torch.equal(state[f"generator_ema.network.{k}"], state[f"generator.{k}"]) for k in ["net.0.weight"])
 

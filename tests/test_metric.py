@@ -1,6 +1,7 @@
 """Metrics against closed forms, torch-fidelity on the same features, and what they must do to bad samples."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gan_lightning.metric.density_coverage import DensityCoverage
 from gan_lightning.metric.fid import FID, distance, statistics
 from gan_lightning.metric.inception_score import InceptionScore
 from gan_lightning.metric.kid import KID
-from gan_lightning.metric.memorization import Memorization
+from gan_lightning.metric.memorization import Memorization, relative_distances
 from gan_lightning.metric.modes import Modes
 from gan_lightning.metric.precision_recall import PrecisionRecall
 
@@ -135,6 +136,37 @@ def test_kid_agrees_with_torch_fidelity(block, monkeypatch):
     assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
 
 
+def exact_kid(real: torch.Tensor, fake: torch.Tensor) -> float:
+    """The squared MMD of whole sets in rational numbers, without a rounding error."""
+    ours, theirs = ([[Fraction(value) for value in row] for row in part.tolist()] for part in (fake, real))
+
+    def mean(one: list, other: list, own: bool) -> Fraction:
+        pairs = [(x, y) for i, x in enumerate(one) for j, y in enumerate(other) if not (own and i == j)]
+        products = (sum(a * b for a, b in zip(x, y, strict=True)) for x, y in pairs)
+        return sum((product / len(one[0]) + 1) ** 3 for product in products) / len(pairs)
+
+    return float(mean(ours, ours, True) + mean(theirs, theirs, True) - 2 * mean(ours, theirs, False))
+
+
+@pytest.mark.parametrize("block", [1 << 25, 100], ids=["one kernel for all subsets", "one for each"])
+@pytest.mark.parametrize("name", ["plain", "offset", "constants", "duplicates, offset", "outlier 1e5"])
+def test_kid_is_that_of_exact_arithmetic(name, block, monkeypatch):
+    """In float64 the kernel at an offset of 1e6 is 1e36, and its rounding error larger than the whole result."""
+    monkeypatch.setattr(kid, "BLOCK", block)
+    real, fake = (part[:25].float() for part in hard(name, 4, torch.float64))
+    assert measure(KID(1, 25), real, fake)["kid"] == pytest.approx(exact_kid(real, fake), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["plain", "offset", "constants", "duplicates, offset", "outlier 1e5", "all"])
+def test_fid_does_not_change_with_an_offset_that_all_features_share(name):
+    real, fake = hard(name, 16, torch.float64)
+    centre = real.median(0).values
+    found, expected = measure(FID(), real, fake)["fid"], measure(FID(), real - centre, fake - centre)["fid"]
+    assert found == pytest.approx(expected, rel=1e-7)
+    if "outlier" not in name and "constants" not in name:
+        assert found == pytest.approx(exact_fid(real - centre, fake - centre), rel=1e-7)
+
+
 def test_kid_of_equal_laws_is_zero_in_expectation():
     found = [measure(KID(50, 200), normal(1000, 8, 2 * i), normal(1000, 8, 2 * i + 1))["kid"] for i in range(8)]
     spread = np.std(found, ddof=1) / math.sqrt(len(found))
@@ -195,7 +227,7 @@ def test_blocks_do_not_change_the_figures(monkeypatch):
     real, fake = normal(300, 8, 1), normal(257, 8, 2, 0.3)
     whole = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
     monkeypatch.setattr(neighbours, "BLOCK", 900)  # three rows at a time
-    sizes = [len(squared) for _, squared in neighbours.blocks(real, real, "")]
+    sizes = [len(block.lower) for block in neighbours.blocks(real, real, "")]
     assert (max(sizes), sum(sizes)) == (3, 300)
     assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == whole
 
@@ -251,10 +283,10 @@ def test_one_training_picture_repeated_has_a_recall_just_above_zero():
 
 def test_equal_samples_are_at_no_distance_at_all():
     rows = 100 + normal(50, 300, 1).float().double()
-    ((_, squared),) = neighbours.blocks(rows, rows, "test")
-    assert torch.equal(squared.diagonal(), torch.zeros(50, dtype=torch.float64))
-    exact = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
-    assert torch.allclose(squared, exact, rtol=1e-7)
+    squared, index = neighbours.nearest(rows, rows, 50, "test")
+    assert torch.equal(squared[:, 0], torch.zeros(50, dtype=torch.float64))
+    assert torch.equal(index[:, 0], torch.arange(50))
+    assert torch.equal(squared, distances(rows, rows).sort(1).values)
 
 
 def test_few_samples_are_told():
@@ -272,6 +304,135 @@ def test_few_samples_are_told():
 def test_too_few_neighbours_are_told():
     with pytest.raises(ValueError, match="more than 3 samples"):
         measure(PrecisionRecall(3), normal(3, 4, 1), normal(50, 4, 2))
+
+
+def distances(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """All squared distances by brute force in float64."""
+    return (rows.double()[:, None] - columns.double()[None]).square().sum(-1)
+
+
+def by_brute_force(real: torch.Tensor, fake: torch.Tensor, k: int) -> dict[str, float]:
+    own, of_fake, across = distances(real, real), distances(fake, fake), distances(fake, real)
+    radii, of_fake = (part.sort(1).values[:, k] for part in (own, of_fake))
+    return {
+        "precision": float((across <= radii).any(1).double().mean()),
+        "recall": float((across <= of_fake[:, None]).any(0).double().mean()),
+        "density": float((across < radii).sum()) / (k * len(fake)),
+        "coverage": float((across < radii).any(0).double().mean()),
+    }
+
+
+def relative_by_brute_force(features: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
+    """Distance to the nearest training sample, over that one's to the nearest other one."""
+    squared, index = distances(features, training).min(1)
+    own = distances(training, training)
+    return (squared / own.masked_fill(own == 0, math.inf).min(1).values[index]).sqrt()
+
+
+def with_outliers(real, fake, size):
+    """One generated point far away, and at the largest sizes a real one too."""
+    fake[0] = size
+    if size >= 1e4:
+        real[1, 0] = -size
+    return real, fake
+
+
+def with_offset(real, fake, size):
+    return real + size, fake + size
+
+
+def with_duplicates(real, fake, size):
+    real[100:110], real[110:120], fake[50:80], fake[80:90] = real[:10], real[:10], real[0], real[20:30]
+    return real, fake
+
+
+def with_constants(real, fake, size):
+    """Half of the features are constant, and large."""
+    real[:, ::2] = fake[:, ::2] = size
+    return real, fake
+
+
+HARD = {
+    "plain": [],
+    "outlier 1e2": [(with_outliers, 1e2)],
+    "outlier 1e3": [(with_outliers, 1e3)],
+    "outlier 1e4": [(with_outliers, 1e4)],
+    "outlier 1e5": [(with_outliers, 1e5)],
+    "outlier 1e12": [(with_outliers, 1e12)],
+    "offset": [(with_offset, 1e6)],
+    "negative offset": [(with_offset, -3e6)],
+    "duplicates": [(with_duplicates, 0)],
+    "constants": [(with_constants, 1e6)],
+    "offset, outlier": [(with_offset, 1e6), (with_outliers, 1e5)],
+    "duplicates, offset": [(with_duplicates, 0), (with_offset, 1e6)],
+    "constants, duplicates, outlier": [(with_constants, 7.0), (with_duplicates, 0), (with_outliers, 1e4)],
+    "all": [(with_duplicates, 0), (with_constants, 3.0), (with_offset, 1e6), (with_outliers, 1e5)],
+}
+
+
+def hard(name: str, dim: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    real, fake = normal(230, dim, 1), normal(190, dim, 2, 0.3, 0.7)
+    for change, size in HARD[name]:
+        real, fake = change(real, fake, size)
+    return real.to(dtype), fake.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(("dim", "k"), [(2, 1), (2, 5), (48, 3)])
+@pytest.mark.parametrize("name", HARD)
+def test_metrics_of_neighbours_are_those_of_brute_force(name, dim, k, dtype, monkeypatch):
+    """A rounding error, or a tolerance for it, may depend on the pair that is compared and on nothing else."""
+    monkeypatch.setattr(neighbours, "BLOCK", 230 * 64)  # four blocks, of which the last is smaller
+    real, fake = hard(name, dim, dtype)
+    found = measure(PrecisionRecall(k), real, fake) | measure(DensityCoverage(k), real, fake)
+    assert found == by_brute_force(real, fake, k)
+    assert torch.equal(neighbours.radii(real, k), distances(real, real).sort(1).values[:, k])
+    assert torch.equal(relative_distances(fake, real), relative_by_brute_force(fake, real))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", HARD)
+def test_copies_are_those_of_brute_force(name, dtype):
+    training, fake = hard(name, 16, dtype)
+    held_out = (normal(120, 16, 3) + (HARD[name][-1][1] if "offset" in name else 0)).to(dtype)
+    real = seen(training)
+    real.held_out = seen(held_out)
+    ours, theirs = relative_by_brute_force(fake, training), relative_by_brute_force(held_out, training)
+    limit = theirs[theirs > 0].min()
+    found = measure(Memorization(), real, fake)
+    assert found["copies"] == float((ours <= limit).double().mean())
+    assert found["copies_expected"] == float((theirs <= limit).sum()) / (len(held_out) + 1)
+
+
+def test_one_far_sample_changes_no_other():
+    """In the plane, where one point of a diverging generator is enough to be 10,000 units away."""
+    real = ring()[torch.arange(800) % 8] + normal(800, 2, 1, deviation=0.01)
+    fake = 1.05 * ring()[torch.arange(800) % 8] + normal(800, 2, 2, deviation=0.002)
+    for far in (1.05, 1e2, 1e4, 1e8, 1e12, 1e100, math.nan):
+        fake[0] = torch.tensor([far, 0.0], dtype=torch.float64)
+        found = measure(PrecisionRecall(), real, fake) | measure(DensityCoverage(3), real, fake)
+        assert found == by_brute_force(real, fake, 3)
+        assert found["precision"] < 0.05, "five standard deviations from the modes"
+        assert float((relative_distances(fake, real) < 0.1).double().mean()) < 0.01, "nothing is copied"
+
+
+@pytest.mark.parametrize(("samples", "points"), [(300, 1), (100, 3), (2, 60)])
+def test_sets_of_a_few_repeated_points_are_those_of_brute_force(samples, points):
+    """A generator that has collapsed, or data of few distinct samples: nearly all distances are ties."""
+    real, fake = normal(points, 12, 1).repeat(samples, 1), normal(2 * points, 12, 1)[:points].repeat(5, 1)
+    found = measure(PrecisionRecall(1), real, fake) | measure(DensityCoverage(1), real, fake)
+    assert found == by_brute_force(real, fake, 1)
+    assert torch.equal(relative_distances(fake, real), relative_by_brute_force(fake, real).nan_to_num(0.0))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7, 64, 2048])
+def test_a_distance_does_not_depend_on_how_many_are_computed_at_once(dim, monkeypatch):
+    """Or ties of one pair with itself, as in a generator that copies its training set, would depend on it."""
+    rows = normal(40, dim, 1)
+    expected = distances(rows, rows).sort(1).values
+    for size in (1, dim, 3 * dim, 1 << 21):
+        monkeypatch.setattr(neighbours, "PAIRS", size)
+        assert torch.equal(neighbours.nearest(rows, rows, 40, "test")[0], expected)
 
 
 # --- classes --------------------------------------------------------------------------------------------------------
@@ -324,6 +485,18 @@ def test_lost_modes_are_counted_and_cost_a_divergence(kept):
     found = measure(Modes(), mixture(ring()), mixture(ring()[:kept].repeat(100, 1)))
     assert (found["modes"], found["quality"]) == (kept, 1.0)
     assert found["reverse_kl"] == pytest.approx(math.log(8 / kept))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
+def test_modes_do_not_change_with_an_offset_of_the_plane(offset):
+    """With more than 25 points torch.cdist rounds by a share of the coordinates, here a hundred standard deviations."""
+    points = ring()[torch.arange(400) % 8] + normal(400, 2, 1, deviation=0.01)
+    points[0] = 1e5
+    moved = Seen(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, deviation=0.01)
+    distance = (points[:, None] - ring()).square().sum(-1).sqrt().min(1).values
+    found = measure(Modes(), moved, moved)
+    assert found["quality"] == float((distance <= 0.03).double().mean())
+    assert found["modes"] == 8
 
 
 def test_far_points_are_bad_and_cover_nothing():

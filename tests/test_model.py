@@ -8,8 +8,10 @@ import pytest
 import torch
 from game import networks, play, same, watched, weights
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.data.base import StepLoader
+from gan_lightning.errors import UserError
 from gan_lightning.graph import Play
 from gan_lightning.model.vanilla import VanillaGAN
 
@@ -63,6 +65,45 @@ def test_every_discriminator_step_has_a_fresh_minibatch(build, variant, d_steps)
     assert torch.equal(torch.cat(seen.reals), data.scale(expected))
     rows = torch.cat([loader.rows(step) for step in range(3)])
     assert len(set(rows.tolist())) == len(rows), "a picture came twice within the first epoch"
+
+
+IMAGES, LABELS = torch.zeros(40, 1, 4, 4), torch.arange(40) % 3
+NEEDED = "must be a pair of samples"
+
+
+@pytest.mark.parametrize(
+    ("d_steps", "loader", "message"),
+    [
+        (5, DataLoader(TensorDataset(IMAGES, LABELS), 8), r"batch of 8 samples: must be a multiple of model.d_steps=5"),
+        (5, DataLoader(TensorDataset(IMAGES, LABELS), 3), r"batch of 3 samples: must be a multiple of model.d_steps=5"),
+        (2, DataLoader(TensorDataset(IMAGES[:5], LABELS[:5]), 4), r"batch of 1 samples: .* drop_last=True"),
+        (1, DataLoader(TensorDataset(IMAGES), 8), NEEDED),
+        (1, DataLoader(IMAGES, 8), NEEDED),
+        (1, DataLoader(IMAGES, 2), NEEDED),  # a tensor of two samples is not samples and labels
+        (1, DataLoader(TensorDataset(IMAGES, LABELS, LABELS), 8), NEEDED),
+        (1, DataLoader(TensorDataset(IMAGES, torch.eye(40)[:, :3]), 8), r"labels of shape \(8, 3\) .* \(8,\)"),
+        (1, DataLoader(TensorDataset(IMAGES, LABELS.float()), 8), r"labels of type torch.float32"),
+        (2, DataLoader([(IMAGES[:8], LABELS[:6])], batch_size=None), r"labels of shape \(6,\) .* \(8,\)"),
+        (1, DataLoader([(IMAGES[:0], LABELS[:0])], batch_size=None), r"batch of 0 samples"),
+    ],
+)
+def test_a_batch_that_is_not_d_steps_minibatches_is_an_error(d_steps, loader, message):
+    model = VanillaGAN(**networks(), d_steps=d_steps)
+    with pytest.raises(UserError, match=message):
+        play(model, loader, 3)
+
+
+@pytest.mark.parametrize("batch", [(IMAGES[:8],), (IMAGES[:8], LABELS[:6]), IMAGES[:2]])
+def test_a_vae_checks_its_batch_too(build, batch):
+    model, _ = build("model=vae", "data.image_size=16")
+    with pytest.raises(UserError, match=r"batch: must be a pair|labels of shape"):
+        play(model, DataLoader([batch], batch_size=None), 1)
+
+
+def test_a_plain_loader_of_whole_minibatches_trains():
+    model = VanillaGAN(**networks(), d_steps=5)
+    _, seen = watched((model, DataLoader(TensorDataset(IMAGES, LABELS), 20)), steps=2)
+    assert [len(real) for real in seen.reals] == [4] * 10
 
 
 @pytest.mark.parametrize(("reuse", "forwards"), [("true", [4]), ("false", [4, 4])])

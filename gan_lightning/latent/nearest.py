@@ -8,7 +8,7 @@ from torch import Tensor
 from gan_lightning.data.base import StepData
 from gan_lightning.image import from_uint8, to_uint8
 from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_more, refuse_points, shown_classes
-from gan_lightning.metric.neighbours import blocks
+from gan_lightning.metric import neighbours
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
@@ -62,8 +62,7 @@ def nearest(samples: Tensor, pictures: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best, where = torch.empty(len(samples), 0, dtype=torch.float64), torch.empty(len(samples), 0, dtype=torch.long)
     for start in range(0, len(pictures), PART):
         part = pictures[start : start + PART].flatten(1)
-        squared = torch.cat([block for _, block in blocks(samples.flatten(1), part, "nearest training pictures")])
-        places = torch.arange(start, start + len(part)).expand_as(squared)
-        best, order = torch.cat([best, squared], 1).topk(min(k, best.shape[1] + len(part)), largest=False)
-        where = torch.cat([where, places], 1).gather(1, order)
+        found = neighbours.nearest(samples.flatten(1), part, min(k, len(part)), "nearest training pictures")
+        best, order = torch.cat([best, found[0]], 1).sort(stable=True)
+        best, where = best[:, :k], torch.cat([where, start + found[1]], 1).gather(1, order[:, :k])
     return best, where

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.metric import Seen
-from gan_lightning.metric.neighbours import Balls, blocks, rounding
+from gan_lightning.metric.neighbours import Balls, blocks
 
 
 class DensityCoverage(Balls):
@@ -25,10 +25,9 @@ class DensityCoverage(Balls):
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
         """Both figures."""
-        slack = rounding(fake.features, real.features)
         balls, covered = 0, torch.zeros(len(real), dtype=torch.bool)
-        for _, squared in blocks(fake.features, real.features, "density and coverage"):
-            inside = squared < prepared["radii"] - slack
+        for block in blocks(fake.features, real.features, "density and coverage"):
+            inside = block.within(prepared["radii"], edge=False)
             balls += int(inside.sum())
             covered |= inside.any(0)
         return {"density": balls / (self.k * len(fake)), "coverage": float(covered.double().mean())}

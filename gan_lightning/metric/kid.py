@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import poly_kernel
 
 from gan_lightning.metric import Metric, Seen
 from gan_lightning.metric.neighbours import BLOCK
@@ -59,10 +58,33 @@ def squared_mmd(ours: Tensor, theirs: Tensor, mine: Tensor, others: Tensor) -> T
 
     The estimator of Gretton et al. (2012, lemma 6): the pairs of a sample with itself are left out.
     """
-    size = mine.sum(1)
+    size, centre = mine.sum(1), torch.cat([ours, theirs]).mean(0)
 
     def within(features: Tensor, chosen: Tensor) -> Tensor:
-        return ((chosen @ poly_kernel(features, features).fill_diagonal_(0)) * chosen).sum(1) / (size * (size - 1))
+        kernel = centred_kernel(features, features, centre).fill_diagonal_(0)
+        return ((chosen @ kernel) * chosen).sum(1) / (size * (size - 1))
 
-    across = ((mine @ poly_kernel(ours, theirs)) * others).sum(1) / size.square()
+    across = ((mine @ centred_kernel(ours, theirs, centre)) * others).sum(1) / size.square()
     return within(ours, mine) + within(theirs, others) - 2 * across
+
+
+def centred_kernel(ours: Tensor, theirs: Tensor, centre: Tensor) -> Tensor:
+    r"""Kernel (N, M) :math:`(x \cdot y / D + 1)^3` of features, less what depends on x alone or on y alone.
+
+    The means of those terms cancel in the squared MMD. With features far from zero they are larger than the result by
+    many orders of magnitude, and their rounding errors would be all that is left.
+
+    With :math:`x = m + a, y = m + b, c = |m|^2 / D + 1, s = m \cdot a / D, t = m \cdot b / D` and
+    :math:`q = a \cdot b / D` the kernel is :math:`(c + s + t + q)^3`.
+
+    Args:
+        ours: Features (N, D).
+        theirs: Features (M, D).
+        centre: The point m (D,).
+    """
+    dim = len(centre)
+    a, b = ours - centre, theirs - centre
+    c, s, t, q = centre @ centre / dim + 1, (a @ centre / dim)[:, None], b @ centre / dim, a @ b.T / dim
+    # (p + q)^3 less p^3, and the terms of p^3 that hold both s and t, with p = c + s + t.
+    p = c + s + t
+    return (3 * p.square() + (3 * p + q) * q).mul_(q).add_(6 * c * s * t).add_(3 * s * t * (s + t))

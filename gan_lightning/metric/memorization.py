@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gan_lightning.image import from_uint8, grid
 from gan_lightning.metric import Metric, Seen
-from gan_lightning.metric.neighbours import blocks
+from gan_lightning.metric.neighbours import blocks, nearest
 
 CHANCE = 1e-3  # of calling a generator that copies nothing a copier
 
@@ -52,9 +52,7 @@ class Memorization(Metric):
         """The most suspicious samples, one a row, each before its nearest training pictures, as uint8 (3, H, W)."""
         nearness = relative_distances(fake.features, real.features)
         worst = nearness.argsort()[:rows]
-        beside = []
-        for _, squared in blocks(fake.features[worst], real.features, "neighbours"):
-            beside += [*squared.topk(columns, largest=False).indices]
+        _, beside = nearest(fake.features[worst], real.features, columns, "neighbours")
         cells = [
             torch.cat([fake.samples[i : i + 1], real.samples[near]]) for i, near in zip(worst, beside, strict=True)
         ]
@@ -68,12 +66,10 @@ class Memorization(Metric):
 
 def relative_distances(features: Tensor, training: Tensor) -> Tensor:
     """Distance (N,) of each sample to its nearest training sample, over that one's to its own nearest."""
-    squared, nearest = torch.empty(len(features), dtype=torch.float64), torch.empty(len(features), dtype=torch.long)
-    for rows, block in blocks(features, training, "nearest training samples"):
-        squared[rows], nearest[rows] = block.min(1)
-    asked, where = nearest.unique(return_inverse=True)
-    own = torch.empty(len(asked), dtype=torch.float64)
-    for rows, block in blocks(training[asked], training, "their neighbours"):
-        # Equal training samples are one: the nearest other one is what a copy is compared with.
-        own[rows] = block.masked_fill_(block == 0, float("inf")).min(1).values
-    return (squared / own[where]).sqrt()
+    squared, index = nearest(features, training, 1, "nearest training samples")
+    asked, where = index[:, 0].unique(return_inverse=True)
+    own = []
+    for block in blocks(training[asked], training, "their neighbours"):
+        block.exclude_equal()  # equal training samples are one: a copy is compared with the nearest other one
+        own.append(block.nearest(1)[0])
+    return (squared[:, 0] / torch.cat(own)[where, 0]).sqrt()

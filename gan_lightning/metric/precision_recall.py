@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.metric import Seen
-from gan_lightning.metric.neighbours import Balls, blocks, radii, rounding
+from gan_lightning.metric.neighbours import Balls, blocks, radii
 
 
 class PrecisionRecall(Balls):
@@ -26,9 +26,8 @@ class PrecisionRecall(Balls):
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
         """Both shares."""
         own = radii(fake.features, self.k)
-        slack = rounding(fake.features, real.features)
         inside, reached = 0, torch.zeros(len(real), dtype=torch.bool)
-        for rows, squared in blocks(fake.features, real.features, "precision and recall"):
-            inside += int((squared <= prepared["radii"] + slack).any(1).sum())
-            reached |= (squared <= own[rows, None] + slack).any(0)
+        for block in blocks(fake.features, real.features, "precision and recall"):
+            inside += int(block.within(prepared["radii"], edge=True).any(1).sum())
+            reached |= block.within(own[block.where, None], edge=True).any(0)
         return {"precision": inside / len(fake), "recall": float(reached.double().mean())}

@@ -7,9 +7,10 @@ from typing import Unpack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lightning.model.base import GAN, Game, Terms
+from gan_lightning.network.layers import Head, single_precision
 
 
 class ACGAN(GAN):
@@ -42,10 +43,9 @@ class ACGAN(GAN):
         super().__init__(**game)
         if not self.num_classes:
             raise ValueError("acgan: the generator needs num_classes > 0, or there is no class to ask for")
-        self.class_weight_real = class_weight_real
-        self.class_weight_fake = class_weight_fake
+        self.class_weight_real, self.class_weight_fake = class_weight_real, class_weight_fake
         self.class_weight_generator = class_weight_generator
-        self.discriminator.class_head = nn.Linear(self.discriminator.feature_dim, self.num_classes)
+        self.discriminator.class_head = Head(self.discriminator.feature_dim, self.num_classes)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
         """-L_S and both halves of -L_C."""
@@ -65,9 +65,9 @@ class ACGAN(GAN):
         }
 
     def judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the source (N,) and of the classes (N, num_classes)."""
+        """Logits of the source (N,) and of the classes (N, num_classes), in single precision or better."""
         features = self.discriminator.features(x, y)
-        return self.discriminator.logits(features, y), self.discriminator.class_head(features)
+        return single_precision(self.discriminator.logits(features, y)), self.discriminator.class_head(features)
 
     def compile_networks(self) -> None:
         """Both players judge, which passes the discriminator's own forward by."""

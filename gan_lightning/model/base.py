@@ -4,12 +4,13 @@ from typing import ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from gan_lightning.average import has_batchnorm
 from gan_lightning.learner import Learner, OptimizerFn, Terms
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
+from gan_lightning.network.layers import single_precision
 
 
 class Game(TypedDict, total=False):
@@ -73,7 +74,7 @@ class GAN(Learner):
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed)
         self.discriminator = discriminator
-        self.looks_at_batches = any(isinstance(module, _BatchNorm) for module in discriminator.modules())
+        self.looks_at_batches = has_batchnorm(discriminator)
         self.loss = loss
         self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
@@ -81,8 +82,7 @@ class GAN(Learner):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
         self.begin()
-        samples, labels = (part.chunk(self.d_steps) for part in batch)
-        for real, y in zip(samples, labels, strict=True):
+        for real, y in self.minibatches(batch):
             self.discriminator_step(real, y)
         self.generator_step(y)
 
@@ -121,7 +121,7 @@ class GAN(Learner):
 
     def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
         """What the generator minimises."""
-        return {"adversarial": self.loss.generator(self.discriminator(fake, y))}
+        return {"adversarial": self.loss.generator(single_precision(self.discriminator(fake, y)))}
 
     def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of real and of fake: in one pass, or in one each where BatchNorm would mix their statistics."""
@@ -133,7 +133,8 @@ class GAN(Learner):
         """Hook for a constraint on the discriminator's weights."""
 
     def adversarial(self, real_logits: Tensor, fake_logits: Tensor) -> Terms:
-        """The discriminator's side of the adversarial loss."""
+        """The discriminator's side of the adversarial loss, of logits in single precision or better."""
+        real_logits, fake_logits = single_precision(real_logits), single_precision(fake_logits)
         self.logits = {"real": real_logits.detach(), "fake": fake_logits.detach()}
         return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
 

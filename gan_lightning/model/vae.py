@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gan_lightning.learner import Learner, OptimizerFn, Terms
+from gan_lightning.network.layers import Head, single_precision
 
 
 class VAE(Learner):
@@ -47,12 +48,12 @@ class VAE(Learner):
     ) -> None:
         super().__init__(generator, {"optimizer": optimizer}, latent_dim, ema_decay, seed)
         self.encoder, self.deviation, self.beta = encoder, deviation, beta
-        encoder.head = nn.Linear(encoder.feature_dim, 2 * latent_dim)
+        encoder.head = Head(encoder.feature_dim, 2 * latent_dim)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One step of both networks on a minibatch of samples and labels (Algorithm 1)."""
         step = self.begin()
-        self.play(step, self.gradient, *batch)
+        self.play(step, self.gradient, *self.minibatches(batch)[0])
         self.optimizers().step()
         self.end(step)
 
@@ -60,7 +61,7 @@ class VAE(Learner):
         """The gradient of the bound, with one z for each x (section 2.4)."""
         mean, log_variance = self.encode(x, y)
         z = mean + (log_variance / 2).exp() * self.latents(len(x))
-        self.fake = self.generator(z, y).to(x.dtype)  # sums of many pixels are beyond half precision
+        self.fake = single_precision(self.generator(z.to(x.dtype), y))  # half precision cannot hold sums of many pixels
         self.descend("g", self.bound(x, self.fake, mean, log_variance))
         self.fake = self.fake.detach()
 
@@ -71,5 +72,5 @@ class VAE(Learner):
         return {"reconstruction": error.flatten(1).sum(1).mean(), "kl": self.beta * divergence.sum(1).mean()}
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and the log variance (N, latent_dim) of q(z | x)."""
-        return self.encoder(x, y).to(x.dtype).chunk(2, dim=1)
+        """The mean and the log variance (N, latent_dim) of q(z | x), in single precision or better."""
+        return single_precision(self.encoder(x, y)).chunk(2, dim=1)

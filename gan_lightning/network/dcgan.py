@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
+    Head,
     LabelMap,
     LabelVector,
     normalisation,
@@ -112,7 +113,7 @@ class DCGANDiscriminator(nn.Module):
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=norm == "none"), normalisation(norm, b), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers, nn.Flatten())
         self.feature_dim = widths[-1] * (height >> levels) * (base_width >> levels)
-        self.head = nn.Linear(self.feature_dim, 1)  # the paper flattens the last map into a single output
+        self.head = Head(self.feature_dim, 1)  # the paper flattens the last map into a single output
         start_from_normal(self, init_std)
         if spectral_norm:
             normalise_spectrum(self)

@@ -43,6 +43,29 @@ class ConditionalBatchNorm2d(nn.Module):
         return self.scale(y)[:, :, None, None] * x + self.shift(y)[:, :, None, None]
 
 
+def single_precision(x: Tensor) -> Tensor:
+    """Return a tensor in float32, or unchanged where its type is at least as precise.
+
+    Losses are means of logits. Half precision has 8 or 11 significant bits, so the mean of logits near 100 would have
+    steps of 0.5 or 0.06, and the difference of two means no correct digit.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Head(nn.Linear):
+    """The last linear layer of a discriminator or an encoder, in single precision or better also under autocast.
+
+    In half precision a logit near 100 would be rounded to a multiple of 0.5 (bfloat16) or 0.06 (float16), which no cast
+    after the layer could undo. Its arithmetic is a negligible part of a network's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, a) to (N, b)."""
+        with torch.autocast(x.device.type, enabled=False):
+            weight = single_precision(self.weight)
+            return F.linear(x.to(weight), weight, None if self.bias is None else self.bias.to(weight))
+
+
 class MeanPooledConv2d(nn.Conv2d):
     """A convolution and the mean over 2 x 2 after it, as one convolution of stride 2.
 

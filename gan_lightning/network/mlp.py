@@ -6,7 +6,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from gan_lightning.network.layers import NORMS, LabelVector, normalise_spectrum, one_of, start_from_normal
+from gan_lightning.network.layers import NORMS, Head, LabelVector, normalise_spectrum, one_of, start_from_normal
 
 
 def normalisation(norm: str, width: int) -> list[nn.Module]:
@@ -90,7 +90,7 @@ class MLPDiscriminator(nn.Module):
         for i, (a, b) in enumerate(pairwise(sizes)):
             layers += [nn.Linear(a, b), *(normalisation(norm, b) if i else []), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers)
-        self.head = nn.Linear(width, 1)
+        self.head = Head(width, 1)
         start_from_normal(self, init_std)
         if spectral_norm:
             normalise_spectrum(self)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,
+    Head,
     LabelMap,
     LabelVector,
     MeanPooledConv2d,
@@ -150,7 +151,7 @@ class ResNetDiscriminator(nn.Module):
         if dropout:
             blocks = [part for block in blocks for part in (block, nn.Dropout(dropout))]
         self.net = nn.Sequential(*blocks, normalisation(norm, width), nn.ReLU())
-        self.head = nn.Linear(width, 1)
+        self.head = Head(width, 1)
         start(self, init_std)
         if spectral_norm:
             normalise_spectrum(self)
