@@ -8,6 +8,7 @@ imports torch but to go on from a checkpoint.
 import copy
 import os
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -25,9 +27,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, ranks_of, walk
+from gan_lightning.config import faults_of_meaning, faults_of_values, make_paths_absolute, nearest, ranks_of, walk
 from gan_lightning.errors import UserError, first_line
-from gan_lightning.paths import CONF
+from gan_lightning.paths import CONF, absolute, shorter
 from gan_lightning.run import first_rank
 
 FILLED_IN = {
@@ -35,6 +37,7 @@ FILLED_IN = {
     "found": "what the data turn out to be is found when they are loaded",
 }
 
+OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
 OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # a setting that the one of another choice does not take
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
@@ -63,7 +66,10 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         UserError: With every fault.
     """
     args, rest = get_args_parser().parse_known_intermixed_args(argv)
-    flags = [word for word in argv if word not in args.overrides]
+    if faults := faults_of_flags(args):
+        raise UserError(*faults)
+    if args.config_dir:
+        args.config_dir = str(absolute(args.config_dir))
     if args.help:
         with Composer(args.config_dir) as hydra:
             print(help_text(hydra))
@@ -73,7 +79,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     if rest:
         raise UserError(f"{' '.join(rest)}: not a flag; --help shows the groups and keys, --hydra-help the flags")
     if args.config_dir and not Path(args.config_dir).is_dir():
-        raise UserError(f"--config-dir {args.config_dir}: there is no such folder")
+        raise UserError(f"--config-dir {shorter(Path(args.config_dir))}: there is no such folder")
     name, overrides = args.config_name or "train", args.overrides
     with Composer(args.config_dir) as hydra:
         parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), [], []
@@ -90,6 +96,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
             faults += [f"{o.input_line}: several values; add -m for a sweep" for o in parsed if o.is_sweep_override()]
             parsed = [o for o in parsed if not o.is_sweep_override()]
         before: dict[str, Any] | None = None
+        if not faults and (args.config_dir or any(o.key_or_group.startswith("hydra") for o in parsed)):
+            parsed = with_absolute_directories(hydra, name, parsed)
         typed = {o.key_or_group: o for o in parsed}
         overrides = [o.input_line for o in parsed]
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
@@ -103,7 +111,80 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         faults += faults_of_overrides(hydra, name, parsed, before, args.multirun)
     if faults:
         raise UserError(*dict.fromkeys(faults))
-    return name, [*flags, *overrides]
+    return name, [*flags_of(args), *overrides]
+
+
+def faults_of_flags(args: Namespace) -> list[str]:
+    """Return an error for each of Hydra's flags that is unsafe, not supported here or without effect."""
+    faults = []
+    if args.experimental_rerun is not None:
+        faults.append(
+            "--experimental-rerun: unpickles a file, which runs the code in it; resume a run with ckpt_path=FILE"
+        )
+    if args.config_path is not None:
+        faults.append("--config-path: not supported; --config-dir FOLDER adds a folder of your own files")
+    if args.config_name in OTHER_CONFIGS:
+        faults.append(f"--config-name {args.config_name}: belongs to gan-{args.config_name}, not to training")
+    faults += [
+        f"--{name}: has no effect without --cfg"
+        for name in ("package", "resolve")
+        if getattr(args, name) and not args.cfg and not args.help
+    ]
+    modes = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info is not None}
+    modes["--shell-completion"] = args.shell_completion
+    if len(given := [flag for flag, value in modes.items() if value]) > 1:
+        faults.append(f"{' '.join(given)}: mutually exclusive; use one of them")
+    return faults
+
+
+def flags_of(args: Namespace) -> list[str]:
+    """Return the flags for Hydra; the name of the configuration is passed separately."""
+    flags = [f"--{name}" for name in ("run", "multirun", "resolve") if getattr(args, name)]
+    values = {name: getattr(args, name) for name in ("cfg", "package", "config_dir")}
+    return flags + [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
+
+
+def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -> list[Override]:
+    """Replace the directory of a run and of a sweep by its absolute path, wherever it was set.
+
+    Hydra does not expand ``~`` and Lightning does, so that a run would be written to two directories; and
+    ``ckpt_path=last`` needs the directory before Hydra has resolved it.
+
+    Raises:
+        UserError: The directory cannot be determined.
+    """
+    loader, ours, lines = hydra.config_loader, OmegaConf.load(CONF / "train.yaml").hydra, []
+    for override in parsed:
+        if override.is_sweep_override() or override.is_delete() or override.key_or_group == "ckpt_path":
+            continue
+        # Values are forced: a key of the checkpoint's model may be missing in the default one.
+        forced = override.key_or_group not in OPTIONAL and not options(loader, override.key_or_group)
+        lines.append(f"++{override.input_line.lstrip('+')}" if forced else override.input_line)
+    try:
+        config = loader.load_configuration(name, lines, RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException):
+        return parsed  # the checks that follow report what is wrong
+    HydraConfig.instance().set_config(config)  # for references such as ${hydra:runtime.choices.model}
+    parser, found = OverridesParser.create(), {}
+    for section, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
+        path, text = f"hydra.{section}.{key}", config.hydra[section]._get_node(key)._value()
+        if text == ours[section]._get_node(key)._value() or not isinstance(text, str):
+            continue
+        if key == "subdir" and not text.startswith("~"):
+            continue  # relative to the directory of the sweep, and resolved by each job
+        try:
+            place = text if key == "subdir" else str(OmegaConf.select(config, path))
+        except OmegaConfBaseException as error:
+            raise UserError(f"{path}={text}: {first_line(error)}") from error
+        found[path] = parser.parse_overrides([quoted(path, str(absolute(place)))])[0]
+    HydraConfig.instance().cfg = None
+    return [o for o in parsed if o.key_or_group not in found] + [*found.values()]
+
+
+def quoted(key: str, value: str) -> str:
+    """Return an override of Hydra's grammar whose value is a quoted text."""
+    value = re.sub(r"\\+(?='|$)", lambda found: found[0] * 2, value).replace("'", "\\'")
+    return f"{key}='{value}'"
 
 
 def parse_one(parser: OverridesParser, text: str) -> Override:
@@ -223,6 +304,10 @@ def faults_of_overrides(
             full = compose(picked + [first_choice(o) for o in good])
     except (HydraException, OmegaConfBaseException) as error:
         return [*faults, first_line(error)]
+    try:
+        make_paths_absolute(full)
+    except UserError as error:
+        return [*faults, *error.faults]
     where = " or ".join(f"{group}={choices[group]}" for group in ("experiment", "debug") if choices.get(group))
     where = where or "a file of your own"
     for path, _ in walk(full):
@@ -346,8 +431,9 @@ def resume(
         raise UserError("ckpt_path: a sweep cannot go on with a run; leave out -m or ckpt_path")
     parser = OverridesParser.create()
     asked = Path(str(typed["ckpt_path"].value()))
+    asked = asked if str(asked) == "last" else shorter(absolute(str(typed["ckpt_path"].value())))
     folder = typed.get("hydra.run.dir")
-    run = Path(str(folder.value())) if folder else None
+    run = shorter(absolute(str(folder.value()))) if folder else None
     rest = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
     if str(asked) == "last" and run is None:
         raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
@@ -364,7 +450,7 @@ def resume(
         if path is None and notes:
             raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
         if path is None:
-            return "train", [*rest, *parser.parse_overrides([f"hydra.run.dir='{run}'"])], None
+            return "train", [*rest, folder], None
         asked = path
     elif run is None:
         run = asked.resolve().parent.parent
@@ -380,6 +466,7 @@ def resume(
     if not trusted:
         refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)
         refuse_absent_data(stored, asked, typed)
+    make_paths_absolute(stored)
     tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
     node, faults, kept, replaced = OmegaConf.to_container(stored), [], [], []
@@ -419,9 +506,9 @@ def resume(
     replaced = [name for name in brought if name not in (*same, *replaced)] + replaced  # what brings others comes last
     node = {key: value for key, value in node.items() if key not in replaced}
     own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
-    hydra_node = own["hydra"] | {"run": {"dir": str(run)}}
+    hydra_node = own["hydra"] | {"run": {"dir": str(absolute(run))}}
     defaults = [*({name: choices[name]} for name in same), "_self_", *({name: choices.get(name)} for name in replaced)]
-    anew = {"ckpt_path": str(asked), "force": False, "trust": False}  # not kept from one time to the next
+    anew = {"ckpt_path": str(absolute(asked)), "force": False, "trust": False}  # not kept from one time to the next
     node |= {"defaults": defaults, "hydra": hydra_node, **anew}
     node["eval"] = node.get("eval", {}) | {"cache": own["eval"]["cache"]}  # the place's, not the run's
     if "cache" in node.get("data", {}):

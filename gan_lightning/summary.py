@@ -11,6 +11,8 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.paths import shorter
+
 log = logging.getLogger(__name__)
 
 
@@ -133,8 +135,3 @@ def typeable(override: str) -> str:
         return override
     escaped = value.replace("'", "\\'")
     return shlex.quote(f"{key}='{escaped}'")
-
-
-def shorter(path: Path) -> Path:
-    """A path as seen from here, where it lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import changes, check_command_line
-from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments, unshared
+from gan_lightning.config import OWN_CLASSES, check, make_paths_absolute, nearest, unknown_arguments, unshared
 from gan_lightning.errors import UserError, cannot_write, first_line, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
-from gan_lightning.paths import CONF
-from gan_lightning.summary import again, conclude, introduce, shorter, stopped_by
+from gan_lightning.paths import CONF, absolute_environment, shorter
+from gan_lightning.summary import again, conclude, introduce, stopped_by
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +223,12 @@ def job(config: DictConfig) -> float | None:
     """One run, single or of a sweep; in a sweep a failure is written down and the others go on."""
     sys.argv[1:] = TYPED or sys.argv[1:]  # from which Lightning starts the other processes of this run
     settings = HydraConfig.get()
-    run, sweeping = shorter(Path(settings.runtime.output_dir)), settings.mode == RunMode.MULTIRUN
+    run, sweeping = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+    original = Path(settings.runtime.cwd)
+    if Path.cwd() == original:
+        run = shorter(run)
+    else:  # hydra.job.chdir=true: what was typed is relative to the directory of the command
+        os.environ.setdefault("GAN_DATA_DIR", str(original / "data"))
     started, typed = time.time(), list(settings.overrides.task)
     more = {"job": settings.job.num} if sweeping else {}
     status, error, ours, trainer, ended = 1, "", False, None, {}
@@ -231,9 +236,11 @@ def job(config: DictConfig) -> float | None:
         with warnings.catch_warnings(), ExitStack() as held:
             for pattern in NOT_FOR_USERS:
                 warnings.filterwarnings("ignore", pattern)
-            ckpt_path = Path(config.ckpt_path) if config.ckpt_path else None
+            ckpt_path = shorter(Path(config.ckpt_path)) if config.ckpt_path else None
             held.enter_context(runs.claimed(run, sweeping or ckpt_path is not None))
             ours = True
+            with chdir(original):
+                make_paths_absolute(config)
             check(config)
             if sweeping:
                 ckpt_path = begun(run, config)
@@ -314,6 +321,7 @@ def begun(run: Path, config: DictConfig) -> Path | None:
         raise UserError(f"{run} holds checkpoints, but none that can be read")
     checkpoint = read(path)
     stored = config_of(checkpoint)
+    make_paths_absolute(stored)
     now = OmegaConf.merge(config, {"found": stored.found, "run_dir": stored.run_dir})
     resolved = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
     told, faults = changes(*resolved, force=config.force)
@@ -354,6 +362,7 @@ def main() -> None:
     with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
         try:
             TYPED[:] = sys.argv[1:]
+            absolute_environment()
             name, sys.argv[1:] = check_command_line(TYPED)
             # What a full disk does not take is told once, by the run itself.
             logging.raiseExceptions = False

@@ -38,9 +38,9 @@ TINY = [
 ]
 
 
-def program(cwd: Path, *words: str) -> subprocess.CompletedProcess:
+def program(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
     """Run ``python train.py`` in a folder, with the size of a test."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"} | variables
     command = [sys.executable, str(ROOT / "train.py"), *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
@@ -118,6 +118,79 @@ def test_tensorboard_reads_it(finished):
     assert [event.step for event in events.Scalars("d/adversarial")] == [1, 2, 3]
     assert {"samples", "real"} <= set(events.Tags()["images"])
     assert any(tag.startswith("eval/fid_") for tag in events.Tags()["scalars"])
+
+
+SHORT = "model=vanilla", *TINY, "eval.every_n_steps=null", "~callbacks.sample_grid"
+
+
+@pytest.mark.parametrize(
+    "word", ["hydra.run.dir=~/my job", "++hydra.run.dir='~/my job'", "hydra.run.dir=${oc.env:JOBS}/my job"]
+)
+def test_a_run_directory_in_the_home_directory_is_one_directory(tmp_path, word):
+    """Hydra does not expand ~, which Lightning does: the run was split, and resumed at step 0."""
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    home.mkdir()
+    cwd.mkdir()
+    where = {"HOME": str(home), "JOBS": "~"}
+    first = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=2", **where)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert [*cwd.iterdir()] == [], "nothing is written to ./~"
+    assert (home / "my job/metrics.csv").exists()
+    assert read(home / "my job/checkpoints/last.ckpt")["global_step"] == 2
+    again = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=4", **where)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "step 2" in again.stdout.splitlines()[0]
+    assert json.loads((home / "my job/result.json").read_text())["step"] == 4
+    other = program(cwd, *SHORT, "model=wgan", word, **where)
+    assert other.returncode == 1
+    assert "another run is in there" in other.stdout
+    assert [*cwd.iterdir()] == []
+
+
+def test_a_sweep_in_the_home_directory_is_in_one_directory(tmp_path):
+    where = {"HOME": str(tmp_path / "home"), "GAN_CACHE_DIR": "~/cache"}
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    words = "-m", *SHORT, "seed=1,2", "hydra.sweep.dir=~/sweep", "hydra.sweep.subdir=${seed}"
+    first = program(cwd, *words, **where)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert [*cwd.iterdir()] == []
+    assert {path.parent.name for path in (tmp_path / "home/sweep").rglob("result.json")} == {"1", "2"}
+    assert (tmp_path / "home/sweep/sweep.csv").exists()
+    again = program(cwd, *words, **where)
+    assert again.stdout.count("nothing to do: finished before, at step 3") == 2
+
+
+def test_relative_paths_are_those_of_the_command_s_directory(tmp_path):
+    """hydra.job.chdir=true changes the working directory before the job resolves what was typed."""
+    (tmp_path / "cats").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (60 * i, 0, 200)).save(tmp_path / f"cats/{i}.png")
+    words = ["model=dcgan", "data=image_folder", "data.image_size=16", *(w for w in TINY if "limit" not in w)]
+    words += ["data.batch_size=2", "data.root=cats", "eval.every_n_steps=1", "hydra.run.dir=run", "ckpt_path=last"]
+    done = program(tmp_path, *words, "hydra.job.chdir=true", GAN_CACHE_DIR="cache")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"cats", "cache", "run"}
+    assert not (tmp_path / "run/run").exists()
+    assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 3
+    assert OmegaConf.load(tmp_path / "run/config.yaml").data.root == str(tmp_path / "cats")
+    assert f"hydra.run.dir={tmp_path}/run" not in done.stdout
+
+
+def test_a_run_that_was_moved_is_resumed(tmp_path):
+    """The directory is no part of a checkpoint, and neither is the file that the networks came from."""
+    start = program(tmp_path, *SHORT, "hydra.run.dir=start")
+    assert start.returncode == 0, start.stdout + start.stderr
+    words = "init_from=start/checkpoints/last.ckpt", "hydra.run.dir=here/run", "logger=csv"
+    assert program(tmp_path, *SHORT, *words).returncode == 0
+    shutil.rmtree(tmp_path / "start")
+    (tmp_path / "here").rename(tmp_path / "there")
+    done = program(tmp_path, "ckpt_path=there/run/checkpoints/last.ckpt", "trainer.max_steps=5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "there/run/result.json").read_text())["step"] == 5
+    assert not (tmp_path / "here").exists()
+    assert "changed: trainer.max_steps from 3 to 5" in done.stdout
+    assert done.stdout.count("changed") == 1, done.stdout
 
 
 def test_an_objective_that_the_run_does_not_have_is_a_failure(tmp_path):
@@ -233,7 +306,8 @@ def test_a_sweep_over_places_has_a_run_for_each(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     runs = [path.parent for path in (tmp_path / "sweep").rglob("result.json")]
     roots = {OmegaConf.load(run / "config.yaml").data.root for run in runs}
-    assert roots == {"cats", "dogs"}
+    assert roots == {str(tmp_path / "cats"), str(tmp_path / "dogs")}
+    assert all(f",data.root={root}," in run.name for run, root in zip(sorted(runs), ("cats", "dogs"), strict=True))
     last = [run / "checkpoints" / "last.ckpt" for run in sorted(runs)]
     links = [tmp_path / name for name in ("a.ckpt", "b.ckpt")]
     for link, path in zip(links, last, strict=True):

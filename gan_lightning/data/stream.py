@@ -18,6 +18,7 @@ from gan_lightning import seed as seeds
 from gan_lightning.data.base import ImageData, StepLoader
 from gan_lightning.data.decode import decode_one
 from gan_lightning.errors import UserError, printable
+from gan_lightning.paths import cache_directory
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,8 @@ class Stream(ImageData):
     ) -> None:
         super().__init__(root, image_size, channels, **data)
         self.address, self.classes, self.known, self.window = str(root), num_classes, known, window
-        self.cache, self.cache_gb = None if cache is None else Path(cache).expanduser() / "stream", cache_gb
+        folder = cache_directory(cache)
+        self.cache, self.cache_gb = None if folder is None else folder / "stream", cache_gb
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
         """The first pictures, which are held.

@@ -92,6 +92,11 @@ class Inception:
         Raises:
             UnavailableError: It is not there and cannot be had.
         """
+        if store.folder is None:
+            raise UnavailableError(
+                "feature=inception: its weights have no place, since the home directory is unknown; "
+                "eval.cache=FOLDER, or feature.weights=FILE"
+            )
         path = store.folder / FILE
         if intact(path):
             return path
