@@ -6,6 +6,7 @@ imports torch but to go on from a checkpoint.
 """
 
 import copy
+import math
 import os
 import re
 from argparse import Namespace
@@ -27,7 +28,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import faults_of_meaning, faults_of_values, make_paths_absolute, nearest, ranks_of, walk
+from gan_lightning.config import (
+    EXTRAS,
+    faults_of_meaning,
+    faults_of_values,
+    how_to_install,
+    make_paths_absolute,
+    nearest,
+    ranks_of,
+    walk,
+)
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
 from gan_lightning.run import first_rank
@@ -37,9 +47,11 @@ FILLED_IN = {
     "found": "what the data turn out to be is found when they are loaded",
 }
 
+SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing ones, each a package of its own
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
 OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # a setting that the one of another choice does not take
+BATCH = 10  # jobs of a sweep that are composed together
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
 OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
@@ -111,6 +123,15 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         faults += faults_of_overrides(hydra, name, parsed, before, args.multirun)
     if faults:
         raise UserError(*dict.fromkeys(faults))
+    if args.multirun and (jobs := num_jobs(parsed)) > BATCH:
+        choices = {o.key_or_group: o.value() for o in parsed if not o.is_sweep_override()}
+        tell(f"sweep of {jobs:,} jobs")
+        if choices.get("hydra/launcher", "basic") == choices.get("hydra/sweeper", "basic") == "basic":
+            # Hydra composes every job of a batch before the first starts, which takes a second for five.
+            if "hydra.sweeper.max_batch_size" not in choices:
+                overrides.append(f"hydra.sweeper.max_batch_size={BATCH}")
+        else:
+            tell("composing all of them before the first starts, up to 0.3 s each")
     return name, [*flags_of(args), *overrides]
 
 
@@ -249,6 +270,9 @@ def faults_of_overrides(
             faults.append(f"{override.input_line}: is needed; only {', '.join(OPTIONAL)} can be left out")
             continue
         names = options(loader, group)
+        if group == "hydra.mode":
+            faults.append(f"{override.input_line}: -m runs a sweep")
+            continue
         if group.partition(".")[0] in OF_OTHERS:
             faults.append(f"{override.input_line}: belongs to {OF_OTHERS[group.partition('.')[0]]}, not to training")
             continue
@@ -259,10 +283,13 @@ def faults_of_overrides(
             faults.append(f"{override.input_line}: {without(group, names)}")
             continue
         wrong = [str(c) for choice in chosen(override) for c in each(choice) if c is not None and str(c) not in names]
-        faults += [
-            f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}"
-            for choice in wrong
-        ]
+        for choice in wrong:
+            if group == "hydra/launcher" and (extra := str(choice).partition("_")[0]) in EXTRAS:
+                faults.append(f"{group}={choice}: needs {how_to_install(extra)}")
+            elif group == "hydra/sweeper" and choice in SWEEPERS:
+                faults.append(f"{group}={choice}: needs {how_to_install(f'hydra-{choice}-sweeper')}")
+            else:
+                faults.append(f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}")
         if not wrong:
             groups.append(override)
 
@@ -315,9 +342,8 @@ def faults_of_overrides(
             faults.append(f"{path}: there is no such key{nearest_key(path, known)} (in {where})")
     faults += faults_of_values(full, known)
     for override in good:
-        for text in all_choices(override)[1:]:
-            others = [first_choice(o) for o in good if o is not override]
-            faults += faults_of_values(compose(picked + others + [text]), known)
+        if override.is_sweep_override():
+            faults += faults_of_sweep(override, full, known)
     if not sweeping:  # a combination that makes no sense fails its own job of a sweep, not the others
         right = [o for o in good if not any(fault.startswith(f"{o.key_or_group}=") for fault in faults)]
         faults += faults_of_meaning(
@@ -334,6 +360,28 @@ def faults_of_overrides(
         tell(*told)
         faults += others
     return faults
+
+
+def faults_of_sweep(override: Override, config: DictConfig, known: dict[str, Any]) -> list[str]:
+    """Return an error for each invalid value of a sweep; composing every one anew would take a second for five."""
+    config, key, faults, parser = copy.deepcopy(config), override.key_or_group, [], OverridesParser.create()
+    if not override.is_discrete_sweep() or "glob(" in override.input_line:
+        return []
+    for text in override.sweep_string_iterator():
+        try:
+            value = parser.parse_override(f"{key}={text}").value()
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            faults.append(f"{key}: {first_line(error)}")
+            continue
+        faults += faults_of_values(config, known, key)
+    return faults
+
+
+def num_jobs(parsed: list[Override]) -> int:
+    """Return the number of jobs of a sweep over every combination; intervals, of optimizing sweepers, count once."""
+    discrete = (o for o in parsed if o.is_sweep_override() and o.is_discrete_sweep())
+    return math.prod(len([*o.sweep_iterator()]) for o in discrete)
 
 
 def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:

@@ -97,6 +97,10 @@ PATHS += ("latent.picture", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath
 
 OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
 
+# Extras of this package by what they bring.
+EXTRAS = {"wandb": "wandb", "mlflow": "mlflow", "litdata": "stream"}
+EXTRAS |= {launcher: launcher for launcher in ("joblib", "submitit", "ray")}
+
 COUNT = Rule(int, 1, 2**31 - 1)
 POSITIVE = Rule(float, low=0, above=True)
 SHARE = Rule(float, 0, 1, below=True)  # of what a whole would leave nothing
@@ -481,8 +485,7 @@ def unknown_arguments(config: DictConfig) -> list[str]:
         except Exception as error:
             package = target.partition(".")[0]
             faults.append(
-                f"{path}._target_={target}: cannot be imported ({first_line(error)}); is {package} installed? "
-                f"{OWN_CLASSES}"
+                f"{path}._target_={target}: cannot be imported ({first_line(error)}); {how_to_import(error, package)}"
             )
             continue
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
@@ -494,6 +497,31 @@ def unknown_arguments(config: DictConfig) -> list[str]:
             if key not in taken and not str(key).startswith("_")
         ]
     return faults
+
+
+def how_to_install(package: str) -> str:
+    """Return the command that installs an optional package."""
+    return f"pip install 'gan-lightning[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
+
+
+def how_to_import(error: BaseException, package: str = "") -> str:
+    """Return advice for an error of importing a class: the package to install, or where Python looks for classes.
+
+    Args:
+        error: The error, or one that it caused.
+        package: The package of the class that was asked for.
+    """
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and len(causes) < 10:
+        causes.append(cause)
+    text = " ".join(map(str, causes))
+    # Lightning names a requirement: "Requirement 'wandb>=0.12.10' not met."
+    required = re.search(r"Requirement '([\w.-]+)", text)
+    missing = next((c.name for c in causes if isinstance(c, ModuleNotFoundError) and c.name), None)
+    name = required[1] if required else str(missing or package).partition(".")[0]
+    if name in EXTRAS or required or (missing and name not in (package, "gan_lightning")):
+        return how_to_install(name)
+    return f"is {name} installed? {OWN_CLASSES}" if name != "gan_lightning" else f"{name} has no such class"
 
 
 def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
