@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import FIELDS
 from gan_lightning.command_line import Composer, each, elsewhere, options, parse_one
-from gan_lightning.config import faults_of_feature, faults_of_values, nearest, walk
+from gan_lightning.config import faults_of_feature, faults_of_values, make_paths_absolute, nearest, walk
 from gan_lightning.errors import UserError, first_line
+from gan_lightning.paths import absolute, absolute_environment, shorter
 
 HELD_OUT = "held_out"  # in the place of a path: the real samples that training never sees
 IN_TRAINING = ("eval.every_n_steps", "eval.best_by", "data.batch_size", "data.flip")
@@ -37,6 +38,7 @@ class Asked:
 
 def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
     """What was typed, and what is wrong with it."""
+    absolute_environment()
     with Composer(None) as hydra:
         loader, parser, faults = hydra.config_loader, OverridesParser.create(), []
         plain = loader.load_configuration("evaluate", [], RunMode.RUN, from_shell=False)
@@ -110,6 +112,8 @@ def faults_of_own(composed: DictConfig) -> list[str]:
     if composed.out is not None and not Path(composed.out).name:
         faults.append(f"out={composed.out}: must be a name")
         composed.out = None
+    if composed.out is not None:
+        composed.out = str(shorter(absolute(composed.out)))
     if not isinstance(composed.trust, bool):
         faults.append(f"trust={composed.trust}: must be true or false")
     for name in map(str, each(composed.allow)):
@@ -145,4 +149,5 @@ def merged(stored: DictConfig, asked: Asked) -> DictConfig:
     faults += faults_of_values(chosen, {}) or faults_of_feature(chosen)
     if faults:
         raise UserError(*faults)
+    make_paths_absolute(chosen)
     return chosen

@@ -6,8 +6,10 @@ imports torch but to go on from a checkpoint.
 """
 
 import copy
+import math
 import os
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -25,9 +28,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, ranks_of, walk
+from gan_lightning.config import (
+    EXTRAS,
+    faults_of_meaning,
+    faults_of_values,
+    how_to_install,
+    make_paths_absolute,
+    nearest,
+    ranks_of,
+    walk,
+)
 from gan_lightning.errors import UserError, first_line
-from gan_lightning.paths import CONF
+from gan_lightning.paths import CONF, absolute, shorter
 from gan_lightning.run import first_rank
 
 FILLED_IN = {
@@ -35,8 +47,11 @@ FILLED_IN = {
     "found": "what the data turn out to be is found when they are loaded",
 }
 
+SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing ones, each a package of its own
+OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
 OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # a setting that the one of another choice does not take
+BATCH = 10  # jobs of a sweep that are composed together
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
 OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
@@ -63,7 +78,10 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         UserError: With every fault.
     """
     args, rest = get_args_parser().parse_known_intermixed_args(argv)
-    flags = [word for word in argv if word not in args.overrides]
+    if faults := faults_of_flags(args):
+        raise UserError(*faults)
+    if args.config_dir:
+        args.config_dir = str(absolute(args.config_dir))
     if args.help:
         with Composer(args.config_dir) as hydra:
             print(help_text(hydra))
@@ -73,7 +91,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     if rest:
         raise UserError(f"{' '.join(rest)}: not a flag; --help shows the groups and keys, --hydra-help the flags")
     if args.config_dir and not Path(args.config_dir).is_dir():
-        raise UserError(f"--config-dir {args.config_dir}: there is no such folder")
+        raise UserError(f"--config-dir {shorter(Path(args.config_dir))}: there is no such folder")
     name, overrides = args.config_name or "train", args.overrides
     with Composer(args.config_dir) as hydra:
         parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), [], []
@@ -90,6 +108,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
             faults += [f"{o.input_line}: several values; add -m for a sweep" for o in parsed if o.is_sweep_override()]
             parsed = [o for o in parsed if not o.is_sweep_override()]
         before: dict[str, Any] | None = None
+        if not faults and (args.config_dir or any(o.key_or_group.startswith("hydra") for o in parsed)):
+            parsed = with_absolute_directories(hydra, name, parsed)
         typed = {o.key_or_group: o for o in parsed}
         overrides = [o.input_line for o in parsed]
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
@@ -103,7 +123,89 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         faults += faults_of_overrides(hydra, name, parsed, before, args.multirun)
     if faults:
         raise UserError(*dict.fromkeys(faults))
-    return name, [*flags, *overrides]
+    if args.multirun and (jobs := num_jobs(parsed)) > BATCH:
+        choices = {o.key_or_group: o.value() for o in parsed if not o.is_sweep_override()}
+        tell(f"sweep of {jobs:,} jobs")
+        if choices.get("hydra/launcher", "basic") == choices.get("hydra/sweeper", "basic") == "basic":
+            # Hydra composes every job of a batch before the first starts, which takes a second for five.
+            if "hydra.sweeper.max_batch_size" not in choices:
+                overrides.append(f"hydra.sweeper.max_batch_size={BATCH}")
+        else:
+            tell("composing all of them before the first starts, up to 0.3 s each")
+    return name, [*flags_of(args), *overrides]
+
+
+def faults_of_flags(args: Namespace) -> list[str]:
+    """Return an error for each of Hydra's flags that is unsafe, not supported here or without effect."""
+    faults = []
+    if args.experimental_rerun is not None:
+        faults.append(
+            "--experimental-rerun: unpickles a file, which runs the code in it; resume a run with ckpt_path=FILE"
+        )
+    if args.config_path is not None:
+        faults.append("--config-path: not supported; --config-dir FOLDER adds a folder of your own files")
+    if args.config_name in OTHER_CONFIGS:
+        faults.append(f"--config-name {args.config_name}: belongs to gan-{args.config_name}, not to training")
+    faults += [
+        f"--{name}: has no effect without --cfg"
+        for name in ("package", "resolve")
+        if getattr(args, name) and not args.cfg and not args.help
+    ]
+    modes = {"--run": args.run, "--multirun": args.multirun, "--cfg": args.cfg, "--info": args.info is not None}
+    modes["--shell-completion"] = args.shell_completion
+    if len(given := [flag for flag, value in modes.items() if value]) > 1:
+        faults.append(f"{' '.join(given)}: mutually exclusive; use one of them")
+    return faults
+
+
+def flags_of(args: Namespace) -> list[str]:
+    """Return the flags for Hydra; the name of the configuration is passed separately."""
+    flags = [f"--{name}" for name in ("run", "multirun", "resolve") if getattr(args, name)]
+    values = {name: getattr(args, name) for name in ("cfg", "package", "config_dir")}
+    return flags + [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
+
+
+def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -> list[Override]:
+    """Replace the directory of a run and of a sweep by its absolute path, wherever it was set.
+
+    Hydra does not expand ``~`` and Lightning does, so that a run would be written to two directories; and
+    ``ckpt_path=last`` needs the directory before Hydra has resolved it.
+
+    Raises:
+        UserError: The directory cannot be determined.
+    """
+    loader, ours, lines = hydra.config_loader, OmegaConf.load(CONF / "train.yaml").hydra, []
+    for override in parsed:
+        if override.is_sweep_override() or override.is_delete() or override.key_or_group == "ckpt_path":
+            continue
+        # Values are forced: a key of the checkpoint's model may be missing in the default one.
+        forced = override.key_or_group not in OPTIONAL and not options(loader, override.key_or_group)
+        lines.append(f"++{override.input_line.lstrip('+')}" if forced else override.input_line)
+    try:
+        config = loader.load_configuration(name, lines, RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException):
+        return parsed  # the checks that follow report what is wrong
+    HydraConfig.instance().set_config(config)  # for references such as ${hydra:runtime.choices.model}
+    parser, found = OverridesParser.create(), {}
+    for section, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
+        path, text = f"hydra.{section}.{key}", config.hydra[section]._get_node(key)._value()
+        if text == ours[section]._get_node(key)._value() or not isinstance(text, str):
+            continue
+        if key == "subdir" and not text.startswith("~"):
+            continue  # relative to the directory of the sweep, and resolved by each job
+        try:
+            place = text if key == "subdir" else str(OmegaConf.select(config, path))
+        except OmegaConfBaseException as error:
+            raise UserError(f"{path}={text}: {first_line(error)}") from error
+        found[path] = parser.parse_overrides([quoted(path, str(absolute(place)))])[0]
+    HydraConfig.instance().cfg = None
+    return [o for o in parsed if o.key_or_group not in found] + [*found.values()]
+
+
+def quoted(key: str, value: str) -> str:
+    """Return an override of Hydra's grammar whose value is a quoted text."""
+    value = re.sub(r"\\+(?='|$)", lambda found: found[0] * 2, value).replace("'", "\\'")
+    return f"{key}='{value}'"
 
 
 def parse_one(parser: OverridesParser, text: str) -> Override:
@@ -168,6 +270,9 @@ def faults_of_overrides(
             faults.append(f"{override.input_line}: is needed; only {', '.join(OPTIONAL)} can be left out")
             continue
         names = options(loader, group)
+        if group == "hydra.mode":
+            faults.append(f"{override.input_line}: -m runs a sweep")
+            continue
         if group.partition(".")[0] in OF_OTHERS:
             faults.append(f"{override.input_line}: belongs to {OF_OTHERS[group.partition('.')[0]]}, not to training")
             continue
@@ -178,10 +283,13 @@ def faults_of_overrides(
             faults.append(f"{override.input_line}: {without(group, names)}")
             continue
         wrong = [str(c) for choice in chosen(override) for c in each(choice) if c is not None and str(c) not in names]
-        faults += [
-            f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}"
-            for choice in wrong
-        ]
+        for choice in wrong:
+            if group == "hydra/launcher" and (extra := str(choice).partition("_")[0]) in EXTRAS:
+                faults.append(f"{group}={choice}: needs {how_to_install(extra)}")
+            elif group == "hydra/sweeper" and choice in SWEEPERS:
+                faults.append(f"{group}={choice}: needs {how_to_install(f'hydra-{choice}-sweeper')}")
+            else:
+                faults.append(f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}")
         if not wrong:
             groups.append(override)
 
@@ -223,6 +331,10 @@ def faults_of_overrides(
             full = compose(picked + [first_choice(o) for o in good])
     except (HydraException, OmegaConfBaseException) as error:
         return [*faults, first_line(error)]
+    try:
+        make_paths_absolute(full)
+    except UserError as error:
+        return [*faults, *error.faults]
     where = " or ".join(f"{group}={choices[group]}" for group in ("experiment", "debug") if choices.get(group))
     where = where or "a file of your own"
     for path, _ in walk(full):
@@ -230,9 +342,8 @@ def faults_of_overrides(
             faults.append(f"{path}: there is no such key{nearest_key(path, known)} (in {where})")
     faults += faults_of_values(full, known)
     for override in good:
-        for text in all_choices(override)[1:]:
-            others = [first_choice(o) for o in good if o is not override]
-            faults += faults_of_values(compose(picked + others + [text]), known)
+        if override.is_sweep_override():
+            faults += faults_of_sweep(override, full, known)
     if not sweeping:  # a combination that makes no sense fails its own job of a sweep, not the others
         right = [o for o in good if not any(fault.startswith(f"{o.key_or_group}=") for fault in faults)]
         faults += faults_of_meaning(
@@ -249,6 +360,28 @@ def faults_of_overrides(
         tell(*told)
         faults += others
     return faults
+
+
+def faults_of_sweep(override: Override, config: DictConfig, known: dict[str, Any]) -> list[str]:
+    """Return an error for each invalid value of a sweep; composing every one anew would take a second for five."""
+    config, key, faults, parser = copy.deepcopy(config), override.key_or_group, [], OverridesParser.create()
+    if not override.is_discrete_sweep() or "glob(" in override.input_line:
+        return []
+    for text in override.sweep_string_iterator():
+        try:
+            value = parser.parse_override(f"{key}={text}").value()
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            faults.append(f"{key}: {first_line(error)}")
+            continue
+        faults += faults_of_values(config, known, key)
+    return faults
+
+
+def num_jobs(parsed: list[Override]) -> int:
+    """Return the number of jobs of a sweep over every combination; intervals, of optimizing sweepers, count once."""
+    discrete = (o for o in parsed if o.is_sweep_override() and o.is_discrete_sweep())
+    return math.prod(len([*o.sweep_iterator()]) for o in discrete)
 
 
 def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
@@ -346,8 +479,9 @@ def resume(
         raise UserError("ckpt_path: a sweep cannot go on with a run; leave out -m or ckpt_path")
     parser = OverridesParser.create()
     asked = Path(str(typed["ckpt_path"].value()))
+    asked = asked if str(asked) == "last" else shorter(absolute(str(typed["ckpt_path"].value())))
     folder = typed.get("hydra.run.dir")
-    run = Path(str(folder.value())) if folder else None
+    run = shorter(absolute(str(folder.value()))) if folder else None
     rest = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
     if str(asked) == "last" and run is None:
         raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
@@ -364,7 +498,7 @@ def resume(
         if path is None and notes:
             raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
         if path is None:
-            return "train", [*rest, *parser.parse_overrides([f"hydra.run.dir='{run}'"])], None
+            return "train", [*rest, folder], None
         asked = path
     elif run is None:
         run = asked.resolve().parent.parent
@@ -380,6 +514,7 @@ def resume(
     if not trusted:
         refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)
         refuse_absent_data(stored, asked, typed)
+    make_paths_absolute(stored)
     tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
 
     node, faults, kept, replaced = OmegaConf.to_container(stored), [], [], []
@@ -419,9 +554,9 @@ def resume(
     replaced = [name for name in brought if name not in (*same, *replaced)] + replaced  # what brings others comes last
     node = {key: value for key, value in node.items() if key not in replaced}
     own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
-    hydra_node = own["hydra"] | {"run": {"dir": str(run)}}
+    hydra_node = own["hydra"] | {"run": {"dir": str(absolute(run))}}
     defaults = [*({name: choices[name]} for name in same), "_self_", *({name: choices.get(name)} for name in replaced)]
-    anew = {"ckpt_path": str(asked), "force": False, "trust": False}  # not kept from one time to the next
+    anew = {"ckpt_path": str(absolute(asked)), "force": False, "trust": False}  # not kept from one time to the next
     node |= {"defaults": defaults, "hydra": hydra_node, **anew}
     node["eval"] = node.get("eval", {}) | {"cache": own["eval"]["cache"]}  # the place's, not the run's
     if "cache" in node.get("data", {}):

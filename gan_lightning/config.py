@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.geometry import halvings
+from gan_lightning.paths import absolute, shorter
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,15 @@ class Rule:
 
 REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key
 
+# Keys whose values are paths of the local file system.
+PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")
+PATHS += ("latent.picture", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
+
 OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
+
+# Extras of this package by what they bring.
+EXTRAS = {"wandb": "wandb", "mlflow": "mlflow", "litdata": "stream"}
+EXTRAS |= {launcher: launcher for launcher in ("joblib", "submitit", "ray")}
 
 COUNT = Rule(int, 1, 2**31 - 1)
 POSITIVE = Rule(float, low=0, above=True)
@@ -219,10 +228,33 @@ def check(config: DictConfig) -> None:
         raise UserError(*dict.fromkeys(faults))
 
 
-def faults_of_values(config: DictConfig, known: dict[str, Any]) -> list[str]:
-    """Values of a wrong type or out of range; keys without a rule must be of the type of their default."""
+def make_paths_absolute(config: DictConfig) -> None:
+    """Expand ``~`` in the paths of a configuration, and make them absolute, in place.
+
+    References and addresses (``s3://bucket``) stay: a checkpoint keeps ``${oc.env:GAN_DATA_DIR,data}``, which every
+    machine resolves for itself.
+
+    Raises:
+        UserError: ``~`` stands for a home directory that cannot be determined.
+    """
+    for key, node in [*walk(config)]:
+        if OmegaConf.is_config(node) or not any(fnmatchcase(key, pattern) for pattern in PATHS):
+            continue
+        text = node._value()
+        if isinstance(text, str) and text and not text.startswith(("${", "???")) and "://" not in text:
+            OmegaConf.update(config, key, str(absolute(text)))
+
+
+def faults_of_values(config: DictConfig, known: dict[str, Any], within: str = "") -> list[str]:
+    """Values of a wrong type or out of range; keys without a rule must be of the type of their default.
+
+    Args:
+        config: The configuration.
+        known: The default of each key.
+        within: A key, to check only that and what lies below; "" for all.
+    """
     faults = []
-    for path, node in walk(config):
+    for path, node in walk_from(config, within) if within else walk(config):
         section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
         if section and node._is_none():
             faults.append(f"{path}=null: is needed, with all that belongs to it")
@@ -340,12 +372,13 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
                 f"model.{player}_clip_norm: with trainer.precision=16-mixed a fused optimizer unscales after clipping; "
                 f"model.{player}_optimizer.fused=false"
             )
-    if (path := config.get("init_from")) and not Path(path).is_file():
-        faults.append(f"init_from={path}: there is no such file")
+    # A resumed run has its own weights, and the file may be on another machine.
+    if (path := config.get("init_from")) and not config.get("ckpt_path") and not absolute(path).is_file():
+        faults.append(f"init_from={shorter(Path(path))}: there is no such file")
     if is_folder(data) and data.root is None:
         faults.append("data.root: is needed, the folder of your pictures: data.root=FOLDER")
-    elif is_folder(data) and not Path(data.root).expanduser().is_dir():
-        faults.append(f"data.root={data.root!r}: there is no such folder")
+    elif is_folder(data) and not absolute(data.root).is_dir():
+        faults.append(f"data.root={str(shorter(Path(data.root)))!r}: there is no such folder")
     return faults
 
 
@@ -424,9 +457,9 @@ def unlabelled(config: DictConfig) -> str | None:
         return "these data have no labels until one is chosen: data.attribute=Smiling, say"
     if data.get("num_classes") == 0:
         return "these data have no labels until data.num_classes says of how many classes they are"
-    folder = Path(data.root).expanduser() if is_folder(data) and data.root else None
+    folder = absolute(data.root) if is_folder(data) and data.root else None
     if folder and folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
-        return f"{data.root!r} has no sub-folders to be its classes"
+        return f"{str(shorter(folder))!r} has no sub-folders to be its classes"
     return None
 
 
@@ -452,8 +485,7 @@ def unknown_arguments(config: DictConfig) -> list[str]:
         except Exception as error:
             package = target.partition(".")[0]
             faults.append(
-                f"{path}._target_={target}: cannot be imported ({first_line(error)}); is {package} installed? "
-                f"{OWN_CLASSES}"
+                f"{path}._target_={target}: cannot be imported ({first_line(error)}); {how_to_import(error, package)}"
             )
             continue
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
@@ -467,6 +499,31 @@ def unknown_arguments(config: DictConfig) -> list[str]:
     return faults
 
 
+def how_to_install(package: str) -> str:
+    """Return the command that installs an optional package."""
+    return f"pip install 'gan-lightning[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
+
+
+def how_to_import(error: BaseException, package: str = "") -> str:
+    """Return advice for an error of importing a class: the package to install, or where Python looks for classes.
+
+    Args:
+        error: The error, or one that it caused.
+        package: The package of the class that was asked for.
+    """
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and len(causes) < 10:
+        causes.append(cause)
+    text = " ".join(map(str, causes))
+    # Lightning names a requirement: "Requirement 'wandb>=0.12.10' not met."
+    required = re.search(r"Requirement '([\w.-]+)", text)
+    missing = next((c.name for c in causes if isinstance(c, ModuleNotFoundError) and c.name), None)
+    name = required[1] if required else str(missing or package).partition(".")[0]
+    if name in EXTRAS or required or (missing and name not in (package, "gan_lightning")):
+        return how_to_install(name)
+    return f"is {name} installed? {OWN_CLASSES}" if name != "gan_lightning" else f"{name} has no such class"
+
+
 def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key of a configuration in dotted form, sections too, with what stands there unresolved."""
     for key in node:
@@ -475,6 +532,15 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
         if isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation():
             yield from walk(value, f"{path}.")
+
+
+def walk_from(config: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield one key of a configuration in dotted form and every key below it, as :func:`walk` does."""
+    section, _, name = key.rpartition(".")
+    node = (OmegaConf.select(config, section) if section else config)._get_node(name)
+    yield key, node
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+        yield from walk(node, f"{key}.")
 
 
 def nearest(word: str, candidates: Any) -> str:

@@ -1,5 +1,6 @@
 """What the commands tell without a traceback."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ def cannot_write(error: OSError, folder: str = "") -> str:
     return f"{where}: cannot be written ({error.strerror or error})".removeprefix(": ")
 
 
+def show_unencodable() -> None:
+    """Escape characters that the terminal's encoding lacks, instead of losing the line or ending in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's are others, and UTF-8
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def told_plainly(chooses: str) -> Iterator[None]:
     """End a command with a sentence and a status, and without a traceback, where the user can mend what is wrong.
@@ -45,6 +53,7 @@ def told_plainly(chooses: str) -> Iterator[None]:
     Args:
         chooses: The option that says where the command writes.
     """
+    show_unencodable()
     try:
         yield
     except UserError as fault:

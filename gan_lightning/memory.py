@@ -12,19 +12,27 @@ SIGNS = ("allocate memory", "bad_alloc", "out of memory", "calculation overflowe
 
 
 def refuse_too_large(what: str, num_bytes: float, advice: str) -> None:
-    """Raise UserError where something needs more bytes than the machine has memory.
+    """Raise UserError where something needs more bytes than the machine has memory, if that is known.
 
     Args:
         what: What it is, in the plural.
         num_bytes: What it needs at least.
         advice: What to change.
     """
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if num_bytes > there:
+    there = physical_memory()
+    if there is not None and num_bytes > there:
         raise UserError(
             f"{what} take {num_bytes / 1e9:,.0f} GB or more, and this machine has {there / 1e9:,.0f} GB of memory; "
             f"{advice}"
         )
+
+
+def physical_memory() -> int | None:
+    """Return the bytes of memory of this machine; None where the system does not tell, as on Windows."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

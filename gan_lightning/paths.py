@@ -1,5 +1,6 @@
 """Where the configuration lives: beside the package in a clone, inside it in a wheel."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -11,19 +12,64 @@ CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path
 
 DESCRIPTION, WEIGHTS = "config.json", "generator.safetensors"  # of a folder of gan-export
 
+VARIABLES = ("GAN_DATA_DIR", "GAN_CACHE_DIR")
+
+log = logging.getLogger(__name__)
+without_home: set[str | os.PathLike[str]] = set()  # paths that were warned about
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name, of the Hugging Face Hub
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
     """Expand ``~`` and return an absolute path. Every path that a user passes goes through this once, at the entry.
 
+    As in a shell, ``./~`` is a directory of that name.
+
     Raises:
         UserError: ``~`` stands for a home directory that cannot be determined.
     """
+    text = os.path.expanduser(path)  # noqa: PTH111  (Path() would turn ./~ into ~)
+    if text.startswith("~") and not os.path.lexists(text):
+        raise UserError(f"{path}: the home directory is unknown; set HOME, or give a path without ~")
+    return Path(text).absolute()
+
+
+def absolute_environment() -> None:
+    """Make the paths in our environment variables absolute, for this process and the ones that it starts.
+
+    Raises:
+        UserError: ``~`` stands for a home directory that cannot be determined.
+    """
+    for name in VARIABLES:
+        if value := os.environ.get(name):
+            os.environ[name] = str(absolute(value))
+
+
+def cache_directory(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return a cache's directory, or None with a warning where ``~`` stands for an unknown home directory.
+
+    A container may run under a user id without a passwd entry and without HOME: there is no place for a cache then.
+    """
+    if path is None:
+        return None
     try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:
-        raise UserError(f"{path}: the home directory is unknown; set HOME, or give a path without ~") from error
+        return absolute(path)
+    except UserError:
+        if path not in without_home:
+            without_home.add(path)
+            log.warning(
+                f"{path}: the home directory is unknown, so nothing is cached; GAN_CACHE_DIR=FOLDER or set HOME"
+            )
+        return None
+
+
+def shorter(path: Path) -> Path:
+    """Return a path relative to the working directory if it lies below, for messages.
+
+    A path that would begin with ``~`` stays absolute, since libraries would take it for the home directory.
+    """
+    short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return path if str(short).startswith("~") else short
 
 
 def of_run(folder: Path) -> str:

@@ -3,8 +3,13 @@
 import csv
 import hashlib
 import json
+import logging
+import multiprocessing
 import os
 import platform
+import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,8 +20,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import installed
-from gan_lightning.errors import UserError, cannot_write, printable
-from gan_lightning.files import locked, whole
+from gan_lightning.errors import UserError, cannot_write, first_line, printable
+from gan_lightning.files import locked, read_regular, whole
+from gan_lightning.paths import shorter
+
+RESULT_BYTES = 10_000_000  # of a result.json; ours take a few thousand
 
 
 def folder_name(overrides: str) -> str:
@@ -106,48 +114,99 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 class JobFailedError(Exception):
-    """A job of a sweep has failed, has said why, and could leave no result that the sweep's table would tell it by."""
+    """A job of a sweep in another process could not record how it ended, as on a full disk."""
+
+
+orphaned, running = threading.Event(), threading.Event()  # the parent process has died; a job is running
+
+
+@contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """End the worker process of a sweep when the process that started it has died, as by ``kill -9``.
+
+    The job that is running gets SIGTERM, so that it saves a checkpoint. Without this, workers would train on for as
+    long as there are jobs, and hold their directories. In any process but a worker of joblib, this does nothing.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        yield
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1)
+        orphaned.set()
+        if running.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            os._exit(1)
+
+    running.set()
+    if not any(thread.name == "ending_with_parent" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="ending_with_parent", daemon=True).start()
+    try:
+        yield
+    finally:
+        running.clear()
+        if orphaned.is_set():  # nobody waits for the result, and the next job must not begin
+            logging.shutdown()
+            os._exit(128 + signal.SIGTERM)
 
 
 class SweepTable(Callback):
-    """Hydra's guest that tells, when a sweep is over, how each of its runs ended: printed, and ``sweep.csv``.
+    """Hydra callback that prints and writes to ``sweep.csv`` how each run of a sweep ended.
+
+    Each job records its outcome in a file of the sweep's directory, since it may run in another process or on another
+    machine, and its own directory may be anywhere.
+
+    Args:
+        sweep: Identifier of this sweep, under which its jobs record their outcomes.
 
     Attributes:
-        folder: The sweep's.
-        since: When it began, in seconds.
-        failed: How many jobs have failed since, for the exit status.
+        records: The directory of the records.
+        process: The process that started the sweep.
+        failed: Number of jobs that failed, for the exit status.
     """
 
-    folder, since, failed = Path(), 0.0, 0
+    folder, records, process, failed = Path(), Path(), 0, 0
+
+    def __init__(self, sweep: str = "") -> None:
+        self.sweep = sweep
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note place and time."""
-        SweepTable.folder, SweepTable.since = Path(config.hydra.sweep.dir), time.time()
+        """Remember the directories, which jobs with ``hydra.job.chdir=true`` must not change."""
+        SweepTable.folder = Path(config.hydra.sweep.dir).absolute()
+        SweepTable.records, SweepTable.process = records_of(config.hydra), os.getpid()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Tell."""
+        """Write the table."""
         self.tell()
 
     @classmethod
     def tell(cls) -> None:
-        """Gather the result of every job's folder, also of jobs of an earlier line."""
-        folder = cls.folder
-        results = {path.parent: json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))}
-        # Clocks of file systems lag behind by some milliseconds.
-        recent = [run for run in results if (run / "result.json").stat().st_mtime > cls.since - 1]
-        cls.failed = sum(results[run]["status"] != "finished" for run in recent)
+        """Gather the results of this sweep's jobs, and of earlier ones in the same directory."""
+        folder, records, results = cls.folder, {}, {}
+        for path in sorted(cls.records.glob("*.json")):
+            with suppress(OSError, ValueError):  # a full disk has kept a job from recording more
+                record = json.loads(path.read_text(encoding="utf-8"))
+                records[Path(record["run"])] = record
+                cls.failed += record["exit_status"] != 0
+        shutil.rmtree(cls.records, ignore_errors=True)
+        for run in {path.parent for path in folder.rglob("result.json")} | records.keys():
+            results[run] = result_of(run, records.get(run, {}))
         cards: dict[str, set[str]] = {}
         for result in results.values():
             for name, card in result.get("cards", {}).items():
                 cards.setdefault(name, set()).add(card)
         rows = []
-        for run, result in sorted(results.items(), key=lambda item: item[1].get("job", 0)):
+        for run, result in sorted(results.items(), key=lambda item: (item[1].get("job", 0), item[0])):
             row = {"overrides": " ".join(result["overrides"]), "status": result["status"]}
             for name, value in result.get("metrics", {}).items():
                 # Scores that were measured differently do not share a column.
                 apart = f" ({result['cards'][name][:6]})" if len(cards.get(name, ())) > 1 else ""
                 row[f"{name}{apart}"] = f"{value:.4g}"
-            rows.append(row | {"duration_s": result["duration_s"], "run": str(run), "error": result.get("error", "")})
+            more = {"duration_s": result.get("duration_s", ""), "run": str(shorter(run))}
+            rows.append(row | more | {"error": result.get("error", "")})
         if not rows:
             return
         fixed_after = ["duration_s", "run", "error"]
@@ -158,12 +217,76 @@ class SweepTable(Callback):
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
-            where = f"table  {folder / 'sweep.csv'}"
+            where = f"table  {shorter(folder / 'sweep.csv')}"
         except OSError as error:
             cls.failed += 1
             where = cannot_write(error)
         print_table(rows, columns)
         print(where)
+
+
+def records_of(settings: DictConfig) -> Path:
+    """Return the directory in which the jobs of one sweep record their outcomes.
+
+    Args:
+        settings: Hydra's own configuration.
+    """
+    return Path(settings.sweep.dir).absolute() / f".jobs-{settings.callbacks.sweep_table.sweep}"
+
+
+def record_job(settings: DictConfig, run: Path, exit_status: int | None, error: str = "") -> None:
+    """Record how a job of a sweep ended, for the sweep's table and exit status.
+
+    Args:
+        settings: Hydra's own configuration.
+        run: The job's run directory.
+        exit_status: None while the job is running, which stays where its process is killed.
+        error: Why it failed.
+
+    Raises:
+        OSError: The record cannot be written.
+    """
+    record = {"run": str(run.absolute()), "job": settings.job.num, "overrides": list(settings.overrides.task)}
+    with whole(records_of(settings) / f"{settings.job.num}.json", "w", sync=False) as file:
+        json.dump(record | {"exit_status": exit_status, "error": error}, file)
+
+
+def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table shows of a run: its ``result.json``, as far as that can be read, and its record.
+
+    Args:
+        run: The run directory, in which other programs may have written.
+        record: What the job recorded; empty for a job of an earlier sweep.
+    """
+    kinds = {"overrides": list, "status": str, "metrics": dict, "cards": dict, "duration_s": int | float, "error": str}
+    result: dict[str, Any] = {"overrides": record.get("overrides", []), "status": "unknown", "error": ""}
+    try:
+        found = json.loads(read_regular(run / "result.json", run, RESULT_BYTES))
+        if not (isinstance(found, dict) and {"overrides", "status"} <= found.keys()):
+            raise ValueError("not the result of a run")
+        if wrong := [key for key, kind in kinds.items() if key in found and not isinstance(found[key], kind)]:
+            raise ValueError(f"{wrong[0]} has another type")
+        texts = {*found["overrides"], *found.get("cards", {}).values()}
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("overrides or cards are no texts")
+        found["metrics"] = {name: float(value) for name, value in found.get("metrics", {}).items()}
+        if not found["metrics"].keys() >= found.get("cards", {}).keys():
+            raise ValueError("a score lacks its value")
+        result |= {key: found[key] for key in kinds if key in found}
+        result["job"] = found["job"] if isinstance(found.get("job"), int) else 0
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        result["error"] = f"{shorter(run / 'result.json')}: cannot be read ({first_line(error)})"
+    if not record:
+        return result
+    result["job"] = record["job"]
+    if record["exit_status"] is None:
+        return result | {"status": "failed", "error": "its process ended without a result; see train.log"}
+    if record["exit_status"]:
+        status = result["status"] if result["status"] not in ("unknown", "finished") else "failed"
+        return result | {"status": status, "error": record["error"] or result["error"]}
+    return result | ({"status": "finished"} if result["status"] == "unknown" else {})
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.files import locked, whole
+from gan_lightning.paths import cache_directory
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +26,16 @@ class Store:
     be written, everything is computed and nothing kept.
 
     Args:
-        folder: ``~`` is the user's home.
+        folder: ``~`` is the user's home; where that is unknown, nothing is kept.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = cache_directory(folder)
 
     def get(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of a name, computed where they are not there."""
+        if self.folder is None:
+            return kept(compute())
         path = self.folder / f"{name}.safetensors"
         if (found := self.read(path)) is not None:
             return found
@@ -46,7 +49,7 @@ class Store:
                     log.warning(f"{path}: damaged; it is made anew")
             except OSError as error:
                 self.warn(name, error)
-            tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
+            tensors = kept(compute())
             if self.folder.is_dir():
                 try:
                     self.write(path, tensors)
@@ -74,6 +77,11 @@ class Store:
         """Write whole, with the checksum."""
         with whole(path) as file:
             file.write(safetensors.torch.save(tensors, {"sha256": checksum(tensors)}))
+
+
+def kept(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as a file would hold them."""
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 
 def others_make(name: str) -> Callable[[], None]:

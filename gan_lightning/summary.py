@@ -1,6 +1,7 @@
 """What a run says when it begins and when it has ended, on the terminal and in TensorBoard."""
 
 import logging
+import math
 import shlex
 import shutil
 import sys
@@ -12,6 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.files import naming
+from gan_lightning.paths import shorter
+from gan_lightning.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,34 @@ def name_event_files(logger: Any) -> None:
     writer = logger.experiment.file_writer.event_writer
     for name in ("add_event", "flush", "close"):
         setattr(writer, name, naming(Path(logger.log_dir))(getattr(writer, name)))
+
+
+def log_rate_changes(before: DictConfig, config: DictConfig, step: int) -> None:
+    """Log by how much each learning rate jumps where a run is resumed with another budget, schedule or rate.
+
+    A schedule is a function of step / budget, so that a larger budget raises the rate at the same step.
+
+    Args:
+        before: The configuration of the checkpoint.
+        config: The configuration of the resumed run.
+        step: The step at which it is resumed.
+    """
+    last, expected, now = rates_at(before, step - 1), rates_at(before, step), rates_at(config, step)
+    for name, rate in now.items():
+        if name in expected and not math.isclose(rate, expected[name], rel_tol=1e-9, abs_tol=0):
+            log.info(
+                f"{name}: {last[name]:.4g} at step {step:,}, {rate:.4g} at step {step + 1:,}, since the budget, the "
+                "schedule or the rate was changed"
+            )
+
+
+def rates_at(config: DictConfig, step: int) -> dict[str, float]:
+    """Return each learning rate of the update that follows a step, by the key that sets it."""
+    name = OmegaConf.select(config, "callbacks.learning_rate.schedule", default="constant")
+    factor = SCHEDULES[name](min(step / config.trainer.max_steps, 1.0)) if name in SCHEDULES else 1.0
+    keys = [key for key in config.model if str(key).endswith("optimizer")]
+    rates = {f"model.{key}.lr": OmegaConf.select(config, f"model.{key}.lr", default=None) for key in keys}
+    return {key: rate * factor for key, rate in rates.items() if isinstance(rate, int | float)}
 
 
 def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
@@ -147,8 +178,3 @@ def typeable(override: str) -> str:
         return override
     escaped = value.replace("'", "\\'")
     return shlex.quote(f"{key}='{escaped}'")
-
-
-def shorter(path: Path) -> Path:
-    """A path as seen from here, where it lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

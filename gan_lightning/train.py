@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
 from gan_lightning.command_line import changes, check_command_line
-from gan_lightning.config import OWN_CLASSES, check, nearest, unknown_arguments, unshared
-from gan_lightning.errors import UserError, cannot_write, first_line, told_plainly
+from gan_lightning.config import (
+    check,
+    how_to_import,
+    make_paths_absolute,
+    nearest,
+    ranks_of,
+    unknown_arguments,
+    unshared,
+)
+from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
-from gan_lightning.paths import CONF
-from gan_lightning.summary import again, conclude, introduce, shorter, stopped_by
+from gan_lightning.paths import CONF, absolute_environment, shorter
+from gan_lightning.summary import again, conclude, introduce, log_rate_changes, stopped_by
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +81,7 @@ def train(
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from gan_lightning import seed as seeds
-    from gan_lightning.checkpoint import WholeCheckpointIO, read, take_networks, take_state
+    from gan_lightning.checkpoint import WholeCheckpointIO, config_of, read, take_networks, take_state
     from gan_lightning.data.validate import check_module
 
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -81,6 +90,7 @@ def train(
     config.run_dir = str(run)
     if faults := unknown_arguments(config):
         raise UserError(*faults)
+    refuse_missing_devices(config.trainer)
     data = build(config.data, "data")
     check_module(data)
     data.setup()
@@ -136,6 +146,8 @@ def train(
     refuse_unmeasured(config.objective, guests)
     if trainer.is_global_zero:
         introduce(config, model, data, loggers, text, step)
+        if ckpt_path:
+            log_rate_changes(config_of(before), config, step)
     # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
     # step of an optimizer, a tenth of the time of small networks.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -148,6 +160,43 @@ def train(
             raise error.__cause__ from None
         raise
     return trainer
+
+
+def refuse_missing_devices(trainer: DictConfig) -> None:
+    """Raise UserError where devices are chosen that this machine does not have."""
+    import torch
+    from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
+
+    kinds = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
+    kinds["gpu"] = kinds["auto"] = kinds["cuda"] + kinds["mps"]
+    name = str(trainer.accelerator)
+    found = next((kind for kind in kinds.get(name, ()) if kind.is_available()), None)
+    if found is None and name in kinds and name != "auto":
+        built = torch.version.cuda or torch.version.hip
+        advice = {
+            "mps": "Apple's GPUs need macOS on Apple silicon",
+            "tpu": "a TPU needs the package torch_xla",
+        }.get(
+            name,
+            "nvidia-smi shows the GPUs that the driver finds, CUDA_VISIBLE_DEVICES hides some"
+            if built
+            else "this build of torch is for CPUs alone; https://pytorch.org/get-started/locally lists those for GPUs",
+        )
+        raise UserError(f"trainer.accelerator={name}: there is no such device; trainer=cpu, or: {advice}")
+    if found is None:
+        return
+    there, wanted = found.auto_device_count(), trainer.devices
+    listed = (
+        [part for part in str(wanted).strip("[]").split(",") if part.strip()] if not isinstance(wanted, int) else []
+    )
+    numbers = [int(part) for part in listed if part.strip().isdecimal()]
+    several = len(listed) > 1 or not isinstance(wanted, int | str)
+    count = max(numbers, default=-1) + 1 if several else ranks_of(OmegaConf.create({"devices": wanted}))
+    if count is not None and count > there:
+        raise UserError(
+            f"trainer.devices={wanted}: there {'is' if there == 1 else 'are'} {there}"
+            f"{', numbered from 0' if several else ''}; trainer.devices={there}, or fewer"
+        )
 
 
 def refuse_unmeasured(objective: str | None, guests: Sequence[Any]) -> None:
@@ -218,8 +267,9 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
-            own = f" {OWN_CLASSES}" if isinstance(cause, ImportError) else ""
-            raise UserError(f"{key}: {' '.join(str(cause).split())}{own}") from error
+            if isinstance(cause, ImportError):
+                raise UserError(f"{key}: a package is missing ({first_line(cause)}); {how_to_import(cause)}") from error
+            raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
         if is_lack_of_memory(cause):
             raise UserError(f"{key}: too large for this machine ({first_line(cause)})") from error
         raise
@@ -227,24 +277,51 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
 
 def job(config: DictConfig) -> float | None:
     """One run, single or of a sweep; in a sweep a failure is written down and the others go on."""
+    with runs.ending_with_parent():
+        return run_job(config)
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Train, and write down how that ended."""
     sys.argv[1:] = TYPED or sys.argv[1:]  # from which Lightning starts the other processes of this run
     settings = HydraConfig.get()
-    run, sweeping = shorter(Path(settings.runtime.output_dir)), settings.mode == RunMode.MULTIRUN
+    run, sweeping = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+    original = Path(settings.runtime.cwd)
+    if Path.cwd() == original:
+        run = shorter(run)
+    else:  # hydra.job.chdir=true: what was typed is relative to the directory of the command
+        os.environ.setdefault("GAN_DATA_DIR", str(original / "data"))
     started, typed = time.time(), list(settings.overrides.task)
     more = {"job": settings.job.num} if sweeping else {}
     status, error, ours, trainer, ended = 1, "", False, None, {}
+    show_unencodable()  # in a worker process of a sweep as well
+
+    def record(exit_status: int | None) -> bool:
+        """Record how a job of a sweep stands; return False where that is impossible."""
+        if sweeping and runs.first_rank():
+            try:
+                runs.record_job(settings, Path(settings.runtime.output_dir), exit_status, error)
+            except OSError as fault:
+                log.error(cannot_write(fault))
+                return False
+        return True
+
     try:
         with warnings.catch_warnings(), ExitStack() as held:
             for pattern in NOT_FOR_USERS:
                 warnings.filterwarnings("ignore", pattern)
-            ckpt_path = Path(config.ckpt_path) if config.ckpt_path else None
+            record(None)
+            ckpt_path = shorter(Path(config.ckpt_path)) if config.ckpt_path else None
             held.enter_context(runs.claimed(run, sweeping or ckpt_path is not None))
             ours = True
+            with chdir(original):
+                make_paths_absolute(config)
             check(config)
             if sweeping:
                 ckpt_path = begun(run, config)
             if (done := finished(run, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {run}")
+                record(0)
                 return done["metrics"].get(config.objective, math.nan) if config.objective else None
             held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
@@ -273,20 +350,22 @@ def job(config: DictConfig) -> float | None:
         else:
             error = f"{type(fault).__name__}: {fault}"
             log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
-    told = ours or not sweeping
     if ours and runs.first_rank():
         outcome = ({"error": error} if error else {}) | ({"step": trainer.global_step, **ended} if ended else {})
         try:
             runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
         except OSError as fault:
-            status, told = status or 1, not sweeping
+            status, error = status or 1, error or cannot_write(fault)
             log.error(cannot_write(fault))
+    recorded = record(status)
     if status > 128 and trainer is not None:
         ask_again(trainer)
     if status and (not sweeping or status > 128):
         sys.exit(status)
-    if not told:
-        raise runs.JobFailedError(error)
+    if status and not recorded:
+        if runs.SweepTable.process != os.getpid():
+            raise runs.JobFailedError(error)
+        runs.SweepTable.failed += 1
     return ended.get("metrics", {}).get(config.objective, math.nan) if config.objective else None
 
 
@@ -320,6 +399,7 @@ def begun(run: Path, config: DictConfig) -> Path | None:
         raise UserError(f"{run} holds checkpoints, but none that can be read")
     checkpoint = read(path)
     stored = config_of(checkpoint)
+    make_paths_absolute(stored)
     now = OmegaConf.merge(config, {"found": stored.found, "run_dir": stored.run_dir})
     resolved = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
     told, faults = changes(*resolved, force=config.force)
@@ -360,14 +440,17 @@ def main() -> None:
     with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
         try:
             TYPED[:] = sys.argv[1:]
+            absolute_environment()
             name, sys.argv[1:] = check_command_line(TYPED)
+            if "--multirun" in sys.argv:
+                sys.argv.append(f"hydra.callbacks.sweep_table.sweep={uuid.uuid4().hex}")
             # What a full disk does not take is told once, by the run itself.
             logging.raiseExceptions = False
             threading.excepthook = quiet
             os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         except runs.JobFailedError:
-            runs.SweepTable.tell()
+            runs.SweepTable.tell()  # Hydra has not come to it
             sys.exit(1)
         except (HydraException, OmegaConfBaseException) as fault:
             raise UserError(first_line(fault)) from fault

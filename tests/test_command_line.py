@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -24,7 +26,7 @@ def faults(*argv: str) -> list[str]:
         check_command_line([*argv])
     text = str(caught.value)
     for inside in ("Traceback", "omegaconf", "full_key", "object_type", "hydra."):
-        assert inside not in text.replace("hydra.run.dir", "").replace("hydra.sweep.dir", ""), text
+        assert inside not in re.sub(r"hydra\.(run\.dir|sweep\.dir|mode)", "", text), text
     return text.splitlines()
 
 
@@ -315,7 +317,9 @@ def test_all_faults_come_at_once():
 def test_lines_that_are_right(argv):
     name, rest = check_command_line(argv)
     assert name == "train"
-    assert sorted(rest) == sorted(argv)
+    wanted = get_args_parser().parse_intermixed_args(argv)
+    wanted.config_name = None  # which is passed by itself
+    assert get_args_parser().parse_intermixed_args(rest) == wanted
 
 
 def test_help_lists_groups_options_and_keys(capsys):
@@ -377,3 +381,97 @@ def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
 def test_a_group_of_another_command_is_told():
     told = "belongs to gan-explore, not to training"
     assert faults("latent=walk", "latent.steps=3") == [f"latent=walk: {told}", f"latent.steps=3: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--experimental-rerun", "file"], "--experimental-rerun: unpickles a file, which runs the code in it"),
+        (["--experimental-re=file", "--help"], "--experimental-rerun: unpickles a file"),  # argparse takes beginnings
+        (["--hydra-help", "--experimental-rerun=file"], "--experimental-rerun: unpickles a file"),
+        (["-cp", "elsewhere"], "--config-path: not supported; --config-dir FOLDER"),
+        (["--config-name", "evaluate"], "--config-name evaluate: belongs to gan-evaluate, not to training"),
+        (["-cn", "nowhere"], "nowhere"),
+        (["--package", "model"], "--package: has no effect without --cfg"),
+        (["--resolve"], "--resolve: has no effect without --cfg"),
+        (["-m", "--cfg", "job", "seed=1,2"], "--multirun --cfg: mutually exclusive"),
+        (["--run", "--info"], "--run --info: mutually exclusive"),
+        (["hydra.mode=MULTIRUN"], "hydra.mode=MULTIRUN: -m runs a sweep"),
+        (["hydra/launcher=ray"], "hydra/launcher=ray: needs pip install 'gan-lightning[ray]'"),
+        (["hydra/sweeper=optuna"], "hydra/sweeper=optuna: needs pip install hydra-optuna-sweeper"),
+    ],
+)
+def test_flags_and_plugins_that_are_not_there(argv, told):
+    (fault,) = faults(*argv)
+    assert told in fault
+
+
+def test_a_configuration_of_ones_own_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\nseed: 5\n", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_command_line(["-cd", "~/", "-cn", "mine"]) == ("mine", [f"--config-dir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "place"),
+    [
+        (["hydra.run.dir=~/a"], "hydra.run.dir", "{home}/a"),
+        (["hydra.run.dir='~/it\\'s a {run}'"], "hydra.run.dir", "{home}/it's a {{run}}"),
+        (["++hydra.run.dir=~/a"], "hydra.run.dir", "{home}/a"),
+        (["hydra.run.dir=a/${seed}", "seed=3"], "hydra.run.dir", "{cwd}/a/3"),
+        (["hydra.run.dir=${oc.env:THERE}/${hydra:runtime.choices.model}"], "hydra.run.dir", "{home}/there/dcgan"),
+        (["hydra.run.dir=./~/a"], "hydra.run.dir", "{cwd}/~/a"),
+        (["-m", "seed=1,2", "hydra.sweep.dir=~/a"], "hydra.sweep.dir", "{home}/a"),
+        (["-m", "seed=1,2", "hydra.sweep.dir=a", "hydra.sweep.subdir=~/b"], "hydra.sweep.subdir", "{home}/b"),
+        (["--config-dir", "mine", "experiment=here"], "hydra.run.dir", "{home}/mine"),
+    ],
+)
+def test_directories_are_absolute_before_hydra_has_them(tmp_path, monkeypatch, typed, key, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("THERE", "~/there")
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    text = "# @package _global_\nhydra: {run: {dir: ~/mine}}\n"
+    (tmp_path / "mine/experiment/here.yaml").write_text(text, encoding="utf-8")
+    _, words = check_command_line(typed)
+    found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
+    assert found[key] == place.format(home=tmp_path / "home", cwd=tmp_path)
+
+
+def get_overrides(words: list[str]) -> list[str]:
+    return get_args_parser().parse_intermixed_args(words).overrides
+
+
+def test_a_home_directory_that_is_unknown_is_an_error(monkeypatch):
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    assert faults("hydra.run.dir=~/a") == ["~/a: the home directory is unknown; set HOME, or give a path without ~"]
+    assert check_command_line([])[0] == "train", "the default cache is no error"
+
+
+def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys):
+    """A thousand values took minutes without a line."""
+    composed, compose = [], ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda *args, **more: composed.append(1) or compose(*args, **more)
+    )
+    values = ",".join(map(str, range(1000)))
+    _, words = check_command_line(["-m", f"seed={values}", "model.generator_optimizer.lr=1e-4,2e-4"])
+    assert len(composed) < 5
+    assert "hydra.sweeper.max_batch_size=10" in words
+    assert "sweep of 2,000 jobs" in capsys.readouterr().out
+    assert faults("-m", f"seed={values},-1,x", "model.generator_optimizer.lr=1e-4,no") == [
+        "seed=-1: must be a whole number of at least 0 and at most 4294967295",
+        "seed=x: must be a whole number of at least 0 and at most 4294967295",
+        "model.generator_optimizer.lr=no: must be a number above 0",
+    ]
+    assert faults("-m", "model.generator_optimizer.betas=[0.5,0.9],[0.5],[a,'b']")[1:] == [
+        "model.generator_optimizer.betas=['a', 'b']: must be a list of 2, each a number of at least 0 and below 1"
+    ]
+
+
+def test_jobs_that_run_elsewhere_are_one_batch(capsys):
+    _, words = check_command_line(["-m", "seed=range(20)", "hydra/launcher=joblib"])
+    assert not any("max_batch_size" in word for word in words)
+    assert "sweep of 20 jobs\ncomposing all of them before the first starts" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from torchvision import datasets
 from gan_lightning import explore
 from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, faults_of_values, unknown_arguments, walk
+from gan_lightning.config import check, faults_of_values, how_to_import, unknown_arguments, walk
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Learner
 from gan_lightning.paths import CONF
@@ -421,9 +421,28 @@ def test_loggers_of_files(step, tmp_path):
 def test_loggers_whose_package_is_missing_say_which(step, package):
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
-    with pytest.raises(UserError, match=rf"logger\.{package}: .*pip install .*{package}") as fault:
+    with pytest.raises(UserError, match=rf"logger\.{package}: .*pip install 'gan-lightning\[{package}\]'$") as fault:
         step(f"logger={package}", guests=True)
     assert len(fault.value.faults) == 1
+
+
+def test_advice_on_an_import_names_the_package():
+    def advice(statement: str, package: str = "") -> str:
+        try:
+            exec(statement)
+        except ImportError as error:
+            return how_to_import(error, package)
+        raise AssertionError
+
+    def requirement(name: str) -> str:
+        return f"raise ModuleNotFoundError(\"Requirement '{name}>=1' not met. HINT: pip install\")"
+
+    own = "A class of your own needs its folder on PYTHONPATH"
+    assert advice("import nowhere.at_all", "nowhere") == f"is nowhere installed? {own}"
+    assert advice("from gan_lightning.model import nowhere", "gan_lightning") == "gan_lightning has no such class"
+    assert advice("import nowhere", "mine") == "pip install nowhere"
+    assert advice(requirement("comet-ml"), "pytorch_lightning") == "pip install comet-ml"
+    assert advice(requirement("mlflow")) == "pip install 'gan-lightning[mlflow]'"
 
 
 def test_run_folders_are_where_loggers_write(compose):

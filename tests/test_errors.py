@@ -1,6 +1,9 @@
 """How the commands end."""
 
 import errno
+import io
+import logging
+import sys
 
 import pytest
 
@@ -35,3 +38,18 @@ def test_errors_of_others_are_told_short():
     around.__cause__ = OSError("what lies behind")
     assert first_line(around) == "what lies behind"
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
+    """With PYTHONIOENCODING=ascii an error line was lost, and a print ended in a traceback."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    handler = logging.StreamHandler(sys.stdout)
+    log = logging.getLogger("terminal")
+    log.addHandler(handler)
+    with told_plainly("--out"):
+        print("café: printed")
+        log.error("café: logged")
+    sys.stdout.flush()
+    log.removeHandler(handler)
+    assert written.getvalue() == b"caf\\xe9: printed\ncaf\\xe9: logged\n"

@@ -14,6 +14,11 @@ def test_what_fits_is_let_through():
         refuse_too_large("such batches", 1e15, "smaller ones")
 
 
+def test_a_system_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch):
+    monkeypatch.delattr("os.sysconf")  # as on Windows
+    refuse_too_large("such batches", 1e15, "smaller ones")
+
+
 @pytest.mark.parametrize("sizes", [(2**50,), (2**40, 2**40)])
 def test_torchs_lack_of_memory_is_known(sizes):
     with pytest.raises(RuntimeError) as caught:

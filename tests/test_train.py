@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,15 +16,17 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
+from gan_lightning import train as program_module
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked
 from gan_lightning.model.base import GAN
-from gan_lightning.run import claimed, folder_name
-from gan_lightning.train import settings_put_back
+from gan_lightning.run import claimed, folder_name, result_of
+from gan_lightning.train import build, refuse_missing_devices, settings_put_back
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -38,9 +41,9 @@ TINY = [
 ]
 
 
-def program(cwd: Path, *words: str) -> subprocess.CompletedProcess:
+def program(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
     """Run ``python train.py`` in a folder, with the size of a test."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"} | variables
     command = [sys.executable, str(ROOT / "train.py"), *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
@@ -118,6 +121,79 @@ def test_tensorboard_reads_it(finished):
     assert [event.step for event in events.Scalars("d/adversarial")] == [1, 2, 3]
     assert {"samples", "real"} <= set(events.Tags()["images"])
     assert any(tag.startswith("eval/fid_") for tag in events.Tags()["scalars"])
+
+
+SHORT = "model=vanilla", *TINY, "eval.every_n_steps=null", "~callbacks.sample_grid"
+
+
+@pytest.mark.parametrize(
+    "word", ["hydra.run.dir=~/my job", "++hydra.run.dir='~/my job'", "hydra.run.dir=${oc.env:JOBS}/my job"]
+)
+def test_a_run_directory_in_the_home_directory_is_one_directory(tmp_path, word):
+    """Hydra does not expand ~, which Lightning does: the run was split, and resumed at step 0."""
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    home.mkdir()
+    cwd.mkdir()
+    where = {"HOME": str(home), "JOBS": "~"}
+    first = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=2", **where)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert [*cwd.iterdir()] == [], "nothing is written to ./~"
+    assert (home / "my job/metrics.csv").exists()
+    assert read(home / "my job/checkpoints/last.ckpt")["global_step"] == 2
+    again = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=4", **where)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "step 2" in again.stdout.splitlines()[0]
+    assert json.loads((home / "my job/result.json").read_text())["step"] == 4
+    other = program(cwd, *SHORT, "model=wgan", word, **where)
+    assert other.returncode == 1
+    assert "another run is in there" in other.stdout
+    assert [*cwd.iterdir()] == []
+
+
+def test_a_sweep_in_the_home_directory_is_in_one_directory(tmp_path):
+    where = {"HOME": str(tmp_path / "home"), "GAN_CACHE_DIR": "~/cache"}
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    words = "-m", *SHORT, "seed=1,2", "hydra.sweep.dir=~/sweep", "hydra.sweep.subdir=${seed}"
+    first = program(cwd, *words, **where)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert [*cwd.iterdir()] == []
+    assert {path.parent.name for path in (tmp_path / "home/sweep").rglob("result.json")} == {"1", "2"}
+    assert (tmp_path / "home/sweep/sweep.csv").exists()
+    again = program(cwd, *words, **where)
+    assert again.stdout.count("nothing to do: finished before, at step 3") == 2
+
+
+def test_relative_paths_are_those_of_the_command_s_directory(tmp_path):
+    """hydra.job.chdir=true changes the working directory before the job resolves what was typed."""
+    (tmp_path / "cats").mkdir()
+    for i in range(4):
+        Image.new("RGB", (16, 16), (60 * i, 0, 200)).save(tmp_path / f"cats/{i}.png")
+    words = ["model=dcgan", "data=image_folder", "data.image_size=16", *(w for w in TINY if "limit" not in w)]
+    words += ["data.batch_size=2", "data.root=cats", "eval.every_n_steps=1", "hydra.run.dir=run", "ckpt_path=last"]
+    done = program(tmp_path, *words, "hydra.job.chdir=true", GAN_CACHE_DIR="cache")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"cats", "cache", "run"}
+    assert not (tmp_path / "run/run").exists()
+    assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 3
+    assert OmegaConf.load(tmp_path / "run/config.yaml").data.root == str(tmp_path / "cats")
+    assert f"hydra.run.dir={tmp_path}/run" not in done.stdout
+
+
+def test_a_run_that_was_moved_is_resumed(tmp_path):
+    """The directory is no part of a checkpoint, and neither is the file that the networks came from."""
+    start = program(tmp_path, *SHORT, "hydra.run.dir=start")
+    assert start.returncode == 0, start.stdout + start.stderr
+    words = "init_from=start/checkpoints/last.ckpt", "hydra.run.dir=here/run", "logger=csv"
+    assert program(tmp_path, *SHORT, *words).returncode == 0
+    shutil.rmtree(tmp_path / "start")
+    (tmp_path / "here").rename(tmp_path / "there")
+    done = program(tmp_path, "ckpt_path=there/run/checkpoints/last.ckpt", "trainer.max_steps=5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "there/run/result.json").read_text())["step"] == 5
+    assert not (tmp_path / "here").exists()
+    assert "changed: trainer.max_steps from 3 to 5" in done.stdout
+    assert done.stdout.count("changed") == 1, done.stdout
 
 
 def test_an_objective_that_the_run_does_not_have_is_a_failure(tmp_path):
@@ -233,7 +309,8 @@ def test_a_sweep_over_places_has_a_run_for_each(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     runs = [path.parent for path in (tmp_path / "sweep").rglob("result.json")]
     roots = {OmegaConf.load(run / "config.yaml").data.root for run in runs}
-    assert roots == {"cats", "dogs"}
+    assert roots == {str(tmp_path / "cats"), str(tmp_path / "dogs")}
+    assert all(f",data.root={root}," in run.name for run, root in zip(sorted(runs), ("cats", "dogs"), strict=True))
     last = [run / "checkpoints" / "last.ckpt" for run in sorted(runs)]
     links = [tmp_path / name for name in ("a.ckpt", "b.ckpt")]
     for link, path in zip(links, last, strict=True):
@@ -266,6 +343,145 @@ def test_a_job_of_an_earlier_line_that_failed_is_no_failure_of_this_one(tmp_path
     done = program(tmp_path, *words, "seed=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^.*failed", done.stdout, re.M)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_counts_the_failures_of_its_jobs(tmp_path, launcher):
+    """Wherever their directories are, and whatever else lies in the sweep's."""
+    sweep = tmp_path / "sweep"
+    contents = {"half": b'{"status": "fin', "list": b"[1, 2]", "empty": b"{}", "deep": b"[" * 100_000}
+    contents["other"] = b'{"status": 3, "overrides": 4}'
+    for name, content in contents.items():
+        (sweep / name).mkdir(parents=True)
+        (sweep / name / "result.json").write_bytes(content)
+    (sweep / "folder/result.json").mkdir(parents=True)
+    os.mkfifo(sweep / "half/pipe")
+    (sweep / "linked").mkdir()
+    (sweep / "linked/result.json").symlink_to(sweep / "half/pipe")
+    words = "-m", *SHORT, "seed=1,2", "model.generator_optimizer.lr=1e30", f"hydra/launcher={launcher}"
+    done = program(tmp_path, *words, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=../elsewhere/${seed}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    with (sweep / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    others = {f"sweep/{name}" for name in (*contents, "folder", "linked")}
+    assert rows.keys() == {"elsewhere/1", "elsewhere/2"} | others
+    for seed in ("1", "2"):
+        assert rows[f"elsewhere/{seed}"]["status"] == "failed"
+        assert rows[f"elsewhere/{seed}"]["error"]
+    for name in (*contents, "folder", "linked"):
+        assert rows[f"sweep/{name}"]["status"] == "unknown"
+        assert f"sweep/{name}/result.json: cannot be read (" in rows[f"sweep/{name}"]["error"]
+    assert not [*sweep.glob(".jobs*")]
+
+
+def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
+    def shown(record: dict, **result: object) -> dict:
+        (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        return result_of(tmp_path, record)
+
+    whole = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
+    assert shown({}, **whole) == whole | {"job": 0, "error": ""}
+    ended = {"job": 3, "overrides": ["seed=1"], "exit_status": 0, "error": ""}
+    assert shown(ended, **whole) == whole | {"job": 3, "error": ""}
+    failed = ended | {"exit_status": 1, "error": "why"}
+    assert {key: shown(failed, **whole)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
+    killed = shown(ended | {"exit_status": None}, **whole)
+    assert (killed["status"], killed["error"]) == ("failed", "its process ended without a result; see train.log")
+    for wrong in ({"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}):
+        assert "cannot be read" in shown({}, **(whole | wrong))["error"]
+        assert shown(ended, **(whole | wrong))["status"] == "finished"
+
+
+def test_the_jobs_of_a_killed_sweep_end(tmp_path):
+    """Workers of joblib trained on, and held their directories."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    budgets = 100_000_001, 100_000_002, 100_000_003
+    words = "-m", *SHORT, f"trainer.max_steps={','.join(map(str, budgets))}", "hydra/launcher=joblib"
+    words = *words, "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"
+    words = *words, "hydra.sweep.subdir=${trainer.max_steps}", "callbacks.progress.refresh_s=0.01"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as sweep:
+        training = set()
+        for line in sweep.stdout:
+            training |= {budget for budget in budgets if re.search(rf"[1-9]\d*/{budget}", line)}  # the progress bars
+            if len(training) == 2:
+                break
+        sweep.kill()
+        sweep.stdout.read()  # to its end, when the last of the processes that write to it has ended
+    for run in ((tmp_path / f"sweep/{budget}") for budget in training):
+        step = read(run / "checkpoints/last.ckpt")["global_step"]
+        assert f"stopped at step {step:,}" in (run / "result.json").read_text(encoding="utf-8")
+        with claimed(run, resuming=True):
+            pass
+    assert {path.name for path in (tmp_path / "sweep").glob("1*")} == {*map(str, training)}, "no further job has begun"
+
+
+def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_path, monkeypatch, caplog):
+    """In a container, a process may run under a user id that has no passwd entry, and without HOME."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    monkeypatch.chdir(tmp_path)
+    config = compose("model=vanilla", "eval.every_n_steps=2", "eval.num=20", "eval.cache=~/.cache/gan-lightning")
+    trainer = program_module.train(config, tmp_path / "run")
+    assert trainer.global_step == 2
+    assert "~/.cache/gan-lightning: the home directory is unknown, so nothing is cached" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    data = build(compose("data=image_folder", "data.cache=~/x").data, "data", root=tmp_path)
+    assert data.cache.folder is None
+
+
+def test_devices_that_are_not_there_are_told_with_advice(monkeypatch):
+    def check(accelerator: str, devices: object = 1) -> None:
+        refuse_missing_devices(OmegaConf.create({"accelerator": accelerator, "devices": devices}))
+
+    def told(*settings: object) -> str:
+        with pytest.raises(UserError) as caught:
+            check(*settings)
+        return str(caught.value)
+
+    for kind in (CUDAAccelerator, MPSAccelerator, XLAAccelerator):
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
+    start = "trainer.accelerator={}: there is no such device; trainer=cpu, or: "
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert told("gpu").startswith(start.format("gpu") + "this build of torch is for CPUs alone")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert told("cuda").startswith(start.format("cuda") + "nvidia-smi shows")
+    assert told("mps").startswith(start.format("mps") + "Apple's GPUs need macOS")
+    assert told("tpu").startswith(start.format("tpu") + "a TPU needs the package torch_xla")
+    for settings in (("cpu",), ("auto",), ("cpu", 9), ("auto", 9)):
+        check(*settings)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(CUDAAccelerator, "auto_device_count", staticmethod(lambda: 2))
+    assert told("gpu", 3) == "trainer.devices=3: there are 2; trainer.devices=2, or fewer"
+    assert "there are 2, numbered from 0" in told("auto", [2])
+    assert "there are 2, numbered from 0" in told("gpu", "0,2")
+    for devices in (2, "2", [0, 1], "0,1", [1], -1, "auto"):
+        check("gpu", devices)
+
+
+def test_a_rate_that_jumps_on_resuming_is_logged(compose, tmp_path, caplog):
+    """A linear decay is a function of step / budget, so that a larger budget raises the rate."""
+    words = "model=dcgan", "callbacks.learning_rate.schedule=linear_decay", "callbacks.scalars.every_n_steps=1"
+    caplog.set_level(logging.INFO)
+    program_module.train(compose(*words, "trainer.max_steps=3"), tmp_path)
+    assert "at step" not in caplog.text
+    program_module.train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
+    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rates = [float(row["g/lr"]) for row in csv.DictReader(file)]
+    assert rates[2:4] == pytest.approx([2e-4 / 3, 2e-4 * 27 / 30])
+    why = "since the budget, the schedule or the rate was changed"
+    lines = [line for line in caplog.messages if "at step" in line and ".lr" in line]
+    assert lines == [
+        f"model.{name}_optimizer.lr: 6.667e-05 at step 3, 0.00018 at step 4, {why}"
+        for name in ("generator", "discriminator")
+    ]
+    caplog.clear()
+    program_module.train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
+    assert not any(".lr" in line for line in caplog.messages)
 
 
 def test_a_sweep_that_was_killed_goes_on(tmp_path):

@@ -19,7 +19,7 @@ from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, deco
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked, refuse_full_disk, whole
-from gan_lightning.paths import absolute
+from gan_lightning.paths import cache_directory
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path | None, memory_gb: float) -> None:
-        self.folder = None if folder is None else absolute(folder)
+        self.folder = cache_directory(folder)
         self.memory_gb, self.most = memory_gb, memory_gb * 1e9
 
     def get(self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None = None) -> Decoded:

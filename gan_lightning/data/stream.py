@@ -19,7 +19,7 @@ from gan_lightning import seed as seeds
 from gan_lightning.data.base import ImageData, StepLoader
 from gan_lightning.data.decode import WHITE, Picture, decode_one, warn_of_depth, white_of
 from gan_lightning.errors import UserError, printable
-from gan_lightning.paths import absolute
+from gan_lightning.paths import cache_directory
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,8 @@ class Stream(ImageData):
         super().__init__(root, image_size, channels, **data)
         self.address = str(root) if ADDRESS.match(str(root)) else str(self.root)
         self.classes, self.known, self.window, self.white = num_classes, known, window, WHITE
-        self.cache, self.cache_gb = None if cache is None else absolute(cache) / "stream", cache_gb
+        folder = cache_directory(cache)
+        self.cache, self.cache_gb = None if folder is None else folder / "stream", cache_gb
 
     @property
     def source(self) -> str:
