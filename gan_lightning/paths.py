@@ -24,9 +24,3 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:
         raise UserError(f"{path}: the home directory is unknown; set HOME, or give a path without ~") from error
-
-
-def of_run(folder: Path) -> str:
-    """Where the checkpoint of a run is whose folder stands in the place of one; "" of any other path."""
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    return f"; a run's checkpoint is {checkpoint}" if checkpoint.exists() else ""
