@@ -16,21 +16,21 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
     >>> images = model.sample(64, labels=None, seed=0)  # float (64, C, H, W) in [-1, 1]
 
     Args:
-        path: A checkpoint of ours, from which comes the whole :class:`~gan_lightning.learner.Learner`; or a folder that
-            gan-export wrote, or ``owner/name`` of one on the Hugging Face Hub, from which comes the generator alone.
+        path: A checkpoint of ours or a run directory (its best checkpoint, or else the latest readable one), from which
+            comes the whole :class:`~gan_lightning.learner.Learner`; or a folder that gan-export wrote, or
+            ``owner/name`` of one on the Hugging Face Hub, from which comes the generator alone.
         trust: Build classes from outside this package that the file names, which runs their code.
 
     Raises:
         UserError: The file is missing, damaged, foreign, or names classes that are not ours.
     """
     # These import torch, which --help does without.
-    from gan_lightning.checkpoint import load_model
+    from gan_lightning.checkpoint import checkpoint_of, load_model
     from gan_lightning.exported import from_hub, load_exported
-    from gan_lightning.paths import HUB_ID
+    from gan_lightning.paths import HUB_ID, absolute
 
-    place = Path(path)
-    if place.is_dir():
-        return load_exported(place, trust)
+    place = absolute(path)
     if not place.exists() and place.suffix != ".ckpt" and HUB_ID.fullmatch(str(path)):
         return load_exported(from_hub(str(path)), trust)
-    return load_model(place, trust)
+    chosen = checkpoint_of(place)
+    return load_exported(chosen, trust) if chosen.is_dir() else load_model(chosen, trust)

@@ -1,9 +1,10 @@
 """Checkpoints: written whole, loaded as data, rebuilt as models."""
 
+import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.class_names import checked
+from gan_lightning.errors import UserError, first_line, printable
 from gan_lightning.files import by_age, whole
 from gan_lightning.learner import Learner
+from gan_lightning.paths import DESCRIPTION, WEIGHTS, absolute
+from gan_lightning.run import folders
+from gan_lightning.summary import shorter
+
+log = logging.getLogger(__name__)
+
+LISTED = 10  # runs in a message
 
 CLASS = r"\.[A-Z][A-Za-z0-9]*"
 OURS = re.compile(
@@ -96,6 +105,57 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, faults
 
 
+def checkpoint_of(place: Path) -> Path:
+    """Return the checkpoint that a path stands for: of a run directory its best one, or else the latest readable one.
+
+    A file and a folder of gan-export stand for themselves. All commands and :func:`gan_lightning.load` choose by this.
+
+    Raises:
+        UserError: A folder holds no checkpoint that can be read, or holds several runs, or is something else.
+    """
+    place = shorter(absolute(place))
+    if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
+        return place
+    run = shorter(absolute(place).parent) if absolute(place).name == "checkpoints" else place
+    chosen, notes = None, []
+    for path in (run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")):
+        if chosen is None and path.exists():
+            try:
+                read(path)
+                chosen = path
+            except UserError as error:
+                notes += error.faults
+    if chosen is None:
+        chosen, faults = newest(run)
+        notes += faults
+    notes = [*dict.fromkeys(notes)]
+    if chosen is None:
+        raise UserError(*notes or [f"{place}: {no_run(place)}"])
+    for note in notes:
+        log.warning(note)
+    return chosen
+
+
+def no_run(place: Path) -> str:
+    """Return why a folder has no checkpoint to load."""
+    found = folders(place)
+    runs = [run for run in found if any(run.glob("checkpoints/*.ckpt"))]
+    if runs:
+        more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
+        return f"holds {len(runs)} runs, and one is needed: {', '.join(map(str, runs[:LISTED]))}{more}"
+    if found == [place]:
+        return "this run has saved no checkpoint; its result.json or train.log may say why"
+    return f"has no checkpoints, as a run directory has, and is no folder of gan-export, since it has no {DESCRIPTION}"
+
+
+def chosen_checkpoint(place: Path) -> Path:
+    """Return what :func:`checkpoint_of` chooses for a command, and print it where it is not what the user named."""
+    path = checkpoint_of(place)
+    if absolute(path) != absolute(place):
+        print(printable(f"using {path}"))
+    return path
+
+
 def load_model(path: Path, trust: bool = False) -> Learner:
     """The model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`."""
     checkpoint = read(path)
@@ -118,6 +178,7 @@ def load_model(path: Path, trust: bool = False) -> Learner:
     if any(is_innermost(value) for value in state.values()):  # as in training; other kernels round otherwise
         model.to(memory_format=torch.channels_last)
     take_state(model, state, path)
+    model.class_names = checked(checkpoint["hyper_parameters"].get("class_names"), model.num_classes, path)
     return model.eval()
 
 
@@ -131,15 +192,36 @@ def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> Non
     """Load a checkpoint's weights.
 
     Raises:
-        UserError: They are not those of this model, or it is none.
+        UserError: They are not those of this model or not finite, or it is none.
     """
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"{path}: what it describes is no network")
+    refuse_non_finite(state, path)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit the model that it describes: {reason}") from error
+
+
+def refuse_non_finite(tensors: Mapping[str, Any], path: Path) -> None:
+    """Refuse weights, buffers or samples with NaN or Inf, which every later number would become too.
+
+    Args:
+        tensors: By name; tensors without content, on the meta device, pass.
+        path: The file that they are from.
+
+    Raises:
+        UserError: A tensor has values that are not finite.
+    """
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor) or value.is_meta or not value.is_floating_point():
+            continue
+        if bad := value.numel() - int(value.isfinite().sum()):
+            raise UserError(
+                f"{path}: {name}: {bad:,} of {value.numel():,} values are NaN or infinite: the training had diverged, "
+                "or the file is damaged; take an earlier checkpoint"
+            )
 
 
 def refuse_foreign(
@@ -232,11 +314,12 @@ def take_networks(model: Learner, path: Path) -> None:
     """Start a model from the networks of another run, and nothing else of it.
 
     Raises:
-        UserError: The other run's networks are of another kind or size.
+        UserError: The other run's networks are of another kind or size, or not finite.
     """
     state = read(path)["state_dict"]
     for name, network in model.networks().items():
         weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        refuse_non_finite({f"{name}.{key}": value for key, value in weights.items()}, path)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

@@ -104,6 +104,7 @@ EXTRAS |= {launcher: launcher for launcher in ("joblib", "submitit", "ray")}
 COUNT = Rule(int, 1, 2**31 - 1)
 POSITIVE = Rule(float, low=0, above=True)
 SHARE = Rule(float, 0, 1, below=True)  # of what a whole would leave nothing
+CLASS = Rule((int, str), low=0, words="the name or the number of a class")
 NORM = Rule(str, choices=("none", "batch", "layer"))
 INIT_STD = Rule(float, low=0, above=True, optional=True)
 
@@ -117,15 +118,15 @@ RULES = {
     "fps": Rule(int, 1, 100),
     "latent.seeds": Rule(list, each=Rule(int, 0, 2**32 - 1)),
     "latent.seed": Rule(int, 0, 2**32 - 1),
-    "latent.classes": Rule(list, optional=True, each=Rule(int, 0)),
+    "latent.classes": Rule(list, optional=True, each=CLASS),
     "latent.factors": Rule(list, each=Rule(float, -1e6, 1e6)),
     "latent.steps": Rule(int, 1, 100_000),
     "latent.num": Rule(int, 1, 10_000),
     "latent.starts": Rule(int, 1, 10_000),
-    "latent.start": Rule(int, 0),
-    "latent.end": Rule(int, 0),
+    "latent.start": CLASS,
+    "latent.end": CLASS,
     "latent.method": Rule(str, choices=("first_layer", "pca", "boundary", "classifier", "random")),
-    "latent.targets": Rule(list, optional=True, each=Rule(int, 0)),
+    "latent.targets": Rule(list, optional=True, each=CLASS),
     "latent.k": COUNT,
     "latent.reach": Rule(float, 0, 1e6, above=True),
     "latent.samples": Rule(int, 8, 100_000),

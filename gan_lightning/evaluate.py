@@ -6,8 +6,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,16 @@ from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
 from gan_lightning.errors import UserError, first_line, printable, told_plainly
-from gan_lightning.files import whole
+from gan_lightning.files import locked, whole
+from gan_lightning.paths import absolute
 from gan_lightning.run import folders
+from gan_lightning.summary import shorter
 
 if TYPE_CHECKING:
     from gan_lightning.comparison import Row
     from gan_lightning.evaluation import Evaluation
 
+UNFINISHED = "unfinished"  # key of a JSON file while its scores are being measured
 EPILOG = """\
 PATH is a checkpoint, the folder of a run or of a sweep, or a .json that this command has written; together with
 data=... it may be a folder of pictures, or held_out: the real samples that training never sees. KEY=VALUE is one of
@@ -51,12 +54,18 @@ def main() -> None:
     logging.getLogger("gan_lightning").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was measured is kept
     with told_plainly("out=NAME"):
-        evaluate([Path(word) for word in words if is_path(word)], [word for word in words if not is_path(word)])
+        paths = [word for word in words if is_path(word)]
+        evaluate([path_of(word) for word in paths], [word for word in words if word not in paths])
 
 
 def is_path(word: str) -> bool:
     """Whether a word is a path rather than a setting."""
-    return "=" not in word or Path(word).exists()
+    return "=" not in word or absolute(word).exists()
+
+
+def path_of(word: str) -> Path:
+    """The path that a word is; ``held_out`` stands for itself."""
+    return Path(word) if word == HELD_OUT else shorter(absolute(word))
 
 
 def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
@@ -77,20 +86,24 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
         faults.append(f"which={own.which}: has no effect, since it chooses among the checkpoints of a run's folder")
     if faults or missing:
         raise UserError(*missing, *faults)
-    out = claimed(own.out)
     rows, failed = [], {}
-    try:
-        measure(found, asked, out, rows, failed)
-        if rows:
-            tell(rows, each(own.allow), own.sort_by, out)
-    except UserError as fault:
-        failed |= dict.fromkeys(fault.faults, ())
-    finally:
-        scores, table = files_of(out)
-        if not scores.stat().st_size or not (measuring or table.exists()):
-            scores.unlink()
-        elif not table.exists():
-            print(f"what was measured is kept in {scores}", file=sys.stderr)
+    with claimed(own.out) as out:
+        try:
+            try:
+                measure(found, asked, out, rows, failed)
+                if rows:
+                    tell(rows, each(own.allow), own.sort_by, out)
+            except UserError as fault:
+                failed |= dict.fromkeys(fault.faults, ())
+            if rows:
+                write_rows(out, rows)
+        finally:
+            scores, table = files_of(out)
+            if rows and not table.exists():
+                if measuring:
+                    print(f"what was measured is kept in {scores}", file=sys.stderr)
+                else:
+                    scores.unlink(missing_ok=True)
     if failed:
         from gan_lightning.comparison import some
 
@@ -128,24 +141,84 @@ def measure(
         except Exception as error:  # a file of another version, or one that was tampered with
             failed[f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})"] = []
             continue
-        with whole(files_of(out)[0], "w") as file:
-            json.dump({"rows": [asdict(row) for row in rows]}, file, indent=1)
+        write_rows(out, rows, unfinished=True)
 
 
-def claimed(out: str | None) -> Path:
-    """Where to write, without the suffix: as was said, or the first name that is free; nobody else gets it any more.
+def write_rows(out: Path, rows: Sequence["Row"], unfinished: bool = False) -> None:
+    """Write scores, marked as unfinished until all are there and compared."""
+    with whole(files_of(out)[0], "w") as file:
+        json.dump(({UNFINISHED: True} if unfinished else {}) | {"rows": [asdict(row) for row in rows]}, file, indent=1)
+
+
+@contextmanager
+def claimed(out: str | None) -> Iterator[Path]:
+    """Hold the name under which to write, without the suffix: the one given, or the first one that is free.
+
+    No other process gets it meanwhile. An empty or unfinished file that a killed evaluation has left under the given
+    name is going to be replaced.
 
     Raises:
-        UserError: The name that was typed is taken.
+        UserError: The name that was given is taken, or in use.
     """
     free = (f"evaluation-{number}" if number > 1 else "evaluation" for number in itertools.count(1))
-    for name in [out] if out else free:
-        scores, table = files_of(Path(name))
-        scores.parent.mkdir(parents=True, exist_ok=True)
-        if not table.exists():
-            with suppress(FileExistsError), scores.open("x"):
-                return Path(name)
-    raise UserError(f"out={out}: {scores} or {table} is there already; choose another name")
+    with ExitStack() as held:
+        for name in [out] if out else free:
+            path = shorter(absolute(name))
+            scores, table = files_of(path)
+            try:
+                held.enter_context(alone(scores))
+            except InUseError:
+                if out:
+                    fault = f"another gan-evaluate is writing {scores}"
+                    raise UserError(f"out={out}: {fault}; choose another name") from None
+                continue
+            if not table.exists() and (is_empty(scores) or (out and is_unfinished(scores))):
+                break
+            if out:
+                raise UserError(f"out={out}: {scores} or {table} is there already; choose another name")
+            held.close()
+        yield path
+
+
+class InUseError(Exception):
+    """Another process is writing a file."""
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file, by a lock beside it that goes when it is released.
+
+    Raises:
+        InUseError: Another process has the lock.
+        OSError: The file's folder cannot be written.
+    """
+
+    def refuse() -> None:
+        raise InUseError
+
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with ExitStack() as held:
+        with suppress(OSError):  # there are file systems without locks
+            held.enter_context(locked(lock, refuse))
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows does not remove an open file
+                lock.unlink(missing_ok=True)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file is not there, or has no content, as earlier versions left it when they were killed."""
+    return not path.exists() or not path.stat().st_size
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file holds the scores of an evaluation that was ended before all were measured."""
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        return json.loads(path.read_text()).get(UNFINISHED) is True
+    return False
 
 
 def files_of(out: Path) -> tuple[Path, Path]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.errors import UserError, first_line, told_plainly
+from gan_lightning.paths import absolute
+from gan_lightning.summary import shorter
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,17 +18,19 @@ if TYPE_CHECKING:
     from gan_lightning.sampler import Sampler
 
 
+CLASSES = "latent.classes", "latent.targets", "latent.start", "latent.end"  # by name or by number
 ENDINGS = ".png", ".gif", ".mp4", ".json"
 EPILOG = """\
 latent=interpolate  from seed to seed     latent.seeds=[3,1,4] latent.steps=8 latent.spherical=false
 latent=walk         round and round       latent.steps=60 latent.seed=2
 latent=truncate     shorter latents       latent.factors=[0,0.5,1]
-latent=blend        from class to class   latent.start=3 latent.end=8
+latent=blend        from class to class   latent.start=cats latent.end=dogs (or 3 and 8)
 latent=directions   of most change        latent.method=pca latent.num=4
-latent=attribute    towards a class       latent.targets=[3,8] latent.method=classifier
+latent=attribute    towards a class       latent.targets=[cats,dogs] latent.method=classifier
 latent=nearest      training pictures     latent.num=8 latent.k=6
 latent=invert       a picture's latent    latent.picture=FILE latent.steps=300
 
+latent.classes=[cats,dogs] chooses classes, by name or by number; quote what is more than letters: "['sea lion']"
 out=NAME writes NAME.png, NAME.gif, NAME.mp4 of what moves, and NAME.json; fps=12; trust=true
 data.root=FOLDER, where the training data are, for latent=attribute and nearest
 """
@@ -36,18 +40,18 @@ def main() -> None:
     """The command."""
     form = argparse.RawDescriptionHelpFormatter
     take = argparse.ArgumentParser("gan-explore", description=__doc__, epilog=EPILOG, formatter_class=form)
-    take.add_argument("checkpoint", help="runs/.../checkpoints/last.ckpt, or a folder of gan-export")
+    take.add_argument("checkpoint", type=absolute, help="a checkpoint, a run directory, or a folder of gan-export")
     take.add_argument("words", nargs="*", default=[], metavar="KEY=VALUE")
-    args = take.parse_args()
     with told_plainly("out=NAME"):
-        print(explore(Path(args.checkpoint), args.words))
+        args = take.parse_args()
+        print(explore(args.checkpoint, args.words))
 
 
 def explore(checkpoint: Path, typed: Sequence[str]) -> str:
     """Explore and write; return what was written.
 
     Args:
-        checkpoint: A checkpoint, or a folder of gan-export.
+        checkpoint: A checkpoint, a run directory, or a folder of gan-export.
         typed: Overrides of ``conf/explore.yaml``.
 
     Raises:
@@ -55,17 +59,21 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
     """
     config, faults = composed(typed)
     if not checkpoint.exists():
-        faults.append(f"{checkpoint}: there is no such checkpoint")
+        faults.append(f"{shorter(checkpoint)}: there is no such checkpoint")
     if faults:
         raise UserError(*faults)
 
+    import torch
+
     import gan_lightning
+    from gan_lightning.checkpoint import chosen_checkpoint, refuse_non_finite
     from gan_lightning.film import write
     from gan_lightning.latent import OfData
     from gan_lightning.store import Store
     from gan_lightning.train import build
 
     way = build(config.latent, "latent")
+    checkpoint = chosen_checkpoint(checkpoint)
     model = gan_lightning.load(checkpoint, trust=config.trust)
     moves = way.moves and model.sample(1).ndim == 4
     idle = {} if moves else {"fps": "nothing moves"}
@@ -78,7 +86,9 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
     if isinstance(way, OfData):
         way.see(data_of(checkpoint, model, config), Store(config.cache))
     of = {"checkpoint": str(checkpoint), "typed": [*typed]}
-    return write(way(model), moves, Path(config.out), config.fps, of)
+    found = way(model)
+    refuse_non_finite({"samples": torch.cat(found.rows)}, checkpoint)
+    return write(found, moves, shorter(absolute(config.out)), config.fps, of)
 
 
 def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepData":
@@ -105,7 +115,7 @@ def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepDa
         refuse_foreign(OmegaConf.to_container(node), checkpoint)
         refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
     if config.data.root:
-        node.root = config.data.root
+        node.root = str(absolute(config.data.root))
     if "cache" in node:  # the place's, not the run's
         node.cache = config.cache
     data = build(node, "data")
@@ -119,6 +129,7 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from hydra.types import RunMode
+    from omegaconf import OmegaConf
 
     from gan_lightning.command_line import Composer, options, parse_one
     from gan_lightning.config import faults_of_values, nearest, walk
@@ -156,14 +167,24 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
         except HydraException as error:
             return config, [*faults, first_line(error)]
     del config.hydra
-    faults += faults_of_values(config, defaults(known))
+    wrong = faults_of_values(config, defaults(known))
+    faults += wrong
+    for key in {override.key_or_group for override in good} & {*CLASSES} & {*known} if not wrong else ():
+        # Where classes have numbers for names, a typed 10 is the class named 10, wherever it stands in the order.
+        value = OmegaConf.to_container(config.latent)[key.partition(".")[2]]
+        OmegaConf.update(config, key, [*map(as_text, value)] if isinstance(value, list) else as_text(value))
     if isinstance(config.out, str | None) and not Path(config.out or "").name:
         faults.append(f"out={config.out}: must be a name")
-    elif isinstance(config.out, str) and (out := Path(config.out)).suffix in ENDINGS:
+    elif isinstance(config.out, str) and (out := shorter(absolute(config.out))).suffix in ENDINGS:
         faults.append(f"out={out}: a name without an ending, since several files get it; out={out.with_suffix('')}")
     elif isinstance(config.out, str) and (strange := strangers(out)):
         faults.append(f"out={out}: {strange[0]} is there, and not of gan-explore; choose another name")
     return config, faults
+
+
+def as_text(value: Any) -> Any:
+    """Return a class number as text; a name, or null, as it is."""
+    return str(value) if isinstance(value, int) else value
 
 
 def strangers(out: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import UserError, told_plainly
-from gan_lightning.paths import DESCRIPTION, HUB_ID, WEIGHTS, of_run
+from gan_lightning.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute
+from gan_lightning.summary import shorter
 
 if TYPE_CHECKING:
     from gan_lightning.sampler import Sampler
@@ -22,8 +23,8 @@ def parser() -> argparse.ArgumentParser:
     take = argparse.ArgumentParser(
         "gan-export", description="Write a checkpoint's generator as safetensors and ONNX, with a model card."
     )
-    take.add_argument("checkpoint", type=Path, help="runs/.../checkpoints/last.ckpt, say")
-    take.add_argument("--out", type=Path, default=Path("export"), help="the folder (default: export)")
+    take.add_argument("checkpoint", type=absolute, help="a checkpoint, or a run directory")
+    take.add_argument("--out", type=absolute, default=Path("export"), help="the folder (default: export)")
     take.add_argument("--license", default="other", help="of the weights, as the Hub names it: cc-by-4.0, say")
     take.add_argument("--no-onnx", dest="onnx", action="store_false", help="safetensors alone")
     take.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")
@@ -33,9 +34,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """The command."""
-    args = parser().parse_args()
     with told_plainly("--out"):
-        print(export(args))
+        print(export(parser().parse_args()))
 
 
 def export(args: argparse.Namespace) -> str:
@@ -48,40 +48,43 @@ def export(args: argparse.Namespace) -> str:
 
     from omegaconf import OmegaConf
 
-    from gan_lightning.checkpoint import config_of, load_model, read
+    from gan_lightning.checkpoint import chosen_checkpoint, config_of, load_model, read, refuse_non_finite
     from gan_lightning.exported import FORMAT, Exported
     from gan_lightning.files import replace, whole
     from gan_lightning.model_card import card, told_by
     from gan_lightning.store import Store
 
-    checkpoint = read(args.checkpoint)
-    model = load_model(args.checkpoint, args.trust)
-    generator = Exported(model.sampler().float(), model.latent_dim, model.num_classes).eval()
+    path, out = chosen_checkpoint(args.checkpoint), shorter(args.out)
+    checkpoint = read(path)
+    model = load_model(path, args.trust)
+    generator = Exported(model.sampler().float(), model.latent_dim, model.num_classes, model.class_names).eval()
     state = {name: value.contiguous() for name, value in generator.generator.state_dict().items()}
+    refuse_non_finite(state, path)  # single precision has a smaller range than double
     described = {
         "format": FORMAT,
         "generator": OmegaConf.to_container(config_of(checkpoint).model.generator, resolve=True),
         "latent_dim": model.latent_dim,
         "num_classes": model.num_classes,
+        "class_names": [*model.class_names],
         "shape": [*generator.sample(1).shape[1:]],
-        **told_by(checkpoint, args.checkpoint),
+        **told_by(checkpoint, path),
     }
     files = {DESCRIPTION: json.dumps(described, indent=2).encode()}
-    told = [f"{args.out / WEIGHTS}  {sum(value.numel() for value in state.values()):,} numbers"]
+    told = [f"{out / WEIGHTS}  {sum(value.numel() for value in state.values()):,} numbers"]
     if args.onnx:
         from gan_lightning.onnx import TRIED, as_onnx
 
         files[ONNX], apart = as_onnx(generator)
-        told.append(f"{args.out / ONNX}  over {TRIED:,} latents at most {apart:.1e} apart from torch")
+        told.append(f"{out / ONNX}  over {TRIED:,} latents at most {apart:.1e} apart from torch")
     files[CARD] = card(described, args.license, args.onnx).encode()
-    told.append(f"{args.out / CARD}  the model card")
+    told.append(f"{out / CARD}  the model card")
     args.out.mkdir(parents=True, exist_ok=True)
     for left in args.out.glob(f"{PART}*"):  # by a kill
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=args.out, prefix=PART) as part:
         ready = Path(part)
         Store(ready).write(ready / WEIGHTS, state)
-        picture(generator, ready / SAMPLES)
+        picture(generator, ready / SAMPLES, path)
         for name, content in files.items():
             with whole(ready / name) as file:
                 file.write(content)
@@ -99,10 +102,12 @@ def refuse(args: argparse.Namespace) -> None:
     from importlib.util import find_spec
 
     faults = []
-    if not args.checkpoint.is_file():
-        faults.append(f"{args.checkpoint}: there is no such checkpoint{of_run(args.checkpoint)}")
+    if not args.checkpoint.exists():
+        faults.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
+    elif (args.checkpoint / DESCRIPTION).exists():
+        faults.append(f"{shorter(args.checkpoint)}: is an export already; name the run or its checkpoint")
     if args.out.exists() and not (args.out.is_dir() and is_free(args.out)):
-        faults.append(f"--out {args.out}: is there, and no folder that gan-export wrote; choose another")
+        faults.append(f"--out {shorter(args.out)}: is there, and no folder that gan-export wrote; choose another")
     if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         faults.append("ONNX needs pip install 'gan-lightning[export]'; --no-onnx does without")
     if args.push and find_spec("huggingface_hub") is None:
@@ -121,16 +126,28 @@ def is_free(folder: Path) -> bool:
     return not there or (WEIGHTS in there and (DESCRIPTION in there or there <= {WEIGHTS, SAMPLES, ONNX, CARD}))
 
 
-def picture(model: "Sampler", path: Path) -> None:
-    """Samples of seed 0, a row a class where there are classes."""
+def picture(model: "Sampler", path: Path, checkpoint: Path) -> None:
+    """Draw samples of seed 0 into a file, a row for each class, with its name, where there are classes."""
     import torch
 
-    from gan_lightning.image import grid, write_png
+    from gan_lightning.checkpoint import refuse_non_finite
+    from gan_lightning.class_names import caption
+    from gan_lightning.image import captioned, grid, write_png
     from gan_lightning.plot import points
 
-    labels = torch.arange(min(model.num_classes, 10)).repeat_interleave(8) if model.num_classes else None
-    images = model.sample(64 if labels is None else len(labels), labels, seed=0)
-    write_png(path, grid(images, 8) if images.ndim == 4 else points(model.sample(2000)))
+    classes = range(min(model.num_classes, 10))
+    labels = torch.tensor(classes).repeat_interleave(8) if classes else None
+    samples = model.sample(64 if labels is None else len(labels), labels, seed=0)
+    if samples.ndim == 2:
+        samples = model.sample(2000)
+    refuse_non_finite({"samples": samples}, checkpoint)
+    if samples.ndim == 2:
+        drawn = points(samples)
+    elif classes:
+        drawn = captioned(samples, 8, [caption(model.class_names, label) for label in classes])
+    else:
+        drawn = grid(samples, 8)
+    write_png(path, drawn)
 
 
 def push(folder: Path, name: str) -> str:
@@ -148,7 +165,9 @@ def push(folder: Path, name: str) -> str:
         api.create_repo(name, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="From gan-export"))
     except Exception as error:  # of the network, of the service, of rights: a dozen kinds
-        raise UserError(f"--push {name}: the Hub has not taken it ({first_line(error)}); {folder} is there") from error
+        raise UserError(
+            f"--push {name}: the Hub has not taken it ({first_line(error)}); {shorter(folder)} is there"
+        ) from error
 
 
 if __name__ == "__main__":

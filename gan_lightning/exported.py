@@ -1,6 +1,7 @@
 """A generator by itself: a folder with its weights and a description, which is data and nothing else."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from gan_lightning.checkpoint import refuse_foreign, take_state
+from gan_lightning.checkpoint import refuse_foreign, refuse_non_finite, take_state
+from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, first_line
-from gan_lightning.paths import DESCRIPTION, WEIGHTS, of_run
+from gan_lightning.paths import DESCRIPTION, WEIGHTS
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
@@ -26,11 +28,15 @@ class Exported(Sampler):
         generator: Maps latents (N, latent_dim) and labels (N,) to samples.
         latent_dim: Size of the latent.
         num_classes: How many classes may be asked for; 0 for none.
+        class_names: Their names; empty where they are unknown.
     """
 
-    def __init__(self, generator: nn.Module, latent_dim: int, num_classes: int) -> None:
+    def __init__(
+        self, generator: nn.Module, latent_dim: int, num_classes: int, class_names: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.generator, self.latent_dim, self.num_classes = generator, latent_dim, num_classes
+        self.class_names = [*class_names]
 
 
 def load_exported(folder: Path, trust: bool = False) -> Exported:
@@ -41,8 +47,9 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
     """
     path = folder / DESCRIPTION
     if not path.exists():
-        raise UserError(f"{folder}: is no folder of gan-export, since it has no {DESCRIPTION}{of_run(folder)}")
+        raise UserError(f"{folder}: is no folder of gan-export, since it has no {DESCRIPTION}")
     config = described(path)
+    names = checked(config.get("class_names"), config["num_classes"], path)
     node = config["generator"]
     if not trust:
         refuse_foreign(node, path, "gan_lightning.load(folder, trust=True)")
@@ -54,9 +61,9 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
             empty = {name: value.to("meta") for name, value in state.items()}
             take_state(instantiate(node, _convert_="all"), empty, path)
         generator = instantiate(node, _convert_="all")
-        take_state(generator, state, path)
-        model = Exported(generator, config["latent_dim"], config["num_classes"]).eval()
-        model.sample(1)
+        take_state(generator, state, folder / WEIGHTS)
+        model = Exported(generator, config["latent_dim"], config["num_classes"], names).eval()
+        refuse_non_finite({"a sample": model.sample(1)}, path)
     except (InstantiationException, OmegaConfBaseException, RuntimeError, IndexError, TypeError) as error:
         raise UserError(f"{path}: the generator that it describes cannot be built ({first_line(error)})") from error
     return model

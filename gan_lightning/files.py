@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import stat
 import time
@@ -38,7 +39,9 @@ def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
         OSError: It cannot be written, on a full disk say; what was there before is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if sync:
+        remove_leftovers(path)
+    part = part_of(path)
     try:
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with part.open(mode, **text) as file:
@@ -70,6 +73,67 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory to fill, which takes its name when it is complete and on the disk, and only then.
+
+    Its files are flushed together at the end: a flush for each takes 8 ms. Open them with ``whole(..., sync=False)``.
+
+    Args:
+        path: The target: not there, or an empty directory; missing parents are created.
+
+    Raises:
+        OSError: It cannot be written; nothing is left of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    part = part_of(path)
+    try:
+        part.mkdir()
+        yield part
+        if hasattr(os, "sync"):
+            os.sync()
+        if path.is_dir():
+            path.rmdir()  # Windows does not rename over an empty directory
+        part.rename(path)
+    except OSError as error:
+        if isinstance(error.filename, str | os.PathLike) and Path(error.filename).is_relative_to(part):
+            error.filename = str(path)
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sync_directory(path.parent)
+
+
+def part_of(path: Path) -> Path:
+    """Return the name under which this process writes a file or directory until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes have left of a file or directory that they were writing, where that is possible."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,10}})\.part")
+    with suppress(OSError):
+        with os.scandir(path.parent) as entries:
+            found = [(Path(entry), int(match[1])) for entry in entries if (match := pattern.fullmatch(entry.name))]
+        for place, process in found:
+            if process == os.getpid() or not is_running(process):
+                shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process of this machine may be running; true where that cannot be found out."""
+    if WINDOWS:  # os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def replace(part: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning.files import whole
-from gan_lightning.image import MARK, grid, strip, write_png
+from gan_lightning.image import MARK, grid, png, strip
 from gan_lightning.plot import points
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ LEAST = 256  # pixels that the shorter side of a film has at least
 def write(found: "Found", moves: bool, out: Path, fps: int, of: dict[str, Any]) -> str:
     """Write NAME.png, NAME.json, and of what moves NAME.gif and NAME.mp4; return a line on each.
 
-    Films that an exploration of the same name has left go, since they are not of what NAME.json tells.
+    All are rendered and written before the first one gets its name, and NAME.json is the first: whatever ends this, the
+    same command can be repeated. Films that an exploration of the same name has left go, since they are not of what
+    NAME.json tells.
 
     Args:
         found: What was found.
@@ -38,21 +41,23 @@ def write(found: "Found", moves: bool, out: Path, fps: int, of: dict[str, Any]) 
         sheet = strip([grid(row, len(row)) for row in found.rows], found.captions)
     else:
         sheet = points(torch.cat(found.rows))
-    written = [out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.json")]
-    for ending in ("gif", "mp4"):
-        out.with_name(f"{out.name}.{ending}").unlink(missing_ok=True)
-    write_png(written[0], sheet)
-    with whole(written[1], "w") as file:
-        json.dump(of | {"samples": len(found.rows) * len(found.rows[0]), **found.figures}, file, indent=2)
+    told = of | {"samples": len(found.rows) * len(found.rows[0]), **found.figures}
+    contents = {"png": png(sheet)}
     if moves:
         frames = film(found.rows)
-        written.insert(1, out.with_name(f"{out.name}.gif"))
-        with whole(written[1]) as file:
-            file.write(gif(frames, fps))
-        written.insert(2, out.with_name(f"{out.name}.mp4"))
-        if not write_mp4(written[2], frames, fps):
-            written[2] = "no film as MP4: pip install 'gan-lightning[video]'"
-    return "\n".join(map(str, written))
+        contents |= {"gif": gif(frames, fps), "mp4": mp4(frames, fps)}
+    contents["json"] = json.dumps(told, indent=2).encode()
+    file_of = {ending: out.with_name(f"{out.name}.{ending}") for ending in ("png", "gif", "mp4", "json")}
+    with ExitStack() as stack:  # the last one that is opened is the first one that gets its name
+        for ending, content in contents.items():
+            if content is not None:
+                stack.enter_context(whole(file_of[ending])).write(content)
+        for ending in ("gif", "mp4"):
+            file_of[ending].unlink(missing_ok=True)
+    lines = {ending: str(file_of[ending]) for ending in contents}
+    if contents.get("mp4", b"") is None:
+        lines["mp4"] = "no film as MP4: pip install 'gan-lightning[video]'"
+    return "\n".join(lines.values())
 
 
 def film(rows: list[Tensor]) -> np.ndarray:
@@ -75,20 +80,19 @@ def gif(frames: np.ndarray, fps: int) -> bytes:
     return content.getvalue()
 
 
-def write_mp4(path: Path, frames: np.ndarray, fps: int) -> bool:
-    """Write a film that every browser plays; False if PyAV is not installed.
+def mp4(frames: np.ndarray, fps: int) -> bytes | None:
+    """Frames as the content of an MP4 file that every browser plays; None if PyAV is not installed.
 
-    The file depends on the frames and the version of x264 only.
+    The content depends on the frames and the version of x264 only.
 
     Args:
-        path: The file.
         frames: (T, H, W, 3) uint8, with even H and W.
         fps: Frames per second.
     """
     try:
         import av
     except ImportError:
-        return False
+        return None
     # The output changes with the number of threads, and x264's macroblock tree reads uninitialised memory on AVX-512.
     options = {"threads": "1", "mbtree": "0"}
     content = io.BytesIO()
@@ -98,6 +102,4 @@ def write_mp4(path: Path, frames: np.ndarray, fps: int) -> bool:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    with whole(path) as file:
-        file.write(content.getvalue())
-    return True
+    return content.getvalue()

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from gan_lightning.class_names import CAPTION, caption, shortened
 from gan_lightning.files import whole
 
 # Marks every image that is written, so that it is not taken for data of a later run. It stands in the first bytes, as
 # text of the PNG's keyword Software or as a GIF's comment, so a folder of thousands is searched quickly.
 MARK, MARK_WITHIN = "gan-lightning", 2048
+PADDING = 2  # of a grid
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow makes gray
 
 
@@ -51,12 +53,44 @@ def with_channels(pictures: Tensor, channels: int) -> Tensor:
 
 def grid(images: Tensor, columns: int) -> Tensor:
     """Pictures (N, C, H, W) in [-1, 1] as one uint8 picture (3, H', W'), row by row."""
-    return make_grid(to_uint8(images).cpu(), nrow=columns, padding=2, pad_value=255)
+    return make_grid(to_uint8(images).cpu(), nrow=columns, padding=PADDING, pad_value=255)
 
 
-def write_png(path: Path, picture: Tensor) -> None:
-    """Write uint8 (3, H, W) as PNG, whole or not at all."""
-    with whole(path) as file:
+def captioned(images: Tensor, columns: int, captions: Sequence[str]) -> Tensor:
+    """Pictures (N, C, H, W) as :func:`grid` makes them, with a caption at the left of each row."""
+    picture, height = grid(images, columns), images.shape[-2] + PADDING
+    rows = [picture[:, top : top + height] for top in range(0, picture.shape[1] - PADDING, height)]
+    rows[-1] = picture[:, (len(rows) - 1) * height :]
+    return strip(rows, captions)
+
+
+def class_rows(
+    images: Tensor, labels: Sequence[int], names: Sequence[str], columns: int
+) -> tuple[Tensor, int, list[str]]:
+    """Arrange images by class: images, columns and captions for :func:`captioned`, in which a row has one class.
+
+    Where each class has one image alone, a row has several, which its caption names.
+
+    Args:
+        images: Images (N, C, H, W) in [-1, 1].
+        labels: Their classes.
+        names: Names of all classes; empty where they are unknown.
+        columns: Images in a row at most.
+    """
+    members = {label: [i for i, other in enumerate(labels) if other == label] for label in dict.fromkeys(labels)}
+    rows = [of[i : i + columns] for of in members.values() for i in range(0, len(of), columns)]
+    if len(rows) == len(labels):
+        rows = [[*range(start, min(start + columns, len(labels)))] for start in range(0, len(labels), columns)]
+    width = max(map(len, rows))
+    white = torch.ones_like(images[:1])
+    filled = [torch.cat([images[row], white.expand(width - len(row), -1, -1, -1)]) for row in rows]
+    named = [", ".join(dict.fromkeys(caption(names, labels[i]) for i in row)) for row in rows]
+    return torch.cat(filled), width, [shortened(text, 2 * CAPTION) for text in named]
+
+
+def write_png(path: Path, picture: Tensor, sync: bool = True) -> None:
+    """Write uint8 (3, H, W) as PNG, whole or not at all; ``sync`` as of :func:`~gan_lightning.files.whole`."""
+    with whole(path, sync=sync) as file:
         file.write(png(picture))
 
 
@@ -87,15 +121,25 @@ def data_url(content: bytes, kind: str = "png") -> str:
 
 def strip(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
     """Uint8 pictures (3, H, W) one below the other, each with its caption at the left, as one (3, H', W')."""
-    margin = 8 + 7 * max(len(caption) for caption in captions)
+    font = font_for("".join(captions))
+    margin = 8 + max(max(7 * len(text), round(font.getlength(text))) for text in captions)
     height, width = sum(p.shape[1] for p in pictures), margin + max(p.shape[2] for p in pictures)
     canvas = Image.new("RGB", (width, height), "white")
     draw, top = ImageDraw.Draw(canvas), 0
-    for picture, caption in zip(pictures, captions, strict=True):
+    for picture, text in zip(pictures, captions, strict=True):
         canvas.paste(Image.fromarray(picture.permute(1, 2, 0).numpy()), (margin, top))
-        draw.text((4, top + picture.shape[1] // 2 - 6), caption, fill="black")
+        draw.text((4, top + picture.shape[1] // 2 - 6), text, fill="black", font=font)
         top += picture.shape[1]
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
+def font_for(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's font, or for signs that it lacks the one of matplotlib: Latin, Greek, Cyrillic, Arabic."""
+    if text.isascii():
+        return ImageFont.load_default()
+    import matplotlib  # takes a part of a second to import
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 10)
 
 
 def read_png(path: Path) -> Tensor:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.asked import HELD_OUT, Asked, merged
 from gan_lightning.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
+from gan_lightning.class_names import refuse_other_order
 from gan_lightning.comparison import Row, settings
 from gan_lightning.config import nearest
 from gan_lightning.data.image_folder import ImageFolder
@@ -32,7 +33,7 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
     scores = judge.judge(fake, made)
     row.scores = [score.line() | {"direction": judge.directions.get(score.name, 0)} for score in scores]
     for line in judge.histogram(scores):
-        print(f"  {line}")
+        print(f"  {printable(line)}")
     if (drawn := judge.neighbours(fake)) is not None:
         parts = path.with_suffix("").parts[-4:]
         where = "_".join(part for part in parts if part not in ("checkpoints", "..", path.anchor))
@@ -105,6 +106,7 @@ def refuse_other_data(path: Path, model: Learner, data: Any) -> None:
         raise UserError(f"{path}: makes samples of {ours}, the data are of {theirs}; {right}")
     if model.num_classes and model.num_classes != len(data.class_names):
         raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
+    refuse_other_order(path, model.class_names, data.class_names)
 
 
 def judge_of(

@@ -56,6 +56,7 @@ class Learner(Sampler, LightningModule):
         self.optimizer_fns = optimizers
         self.latent_dim, self.seed = latent_dim, seed
         self.num_classes: int = generator.num_classes
+        self.class_names: list[str] = []
         self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
         self.logits: dict[str, Tensor] = {}  # a discriminator's, on real and on fake, likewise
         self.fake: Tensor | None = None  # samples of the last generator update, likewise

@@ -1,6 +1,7 @@
 """What is to be known of a generator that goes out: how it was trained, its scores with their cards, its limits."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ samples = model.sample(64{ask}, seed=0)
 ```
 
 {loading}
-{onnx}
+{classes}{onnx}
 ## Training
 
 | | |
@@ -66,6 +67,10 @@ To measure it again with [torch-fidelity](https://github.com/toshas/torch-fideli
 fidelity --cpu --fid --input1 generator.onnx --input1-model-z-type normal --input1-model-z-size {latent_dim} \\
   --input1-model-num-classes {num_classes} --input1-model-num-samples 50000 --input2 {against}
 ```
+"""
+
+CLASSES = """
+Classes by number: {names}.
 """
 
 HEAD = """| score | value | samples | against | through | card |
@@ -145,6 +150,7 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
         onnx: Whether there is a ``generator.onnx``.
     """
     run, shape, classes = described["run"], described["shape"], described["num_classes"]
+    names = described.get("class_names", [])
     is_picture = len(shape) == 3
     what = f"{shape[1]} x {shape[2]} pictures, {'gray' if shape[0] == 1 else 'in colour'}" if is_picture else "points"
     task = ["unconditional-image-generation"] if is_picture and not classes else []
@@ -164,9 +170,10 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
         license=licence,
         tags=", ".join([*(["gan"] if run.get("loss") else []), run["model"].lower(), *task]),
         title=f"{escaped(run['model'])} on {escaped(run['data'])}",
-        what=what + (f" of {classes} classes, asked for by number" if classes else ""),
+        what=what + (f" of {classes} classes, asked for by {'name or ' if names else ''}number" if classes else ""),
         steps=run["steps"],
-        ask=", labels=[3] * 64" if classes > 3 else "",
+        ask=asking(classes, names),
+        classes=CLASSES.format(names=enumerated(names)) if names else "",
         trust=", trust=True" if own else "",
         loading=OWN if own else "Loading runs no code from this folder.",
         onnx=of_onnx,
@@ -174,6 +181,19 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
         scores=HEAD + "\n".join(scores) + FOOT if scores else "It was not evaluated at this step.",
         licence="Not stated by whoever exported it. " if licence == "other" else f"{licence}. ",
     )
+
+
+def asking(classes: int, names: Sequence[str]) -> str:
+    """Return the argument that asks for one class, for the example."""
+    if names and (plain := next((name for name in names if name.isalnum() and not name.isdecimal()), "")):
+        return f', labels=["{plain}"] * 64'
+    return ", labels=[3] * 64" if classes > 3 else ""
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Return the first hundred class names with their numbers."""
+    more = f" and {len(names) - 100} more, in `config.json`" if len(names) > 100 else ""
+    return ", ".join(f"{i} {escaped(name)}" for i, name in enumerate(names[:100])) + more
 
 
 def foreign(node: Any) -> bool:

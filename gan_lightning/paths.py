@@ -70,9 +70,3 @@ def shorter(path: Path) -> Path:
     """
     short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return path if str(short).startswith("~") else short
-
-
-def of_run(folder: Path) -> str:
-    """Where the checkpoint of a run is whose folder stands in the place of one; "" of any other path."""
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    return f"; a run's checkpoint is {checkpoint}" if checkpoint.exists() else ""

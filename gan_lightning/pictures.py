@@ -131,7 +131,8 @@ class Pictures:
             nothing = dict.fromkeys([self.sample, self.then, self.way], "")
             return {self.said: wrong(str(error)), self.model: None, self.run: None} | nothing
         past, axes = by_step(run / "samples"), min(AXES, model.latent_dim)
-        choices = [(str(label), label) for label in range(model.num_classes)]
+        names = model.class_names or range(model.num_classes)
+        choices = [(str(name), label) for label, name in enumerate(names)]
         label = 0 if choices else None
         return {
             self.model: model,

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from gan_lightning import metric as metrics
+from gan_lightning.class_names import storable
 from gan_lightning.comparison import Row, settings
 from gan_lightning.errors import printable
 from gan_lightning.files import by_step
@@ -54,6 +55,7 @@ class Record:
         grid_step: Their step.
         figures: Lines of metrics.csv.
         lines: Of evaluation.jsonl.
+        class_names: Names of the data's classes.
     """
 
     title: str
@@ -72,6 +74,7 @@ class Record:
     grid_step: str = ""
     figures: list[dict[str, str]] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, run: Path, above: Path) -> "Record":
@@ -105,6 +108,7 @@ class Record:
             grid_step=f"{pictures[-1][0]:,}" if pictures else "",
             figures=figures,
             lines=lines,
+            class_names=storable(as_list(result.get("class_names"))),
         )
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.class_names import storable
 from gan_lightning.files import naming
 from gan_lightning.paths import shorter
 from gan_lightning.schedule import SCHEDULES
@@ -86,6 +87,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
     outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
     outcome |= {"notes": judge.notes()} if scores and judge.notes() else {}
+    outcome |= {"class_names": names} if (names := storable(trainer.datamodule.class_names)) else {}
     if not trainer.is_global_zero:
         return outcome
     for logger in trainer.loggers:

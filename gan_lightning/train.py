@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
+from gan_lightning.class_names import checked, refuse_other_order, storable
 from gan_lightning.command_line import changes, check_command_line
 from gan_lightning.config import (
     check,
@@ -114,7 +115,12 @@ def train(
     if ckpt_path:
         take_state(model, before["state_dict"], ckpt_path)  # Lightning's own complaint would be a traceback
     step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
-    kept = {"config": typed, "choices": choices, "versions": runs.versions()}
+    names = storable(data.class_names)
+    if model.num_classes:
+        model.class_names = names
+        if stored := before["hyper_parameters"].get("class_names"):
+            refuse_other_order(ckpt_path, checked(stored, model.num_classes, ckpt_path), names)
+    kept = {"config": typed, "choices": choices, "versions": runs.versions(), "class_names": names}
     model.save_hyperparameters(kept, logger=False)
     text = runs.begin(run, config) if runs.first_rank() else ""
 

@@ -18,7 +18,7 @@ from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.callbacks.scalars import Scalars, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.errors import UserError
-from gan_lightning.image import grid, read_png
+from gan_lightning.image import grid, read_png, to_uint8, write_png
 from gan_lightning.model.base import GAN
 from gan_lightning.summary import conclude
 
@@ -158,10 +158,14 @@ def test_pictures_at_round_steps_and_the_last(run, tmp_path, name):
     rows = 10 if name == "cgan" else 8
     expected = grid(trainer.lightning_module.sample(8 * rows, labels, seed=0), columns=8)
     assert expected.shape == (3, rows * 18 + 2, 8 * 18 + 2)
+    real = grid(trainer.datamodule.real(8 * rows, labels), columns=8)
+    if name == "cgan":  # the names of the classes stand at the left
+        names = read_png(folder / drawn[-1])[:, :, : -expected.shape[2]]
+        assert all((names[:, 18 * row : 18 * row + 18] < 128).any() for row in range(rows))
+        expected, real = (torch.cat([names, picture], dim=2) for picture in (expected, real))
     assert torch.equal(read_png(folder / drawn[-1]), expected)
     assert not torch.equal(read_png(folder / drawn[0]), expected)
-    real = trainer.datamodule.real(8 * rows, labels)
-    assert torch.equal(read_png(folder / "real.png"), grid(real, columns=8))
+    assert torch.equal(read_png(folder / "real.png"), real)
     found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert [event.step for event in found.Images("samples")] == steps
     assert [event.step for event in found.Images("real")] == [0]
@@ -177,6 +181,33 @@ def test_the_timeline_grows_and_holds_the_same_noise(run, tmp_path):
     folder = tmp_path / "5" / "samples"
     timeline, picture = read_png(folder / "timeline.png"), read_png(folder / "step_00000002.png")
     assert torch.equal(timeline[:, row : 2 * row, -picture.shape[2] :], picture[:, :row])
+
+
+def test_a_timeline_of_classes_holds_the_first_sample_of_each(run, tmp_path):
+    trainer = run(tmp_path, "model=cgan", "trainer.max_steps=2")
+    labels = torch.arange(10).repeat_interleave(8)
+    images = trainer.lightning_module.sample(80, labels, seed=0)
+    timeline = read_png(tmp_path / "samples" / "timeline.png")
+    row = timeline[:, -18:, -10 * 20 :]
+    for label in range(10):
+        drawn = row[:, 2:18, label * 20 + 2 : label * 20 + 18]
+        assert torch.equal(drawn, to_uint8(images[8 * label]).expand(3, -1, -1))
+
+
+def test_names_of_every_script_stand_beside_the_rows(run, tmp_path):
+    """Folders of one picture each, with names that no terminal and not every font shows."""
+    names = "cats", "été", "猫", "a\nb", "x" * 100
+    for number, name in enumerate(names):
+        write_png(tmp_path / "photos" / name / "a.png", torch.full((3, 16, 16), 40 * number, dtype=torch.uint8))
+    words = "model=cgan", "data=image_folder", f"data.root={tmp_path}/photos", "data.batch_size=2"
+    trainer = run(tmp_path / "run", *words, "trainer.max_steps=1")
+    assert len(trainer.lightning_module.class_names) == 5
+    assert trainer.lightning_module.class_names == [
+        name.replace("\n", "\\n") for name in trainer.datamodule.class_names
+    ]
+    picture = read_png(tmp_path / "run" / "samples" / "step_00000001.png")
+    beside = picture[:, :, : -(8 * 18 + 2)]
+    assert len({beside[:, 18 * row : 18 * row + 18].numpy().tobytes() for row in range(5)}) == 5
 
 
 def test_points_give_a_scatter(run, tmp_path):

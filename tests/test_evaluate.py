@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from gan_lightning import asked as asked_for
 from gan_lightning import evaluate as program
 from gan_lightning import judge
 from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.run import folders
@@ -99,9 +101,105 @@ def test_earlier_evaluations_are_kept(run, here):
 
 
 def test_two_evaluations_at_once_write_two_files(here):
-    with ThreadPoolExecutor(8) as pool:
-        names = [*pool.map(lambda _: program.claimed(None), range(40))]
-    assert len(set(names)) == 40
+    with ExitStack() as held, ThreadPoolExecutor(8) as pool:
+        names = [*pool.map(lambda _: held.enter_context(program.claimed(None)), range(40))]
+        assert len(set(names)) == 40
+        with (
+            pytest.raises(UserError, match=r"out=evaluation: another gan-evaluate is writing evaluation\.json"),
+            program.claimed("evaluation"),
+        ):
+            pass
+    assert [*here.iterdir()] == [], "nothing was written, and the locks are gone"
+
+
+@pytest.mark.parametrize("content", ["", '{"unfinished": true, "rows": []}'])
+def test_what_a_killed_evaluation_has_left_is_replaced(run, here, content):
+    run(here / "one", "model=vanilla", *QUICK)
+    (here / "scores.json").write_text(content)
+    (here / ".scores.json.lock").touch()
+    program.evaluate([here / "one"], ["out=scores"])
+    assert len(rows_of(here, "scores")) == 1
+    assert "unfinished" not in json.loads((here / "scores.json").read_text())
+    assert sorted(path.name for path in here.iterdir()) == ["one", "scores.csv", "scores.json"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"rows": []}', '{"unfinished": false}', "\udcff"])
+def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content):
+    (here / "scores.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"scores\.json or scores\.csv is there already"), program.claimed("scores"):
+        pass
+    assert (here / "scores.json").read_bytes() == content.encode(errors="surrogateescape")
+
+
+def test_scores_of_a_killed_evaluation_are_not_replaced_under_a_name_that_nobody_typed(here):
+    (here / "evaluation.json").write_text('{"unfinished": true, "rows": [1]}')
+    (here / "evaluation-2.json").touch()
+    with program.claimed(None) as out:
+        assert str(out) == "evaluation-2"
+
+
+@pytest.mark.parametrize("when", ["before a score", "between two runs", "before the table"])
+def test_a_killed_evaluation_can_be_repeated(run, here, monkeypatch, when):
+    class Killed(BaseException):
+        pass
+
+    for seed in (0, 1):
+        run(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+    place, calls = judge.evaluate_one, []
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    def one(*words: object) -> object:
+        calls.append(words)
+        return kill() if len(calls) == {"before a score": 1, "between two runs": 2}.get(when) else place(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judge, "evaluate_one", one)
+        if when == "before the table":
+            patch.setattr("gan_lightning.comparison.write_csv", kill)
+        with pytest.raises(Killed):
+            program.evaluate([here / "0", here / "1"], ["out=scores"])
+    assert not (here / "scores.csv").exists()
+    program.evaluate([here / "0", here / "1"], ["out=scores"])
+    assert len(rows_of(here, "scores")) == 2
+    with pytest.raises(UserError, match="is there already"):
+        program.evaluate([here / "0", here / "1"], ["out=scores"])
+
+
+def test_rows_of_a_killed_evaluation_can_be_taken_over(run, here):
+    for seed in (0, 1):
+        run(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+    program.evaluate([here / "0"], ["out=scores"])
+    rows = rows_of(here, "scores")
+    (here / "scores.json").write_text(json.dumps({"unfinished": True, "rows": rows}))
+    (here / "scores.csv").unlink()
+    program.evaluate([here / "scores.json", here / "1"], ["out=scores"])
+    assert rows_of(here, "scores")[0] == rows[0]
+    assert [row["seed"] for row in rows_of(here, "scores")] == [0, 1]
+
+
+def test_weights_that_are_not_finite_are_refused(run, here):
+    run(here / "one", "model=vanilla", *QUICK)
+    path = here / "one" / "checkpoints" / "last.ckpt"
+    content = read(path)
+    name = next(key for key in content["state_dict"] if key.startswith("generator."))
+    content["state_dict"][name] = torch.full_like(content["state_dict"][name], float("nan"))
+    torch.save(content, path)
+    with pytest.raises(UserError, match=rf"last\.ckpt: {name}: .* are NaN or infinite") as caught:
+        program.evaluate([here / "one"], [])
+    assert len(caught.value.faults) == 1
+    assert [path.name for path in here.iterdir()] == ["one"]
+
+
+def test_data_with_the_classes_in_another_order_are_refused(run, here):
+    run(here / "one", "model=cgan", *QUICK)
+    path = here / "one" / "checkpoints" / "last.ckpt"
+    content = read(path)
+    content["hyper_parameters"]["class_names"] = [*"9876543210"]
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"last\.ckpt: class 0 is '9' in the model and '0' in the data"):
+        program.evaluate([here / "one"], TYPED)
 
 
 def test_a_run_that_is_named_twice_is_no_repetition(run, here, capsys):

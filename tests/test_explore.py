@@ -16,8 +16,9 @@ from torch.nn import ConvTranspose2d, Linear
 
 import gan_lightning
 from gan_lightning import explore as program
+from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
-from gan_lightning.film import gif, write_mp4
+from gan_lightning.film import gif, mp4
 from gan_lightning.image import from_uint8, to_uint8, write_png
 from gan_lightning.latent import blended
 from gan_lightning.latent import nearest as nearest_module
@@ -71,7 +72,7 @@ def test_every_variant_can_be_explored(checkpoint, tmp_path, learner, way, more)
     elif way not in ("truncate", "nearest"):
         words += ["latent.steps=3", *(["latent.samples=20"] if way in ("directions", "attribute") else [])]
     if way == "blend" and not model.num_classes:
-        with pytest.raises(UserError, match=r"latent\.start=0: the model's classes are none: it is not conditional"):
+        with pytest.raises(UserError, match=r"latent\.start=0: there is no class 0; the classes are none: it is not"):
             program.explore(path, words)
         return
     told = program.explore(path, words).splitlines()
@@ -114,9 +115,9 @@ def test_an_mp4_depends_on_its_frames_alone(tmp_path):
     for _ in range(20):
         used = [rng.bytes(size) for size in rng.integers(1, 200_000, 5)]  # memory that the encoder gets next
         del used
-        assert write_mp4(tmp_path / "film.mp4", frames, 12)
-        contents.add((tmp_path / "film.mp4").read_bytes())
+        contents.add(mp4(frames, 12))
     (content,) = contents
+    (tmp_path / "film.mp4").write_bytes(content)
     settings = re.search(rb"x264 .* options: ([ -~]*)", content)[1].decode().split()
     assert "mbtree=0" in settings, "CPUs without AVX-512 make equal files in any case"
     assert "threads=1" in settings, "the number of cores changes the file"
@@ -326,7 +327,7 @@ def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
     told = json.loads((tmp_path / "a.json").read_text())
     assert told["targets"] == ["0", "1", "2", "3"]
     assert all(len(told[name]) == 4 for name in ("score", "at_random", "change", "change_at_random", "seen"))
-    with pytest.raises(UserError, match=r"latent.targets=\[3, 10\]: 10: the classes are 0, 1, 2, 3"):
+    with pytest.raises(UserError, match=r"latent.targets=\[3,10\]: there is no class 10; the classes are 0 to 9"):
         program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.targets=[3,10]", f"out={tmp_path}/b"])
 
 
@@ -420,8 +421,11 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent.seeds=3", "must be a list, each a whole number"),
         ("latent.seeds=[]", "must be a list, each a whole number"),
         ("latent.seeds=[1]", "must be at least two"),
-        ("latent.classes=[11]", "11: the model has classes 0 to 9"),
-        ("latent=blend latent.end=99", "the model's classes are 0 to 9"),
+        ("latent.classes=[11]", "latent.classes=[11]: there is no class 11; the classes are 0 to 9"),
+        ("latent=blend latent.end=99", "latent.end=99: there is no class 99; the classes are 0 to 9"),
+        ("latent.classes=3", "must be a list, each the name or the number of a class"),
+        ("latent.classes=[true]", "must be a list, each the name or the number of a class"),
+        ("latent=blend latent.start=1.5", "must be the name or the number of a class"),
         ("latent=invert", "latent.picture: is needed"),
         ("latent=invert latent.picture=/nowhere.png", "No such file"),
         ("latent=interpolate,walk", "several values; one way at a time"),
@@ -469,3 +473,89 @@ def test_all_mistakes_come_at_once():
     with pytest.raises(UserError) as caught:
         program.explore(Path("nowhere.ckpt"), ["latent=wolk", "fps=0", "what"])
     assert len(caught.value.faults) == 4
+
+
+def named(path: Path, target: Path) -> Path:
+    """A copy of a checkpoint with other class names: the third one is ``10``."""
+    content = read(path)
+    content["hyper_parameters"]["class_names"] = ["cats", "dogs", "10", "sea lion", *"efghij"]
+    torch.save(content, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    "word", ["latent.classes=[dogs,10,'sea lion',5]", "latent.classes=['dogs','10',\"sea lion\",'5']"]
+)
+def test_classes_are_chosen_by_name(checkpoint, tmp_path, monkeypatch, word):
+    path, found = named(checkpoint("model=cgan"), tmp_path / "named.ckpt"), []
+    monkeypatch.setattr("gan_lightning.film.write", lambda what, *_: found.append(what) or "")
+    program.explore(path, ["latent=walk", "latent.steps=2", word])
+    assert found[0].captions == ["dogs", "class 10", "sea lion", "f"]
+    expected = Walk(steps=2, classes=[1, 2, 3, 5])(gan_lightning.load(path))
+    assert all(torch.equal(one, other) for one, other in zip(found[0].rows, expected.rows, strict=True))
+
+
+def test_a_blend_goes_from_name_to_name(checkpoint, tmp_path, monkeypatch):
+    path, found = named(checkpoint("model=cgan"), tmp_path / "named.ckpt"), []
+    monkeypatch.setattr("gan_lightning.film.write", lambda what, *_: found.append(what) or "")
+    program.explore(path, ["latent=blend", "latent.start=dogs", "latent.end=10", "latent.num=2"])
+    assert found[0].captions == ["dogs to class 10"] * 2
+    expected = Blend(start=1, end=2, num=2)(gan_lightning.load(path))
+    assert all(torch.equal(one, other) for one, other in zip(found[0].rows, expected.rows, strict=True))
+    with pytest.raises(UserError, match=r"latent\.end=dog: there is no class 'dog', the nearest is dogs"):
+        program.explore(path, ["latent=blend", "latent.end=dog"])
+
+
+def test_targets_are_chosen_by_name():
+    way = Attribute(Halves(), targets=["right", "left"], steps=3, samples=20)
+    way.see(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
+    assert [name.partition(":")[0] for name in way(Lamps()).captions] == ["right", "left"]
+    way.targets = ["rihgt"]
+    told = r"latent\.targets=\[rihgt\]: there is no class 'rihgt', the nearest is right; the classes are left \(0\),"
+    with pytest.raises(UserError, match=told):
+        way(Lamps())
+
+
+def test_a_run_directory_is_explored(checkpoint, tmp_path, capsys):
+    path = checkpoint("model=dcgan")
+    program.explore(path.parent.parent, ["latent=truncate", f"out={tmp_path}/x"])
+    assert capsys.readouterr().out == f"using {path}\n"
+    assert json.loads((tmp_path / "x.json").read_text())["checkpoint"] == str(path)
+
+
+def test_samples_that_are_not_finite_are_refused(checkpoint, tmp_path):
+    content = read(checkpoint("model=vanilla", "data=gaussian_ring"))
+    for name, value in content["state_dict"].items():
+        if name.startswith("generator."):
+            content["state_dict"][name] = torch.full_like(value, 3e38)
+    torch.save(content, tmp_path / "large.ckpt")
+    with pytest.raises(UserError, match=r"large\.ckpt: samples: .* are NaN or infinite"):
+        program.explore(tmp_path / "large.ckpt", ["latent=walk", f"out={tmp_path}/x"])
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("files", [0, 1, 2, 3])
+def test_a_killed_exploration_can_be_repeated(checkpoint, tmp_path, monkeypatch, files):
+    """The process ends after so many files have got their names."""
+
+    class Killed(BaseException):
+        pass
+
+    done = []
+
+    def replace(part: Path, path: Path) -> None:
+        if len(done) == files:
+            raise Killed
+        done.append(path)
+        part.replace(path)
+
+    words = ["latent=walk", "latent.steps=3", f"out={tmp_path}/x"]
+    for before in (False, True):  # where nothing is, and over an older exploration
+        with monkeypatch.context() as patch:
+            patch.setattr("gan_lightning.files.replace", replace)
+            done.clear()
+            with pytest.raises(Killed):
+                program.explore(checkpoint("model=dcgan"), words)
+        assert (tmp_path / "x.json").exists() == (files > 0 or before)
+        program.explore(checkpoint("model=dcgan"), words)
+        assert {path.name for path in tmp_path.iterdir()} == {"x.png", "x.json", "x.gif", "x.mp4"}

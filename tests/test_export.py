@@ -19,7 +19,7 @@ from torch_fidelity.generative_model_onnx import GenerativeModelONNX
 
 import gan_lightning
 from gan_lightning import export as program
-from gan_lightning import sample
+from gan_lightning import image, sample
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.exported import Exported
@@ -87,13 +87,77 @@ def test_gan_sample_draws_the_same_of_an_export(checkpoint, tmp_path):
     assert np.abs(one["images"].astype(int) - other["images"]).max() <= 1
 
 
-def test_a_run_s_folder_is_answered_by_where_its_checkpoint_is(checkpoint, tmp_path):
-    for refused in (
-        lambda: gan_export(tmp_path / "run", "--no-onnx"),
-        lambda: sample.sample(sample.parser().parse_args([str(tmp_path / "run")])),
-    ):
-        with pytest.raises(UserError, match=f"a run's checkpoint is {checkpoint}"):
-            refused()
+def test_a_run_directory_is_exported(checkpoint, tmp_path, capsys):
+    gan_export(tmp_path / "run", "--no-onnx", "--out", tmp_path / "out")
+    assert capsys.readouterr().out == f"using {checkpoint}\n"
+    torch.testing.assert_close(gan_lightning.load(tmp_path / "out").sample(2), gan_lightning.load(checkpoint).sample(2))
+    with pytest.raises(UserError, match="out: is an export already; name the run or its checkpoint"):
+        gan_export(tmp_path / "out", "--no-onnx", "--out", tmp_path / "again")
+
+
+def named(checkpoint: Path, names: object) -> Path:
+    """The checkpoint with other class names."""
+    content = read(checkpoint)
+    content["hyper_parameters"]["class_names"] = names
+    torch.save(content, checkpoint)
+    return checkpoint
+
+
+def test_class_names_go_along(checkpoint, tmp_path):
+    names = ["cats", "<b>dogs</b>", "10", *"defghij"]
+    gan_export(named(checkpoint, names), "--no-onnx", "--out", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["class_names"] == names
+    alone = gan_lightning.load(tmp_path / "out")
+    assert alone.class_names == names
+    assert torch.equal(alone.sample(labels=["cats", "10"]), alone.sample(2, labels=[0, 2]))
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "of 10 classes, asked for by name or number" in text
+    assert "Classes by number: 0 cats, 1 \\<b\\>dogs\\</b\\>, 2 10, 3 d" in text
+    assert 'samples = model.sample(64, labels=["cats"] * 64, seed=0)' in text
+    captioned = image.read_png(tmp_path / "out" / "samples.png")
+    assert captioned.shape[1] == 10 * 18 + 2
+    assert captioned.shape[2] > 8 * 18 + 2, "the names stand beside the rows"
+
+
+def test_class_names_of_strangers_are_validated(checkpoint, tmp_path):
+    gan_export(checkpoint, "--no-onnx", "--out", tmp_path / "out")
+    for wrong in ("cats", ["a"], [1] * 10, [*"abcdefghi", "\x1b[2J"], [*"abcdefghi", "j" * 10**6]):
+        described(tmp_path / "out", class_names=wrong)
+        with pytest.raises(UserError, match=r"config\.json: class_names: must be 10 printable texts"):
+            gan_lightning.load(tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    del config["class_names"]
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    assert gan_lightning.load(tmp_path / "out").class_names == [], "an export of an earlier version"
+
+
+def test_weights_that_are_not_finite_are_neither_exported_nor_loaded(checkpoint, tmp_path):
+    gan_export(checkpoint, "--no-onnx", "--out", tmp_path / "out")
+    path = tmp_path / "out" / "generator.safetensors"
+    state = safetensors.torch.load_file(path)
+    name = next(name for name in state if name.endswith("weight"))
+    state[name].view(-1)[1] = float("-inf")
+    Store(tmp_path / "out").write(path, state)
+    with pytest.raises(UserError, match=rf"generator\.safetensors: {name}: 1 of .* are NaN or infinite"):
+        gan_lightning.load(tmp_path / "out")
+    content = read(checkpoint)
+    name = next(key for key in content["state_dict"] if key.startswith("generator.") and key.endswith("weight"))
+    content["state_dict"][name] = torch.full_like(content["state_dict"][name], float("nan"))
+    torch.save(content, checkpoint)
+    with pytest.raises(UserError, match=rf"last\.ckpt: {name}: .* are NaN or infinite"):
+        gan_export(checkpoint, "--no-onnx", "--out", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_weights_beyond_single_precision_are_not_exported(run, tmp_path):
+    words = "model=vanilla", "data=gaussian_ring", "trainer.precision=64-true", "trainer.max_steps=1"
+    run(tmp_path / "run", *words, *QUIET)
+    content = read(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    name = next(key for key in content["state_dict"] if key.startswith("generator.") and key.endswith("weight"))
+    content["state_dict"][name].view(-1)[0] = 1e300
+    torch.save(content, tmp_path / "large.ckpt")
+    with pytest.raises(UserError, match=r"large\.ckpt: .*weight: 1 of .* are NaN or infinite"):
+        gan_export(tmp_path / "large.ckpt", "--no-onnx", "--out", tmp_path / "out")
 
 
 def test_onnx_tells_no_places_of_this_disk(checkpoint, tmp_path):
@@ -337,8 +401,6 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     (out / "config.json").unlink()
     (out / "config.json").mkdir()
     refused("cannot be read")
-    with pytest.raises(UserError, match=r"no config\.json; a run's checkpoint is .*run/checkpoints/last\.ckpt"):
-        gan_lightning.load(tmp_path / "run")
     content = (out / "generator.safetensors").read_bytes()
     (out / "generator.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     refused("is not there, or damaged")

@@ -57,6 +57,18 @@ def test_every_variant_has_a_report(run, tmp_path, learner):
     assert "max_steps: 2" in seen.text, "the configuration"
 
 
+def test_class_names_are_listed(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    result = {"status": "finished", "class_names": ["cats", "<b>dogs</b>", "\x1b[2J", 7]}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    gan_report(tmp_path, "--out", tmp_path / "r.html")
+    assert "0 cats, 1 <b>dogs</b>, 2 \\x1b[2J, 3 7" in page(tmp_path / "r.html").text
+    for wrong in ("cats", {"a": 1}, None):
+        (tmp_path / "result.json").write_text(json.dumps(result | {"class_names": wrong}))
+        gan_report(tmp_path, "--out", tmp_path / "r.html")
+        assert "classes" not in page(tmp_path / "r.html").text
+
+
 def test_curves_are_drawn_once(run, tmp_path, monkeypatch):
     run(tmp_path / "one", "model=vanilla", *QUICK)
     drawn = []

@@ -226,7 +226,8 @@ def test_what_shows_late_is_told_before_the_first_step(run, tmp_path, words, tol
 
 def test_grids_have_a_row_a_class(finished):
     with Image.open(finished[0] / "samples" / "step_00000003.png") as grid:
-        assert grid.size == (8 * 18 + 2, 10 * 18 + 2)
+        assert grid.height == 10 * 18 + 2
+        assert 8 * 18 + 2 < grid.width < 8 * 18 + 2 + 100, "the names of the classes stand beside the rows"
 
 
 def test_the_terminal_says_where_everything_is(finished):

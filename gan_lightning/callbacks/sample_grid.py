@@ -8,22 +8,22 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from gan_lightning.class_names import caption, storable
 from gan_lightning.data.points import Points
 from gan_lightning.files import by_step
-from gan_lightning.image import grid, read_png, strip, write_png
+from gan_lightning.image import PADDING, captioned, grid, read_png, strip, write_png
 from gan_lightning.learner import Learner
 from gan_lightning.modes import evaluating
 
-PADDING = 2  # of torchvision's grid
 REACH = 1.5  # of a scatter, times the largest coordinate of a real point
 
 
 class SampleGrid(Callback):
     """Draws ``samples/step_00001000.png`` from fixed noise, at steps 1, 2, 5, 10, 20, 50, ... and the last.
 
-    Conditional models show one row a class. For points in the plane the picture is a scatter of real and generated
-    samples, over the output of a discriminator. ``real.png`` shows real samples in the same order, and ``timeline.png``
-    the same noise at all of the steps from 100 on.
+    Conditional models show one row a class, with its name beside it. For points in the plane the picture is a scatter
+    of real and generated samples, over the output of a discriminator. ``real.png`` shows real samples in the same
+    order, and ``timeline.png`` the same noise at all of the steps from 100 on.
 
     Args:
         columns: Pictures in a row.
@@ -44,11 +44,13 @@ class SampleGrid(Callback):
         self.num = (
             self.points if not self.is_picture else len(self.labels if classes else range(self.rows * self.columns))
         )
+        names = module.class_names or storable(data.class_names)
+        self.captions = [caption(names, label) for label in range(classes)]
         self.folder = Path(trainer.default_root_dir, "samples")
         if trainer.is_global_zero:
             self.real = data.real(self.num, self.labels).cpu()
             if self.is_picture:
-                picture = grid(self.real, self.columns)
+                picture = self.picture(self.real)
                 if trainer.global_step:  # the loggers have it from the run's start
                     write_png(self.folder / "real.png", picture)
                 else:
@@ -69,12 +71,16 @@ class SampleGrid(Callback):
         """File of a step's picture."""
         return self.folder / f"step_{step:08d}.png"
 
+    def picture(self, images: Tensor) -> Tensor:
+        """Images as one picture, with the names of the classes beside the rows of a conditional model."""
+        return captioned(images, self.columns, self.captions) if self.captions else grid(images, self.columns)
+
     def draw(self, trainer: Trainer, module: Learner) -> None:
         """Sample, draw, and add to the timeline."""
         step = trainer.global_step
         fake = module.sample(self.num, self.labels, self.seed).cpu()
         if self.is_picture:
-            picture = grid(fake, self.columns)
+            picture = self.picture(fake)
         else:
             from gan_lightning.plot import scatter  # matplotlib takes a second to import, and pictures need none of it
 
@@ -98,6 +104,7 @@ class SampleGrid(Callback):
         height, width = (side + PADDING for side in self.real.shape[-2:])
         if self.labels is None:
             return picture[:, : height + PADDING]
+        picture = picture[:, :, picture.shape[2] - self.columns * width - PADDING :]  # without the names
         rows = range(len(self.labels) // self.columns)
         return torch.cat([picture[:, row * height : (row + 1) * height, : width + PADDING] for row in rows], dim=2)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.class_names import caption, numbers
 from gan_lightning.data.base import StepData
 from gan_lightning.errors import UserError
 from gan_lightning.sampler import Sampler
@@ -86,7 +87,7 @@ def latents(model: Sampler, seeds: Sequence[int]) -> Tensor:
     return torch.cat([model.draw_latents(1, seed=seed)[0] for seed in seeds])
 
 
-def shown_classes(model: Sampler, classes: Sequence[int] | None) -> list[int]:
+def shown_classes(model: Sampler, classes: Sequence[int | str] | None) -> list[int]:
     """The classes that were chosen, or the first ones of a conditional model.
 
     Raises:
@@ -94,10 +95,20 @@ def shown_classes(model: Sampler, classes: Sequence[int] | None) -> list[int]:
     """
     if classes is None:
         return [*range(min(model.num_classes, ROWS))] or [0]
-    if wrong := [label for label in classes if not 0 <= label < model.num_classes]:
-        there = f"has classes 0 to {model.num_classes - 1}" if model.num_classes else "has no classes"
-        raise UserError(f"latent.classes={[*classes]}: {', '.join(map(str, wrong))}: the model {there}")
-    return [*classes]
+    return class_numbers("classes", classes, model.class_names, model.num_classes)
+
+
+def class_numbers(setting: str, classes: Sequence[int | str], names: Sequence[str], num_classes: int) -> list[int]:
+    """Return the numbers of classes that a setting gives by name or number.
+
+    Raises:
+        UserError: There are no such classes.
+    """
+    try:
+        return numbers(classes, names, num_classes)
+    except ValueError as error:
+        told = f"[{','.join(map(str, classes))}]" if setting in ("classes", "targets") else classes[0]
+        raise UserError(f"latent.{setting}={told}: {error}") from error
 
 
 def in_turn(classes: Sequence[int], num: int) -> Tensor:
@@ -107,7 +118,7 @@ def in_turn(classes: Sequence[int], num: int) -> Tensor:
 
 def captions(model: Sampler, classes: Sequence[int]) -> list[str]:
     """What stands beside a row of a class."""
-    return [f"class {label}" if model.num_classes else "" for label in classes]
+    return [caption(model.class_names, label) if model.num_classes else "" for label in classes]
 
 
 @contextmanager

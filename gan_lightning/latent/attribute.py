@@ -4,11 +4,11 @@ import torch
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
+from gan_lightning.class_names import storable
 from gan_lightning.data.base import StepData
-from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.image import to_uint8
-from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_points, shown_classes
+from gan_lightning.latent import Found, OfData, at_least, class_numbers, in_turn, refuse_points, shown_classes
 from gan_lightning.latent.directions import MEASURED, RANDOM, random_directions
 from gan_lightning.modes import evaluating
 from gan_lightning.network.layers import one_of
@@ -30,7 +30,7 @@ class Attribute(OfData):
         method: "boundary", the normal of a linear support vector machine between the latents of the samples that are
             most and least of the class (Shen et al., 2020, section 3.2, https://arxiv.org/abs/1907.10786);
             "classifier", the mean gradient of the class's logit with respect to the latent; "random".
-        targets: Classes, one row each; None for the first four.
+        targets: Classes of the data by name or number, one row each; None for the first four.
         reach: How far to either side.
         steps: Samples in a row.
         samples: That a direction is found of.
@@ -42,12 +42,12 @@ class Attribute(OfData):
         self,
         feature: Classifier,
         method: str = "boundary",
-        targets: list[int] | None = None,
+        targets: list[int | str] | None = None,
         reach: float = 6.0,
         steps: int = 9,
         samples: int = 2000,
         seed: int = 0,
-        classes: list[int] | None = None,
+        classes: list[int | str] | None = None,
     ) -> None:
         one_of("method", method, METHODS)
         at_least("steps", steps, 2)
@@ -63,7 +63,7 @@ class Attribute(OfData):
         """
         refuse_points("attribute", data.shape)
         self.feature.get_ready(data, store, torch.device("cpu"))
-        self.names = data.class_names
+        self.names = storable(data.class_names)
 
     def __call__(self, model: Sampler) -> Found:
         """A row a target; ``score`` has how many times as much a direction changes it as it changes the other classes.
@@ -72,9 +72,7 @@ class Attribute(OfData):
         takes for the target after a move by ``reach`` against the direction, without one, and along it.
         """
         targets = [*range(min(len(self.names), SHOWN))] if self.targets is None else self.targets
-        if wrong := [target for target in targets if not 0 <= target < len(self.names)]:
-            there = ", ".join(f"{i} {name}".removeprefix(f"{name} ") for i, name in enumerate(self.names[:20]))
-            raise UserError(f"latent.targets={targets}: {', '.join(map(str, wrong))}: the classes are {there}")
+        targets = class_numbers("targets", targets, self.names, len(self.names))
         classes = shown_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
         y, random = in_turn(classes, self.samples), random_directions(model, self.seed)

@@ -2,8 +2,7 @@
 
 import torch
 
-from gan_lightning.errors import UserError
-from gan_lightning.latent import Explorer, Found, at_least, blended
+from gan_lightning.latent import Explorer, Found, at_least, blended, captions, class_numbers
 from gan_lightning.sampler import SAMPLING_BATCH, Sampler
 
 
@@ -13,31 +12,31 @@ class Blend(Explorer):
     What is blended is whatever an embedding makes of the class, also within the generator.
 
     Args:
-        start: The class at the left.
-        end: The class at the right.
+        start: The class at the left, by name or number.
+        end: The class at the right, likewise.
         steps: Samples from one to the other.
         num: Latents, one row each.
         seed: Of the latents.
     """
 
-    def __init__(self, start: int = 0, end: int = 1, steps: int = 9, num: int = 8, seed: int = 0) -> None:
+    def __init__(self, start: int | str = 0, end: int | str = 1, steps: int = 9, num: int = 8, seed: int = 0) -> None:
         at_least("steps", steps, 2)
         at_least("num", num, 1)
         self.start, self.end, self.steps, self.num, self.seed = start, end, steps, num, seed
 
     def __call__(self, model: Sampler) -> Found:
         """A row a latent."""
-        for name in ("start", "end"):
-            if not 0 <= getattr(self, name) < model.num_classes:
-                there = f"0 to {model.num_classes - 1}" if model.num_classes else "none: it is not conditional"
-                raise UserError(f"latent.{name}={getattr(self, name)}: the model's classes are {there}")
+        start, end = (
+            class_numbers(setting, [label], model.class_names, model.num_classes)[0]
+            for setting, label in (("start", self.start), ("end", self.end))
+        )
         z, _ = model.draw_latents(self.num, seed=self.seed)
-        y = torch.full((self.steps,), self.start)
+        y = torch.full((self.steps,), start)
         rows = []
         for one in z:
             parts = []
             for shares in torch.linspace(0, 1, self.steps).split(SAMPLING_BATCH):
-                with blended(model.sampler(), self.start, self.end, shares):
+                with blended(model.sampler(), start, end, shares):
                     parts.append(model.generate(one.expand(len(shares), -1), y[: len(shares)]))
             rows.append(torch.cat(parts))
-        return Found(rows, [""] * self.num)
+        return Found(rows, [" to ".join(captions(model, [start, end]))] * self.num)

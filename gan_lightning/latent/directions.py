@@ -35,7 +35,7 @@ class Directions(Explorer):
         steps: int = 9,
         samples: int = 2000,
         seed: int = 0,
-        classes: list[int] | None = None,
+        classes: list[int | str] | None = None,
     ) -> None:
         one_of("method", method, METHODS)
         for name, value, least in (("num", num, 1), ("steps", steps, 2), ("samples", samples, 8)):

@@ -30,7 +30,7 @@ class Interpolate(Explorer):
         steps: int = 8,
         loop: bool = True,
         spherical: bool = True,
-        classes: Sequence[int] | None = None,
+        classes: Sequence[int | str] | None = None,
     ) -> None:
         if len(seeds) < 2:
             raise ValueError(f"seeds={[*seeds]}: must be at least two")

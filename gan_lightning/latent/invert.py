@@ -10,6 +10,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.image import from_uint8
 from gan_lightning.latent import Explorer, Found, at_least, refuse_points, shown_classes
 from gan_lightning.modes import evaluating
+from gan_lightning.paths import absolute
 from gan_lightning.sampler import Sampler
 
 SHOWN = 9  # steps of the way
@@ -41,11 +42,11 @@ class Invert(Explorer):
         starts: int = 4,
         prior: float = 1e-3,
         seed: int = 0,
-        classes: list[int] | None = None,
+        classes: list[int | str] | None = None,
     ) -> None:
         at_least("steps", steps, 1)
         at_least("starts", starts, 1)
-        self.picture, self.steps, self.lr, self.starts = Path(picture).expanduser(), steps, lr, starts
+        self.picture, self.steps, self.lr, self.starts = absolute(picture), steps, lr, starts
         self.prior, self.seed, self.classes = prior, seed, classes
 
     def __call__(self, model: Sampler) -> Found:
@@ -78,6 +79,7 @@ class Invert(Explorer):
         figures = {
             "error": [float(error[best]) for error in errors],
             "class": int(y[best]) if model.num_classes else None,
+            "class_name": model.class_names[int(y[best])] if model.num_classes and model.class_names else None,
             "latent": way[-1][best].tolist(),
         }
         rows = [target.cpu().expand_as(samples), samples.cpu()]

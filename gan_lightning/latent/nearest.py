@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan_lightning.data.base import StepData
 from gan_lightning.image import from_uint8, to_uint8
-from gan_lightning.latent import Found, OfData, at_least, in_turn, refuse_more, refuse_points, shown_classes
+from gan_lightning.latent import Found, OfData, at_least, captions, in_turn, refuse_more, refuse_points, shown_classes
 from gan_lightning.metric import neighbours
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
@@ -30,7 +30,7 @@ class Nearest(OfData):
 
     moves = False
 
-    def __init__(self, num: int = 8, k: int = 6, seed: int = 0, classes: Sequence[int] | None = None) -> None:
+    def __init__(self, num: int = 8, k: int = 6, seed: int = 0, classes: Sequence[int | str] | None = None) -> None:
         at_least("num", num, 1)
         at_least("k", k, 1)
         self.num, self.k, self.seed, self.classes = num, k, seed, classes
@@ -49,12 +49,15 @@ class Nearest(OfData):
         """``distance`` has those of each row, in levels of 255, and ``index`` where the pictures stand in the data."""
         classes = shown_classes(model, self.classes)
         z, _ = model.draw_latents(self.num, seed=self.seed)
-        samples = model.generate(z, in_turn(classes, self.num)).cpu()
+        y = in_turn(classes, self.num)
+        samples = model.generate(z, y).cpu()
         squared, index = nearest(to_uint8(samples), self.pictures, self.k)
         distance = (squared / samples[0].numel()).sqrt()
         rows = [torch.cat([one[None], from_uint8(self.pictures[at])]) for one, at in zip(samples, index, strict=True)]
         figures = {"distance": distance.tolist(), "index": index.tolist()}
-        return Found(rows, [f"{float(row[0]):.1f}" for row in distance], figures=figures)
+        beside = [f", {name}" if name else "" for name in captions(model, y.tolist())]
+        told = [f"{float(row[0]):.1f}{name}" for row, name in zip(distance, beside, strict=True)]
+        return Found(rows, told, figures=figures)
 
 
 def nearest(samples: Tensor, pictures: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ class Walk(Explorer):
         classes: One row each, of a conditional model; None for the first ten.
     """
 
-    def __init__(self, seed: int = 0, steps: int = 32, classes: Sequence[int] | None = None) -> None:
+    def __init__(self, seed: int = 0, steps: int = 32, classes: Sequence[int | str] | None = None) -> None:
         at_least("steps", steps, 2)
         self.seed, self.steps, self.classes = seed, steps, classes
 

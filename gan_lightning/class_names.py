@@ -1,0 +1,154 @@
+"""Names of classes: stored with a model's weights, shown beside its samples, accepted wherever a class number is."""
+
+import difflib
+import logging
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_lightning.errors import UserError, printable
+
+log = logging.getLogger(__name__)
+
+LONGEST = 255  # characters of a name, as of a folder's
+LISTED = 20  # classes in a message
+CAPTION = 24  # characters beside a row of images
+
+
+def storable(names: Sequence[Any]) -> list[str]:
+    """Return the names as a checkpoint stores them: printable texts of a bounded length."""
+    return [printable(str(name))[:LONGEST] for name in names]
+
+
+def checked(names: Any, num_classes: int, path: Path) -> list[str]:
+    """Return the class names of an untrusted file, validated; an empty list where it has none.
+
+    Args:
+        names: What the file holds in their place; None where it holds nothing.
+        num_classes: Classes of the model; 0 for an unconditional one, which has no names.
+        path: The file.
+
+    Raises:
+        UserError: They are not one printable text of at most 255 characters for each class.
+    """
+    if not num_classes or names is None or names == []:
+        return []
+    valid = isinstance(names, list) and len(names) == num_classes
+    if not valid or not all(isinstance(n, str) and n.isprintable() and len(n) <= LONGEST for n in names):
+        raise UserError(
+            f"{path}: class_names: must be {num_classes} printable texts of at most {LONGEST} characters, one for each "
+            "class; the file is damaged, or was changed"
+        )
+    return names
+
+
+def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) -> list[int]:
+    """Return the numbers of classes that are given by name or by number.
+
+    A text that is a class name stands for that class, also where the name is a number, as of a folder ``10``. Any other
+    text must be the number of a class, unless all names are numbers, among which it would be mistaken for a name.
+
+    Args:
+        words: Names, numbers as text, or numbers.
+        names: Names of all classes; empty where they are unknown.
+        num_classes: How many classes there are.
+
+    Raises:
+        ValueError: There is no such class, or several have the name.
+    """
+    places: dict[str, list[int]] = {}
+    for label, name in enumerate(names):
+        places.setdefault(plain(name), []).append(label)
+    only_names = bool(names) and all(name.isdecimal() for name in places)
+    found, missing = [], []
+    for word in words:
+        text, is_text = plain(str(word)), isinstance(word, str)
+        is_number = text.isdecimal() and len(text) < 9 and int(text) < num_classes
+        if is_text and text in places:
+            if len(places[text]) > 1:
+                raise ValueError(f"{len(places[text])} classes have the name {text}; give the number")
+            found += places[text]
+        elif is_number and not (is_text and only_names):
+            found.append(int(text))
+        else:
+            missing.append(text)
+    if missing:
+        wrong = ", ".join(f"{word!r}" if not word.isdecimal() else word for word in missing)
+        near = suggestion(missing[0], names) if len(missing) == 1 and not missing[0].isdecimal() else ""
+        raise ValueError(f"there is no class {wrong}{near}; the classes are {listed(names, num_classes)}")
+    return found
+
+
+def plain(name: str) -> str:
+    """Return a name in one form of Unicode, since file systems and keyboards differ in it, without outer spaces."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def suggestion(word: str, names: Sequence[str]) -> str:
+    """Return the nearest class name as the middle of a sentence, whatever its case; empty where none is near."""
+    folded = {plain(name).casefold(): name for name in reversed(names)}
+    near = difflib.get_close_matches(word.casefold(), folded, 1)
+    return f", the nearest is {folded[near[0]]}" if near else ""
+
+
+def split(text: str, names: Sequence[str]) -> list[str]:
+    """Split ``cats,dogs`` at its commas, except at those that belong to a class name."""
+    parts, known, words, start = text.split(","), {plain(name) for name in names}, [], 0
+    while start < len(parts):
+        ends = range(len(parts), start + 1, -1)
+        end = next((end for end in ends if plain(",".join(parts[start:end])) in known), start + 1)
+        words.append(",".join(parts[start:end]).strip())
+        start = end
+    return words
+
+
+def listed(names: Sequence[str], num_classes: int) -> str:
+    """Return the classes as a message lists them, by name and number."""
+    if not num_classes:
+        return "none: it is not conditional"
+    if not names or [*names] == [*map(str, range(num_classes))]:
+        return f"0 to {num_classes - 1}"
+    only_names = all(plain(name).isdecimal() for name in names)
+    shown = [name if only_names else f"{name} ({label})" for label, name in enumerate(names[:LISTED])]
+    return ", ".join(shown) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def caption(names: Sequence[str], label: int) -> str:
+    """Return what stands beside the images of a class: its name, or ``class 3`` where that is a number or unknown."""
+    name = names[label] if names else str(label)
+    name = f"class {name}" if plain(name).isdecimal() else name
+    return shortened(name, CAPTION)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text cut to a number of characters, the last three dots where it was longer."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def file_name(names: Sequence[str], label: int) -> str:
+    """Return a class as a part of a file's name: every sign that a file system or a shell could refuse is ``_``."""
+    name = plain(names[label]) if names else str(label)
+    name = f"class{name}" if name.isdecimal() else name
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:50]
+
+
+def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse data whose class names stand in another order than a model's; warn where the names are others.
+
+    Args:
+        path: The model's file.
+        stored: Names of the model's classes.
+        names: Names of the data's classes.
+
+    Raises:
+        UserError: The same names have other numbers, so that each would be taken for another.
+    """
+    names = storable(names)
+    wrong = [label for label, pair in enumerate(zip(stored, names, strict=False)) if pair[0] != pair[1]]
+    if not wrong:
+        return
+    fault = f"{path}: class {wrong[0]} is {stored[wrong[0]]!r} in the model and {names[wrong[0]]!r} in the data"
+    if sorted(stored) == sorted(names):
+        raise UserError(f"{fault}, which have the same classes in another order; take the data of the training")
+    log.warning(fault)

@@ -1,0 +1,131 @@
+"""Class names: stored, validated, and accepted in the place of numbers."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from gan_lightning.class_names import (
+    caption,
+    checked,
+    file_name,
+    listed,
+    numbers,
+    refuse_other_order,
+    split,
+    storable,
+)
+from gan_lightning.errors import UserError
+
+ANIMALS = ["cats", "dogs", "sea lion", "été", "a,b", "10", "x/y"]
+PATH = Path("last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["cats", "dogs"], [0, 1]),
+        (["10"], [5]),  # the class of that name, and not the number
+        (["1", "6"], [1, 6]),
+        ([1, 6], [1, 6]),
+        (["e\u0301te\u0301"], [3]),  # as macOS spells it
+        ([" sea lion "], [2]),
+        (["a,b", "x/y"], [4, 6]),
+    ],
+)
+def test_names_come_before_numbers(words, found):
+    assert numbers(words, ANIMALS, len(ANIMALS)) == found
+
+
+def test_numbers_that_are_names_stand_for_nothing_else():
+    """Of folders 1 to 3 a 0 would be folder 1."""
+    names = ["1", "2", "3"]
+    assert numbers(["1", "3"], names, 3) == [0, 2]
+    assert numbers([0], names, 3) == [0], "from Python a number is a number"
+    with pytest.raises(ValueError, match=r"there is no class 0; the classes are 1, 2, 3$"):
+        numbers(["0"], names, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "told"),
+    [
+        (["Cat"], ANIMALS, "there is no class 'Cat', the nearest is cats; the classes are cats (0), dogs (1)"),
+        (["DOGS"], ANIMALS, "the nearest is dogs"),
+        (["7"], ANIMALS, "there is no class 7; "),
+        (["-1"], [], "there is no class '-1'; the classes are 0 to 6"),
+        (["what", ""], [], "there is no class 'what', ''; the classes are 0 to 6"),
+        (["dogs"], ["dogs", "dogs", *"abcde"], "2 classes have the name dogs; give the number"),
+    ],
+)
+def test_mistakes_list_the_classes(words, names, told):
+    with pytest.raises(ValueError, match="class") as caught:
+        numbers(words, names, 7)
+    assert told in str(caught.value)
+
+
+def test_long_lists_end():
+    names = [f"breed {number}" for number in range(300)]
+    assert listed(names, 300).endswith("breed 19 (19) and 280 more")
+    assert listed([*map(str, range(300))], 300) == "0 to 299"
+    assert listed([], 0) == "none: it is not conditional"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cats,dogs", ["cats", "dogs"]),
+        ("cats, a,b ,10", ["cats", "a,b", "10"]),
+        ("a,b", ["a,b"]),
+        ("a,c", ["a", "c"]),
+        ("cats,", ["cats", ""]),
+    ],
+)
+def test_commas_of_names_are_none_of_the_list(text, words):
+    assert split(text, ANIMALS) == words
+
+
+def test_names_in_files_and_beside_images():
+    assert [file_name(ANIMALS, label) for label in range(7)] == [
+        "cats",
+        "dogs",
+        "sea_lion",
+        "été",
+        "a_b",
+        "class10",
+        "x_y",
+    ]
+    assert file_name([], 3) == "class3"
+    assert file_name(["../../etc/\x00"], 0).count("/") == 0
+    assert len(file_name(["long" * 100], 0)) == 50
+    assert [caption(ANIMALS, label) for label in (0, 5)] == ["cats", "class 10"]
+    assert caption([], 5) == "class 5"
+    assert caption(["x" * 100], 0) == "x" * 21 + "..."
+
+
+def test_what_is_stored_is_printable_and_short():
+    assert storable(["a\x1b[31m", "\udcff", 7, "y" * 1000]) == ["a\\x1b[31m", "\\udcff", "7", "y" * 255]
+
+
+def test_names_of_strangers_are_validated():
+    assert checked(["a", "b"], 2, PATH) == ["a", "b"]
+    assert checked(None, 2, PATH) == checked([], 2, PATH) == []
+    assert checked(["a", "b"], 0, PATH) == [], "an unconditional model is asked for none"
+    for wrong in (["a"], ["a", 1], "ab", {"a": 1, "b": 2}, ["a", "\x1b]0;x"], ["a", "b" * 256], 7, ["a", ["b"]]):
+        with pytest.raises(UserError, match=r"last\.ckpt: class_names: must be 2 printable texts") as caught:
+            checked(wrong, 2, PATH)
+        assert len(caught.value.faults) == 1
+
+
+def test_the_same_names_in_another_order_are_refused(caplog):
+    refuse_other_order(PATH, ["a", "b"], ["a", "b"])
+    refuse_other_order(PATH, [], ["a", "b"])
+    with pytest.raises(
+        UserError, match=r"class 0 is 'a' in the model and 'b' in the data, which have the same classes"
+    ):
+        refuse_other_order(PATH, ["a", "b"], ["b", "a"])
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        refuse_other_order(PATH, ["a", "b"], ["a", "c"])
+    assert [record.message for record in caplog.records] == [
+        "last.ckpt: class 1 is 'b' in the model and 'c' in the data"
+    ]
