@@ -701,6 +701,28 @@ def names_that_are_markup_and_lines(folder, _):
     return target
 
 
+# --- words for the page's Settings ----------------------------------------------------------------------------------
+
+SETTINGS = (
+    "data.radius=${oc.env:SECRET_OF_THE_USER}",
+    "data.radius=${oc.decode:${oc.env:SECRET_OF_THE_USER}}",
+    "data.radius='${oc.env:SECRET_OF_THE_USER}'",
+    'data.radius="${oc.env:SECRET_OF_THE_USER,1}"',
+    "data.radius=\\${oc.env:SECRET_OF_THE_USER}",
+    "data.radius=${seed}",
+    "data.centres=[[${oc.env:SECRET_OF_THE_USER},0]]",
+    "+model.more={a: [{b: ${oc.env:SECRET_OF_THE_USER}}]}",
+    "model.generator_optimizer._target_=zipfile.ZipFile",
+    "++model.generator_optimizer={_target_: zipfile.ZipFile, file: somebody-was-here, mode: w}",
+    "+model.more={a: [{_target_: pathlib.Path.touch, _args_: [somebody-was-here]}]}",
+    "+model._target_=os.system",
+    "+model.generator._partial_=true",
+    "+model.generator._args_=[1]",
+    "+model.generator._recursive_=false",
+    "+model.generator._convert_=all",
+    "~model._target_",
+)
+
 # --- what stands in a file of gan-evaluate, beside that its form is another -------------------------------------------
 
 
