@@ -272,6 +272,47 @@ def with_pictures(folder: Path, good: dict[str, Any]) -> Path:
     return with_config(lambda config: config.update(data=data), folder, good)
 
 
+# --- what only loading the state of the optimizers would do, and flags that name a file ------------------------------
+
+MOMENTS: dict[str, Maker] = {}
+FLAGS: dict[str, Maker] = {}
+
+
+def with_moments(change: Callable[[Any], Any], folder: Path, good: dict[str, Any]) -> Path:
+    """A checkpoint whose optimizers' moments are others: torch's fused kernels write as many values as weights have."""
+    bad = copy.deepcopy(good)
+    for optimizer in bad["optimizer_states"]:
+        for state in optimizer["state"].values():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.dim():
+                    state[name] = change(value)
+    return saved(folder, bad)
+
+
+MOMENTS |= {
+    f"moments_{name}": partial(with_moments, change)
+    for name, change in {
+        "that_are_too_small": lambda value: torch.zeros(3),
+        "that_are_too_large": lambda value: torch.zeros(*value.shape[:-1], 10 * value.shape[-1]),
+        "of_another_shape": lambda value: torch.zeros(value.numel() + 1),
+        "of_no_values": lambda value: torch.zeros(0),
+        "that_overlap": lambda value: torch.zeros(1).expand(value.numel() + 1),
+        "of_integers": lambda value: value.long(),
+        "of_truths": lambda value: value.bool(),
+        "that_are_text": lambda value: "x",
+        "that_are_none": lambda value: None,
+        "that_are_sparse": lambda value: value.to_sparse(),
+    }.items()
+}
+
+
+@fixture(FLAGS)
+def experimental_rerun(folder, _):
+    """Hydra's flag unpickles the file that it names."""
+    (folder / "config.pickle").write_bytes(pickle.dumps(Payload(folder)))
+    return folder / "config.pickle"
+
+
 # --- pictures: the path is that of a folder --------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from gan_lightning.data.mnist import MNIST
 from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
 from gan_lightning.judge import ended_early
+from gan_lightning.live import composed
 from gan_lightning.pictures import Pictures
 from gan_lightning.store import Store
 
@@ -34,6 +35,7 @@ RUNS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.fork"}
 REACHES = {"urllib.Request", "socket.connect", "socket.getaddrinfo"}
 WRITES = {"os.remove", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.chmod", "shutil.rmtree"}
 TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+count = {"tries": 0, "executed": 0, "written outside": 0}
 seen: list[tuple[str, str]] | None = None
 
 
@@ -61,10 +63,18 @@ def watched(*allowed: Path):
         yield
     finally:
         done, seen = seen, None
+        elsewhere = [target for event, target in done if event not in RUNS | REACHES and not is_below(target, allowed)]
+        count["tries"] += 1
+        count["executed"] += sum(event in RUNS for event, _ in done)
+        count["written outside"] += len(elsewhere)
     for event, target in done:
-        below = any(Path(target).absolute().is_relative_to(folder) for folder in allowed)
         assert event not in RUNS, (event, target)
-        assert below or event in REACHES or target.startswith("/dev/"), (event, target)
+    assert not elsewhere
+
+
+def is_below(target: str, allowed: tuple[Path, ...]) -> bool:
+    below = any(Path(target).absolute().is_relative_to(folder) for folder in allowed)
+    return below or target.startswith("/dev/")
 
 
 @contextmanager
@@ -184,6 +194,39 @@ def test_checkpoints_to_go_on_from(good, place, name):
     one_line(refused(lambda: gan_train(path), place.parent, place))
     if name.startswith("data"):
         one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
+
+
+@pytest.mark.parametrize("name", hostile.MOMENTS)
+def test_moments_of_another_form(good, place, name):
+    """The run ends in a sentence before the first update, and neither the interpreter nor its memory suffers."""
+    path = hostile.MOMENTS[name](place.parent / "sent", good)
+    process = Process(place / "run", f"ckpt_path={path}", "trainer.max_steps=3", f"hydra.run.dir={place / 'run'}")
+    status, output = process.wait(), process.output()
+    count["tries"] += 1
+    assert status in (1, 2), output
+    assert "Traceback" not in output
+    assert str(path) in output
+    one_line(output.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", hostile.FLAGS)
+def test_flags_that_would_run_a_file(place, name):
+    path = hostile.FLAGS[name](place.parent / "sent", {})
+    flag = f"--{name.replace('_', '-')}"
+    for words in ((flag, str(path)), (f"{flag}={path}",), (flag[:-2], str(path))):
+        process = Process(place / "run", *words)
+        status, output = process.wait(), process.output()
+        count["tries"] += 1
+        assert not any(place.parent.rglob(hostile.CANARY)), "it was run"
+        assert status == 2, output
+        assert "Traceback" not in output
+        one_line(output.splitlines()[-1])
+
+
+@pytest.mark.parametrize("word", hostile.SETTINGS)
+def test_settings_of_the_page(place, word):
+    one_line(refused(lambda: composed(["model=vanilla", "data=gaussian_ring", word]), place.parent))
+    assert not [*place.iterdir()]
 
 
 def test_what_looks_at_the_data_decodes_them_where_its_user_says(good, place):
@@ -317,5 +360,8 @@ def test_a_cache_that_somebody_has_written_to(place, name):
 
 
 def test_there_are_many():
-    kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.PICTURES, hostile.DATA, hostile.WEIGHTS
-    assert sum(map(len, (*kinds, hostile.SCORES, hostile.CACHED))) >= 30
+    kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.MOMENTS, hostile.FLAGS, hostile.PICTURES, hostile.DATA
+    kinds += hostile.WEIGHTS, hostile.SCORES, hostile.CACHED, hostile.DIRECTORIES, hostile.EVALUATIONS, hostile.SETTINGS
+    assert sum(map(len, kinds)) >= 130
+    print(f"{sum(map(len, kinds))} hostile inputs:", ", ".join(f"{number} {what}" for what, number in count.items()))
+    assert (count["executed"], count["written outside"]) == (0, 0)
