@@ -17,6 +17,10 @@ from gan_lightning.files import whole
 
 NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
 SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds
+# Limits on scores and settings that were read from files, which somebody else may have made.
+LARGEST = 1e30  # of a number: sums and a plot's limits overflow not far beyond
+NESTING = 32  # of lists and dictionaries
+MOST_COMPARISONS = 5_000_000  # of one value with another: a thousand runs with all scores need a fifth of that
 
 
 # What two runs may differ in and still be repetitions of one experiment: sections, keys, and keys of any section.
@@ -56,19 +60,35 @@ class Row:
     scores: list[dict[str, Any]] = field(default_factory=list)
 
     def value(self, name: str) -> float:
-        """A score; not a number where it was not measured."""
-        return next((line["value"] for line in self.scores if line["metric"] == name), math.nan)
+        """A score; not a number where it was not measured, or is larger than means and deviations can be taken of."""
+        value = next((line["value"] for line in self.scores if line["metric"] == name), math.nan)
+        return value if abs(value) < LARGEST else math.nan
+
+
+def is_shallow(value: Any, levels: int = NESTING) -> bool:
+    """Whether lists and dictionaries are nested less than so many levels: what walks through them is recursive."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(is_shallow(part, levels - 1) for part in parts)
 
 
 def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
     """Raise UserError where scores of one name were measured by different protocols, with the fields that differ."""
+    lines = [line for row in rows for line in row.scores]
+    names = dict.fromkeys(line["metric"] for line in lines)
+    fields = {key for line in lines for key in line["card"]}
+    keys = {key for row in rows for key in row.experiment}
+    if len(lines) * (len(names) + len(fields)) + len(rows) * len(keys) > MOST_COMPARISONS:
+        raise UserError(
+            f"the scores cannot be compared: {len(rows):,} rows with {len(names):,} scores, {len(fields):,} fields of "
+            f"cards and {len(keys):,} settings are too many; compare fewer at a time"
+        )
     found: dict[str, dict[str, list[str | Path]]] = {}  # paths by field and value, of all scores together
-    for name in dict.fromkeys(line["metric"] for row in rows for line in row.scores):
+    for name in names:
         cards = [(row.path, line["card"]) for row in rows for line in row.scores if line["metric"] == name]
-        for key, values in differences([card for _, card in cards], allowed).items():
-            for value in values:
-                paths = found.setdefault(key, {}).setdefault(str(value), [])
-                paths += [path for path, card in cards if card.get(key) == value]
+        for key in differences([card for _, card in cards], allowed):
+            for path, card in cards:
+                if card.get(key) is not None:
+                    found.setdefault(key, {}).setdefault(str(card[key]), []).append(path)
     faults = [
         f"{key}: {' / '.join(f'{value} ({some(paths)})' for value, paths in by.items())}" for key, by in found.items()
     ]

@@ -16,7 +16,7 @@ from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
 from gan_lightning.errors import UserError, first_line, printable, told_plainly
-from gan_lightning.files import locked, whole
+from gan_lightning.files import locked, read_regular, whole
 from gan_lightning.paths import absolute
 from gan_lightning.run import folders
 from gan_lightning.summary import shorter
@@ -42,6 +42,8 @@ data=... it may be a folder of pictures, or held_out: the real samples that trai
 
 What is not said is as the run itself had it.
 """
+
+MOST_BYTES = 1 << 26  # of an earlier evaluation; a thousand runs with all scores have half of that
 
 
 def main() -> None:
@@ -288,26 +290,41 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
 
 
 def read_rows(path: Path) -> list["Row"]:
-    """Rows of an earlier evaluation."""
-    from gan_lightning.comparison import Row
+    """Rows of an earlier evaluation, whose form is checked: somebody else may have made the file.
 
+    Raises:
+        UserError: It cannot be read, is too large, or was not written by gan-evaluate.
+    """
+    from gan_lightning.comparison import Row, is_shallow
+
+    file = path.resolve()  # a link that the user has named
     try:
-        rows = [Row(**row) for row in json.loads(path.read_text())["rows"]]
+        found = json.loads(read_regular(file, file.parent, MOST_BYTES))
+        if not is_shallow(found):
+            raise ValueError("nested without end")
+        rows = [Row(**row) for row in found["rows"]]
         kinds = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
         told = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
         for line in (line for row in rows for line in row.scores or [{}]):
             right = all(
                 isinstance(part[key], of[key]) for part, of in ((line, kinds), (line["card"], told)) for key in of
             )
-            if not right or not {"weights", "origin"} & line["card"].keys():
+            notes = line.get("notes", [])
+            right &= line.get("direction") in (-1, 0, 1) and isinstance(notes, list)
+            if not right or not all(isinstance(note, str) for note in notes):
+                raise ValueError("scores of another form")
+            if not {"weights", "origin"} & line["card"].keys():
                 raise ValueError("scores lack something")
-        parts = dict, int | None, int | None
-        if not rows or not all(all(map(isinstance, (row.experiment, row.seed, row.step), parts)) for row in rows):
+            line["value"] = float(line["value"])  # an integer may be larger than any
+        parts = str, dict, int | None, int | None
+        of_rows = [(row.path, row.experiment, row.seed, row.step) for row in rows]
+        if not rows or not all(all(map(isinstance, of_row, parts)) for of_row in of_rows):
             raise ValueError("there is nothing")
         return rows
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = error.strerror or str(error).removeprefix(f"{file}: ")
+        raise UserError(f"{path}: cannot be read ({reason})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
 
 

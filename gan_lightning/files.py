@@ -6,8 +6,10 @@ import re
 import shutil
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 WINDOWS = os.name == "nt"
 RETRIES, RETRY_S = 20, 0.05  # of a rename that another process blocks
+MOST_ENTRIES, MOST_LEVELS = 1_000_000, 12  # of a directory that is searched, with all below it
 without_fsync: set[Path] = set()  # directories that were warned about
 
 
@@ -212,17 +215,49 @@ def read_regular(path: Path, within: Path, limit: int) -> bytes:
     Raises:
         OSError: It is missing, not a regular file, outside the directory, or too large.
     """
-    if not path.resolve().is_relative_to(within.resolve()):
+    # Path.resolve raises a RuntimeError of links that lead in a circle before Python 3.13.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise OSError(f"{path}: a link to a file outside {within}")
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path}: not a regular file")
-        content = file.read(limit + 1)
+        with open(descriptor, "rb", closefd=False) as file:  # does not close it when it raises, of a directory say
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise OSError(f"{path}: larger than {limit:,} bytes")
     return content
+
+
+def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:
+    """Yield a directory and those below it, the shallow ones first, each with the names in it.
+
+    Links are not followed. Depth and number are bounded, since somebody else may have made the directory.
+
+    Args:
+        place: Where to begin.
+        omit: Called with a sentence on what was not looked at.
+    """
+    waiting, left = deque([(place, 0)]), MOST_ENTRIES
+    while waiting:
+        folder, depth = waiting.popleft()
+        names, below = set(), []
+        with suppress(OSError), os.scandir(folder) as entries:  # may not be read, or has a path that is too long
+            for entry in islice(entries, left):
+                names.add(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    below.append((folder / entry.name, depth + 1))
+        left -= len(names)
+        yield folder, names
+        if depth < MOST_LEVELS:
+            waiting += below
+        elif below:
+            omit(f"{folder}: more than {MOST_LEVELS} levels below {place}; what lies deeper was not searched")
+        if not left:
+            omit(f"{place}: more than {MOST_ENTRIES:,} files; the rest was not searched")
+            return
 
 
 def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) -> None:
@@ -241,7 +276,16 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
         )
 
 
-def by_step(folder: Path) -> list[tuple[int, Path]]:
-    """Pictures of a run by their steps; what else lies in the folder, a copy that somebody has made, is left out."""
-    found = [(path.stem[5:], path) for path in folder.glob("step_*.png")]
-    return sorted((int(step), path) for step, path in found if step.isascii() and step.isdecimal() and len(step) < 20)
+def by_step(folder: Path, suffix: str = ".png") -> list[tuple[int, Path]]:
+    """Files of a run by the steps in their names, ``step_00000500.png``; others, such as a user's copies, are ignored.
+
+    File dates have no meaning here: an archive, a copy or a clock that is wrong changes them.
+    """
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
+        for entry in islice(entries, MOST_ENTRIES):
+            if entry.name.startswith("step_") and entry.name.endswith(suffix):
+                step = entry.name[len("step_") : -len(suffix)]
+                if step.isascii() and step.isdecimal() and len(step) < 20:
+                    found.append((int(step), folder / entry.name))
+    return sorted(found)

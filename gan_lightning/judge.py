@@ -16,9 +16,11 @@ from gan_lightning.config import nearest
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
 from gan_lightning.evaluation import Evaluation
+from gan_lightning.files import read_regular
 from gan_lightning.image import write_png
 from gan_lightning.learner import Learner
 from gan_lightning.metric import Seen
+from gan_lightning.run import RESULT_BYTES
 from gan_lightning.train import build
 
 
@@ -47,9 +49,9 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
 def ended_early(run: Path) -> str:
     """How a run ended that did not do all that it was asked; empty of others, and where nothing is known."""
     try:
-        result = json.loads((run / "result.json").read_text())
+        result = json.loads(read_regular(run / "result.json", run, RESULT_BYTES))
         return "" if result["status"] == "finished" else f", of a run that {printable(str(result['error']))}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

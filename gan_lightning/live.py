@@ -6,11 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
@@ -19,7 +22,7 @@ from torch import Tensor
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.sample_grid import extent_of, surface
 from gan_lightning.callbacks.scalars import figures_of, terms_of
-from gan_lightning.command_line import Composer, check_command_line
+from gan_lightning.command_line import Composer, check_command_line, parse_one
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.metric import Seen
 from gan_lightning.metric.modes import Modes
@@ -31,8 +34,10 @@ MOST = 400  # frames that are remembered; of more every second one is forgotten
 EVERY = 5  # steps of a game that plays by itself between two frames, until some are forgotten
 TURN = threading.Lock()  # of whoever draws: the networks' start and dropout follow from the process's own generator
 OF_A_RUN = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
-OF_A_RUN += ("experiment", "protocol", "feature", "metric", "trust")
+OF_A_RUN += ("experiment", "protocol", "feature", "metric", "trust", "run_dir", "found")
 OWN = ("model", "loss", "network", "data", "optimizer", "seed")  # sections of what a game is
+# Settings come from a page: they choose values, and neither read the environment nor name what is called.
+CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 SETTINGS = {  # of every game that is watched
     "trainer.accelerator": "cpu",
     "trainer.max_steps": "1000000",
@@ -237,10 +242,12 @@ def composed(typed: Sequence[str]) -> DictConfig:
     Raises:
         UserError: With every fault.
     """
+    if unsafe := [fault for word in typed if (fault := unsafe_setting(word))]:
+        raise UserError(*unsafe)
     faults = [
         f"{word}: belongs to a run; here {', '.join(OWN)} may be set"
         for word in typed
-        if re.split(r"[.@=]", word.lstrip("+~"))[0] in OF_A_RUN or word.startswith("-")
+        if re.split(r"[.@=/]", word.lstrip("+~"))[0] in OF_A_RUN or word.startswith("-")
     ]
     try:
         settings = [f"{key}={value}" for key, value in SETTINGS.items()]
@@ -257,3 +264,19 @@ def composed(typed: Sequence[str]) -> DictConfig:
     if "discriminator" not in config.model:
         raise UserError("model: there is no game to watch, since only one learns; model=vanilla, say")
     return config
+
+
+def unsafe_setting(word: str) -> str:
+    """The error of a setting that reads another value or names what is called; empty where it does not."""
+    parsed = ""  # the word as Hydra's grammar takes it, in which a brace may be escaped
+    with suppress(HydraException, ValueError):  # which check_command_line reports
+        override = parse_one(OverridesParser.create(), word)
+        parsed = f"{override.key_or_group} {override.package} {override.value()}"
+    if "${" in f"{word} {parsed}":
+        return f"{word}: the page takes no ${{...}}, which may read the environment; type the value itself"
+    if call := next((call for call in CALLS if call in f"{word} {parsed}"), ""):
+        return (
+            f"{word}: the page takes no {call}, which decides what is called; choose a class by its group, "
+            "as optimizer@model.generator_optimizer=sgd does"
+        )
+    return ""

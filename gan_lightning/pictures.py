@@ -17,7 +17,7 @@ from gan_lightning.image import data_url, grid, png
 from gan_lightning.latent.directions import first_layer
 from gan_lightning.latent.interpolate import Interpolate
 from gan_lightning.live import TURN
-from gan_lightning.record import Record, directions, picture
+from gan_lightning.record import Reader, Record, directions
 from gan_lightning.run import folders
 from gan_lightning.sampler import Sampler
 
@@ -184,7 +184,7 @@ class Pictures:
         if not past:
             return "<p>This run has kept no pictures.</p>"
         step, path = past[max(min(int(at or 0), len(past) - 1), 0)]
-        return f'<p>Step {step:,}</p><img alt="samples then" src="{picture(path)}">'
+        return f'<p>Step {step:,}</p><img alt="samples then" src="{Reader(run).picture(path)}">'
 
     def side_by_side(self, name: str) -> str:
         """The runs of a folder, each with its last pictures and scores."""
@@ -195,8 +195,10 @@ class Pictures:
             scores = ", ".join(
                 f"{escape(cells[0])} {escape(cells[1])}" for cells in record.scores if known.get(cells[0])
             )
+            omitted = "".join(f"<br>left out: {escape(line)}" for line in record.omitted)
             caption = f"<b>{escape(record.name)}</b><br>{escape(record.title)}, {escape(record.told)}<br>{scores}"
-            figures.append(f'<figure><img alt="" src="{record.grid}"><figcaption>{caption}</figcaption></figure>')
+            image = f'<img alt="" src="{record.grid}">'
+            figures.append(f"<figure>{image}<figcaption>{caption}{omitted}</figcaption></figure>")
         more = f"<p>and {len(found) - MOST} more</p>" if len(found) > MOST else ""
         return f'<div class="beside">{"".join(figures)}</div>{more}'
 

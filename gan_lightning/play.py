@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 HOST = "127.0.0.1"  # the loopback: nobody else can reach the page
+# Names that requests may have for it. A page elsewhere whose name is made to lead here (DNS rebinding) sends its own.
+HOSTS = (HOST, "localhost", "[::1]")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +60,10 @@ def play(args: argparse.Namespace) -> None:
     # Gradio asks its own page whether it is there, which nobody's proxy can tell.
     os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), HOST)))
     blocks = page(args.runs)
+
+    from starlette.middleware import Middleware  # of Gradio's dependencies
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
     try:
         _, address, _ = blocks.launch(
             server_name=HOST,
@@ -72,6 +78,7 @@ def play(args: argparse.Namespace) -> None:
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)]},
         )
     except OSError as error:
         raise UserError(f"--port {args.port}: cannot be had, another gan-play has it perhaps; --port=NUMBER") from error

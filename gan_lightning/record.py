@@ -8,8 +8,10 @@ import io
 import json
 import math
 import pkgutil
-from contextlib import suppress
+import re
+from collections.abc import Container
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ import yaml
 
 from gan_lightning import metric as metrics
 from gan_lightning.class_names import storable
-from gan_lightning.comparison import Row, settings
-from gan_lightning.errors import printable
-from gan_lightning.files import by_step
+from gan_lightning.comparison import LARGEST, NESTING, Row, is_shallow, settings
+from gan_lightning.errors import first_line, printable
+from gan_lightning.files import by_step, read_regular
 from gan_lightning.image import data_url, png
 from gan_lightning.plot import curves
+from gan_lightning.run import RESULT_BYTES
 
 PANELS = {  # of the curves: what stands together, and its axis
     "losses": ("d/adversarial", "g/adversarial", "d/gradient_penalty", "d/class_real", "d/class_fake", "g/class_fake"),
@@ -30,7 +33,17 @@ PANELS = {  # of the curves: what stands together, and its axis
     "D's accuracy": ("d/accuracy_real", "d/accuracy_fake"),
     "norm of the gradient": ("d/gradient_norm", "g/gradient_norm"),
 }
-LARGEST = 1e30  # of a number that is shown
+SCORE = ("step", "metric", "value", "card", "card_hash")  # of a line of evaluation.jsonl, what is compared
+POINTS = 5000  # of a curve that are drawn, which is more than it is wide in pixels
+# Limits on what is read from a run's directory, which somebody else may have made. Each is about ten times what a large
+# run writes; together they bound the time and the memory that a hostile directory can cost.
+CONFIG_BYTES, LOG_BYTES, SCORES_BYTES = 1 << 18, 1 << 24, 1 << 24
+METRICS_BYTES, IMAGE_BYTES, IMAGE_PIXELS = 1 << 25, 1 << 25, 1 << 26
+METRICS_LINES, SCORES_LINES, SCORE_CHARACTERS, CARD_CHARACTERS = 250_000, 50_000, 1 << 17, 1 << 14
+CONFIG_EVENTS, DIGITS = 20_000, 200
+LAST_SCORES, WARNINGS = 200, 100
+NUMBER = re.compile(r"[-+.\d][\da-fA-FxX_:.+-]*")
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of libyaml, where PyYAML was built with it
 CLASSES = {"model": "model", "data": "data", "network": "network.generator", "loss": "loss"}  # that a run is made of
 
 
@@ -53,9 +66,10 @@ class Record:
         timeline: Pictures, as data URLs; empty where there is none.
         grid: The last samples, likewise.
         grid_step: Their step.
-        figures: Lines of metrics.csv.
-        lines: Of evaluation.jsonl.
+        panels: Curves by title: the steps, and the values at them by name.
         class_names: Names of the data's classes.
+        omitted: Files, and parts of files, that were not read, each with the reason.
+        num_bytes: Size of what was read.
     """
 
     title: str
@@ -72,80 +86,167 @@ class Record:
     timeline: str = ""
     grid: str = ""
     grid_step: str = ""
-    figures: list[dict[str, str]] = field(default_factory=list)
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    panels: dict[str, tuple[list[int], dict[str, list[float]]]] = field(default_factory=dict)
     class_names: list[str] = field(default_factory=list)
+    omitted: list[str] = field(default_factory=list)
+    num_bytes: int = 0
 
     @classmethod
     def read(cls, run: Path, above: Path) -> "Record":
-        """The record of a run's folder; what is missing there is missing here."""
-        config, result = text(run / "config.yaml"), as_json(text(run / "result.json"))
-        described, figures = parsed(config), table(run / "metrics.csv")
+        """The record of a run's folder; what is missing there is missing here, and what is too large is said to be.
+
+        Args:
+            run: The run's folder.
+            above: The folder that was asked for, which no link may lead out of.
+        """
+        read = Reader(above)
+        config, result = read.text(run / "config.yaml", CONFIG_BYTES), read.text(run / "result.json", RESULT_BYTES)
+        result = as_json(result)
+        described, (steps, columns) = read.config(run / "config.yaml", config), read.columns(run / "metrics.csv")
         seed = described.get("seed")
-        lines = [line for line in map(as_json, text(run / "evaluation.jsonl").splitlines()) if is_score(line)]
-        steps = [int(row["step"]) for row in figures] + [line["step"] for line in lines]
-        step = max([*steps, number(result.get("step"))], default=0)
+        lines = read.scores(run / "evaluation.jsonl")
+        step = max([0, *steps, *(line["step"] for line in lines), number(result.get("step"))])
         name = str(run.relative_to(above)) if run != above else run.resolve().name
         last_at = max((line["step"] for line in lines), default=0)
-        last = [line for line in lines if line["step"] == last_at]
+        last = [line for line in lines if line["step"] == last_at][:LAST_SCORES]
+        known, by_card = directions(), grouped(lines)
         notes = [printable(str(note)) for note in as_list(result.get("notes"))]
+        health = warned(read.text(run / "train.log", LOG_BYTES), frozenset(notes))
+        if len(health) > WARNINGS:
+            read.omit(run / "train.log", f"{len(health) - WARNINGS:,} of {len(health):,} warnings")
         pictures = by_step(run / "samples")
         return cls(
             title=f"{named(described, 'model')[1]} on {named(described, 'data')[1]}",
             name=printable(name),
-            told=f"{result.get('status', 'going on, or ended without a word')} at step {step:,}"
+            told=printable(f"{result.get('status', 'going on, or ended without a word')} at step {step:,}")
             + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
             error=printable(str(result.get("error") or "")),
             step=f"{step:,}",
             config=config,
-            row=Row(name, experiment(described), seed if isinstance(seed, int) else None, last_at, last),
-            scores=[cells(line, lines) for line in last],
+            row=Row(
+                name,
+                experiment(described),
+                seed if isinstance(seed, int) else None,
+                last_at,
+                [{key: line[key] for key in SCORE} for line in last if known.get(line["metric"])],
+            ),
+            scores=[cells(line, by_card[line["metric"], line["card_hash"]]) for line in last],
             notes=notes,
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
-            health=[line for line in warned(text(run / "train.log")) if line not in notes],
-            timeline=picture(run / "samples" / "timeline.png"),
-            grid=picture(pictures[-1][1]) if pictures else "",
+            health=health[:WARNINGS],
+            timeline=read.picture(run / "samples" / "timeline.png"),
+            grid=read.picture(pictures[-1][1]) if pictures else "",
             grid_step=f"{pictures[-1][0]:,}" if pictures else "",
-            figures=figures,
-            lines=lines,
+            panels=panels_of(steps, columns, lines),
             class_names=storable(as_list(result.get("class_names"))),
+            omitted=read.omitted,
+            num_bytes=read.num_bytes,
         )
 
     @property
     def curves(self) -> str:
         """Over generator steps, as a data URL: a panel for what stands together, and one for each ranked score."""
-        figures, lines = self.figures, self.lines
-        steps = [int(row["step"]) for row in figures]
-        panels = {
-            title: {name: [as_float(row[name]) for row in figures] for name in names if figures and name in figures[0]}
-            for title, names in PANELS.items()
-        }
-        panels = {title: (steps, of) for title, of in panels.items() if of}
-        known = directions()
-        for name in dict.fromkeys(line["metric"] for line in lines if known.get(line["metric"])):
-            of = [line for line in lines if line["metric"] == name]
-            panels[f"{name} (less is better)" if known[name] < 0 else f"{name} (more is better)"] = (
-                [line["step"] for line in of],
-                {name: [as_float(line["value"]) for line in of]},
-            )
-        return data_url(png(curves(panels, columns=3))) if panels else ""
+        return data_url(png(curves(self.panels, columns=3))) if self.panels else ""
 
 
-def text(path: Path) -> str:
-    """A file's text; empty where there is none."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
+class Reader:
+    """Reads files of a directory that somebody else made: regular files inside it, up to a size.
+
+    Args:
+        within: The directory; a link that leads out of it is not followed.
+
+    Attributes:
+        omitted: What was not read, each with the reason.
+        num_bytes: Size of what was read.
+    """
+
+    def __init__(self, within: Path) -> None:
+        self.within, self.omitted, self.num_bytes = within, [], 0
+
+    def omit(self, path: Path, reason: str) -> None:
+        """Note what is left out of the report."""
+        self.omitted.append(printable(f"{path.relative_to(self.within)}: {reason}"))
+
+    def content(self, path: Path, limit: int) -> bytes:
+        """A file's bytes; none where it is missing, or is not to be read."""
+        try:
+            content = read_regular(path, self.within, limit)
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        except OSError as error:
+            self.omit(path, error.strerror or str(error).removeprefix(f"{path}: "))
+            return b""
+        self.num_bytes += len(content)
+        return content
+
+    def text(self, path: Path, limit: int) -> str:
+        """A file's text; empty where there is none."""
+        return self.content(path, limit).decode(errors="replace")
+
+    def config(self, path: Path, text: str) -> dict[str, Any]:
+        """A configuration as data, which is not built or resolved for that; empty where it is none."""
+        try:
+            return parsed(text)
+        except (yaml.YAMLError, ValueError, ArithmeticError) as error:
+            self.omit(path, f"not understood ({first_line(error)})")
+            return {}
+
+    def columns(self, path: Path) -> tuple[list[int], dict[str, list[float]]]:
+        """The steps of metrics.csv and the columns that are drawn, without the lines that a kill has cut off."""
+        rows = csv.reader(io.StringIO(self.text(path, METRICS_BYTES)))
+        steps, columns, beyond = [], {}, 0
+        try:
+            header = next(rows, [])
+            step = header.index("step") if "step" in header else len(header)
+            at = {name: header.index(name) for names in PANELS.values() for name in names if name in header}
+            columns = {name: [] for name in at}
+            for row in islice(rows, METRICS_LINES):
+                if step < len(header) <= len(row) and is_step(row[step]):
+                    steps.append(int(row[step]))
+                    for name, place in at.items():
+                        columns[name].append(as_float(row[place]))
+                        beyond += LARGEST <= abs(columns[name][-1]) < math.inf
+            if next(rows, None) is not None:
+                self.omit(path, f"lines after the first {METRICS_LINES:,}")
+        except csv.Error as error:  # a field of megabytes; what stands before it is shown
+            self.omit(path, f"lines from {rows.line_num:,} on ({error})")
+        if beyond:
+            self.omit(path, f"{beyond:,} values of more than {LARGEST:g}")
+        return steps, columns
+
+    def scores(self, path: Path) -> list[dict[str, Any]]:
+        """Lines of evaluation.jsonl that are scores of ours."""
+        lines = self.text(path, SCORES_BYTES).splitlines()
+        if len(lines) > SCORES_LINES:
+            self.omit(path, f"lines after the first {SCORES_LINES:,}")
+        found = [as_json(line) if len(line) <= SCORE_CHARACTERS else {"": ""} for line in lines[:SCORES_LINES]]
+        scores = [line for line in found if is_score(line) and len(json.dumps(line["card"])) <= CARD_CHARACTERS]
+        if foreign := sum(map(bool, found)) - len(scores):
+            self.omit(path, f"{foreign:,} lines that are no scores")
+        return scores
+
+    def picture(self, path: Path) -> str:
+        """A PNG as a data URL; empty where there is none, or one that is too large to be decoded by a browser."""
+        content = self.content(path, IMAGE_BYTES)
+        width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
+        if not content.startswith(b"\x89PNG") or content[12:16] != b"IHDR":
+            reason = "not a PNG file"
+        elif width * height > IMAGE_PIXELS:
+            reason = f"{width:,} by {height:,} pixels"
+        else:
+            return data_url(content)
+        if content:
+            self.omit(path, reason)
         return ""
 
 
 def as_json(content: str) -> dict[str, Any]:
-    """An object; an empty one of what is none, as the half line that a kill leaves."""
+    """An object; an empty one of what is none, as the half line that a kill leaves, or is nested without end."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and is_shallow(found) else {}
 
 
 def number(value: Any) -> int | float:
@@ -165,35 +266,75 @@ def is_score(line: dict[str, Any]) -> bool:
     return right and (line["value"] != line["value"] or abs(line["value"]) < LARGEST)
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file, those that a kill has cut off left out."""
-    rows = []
-    with suppress(csv.Error):  # of a field of megabytes; what stands before it is told
-        rows += csv.DictReader(io.StringIO(text(path)))
-    return [row for row in rows if is_step(row.get("step") or "") and None not in row.values()]
-
-
 def is_step(word: str) -> bool:
-    """Whether a word is a number of steps."""
-    return word.isascii() and word.isdecimal() and len(word) < 20
+    """Whether a word is a number of steps, which floats hold exactly."""
+    return word.isascii() and word.isdecimal() and len(word) < 16
 
 
-class Plain(yaml.SafeLoader):
-    """Reads data that refer to nothing, as ours do not: what repeats itself could grow without end."""
+def thinned(values: list[Any]) -> list[Any]:
+    """At most POINTS of the values, evenly spaced, the last among them; equal lengths are thinned out alike."""
+    stride = max(1, -(-len(values) // POINTS))
+    return values[(len(values) - 1) % stride :: stride] if values else []
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("refers to another part of itself")
-        return super().compose_node(parent, index)
+
+def panels_of(
+    steps: list[int], columns: dict[str, list[float]], lines: list[dict[str, Any]]
+) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
+    """Curves over generator steps: a panel for what stands together, and one for each ranked score.
+
+    Args:
+        steps: Of metrics.csv.
+        columns: Of metrics.csv.
+        lines: Of evaluation.jsonl.
+    """
+    panels = {
+        title: (thinned(steps), {name: drawable(thinned(columns[name])) for name in names if name in columns})
+        for title, names in PANELS.items()
+    }
+    panels = {title: (steps, of) for title, (steps, of) in panels.items() if steps and of}
+    known = directions()
+    for name in dict.fromkeys(line["metric"] for line in lines if known.get(line["metric"])):
+        of = thinned([line for line in lines if line["metric"] == name])
+        panels[f"{name} (less is better)" if known[name] < 0 else f"{name} (more is better)"] = (
+            [line["step"] for line in of],
+            {name: drawable([as_float(line["value"]) for line in of])},
+        )
+    return panels
+
+
+def drawable(values: list[float]) -> list[float]:
+    """Values with gaps where they are more than a plot can take."""
+    return [value if abs(value) < LARGEST else math.nan for value in values]
+
+
+def grouped(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Lines of scores by metric and card."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        found.setdefault((line["metric"], line["card_hash"]), []).append(line)
+    return found
 
 
 def parsed(config: str) -> dict[str, Any]:
-    """A configuration as data, which is not built or resolved for that; empty where it is none."""
-    try:
-        found = yaml.load(config, Plain)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
+    """A configuration as data; empty where it is none.
+
+    Raises:
+        ValueError: It has what ours have not: references, which could grow without end, tags, or numbers, nesting and
+            sizes that what follows was not made for.
+        yaml.YAMLError: It is no YAML.
+    """
+    depth = 0
+    for count, event in enumerate(yaml.parse(config, YAML_LOADER)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("refers to another part of itself")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError("has tags")
+        if depth > NESTING or count > CONFIG_EVENTS:
+            raise ValueError(f"more than {NESTING} levels or {CONFIG_EVENTS:,} values")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > DIGITS and NUMBER.fullmatch(event.value):
+            raise ValueError(f"a number of {len(event.value):,} digits")
+    found = yaml.load(config, YAML_LOADER)
     return found if isinstance(found, dict) else {}
 
 
@@ -211,10 +352,10 @@ def experiment(config: dict[str, Any]) -> dict[str, Any]:
     return {group: named(config, section)[0] for group, section in CLASSES.items()} | settings(config)
 
 
-def warned(log: str) -> list[str]:
-    """Lines of a run's log that are warnings, each once."""
+def warned(log: str, known: Container[str]) -> list[str]:
+    """Lines of a run's log that are warnings, each once, but for those that are known already."""
     found = dict.fromkeys(line.partition(" WARNING ")[2] for line in log.splitlines() if " WARNING " in line)
-    return [printable(line) for line in found]
+    return [line for line in map(printable, found) if line not in known]
 
 
 @functools.cache
@@ -228,10 +369,14 @@ def directions() -> dict[str, int]:
     return found
 
 
-def cells(line: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
-    """A score's line: last, best and worst with their steps, and how it was measured."""
+def cells(line: dict[str, Any], of: list[dict[str, Any]]) -> list[str]:
+    """A score's line: last, best and worst with their steps, and how it was measured.
+
+    Args:
+        line: The last one.
+        of: All that were measured in the same way.
+    """
     sign = directions().get(line["metric"], 0)
-    of = [other for other in lines if (other["metric"], other["card_hash"]) == (line["metric"], line["card_hash"])]
     of = [other for other in of if math.isfinite(other["value"])] if sign else []
     best = max(of, key=lambda other: sign * other["value"], default=None)
     worst = min(of, key=lambda other: sign * other["value"], default=None)
@@ -240,15 +385,6 @@ def cells(line: dict[str, Any], lines: list[dict[str, Any]]) -> list[str]:
     against = f"{number(card.get('num_real')):,} of {card.get('data')}, {card.get('split')}"
     samples = f"{number(card.get('num_generated')):,}"
     return [line["metric"], *told, samples, against, str(card.get("feature")), line["card_hash"]]
-
-
-def picture(path: Path) -> str:
-    """A PNG as a data URL; empty where there is none."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return ""
-    return data_url(content) if content.startswith(b"\x89PNG") else ""
 
 
 def as_float(value: Any) -> float:

@@ -1,15 +1,18 @@
 """gan-report: a run or a sweep as one HTML file that needs nothing beside it."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.errors import UserError, printable, told_plainly
 from gan_lightning.run import folders
 
 if TYPE_CHECKING:
     from gan_lightning.comparison import Row
     from gan_lightning.record import Record
+
+MOST_RUNS, MOST_BYTES, MOST_OMITTED = 1000, 1 << 28, 100  # in one page, and of sentences on what it lacks
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +42,8 @@ def report(args: argparse.Namespace) -> str:
         faults.append(f"--out {args.out}: must end in .html")
     if not args.folder.is_dir():
         faults.append(f"{args.folder}: there is no such folder")
-    found = folders(args.folder) if not faults else []
+    omitted: list[str] = []
+    found = folders(args.folder, omitted.append) if not faults else []
     if not found and not faults:
         faults.append(f"{args.folder}: holds no run; a run's folder has a config.yaml")
     if faults:
@@ -47,19 +51,40 @@ def report(args: argparse.Namespace) -> str:
 
     from gan_lightning.record import Record
 
-    runs = [Record.read(path, args.folder) for path in found]
+    runs, num_bytes = [], 0
+    for path in found:
+        if len(runs) == MOST_RUNS or num_bytes > MOST_BYTES:
+            omitted.append(
+                f"{len(found) - len(runs):,} of {len(found):,} runs: a report takes {MOST_RUNS:,} runs and "
+                f"{MOST_BYTES / 1e6:,.0f} MB; pass a folder with fewer"
+            )
+            break
+        runs.append(Record.read(path, args.folder))
+        num_bytes += runs[-1].num_bytes
+        omitted += runs[-1].omitted
+    shown = omitted[:MOST_OMITTED]
+    shown += [f"and {len(omitted) - len(shown):,} more"] * (len(omitted) > len(shown))
     # A name that is no text to the file system's encoding is shown by its bytes.
-    content = page(args.folder, runs, args.sort_by).encode(errors="backslashreplace")
+    content = page(args.folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
 
     from gan_lightning.files import whole
 
     with whole(args.out) as file:
         file.write(content)
-    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {args.out}, {len(content) / 1e6:.1f} MB"
+    done = f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {args.out}, {len(content) / 1e6:.1f} MB"
+    more = f" (and {len(omitted) - 1:,} more, see the report)" if len(omitted) > 1 else ""
+    return f"{done}\nleft out: {printable(omitted[0])}{more}" if omitted else done
 
 
-def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:
-    """The HTML."""
+def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Sequence[str]) -> str:
+    """The HTML.
+
+    Args:
+        folder: The folder that was asked for.
+        runs: Its runs.
+        sort_by: The score that they are ranked by.
+        omitted: What was not read, a sentence each.
+    """
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
@@ -80,10 +105,13 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((PACKAGE / "report.html").read_text())
     return template.render(
-        title=runs[0].title if len(runs) == 1 else f"{len(runs)} runs in {folder.name or folder.resolve().name}",
-        made=f"gan-report {folder}, gan-lightning {installed('gan-lightning')}",
+        title=runs[0].title
+        if len(runs) == 1
+        else printable(f"{len(runs)} runs in {folder.name or folder.resolve().name}"),
+        made=printable(f"gan-report {folder}, gan-lightning {installed('gan-lightning')}"),
         rankings=rankings,
         runs=runs,
+        omitted=omitted,
     )
 
 

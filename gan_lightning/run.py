@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import installed
 from gan_lightning.errors import UserError, cannot_write, first_line, printable
-from gan_lightning.files import locked, read_regular, whole
+from gan_lightning.files import directories, locked, read_regular, whole
 from gan_lightning.paths import shorter
 
-RESULT_BYTES = 10_000_000  # of a result.json; ours take a few thousand
+RESULT_BYTES = 1 << 20  # of a result.json
+
+log = logging.getLogger(__name__)
 
 
 def folder_name(overrides: str) -> str:
@@ -74,9 +76,14 @@ def first_rank() -> bool:
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def folders(place: Path) -> list[Path]:
-    """Folders of runs in a place, itself included; a logger may keep a configuration in a run's, which is none."""
-    found = {path.parent for path in place.rglob("config.yaml")}
+def folders(place: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
+    """Folders of runs in a place, itself included; a logger may keep a configuration in a run's, which is none.
+
+    Args:
+        place: Where to look. Links are not followed, and depth and number of what is searched are bounded.
+        omit: Called with a sentence on what was not searched.
+    """
+    found = {folder for folder, names in directories(place, omit) if "config.yaml" in names}
     within = {run for run in found if any(above in found for above in run.parents)}
     marks = "checkpoints", "metrics.csv", "result.json"
     return sorted(run for run in found if run not in within or any((run / mark).exists() for mark in marks))

@@ -1,4 +1,4 @@
-"""Kills, full disks, damaged files, removed folders and signals, and what is left of a run after them.
+"""Kills, full disks, damaged files, archives, signals, sweeps and leftovers, and what is left of a run after them.
 
     python tests/faults.py                # make faults: at least 200 kills, and the rest
     python tests/faults.py --short        # a few of each, as the tests do
@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from conftest import LEARNERS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_lightning import evaluate, sample
+from gan_lightning import report as page
 from gan_lightning import train as program
 from gan_lightning.checkpoint import newest, read
 
@@ -74,9 +77,15 @@ class Report:
 
 
 class Process:
-    """The program in a process of its own, with its output in a file."""
+    """The program, or another command, in a process of its own, with its output in a file."""
 
-    def __init__(self, folder: Path, *words: str, before: Callable[[], Any] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *words: str,
+        before: Callable[[], Any] = lambda: None,
+        command: Callable[[], Any] = program.main,
+    ) -> None:
         self.log = folder.with_suffix(".log")
         self.pid = os.fork()
         if self.pid:
@@ -90,7 +99,7 @@ class Process:
             warnings.resetwarnings()  # of whoever has started it, as pytest makes errors of them
             before()
             sys.argv = ["train.py", *words]
-            program.main()
+            command()
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -365,11 +374,153 @@ def pictures(report: Report, folder: Path, num: int, moments: random.Random) -> 
             report.note("broken picture", fault and f"{kind}, skip_broken={skip}: {fault}")
 
 
+def interrupted(run: Path, variant: str, moments: random.Random) -> None:
+    """A run that a signal stopped somewhere before its end."""
+    shutil.rmtree(run, ignore_errors=True)
+    process, goal = going_on(run, variant), moments.randint(EVERY, STEPS // 2)
+    if process.until(lambda: step_of(run) >= goal) is None:
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def archives(report: Report, folder: Path, num: int, moments: random.Random) -> None:
+    """A stopped run is packed and unpacked in another place, as it is moved between machines: it goes on there."""
+    variant = "cgan"
+    whole, run, elsewhere = never_disturbed(variant, folder), folder / "packed", folder / "elsewhere" / "unpacked"
+    for i in range(num):
+        interrupted(run, variant, moments)
+        kept, kind = saved_step(run), ("zip", "gztar")[i % 2]
+        packed = shutil.make_archive(str(folder / "archive"), kind, run)
+        shutil.rmtree(run)
+        shutil.rmtree(elsewhere, ignore_errors=True)
+        elsewhere.mkdir(parents=True)
+        shutil.unpack_archive(packed, elsewhere)
+        found = saved_step(elsewhere)
+        fault = f"step {kept} was packed, and {found} is found" if found != kept else finish(elsewhere, variant, whole)
+        report.note("archive unpacked elsewhere", fault and f"{kind}: {fault}")
+
+
+def pipes(report: Report, folder: Path, num: int, moments: random.Random) -> None:
+    """Whoever reads the output ends, as ``| head`` does: no step is lost."""
+    variant = "wgan"
+    whole, run = never_disturbed(variant, folder), folder / "unread"
+    for _ in range(num):
+        shutil.rmtree(run, ignore_errors=True)
+        ours, theirs = os.pipe()
+        process = going_on(run, variant, lambda theirs=theirs: os.dup2(theirs, 1))
+        os.close(theirs)
+        goal = moments.randint(0, STEPS // 2)
+        process.until(lambda goal=goal: step_of(run) >= goal)
+        os.close(ours)
+        status, output = process.wait(), process.output()
+        fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept" * (step_of(run) != saved_step(run))
+        fault = fault or (f"status {status}: {output[-300:]}" if status < 0 or "Traceback" in output else "")
+        report.note("output without a reader", fault or finish(run, variant, whole))
+
+
+def below(pid: int) -> set[int]:
+    """Processes that a process has started, with theirs."""
+    found: set[int] = set()
+    for path in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found |= {child} | below(child)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def sweeps(report: Report, folder: Path, num: int, moments: random.Random, parallel: int) -> None:
+    """Sweeps are killed, fail, or lie beside results that cannot be read: the status and the table are right."""
+    place, jobs = folder / "sweep", "seed=1,2"
+    words = "-m", *words_of("vanilla"), jobs, f"hydra.sweep.dir={place}", "hydra.sweep.subdir=${seed}"
+
+    def end(*more: str) -> tuple[int, str]:
+        process = Process(place, *words, *more)
+        return process.wait(), process.output()
+
+    def finished() -> str | None:
+        results = [json.loads((place / seed / "result.json").read_text()) for seed in "12"]
+        wrong = [result for result in results if (result["status"], result["step"]) != ("finished", STEPS)]
+        return f"{wrong}" if wrong else None
+
+    for launcher in ["basic"] * num + ["joblib"] * parallel:
+        shutil.rmtree(place, ignore_errors=True)
+        how = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2") if launcher == "joblib" else ()
+        process, goal = Process(place, *words, *how), moments.randint(1, STEPS // 2)
+        seed = "1" if launcher == "joblib" else moments.choice("12")
+        if process.until(lambda seed=seed, goal=goal: step_of(place / seed) >= goal, 120) is not None:
+            report.note("sweep ended before the kill", process.output()[-300:])
+            continue
+        workers = below(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 60
+        while (left := [*filter(is_running, workers)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        fault = f"workers outlive it: {left}" if left else None
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        status, output = end(*how)
+        fault = fault or (f"status {status}: {output[-300:]}" if status else finished())
+        report.note(f"sweep killed ({launcher})", fault)
+    for _ in range(num):
+        shutil.rmtree(place / "1", ignore_errors=True)
+        (place / "before").mkdir(parents=True, exist_ok=True)
+        half = json.dumps({"status": "finished", "step": STEPS})[: moments.randint(0, 30)]
+        (place / "before" / "result.json").write_text(half)
+        status, output = end("ckpt_path=last")
+        fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else finished()
+        said = "before" in output.replace("finished before", "")
+        report.note("result of a sweep half written", fault or (None if said else "nothing is said of it"))
+    shutil.rmtree(place / "before", ignore_errors=True)
+    for _ in range(num):
+        shutil.rmtree(folder / "outside", ignore_errors=True)
+        away = f"hydra.sweep.subdir={folder / 'outside'}/${{seed}}"
+        status, output = end(away, "model.generator_optimizer.lr=1e30", "model.discriminator_optimizer.lr=1e30")
+        fault = f"status 0 though both failed: {output[-300:]}" if not status else None
+        report.note("sweep whose jobs fail elsewhere", fault or ("Traceback" in output and output[-300:]) or None)
+
+
+def leftovers(report: Report, folder: Path, num: int, moments: random.Random) -> None:
+    """Other commands are killed: the same line, typed again, does its work and leaves nothing half written."""
+    run, place = never_disturbed("dcgan", folder), folder / "leftovers"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    commands = {
+        "gan-sample": (sample.main, str(checkpoint), "--num", "2000", "--out", str(place / "samples")),
+        "gan-report": (page.main, str(run), "--out", str(place / "report.html")),
+        "gan-evaluate": (evaluate.main, str(checkpoint), f"out={place / 'scores'}"),
+    }
+    for name, (command, *words) in commands.items():
+        for _ in range(num):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            # A report and a table of scores are one file each, and done when there are two.
+            num_files = moments.randint(2, 200) if name == "gan-sample" else 1
+            process = Process(folder / name, *words, command=command)
+            if process.until(lambda num_files=num_files: sum(1 for _ in place.rglob("*")) >= num_files) is None:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+            if name == "gan-report":  # whose half-written file is there for a moment only
+                (place / f".report.html.{process.pid}.part").write_text("<html>")
+            process = Process(folder / name, *words, command=command)
+            status, output = process.wait(), process.output()
+            left = [path.name for path in place.rglob("*") if path.name.endswith(".part")]
+            fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else None
+            report.note(f"{name} killed", fault or (f"left behind: {left}" if left else None))
+
+
 def main() -> None:
     take = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     take.add_argument("--short", action="store_true", help="a few of each")
     take.add_argument("--seed", type=int, default=0)
-    take.add_argument("--only", default="", help="variants' kills, or one of damaged, full, removed, signals, pictures")
+    kinds = "damaged, full, removed, signals, pictures, archives, pipes, sweeps, leftovers"
+    take.add_argument("--only", default="", help=f"variants' kills, or one of {kinds}")
     args = take.parse_args()
     torch.set_num_threads(1)
     # TensorBoard tells each time that it drops what a killed run had written too much, as it should.
@@ -390,6 +541,13 @@ def main() -> None:
             "removed": lambda: removed(report, folder, 2 if args.short else 12),
             "signals": lambda: signals(report, folder, 4 if args.short else 40, moments),
             "pictures": lambda: pictures(report, folder, 1 if args.short else 9, moments),
+        }
+        few = args.short
+        others |= {
+            "archives": lambda: archives(report, folder, 1 if few else 10, moments),
+            "pipes": lambda: pipes(report, folder, 1 if few else 10, moments),
+            "sweeps": lambda: sweeps(report, folder, 1 if few else 5, moments, 0 if few else 3),
+            "leftovers": lambda: leftovers(report, folder, 1 if few else 5, moments),
         }
         for kind, disturb in others.items():
             if args.only in ("", kind):

@@ -4,12 +4,14 @@
 payloads finds the file that ``CANARY`` names.
 """
 
+import contextlib
 import copy
 import gzip
 import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import warnings
@@ -35,6 +37,8 @@ DATA: dict[str, Maker] = {}
 WEIGHTS: dict[str, Maker] = {}
 SCORES: dict[str, Maker] = {}
 CACHED: dict[str, Maker] = {}
+DIRECTORIES: dict[str, Maker] = {}
+EVALUATIONS: dict[str, Maker] = {}
 
 
 def fixture(kind: dict[str, Maker]) -> Callable[[Maker], Maker]:
@@ -268,6 +272,47 @@ def with_pictures(folder: Path, good: dict[str, Any]) -> Path:
     return with_config(lambda config: config.update(data=data), folder, good)
 
 
+# --- what only loading the state of the optimizers would do, and flags that name a file ------------------------------
+
+MOMENTS: dict[str, Maker] = {}
+FLAGS: dict[str, Maker] = {}
+
+
+def with_moments(change: Callable[[Any], Any], folder: Path, good: dict[str, Any]) -> Path:
+    """A checkpoint whose optimizers' moments are others: torch's fused kernels write as many values as weights have."""
+    bad = copy.deepcopy(good)
+    for optimizer in bad["optimizer_states"]:
+        for state in optimizer["state"].values():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.dim():
+                    state[name] = change(value)
+    return saved(folder, bad)
+
+
+MOMENTS |= {
+    f"moments_{name}": partial(with_moments, change)
+    for name, change in {
+        "that_are_too_small": lambda value: torch.zeros(3),
+        "that_are_too_large": lambda value: torch.zeros(*value.shape[:-1], 10 * value.shape[-1]),
+        "of_another_shape": lambda value: torch.zeros(value.numel() + 1),
+        "of_no_values": lambda value: torch.zeros(0),
+        "that_overlap": lambda value: torch.zeros(1).expand(value.numel() + 1),
+        "of_integers": lambda value: value.long(),
+        "of_truths": lambda value: value.bool(),
+        "that_are_text": lambda value: "x",
+        "that_are_none": lambda value: None,
+        "that_are_sparse": lambda value: value.to_sparse(),
+    }.items()
+}
+
+
+@fixture(FLAGS)
+def experimental_rerun(folder, _):
+    """Hydra's flag unpickles the file that it names."""
+    (folder / "config.pickle").write_bytes(pickle.dumps(Payload(folder)))
+    return folder / "config.pickle"
+
+
 # --- pictures: the path is that of a folder --------------------------------------------------------------------------
 
 
@@ -491,3 +536,269 @@ def cached_file_with_other_values(folder, _):
     path.parent.mkdir()
     save_file({"mean": np.zeros(3)}, path, {"sha256": "0" * 64})
     return path
+
+
+# --- the directory of a run: the path is that of the run ------------------------------------------------------------
+
+CONFIG = (
+    "seed: 0\nmodel: {_target_: gan_lightning.model.dcgan.DCGAN, latent_dim: 8}\ndata: {_target_: a.digits.Digits}\n"
+)
+SECRET = "root:x:0:0"
+
+
+def run_directory(folder: Path, **files: bytes | str) -> Path:
+    """A run's directory as training leaves it, with other contents in some of its files."""
+    run = folder / "runs" / "run"
+    (run / "samples").mkdir(parents=True)
+    card = {"num_generated": 9, "num_real": 9, "data": "Digits", "split": "train", "feature": "x", "origin": "x"}
+    line = {"step": 2, "metric": "fid", "value": 1.5, "card": card, "card_hash": "0" * 12}
+    Image.new("RGB", (20, 20), "red").save(run / "samples" / "step_00000002.png")
+    honest = {
+        "config_yaml": CONFIG,
+        "metrics_csv": "step,d/adversarial,g/adversarial\n1,1.0,2.0\n2,1.5,2.5\n",
+        "evaluation_jsonl": json.dumps(line) + "\n",
+        "result_json": json.dumps({"status": "finished", "step": 2, "duration_s": 60}),
+        "train_log": "2026 WARNING a warning\n",
+    }
+    for name, content in (honest | files).items():
+        (run / name.replace("_", ".")).write_bytes(content.encode() if isinstance(content, str) else content)
+    return run
+
+
+def sparse(path: Path, num_bytes: int, start: bytes = b"") -> None:
+    """A file that takes no room on the disk, and much when it is read."""
+    path.write_bytes(start)
+    os.truncate(path, num_bytes)
+
+
+OF_A_RUN = "config.yaml", "metrics.csv", "evaluation.jsonl", "result.json", "train.log", "samples/step_00000002.png"
+
+
+@fixture(DIRECTORIES)
+def pipes_in_the_place_of_files(folder, _):
+    run = run_directory(folder)
+    for name in (*OF_A_RUN, "samples/timeline.png"):
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+    return run
+
+
+def linked(target: Any, folder: Path, _: Any) -> Path:
+    run = run_directory(folder)
+    secret = folder / "secret"
+    secret.write_text(SECRET)
+    for name in (*OF_A_RUN, "samples/timeline.png"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(target or secret)
+    return run
+
+
+DIRECTORIES["links_to_an_endless_device"] = partial(linked, "/dev/zero")
+DIRECTORIES["links_to_a_secret"] = partial(linked, None)
+DIRECTORIES["links_in_a_circle"] = partial(linked, "train.log")
+
+
+@fixture(DIRECTORIES)
+def link_to_a_directory_elsewhere(folder, _):
+    run = run_directory(folder)
+    shutil.rmtree(run / "samples")
+    (folder / "pictures").mkdir()
+    Image.new("RGB", (20, 20), "blue").save(folder / "pictures" / "step_00000002.png")
+    (run / "samples").symlink_to(folder / "pictures")
+    return run
+
+
+@fixture(DIRECTORIES)
+def directories_in_the_place_of_files(folder, _):
+    run = run_directory(folder)
+    for name in OF_A_RUN:
+        (run / name).unlink()
+        (run / name).mkdir()
+    return run
+
+
+@fixture(DIRECTORIES)
+def sparse_files(folder, _):
+    run = run_directory(folder)
+    for name in OF_A_RUN:
+        sparse(run / name, 3 << 30, b"\x89PNG\r\n\x1a\n" if name.endswith("png") else b"")
+    return run
+
+
+@fixture(DIRECTORIES)
+def image_of_very_many_pixels(folder, _):
+    run = run_directory(folder)
+    (run / "samples" / "timeline.png").write_bytes(png(30_000, 30_000, data=zlib.compress(bytes(30_001 * 300))))
+    return run
+
+
+@fixture(DIRECTORIES)
+def image_without_a_header(folder, _):
+    run = run_directory(folder)
+    (run / "samples" / "timeline.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"zTXt", bytes(100)))
+    return run
+
+
+CONFIGS = {
+    "integer_of_very_many_digits": "seed: 0x" + "f" * 100_000,
+    "integer_in_base_sixty": "seed: 1" + ":59" * 50_000,
+    "decimal_of_very_many_digits": "seed: " + "9" * 100_000,
+    "float_that_overflows": "seed: 1" + ":59" * 200 + ".5",
+    "tags": "a: !!python/object/apply:os.system ['touch somebody-was-here']\nb: !!int ''\nc: !!timestamp x",
+    "aliases": "a: &a [1]\nb: [*a, *a]",
+    "very_deep": "a: " + "[" * 20_000 + "]" * 20_000,
+    "very_deep_in_keys": "? " * 5_000,
+    "very_wide": "a: [" + "[]," * 60_000 + "]",
+    "many_keys": "".join(f"a{i}: 1\n" for i in range(20_000)),
+    "odd_keys": "[1, 2]: 3\n{a: b}: 4\n? [x]\n: y",
+    "dates_that_are_none": "a: 2026-99-99\nb: 0000-00-00 00:00:00",
+    "no_characters": b"\x00\xff\xfe\x01",
+    "a_list": "- 1",
+}
+for name, content in CONFIGS.items():
+    DIRECTORIES[f"config_with_{name}"] = partial(
+        lambda content, folder, _: run_directory(folder, config_yaml=content), content
+    )
+
+METRICS = {  # made when they are asked for, since they are large
+    "overflowing_values": lambda: "step,d/adversarial\n" + "".join(f"{i},{(-1) ** i}e308\n" for i in range(200_000)),
+    "no_numbers": lambda: (
+        "step,d/adversarial\n" + "".join(f"{i},{['nan', 'inf', '-inf', 'x'][i % 4]}\n" for i in range(1000))
+    ),
+    "noise": lambda: "step,d/adversarial\n" + "".join(f"{i},{(-1) ** i * i}\n" for i in range(200_000)),
+    "steps_beyond_all": lambda: "step,d/adversarial\n" + "".join(f"{10**k - 1},1\n" for k in range(1, 30)),
+    "very_many_lines": lambda: "step\n" + "1\n" * 2_000_000,
+    "very_many_columns": lambda: "step" + ",a" * 1_000_000 + "\n" + "1\n" * 100_000,
+    "one_line": lambda: "step,d/adversarial\n1," + "2" * 10_000_000,
+}
+for name, content in METRICS.items():
+    DIRECTORIES[f"metrics_with_{name}"] = partial(
+        lambda content, folder, _: run_directory(folder, metrics_csv=content()), content
+    )
+
+
+def score_line(**changed: Any) -> str:
+    card = {"num_generated": 9, "num_real": 9, "data": "Digits", "split": "train", "feature": "x", "origin": "x"}
+    return json.dumps({"step": 1, "metric": "fid", "value": 1.0, "card": card, "card_hash": "0" * 12} | changed) + "\n"
+
+
+def nested(levels: int) -> list:
+    return [nested(levels - 1)] if levels else []
+
+
+@fixture(DIRECTORIES)
+def scores_with_huge_numbers(folder, _):
+    lines = score_line(value=10**4000), score_line(step=10**4000), score_line(value=1e308), score_line(value=-1e308)
+    more = score_line(card={"num_real": 10**4000}), score_line().replace("1.0", "1" * 100_000)
+    return run_directory(folder, evaluation_jsonl="".join((*lines, *more)))
+
+
+@fixture(DIRECTORIES)
+def scores_with_nested_cards(folder, _):
+    return run_directory(folder, evaluation_jsonl=score_line(card={"feature": nested(400)}) + "[" * 100_000)
+
+
+@fixture(DIRECTORIES)
+def scores_of_one_step_without_end(folder, _):
+    lines = "".join(score_line(card={}, metric=f"m{i % 5000}", card_hash=str(i)) for i in range(50_000))
+    return run_directory(folder, evaluation_jsonl=lines)
+
+
+@fixture(DIRECTORIES)
+def results_of_another_form(folder, _):
+    bad = {"status": {"a": [HTML]}, "step": 10**400, "duration_s": "x", "error": [1], "notes": ["x"] * 100_000}
+    return run_directory(folder, result_json=json.dumps(bad), train_log="2026 WARNING x\n" * 100_000)
+
+
+@fixture(DIRECTORIES)
+def a_log_of_warnings(folder, _):
+    return run_directory(folder, train_log="".join(f"2026 WARNING {i} {ESCAPE}\n" for i in range(200_000)))
+
+
+@fixture(DIRECTORIES)
+def a_loop_of_links(folder, _):
+    run = run_directory(folder)
+    (run / "again").symlink_to(run)
+    (run / "above").symlink_to(folder)
+    return run
+
+
+@fixture(DIRECTORIES)
+def a_very_deep_directory(folder, _):
+    run = run_directory(folder)
+    with contextlib.chdir(run):
+        for _ in range(25):  # until the path is longer than a system call takes
+            Path("deep" * 60).mkdir()
+            os.chdir("deep" * 60)
+    return run
+
+
+@fixture(DIRECTORIES)
+def names_that_are_markup_and_lines(folder, _):
+    run = run_directory(folder)
+    target = run.with_name(f"{HTML.replace('/', '')}\n{ESCAPE}")
+    run.rename(target)
+    os.mkfifo(target / "samples" / "timeline.png")
+    return target
+
+
+# --- words for the page's Settings ----------------------------------------------------------------------------------
+
+SETTINGS = (
+    "data.radius=${oc.env:SECRET_OF_THE_USER}",
+    "data.radius=${oc.decode:${oc.env:SECRET_OF_THE_USER}}",
+    "data.radius='${oc.env:SECRET_OF_THE_USER}'",
+    'data.radius="${oc.env:SECRET_OF_THE_USER,1}"',
+    "data.radius=\\${oc.env:SECRET_OF_THE_USER}",
+    "data.radius=${seed}",
+    "data.centres=[[${oc.env:SECRET_OF_THE_USER},0]]",
+    "+model.more={a: [{b: ${oc.env:SECRET_OF_THE_USER}}]}",
+    "model.generator_optimizer._target_=zipfile.ZipFile",
+    "++model.generator_optimizer={_target_: zipfile.ZipFile, file: somebody-was-here, mode: w}",
+    "+model.more={a: [{_target_: pathlib.Path.touch, _args_: [somebody-was-here]}]}",
+    "+model._target_=os.system",
+    "+model.generator._partial_=true",
+    "+model.generator._args_=[1]",
+    "+model.generator._recursive_=false",
+    "+model.generator._convert_=all",
+    "~model._target_",
+)
+
+# --- what stands in a file of gan-evaluate, beside that its form is another -------------------------------------------
+
+
+def evaluated(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    (folder / "evil.json").write_text(json.dumps({"rows": rows}))
+    return folder / "evil.json"
+
+
+def row_of(score: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
+    card = {"num_generated": 9, "num_real": 9, "data": "Digits", "split": "train", "feature": "x", "origin": "x"}
+    line = {"metric": "fid", "value": 1.0, "card": card, "card_hash": "0" * 16, "direction": -1} | (score or {})
+    return {"path": "x", "experiment": {"model": "dcgan"}, "seed": 0, "step": 1, "scores": [line]} | changed
+
+
+BAD_ROWS = {
+    "value_of_very_many_digits": [row_of({"value": 10**4000})],
+    "direction_of_very_many_digits": [row_of({"direction": 10**4000})],
+    "path_that_is_a_list": [row_of(path=["x"]), row_of(path={"x": 1})],
+    "notes_that_are_a_number": [row_of({"notes": 5})],
+    "notes_that_are_lists": [row_of({"notes": [["x"]]})],
+    "card_without_end": [row_of(experiment={"a": nested(400)})],
+    "settings_without_end": [row_of(path=str(i), experiment={f"k{i}": 1}) for i in range(5000)],
+    "metrics_without_end": [row_of({"metric": f"m{i}"}, path=str(i)) for i in range(5000)],
+}
+for name, rows in BAD_ROWS.items():
+    EVALUATIONS[name] = partial(lambda rows, folder, _: evaluated(folder, rows), rows)
+
+
+@fixture(EVALUATIONS)
+def sparse_scores(folder, _):
+    sparse(folder / "evil.json", 3 << 30)
+    return folder / "evil.json"
+
+
+@fixture(EVALUATIONS)
+def pipe_of_scores(folder, _):
+    os.mkfifo(folder / "evil.json")
+    return folder / "evil.json"

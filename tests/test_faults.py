@@ -13,3 +13,12 @@ def test_runs_survive_kills_full_disks_damage_and_signals():
     assert "WRONG" not in done.stdout
     for kind in ("kill in a", "truncated checkpoint", "full disk", "folder removed", "SIGTERM", "broken picture"):
         assert kind in done.stdout
+    for kind in (
+        "archive unpacked",
+        "without a reader",
+        "sweep killed",
+        "half written",
+        "jobs fail",
+        "gan-sample killed",
+    ):
+        assert kind in done.stdout

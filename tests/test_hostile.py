@@ -1,11 +1,15 @@
 """What strangers send is data: nothing in it is run, nothing is written elsewhere, and one line says what is wrong."""
 
+import html
 import os
+import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hostile
@@ -14,7 +18,7 @@ import torch
 from faults import Process
 
 import gan_lightning
-from gan_lightning import evaluate, explore, export, sample
+from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.checkpoint import read
 from gan_lightning.command_line import check_command_line
 from gan_lightning.data.cifar10 import CIFAR10
@@ -22,12 +26,16 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
+from gan_lightning.judge import ended_early
+from gan_lightning.live import composed
+from gan_lightning.pictures import Pictures
 from gan_lightning.store import Store
 
 RUNS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.fork"}
 REACHES = {"urllib.Request", "socket.connect", "socket.getaddrinfo"}
 WRITES = {"os.remove", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.chmod", "shutil.rmtree"}
 TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+count = {"tries": 0, "executed": 0, "written outside": 0}
 seen: list[tuple[str, str]] | None = None
 
 
@@ -55,10 +63,37 @@ def watched(*allowed: Path):
         yield
     finally:
         done, seen = seen, None
+        elsewhere = [target for event, target in done if event not in RUNS | REACHES and not is_below(target, allowed)]
+        count["tries"] += 1
+        count["executed"] += sum(event in RUNS for event, _ in done)
+        count["written outside"] += len(elsewhere)
     for event, target in done:
-        below = any(Path(target).absolute().is_relative_to(folder) for folder in allowed)
         assert event not in RUNS, (event, target)
-        assert below or event in REACHES or target.startswith("/dev/"), (event, target)
+    assert not elsewhere
+
+
+def is_below(target: str, allowed: tuple[Path, ...]) -> bool:
+    below = any(Path(target).absolute().is_relative_to(folder) for folder in allowed)
+    return below or target.startswith("/dev/")
+
+
+@contextmanager
+def bounded(num_bytes: int = 3 << 29, seconds: int = 60):
+    """No more memory than that, and no wait without end."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"{seconds} s")
+
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits, before = resource.getrlimit(resource.RLIMIT_AS), signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, limits[1]))
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def refused(do: Callable[[], Any], folder: Path, *allowed: Path) -> str:
@@ -161,6 +196,39 @@ def test_checkpoints_to_go_on_from(good, place, name):
         one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
 
 
+@pytest.mark.parametrize("name", hostile.MOMENTS)
+def test_moments_of_another_form(good, place, name):
+    """The run ends in a sentence before the first update, and neither the interpreter nor its memory suffers."""
+    path = hostile.MOMENTS[name](place.parent / "sent", good)
+    process = Process(place / "run", f"ckpt_path={path}", "trainer.max_steps=3", f"hydra.run.dir={place / 'run'}")
+    status, output = process.wait(), process.output()
+    count["tries"] += 1
+    assert status in (1, 2), output
+    assert "Traceback" not in output
+    assert str(path) in output
+    one_line(output.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", hostile.FLAGS)
+def test_flags_that_would_run_a_file(place, name):
+    path = hostile.FLAGS[name](place.parent / "sent", {})
+    flag = f"--{name.replace('_', '-')}"
+    for words in ((flag, str(path)), (f"{flag}={path}",), (flag[:-2], str(path))):
+        process = Process(place / "run", *words)
+        status, output = process.wait(), process.output()
+        count["tries"] += 1
+        assert not any(place.parent.rglob(hostile.CANARY)), "it was run"
+        assert status == 2, output
+        assert "Traceback" not in output
+        one_line(output.splitlines()[-1])
+
+
+@pytest.mark.parametrize("word", hostile.SETTINGS)
+def test_settings_of_the_page(place, word):
+    one_line(refused(lambda: composed(["model=vanilla", "data=gaussian_ring", word]), place.parent))
+    assert not [*place.iterdir()]
+
+
 def test_what_looks_at_the_data_decodes_them_where_its_user_says(good, place):
     path = hostile.with_pictures(place.parent / "sent", good)
     told = refused(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
@@ -198,6 +266,81 @@ def test_scores_of_another_evaluation(place, name):
     one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
 
 
+@pytest.mark.parametrize("name", hostile.EVALUATIONS)
+def test_evaluations_of_others(place, name):
+    path = hostile.EVALUATIONS[name](place.parent / "sent", {})
+    with bounded():
+        told = refused(lambda: evaluate.evaluate([path], []), place.parent, place)
+    one_line(told)
+    assert str(path) in told or "the scores cannot be compared" in told
+
+
+def gan_report(run: Path, place: Path) -> str:
+    """What the terminal and the page say."""
+    said = report.report(report.parser().parse_args([str(run), "--out", str(place / "report.html")]))
+    page = html.unescape((place / "report.html").read_text())
+    first, *rest = said.splitlines()
+    assert first.startswith("1 run in ")
+    assert len(rest) == page.count("<h2>Left out</h2>") <= 1
+    for line in rest:
+        one_line(line)
+        assert line.startswith("left out: ")
+    assert "at step" in page
+    return said + page
+
+
+READERS = {
+    "gan-report": gan_report,
+    "gan-report-of-several": lambda run, place: gan_report(run.parent, place),
+    "gan-play": lambda run, _: Pictures.side_by_side(SimpleNamespace(runs=run.parent), "."),
+    "gan-evaluate": lambda run, _: ended_early(run),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", hostile.DIRECTORIES)
+def test_directories_of_runs(place, name, reader):
+    run = hostile.DIRECTORIES[name](place.parent / "sent", {})
+    with bounded(), watched(place):
+        told = READERS[reader](run, place)
+    assert "\x1b" not in told
+    assert hostile.SECRET not in told
+    assert not any(hostile.CANARY in files for *_, files in os.walk(place.parent))
+
+
+LEFT_OUT = {  # files with what is said of them
+    "pipes_in_the_place_of_files": [f"{file}: not a regular file" for file in hostile.OF_A_RUN],
+    "directories_in_the_place_of_files": [f"{file}: not a regular file" for file in hostile.OF_A_RUN],
+    "links_to_an_endless_device": [f"{file}: a link to a file outside" for file in hostile.OF_A_RUN],
+    "links_to_a_secret": [f"{file}: a link to a file outside" for file in hostile.OF_A_RUN],
+    "links_in_a_circle": ["config.yaml: Too many levels of symbolic links"],
+    "link_to_a_directory_elsewhere": ["samples/step_00000002.png: a link to a file outside"],
+    "sparse_files": [f"{file}: larger than" for file in hostile.OF_A_RUN],
+    "image_of_very_many_pixels": ["samples/timeline.png: 30,000 by 30,000 pixels"],
+    "image_without_a_header": ["samples/timeline.png: not a PNG file"],
+    **{f"config_with_{name}": ["config.yaml: not understood ("] for name in hostile.CONFIGS if name != "a_list"},
+    "config_with_integer_of_very_many_digits": ["config.yaml: not understood (a number of 100,002 digits)"],
+    "config_with_tags": ["config.yaml: not understood (has tags)"],
+    "config_with_aliases": ["config.yaml: not understood (refers to another part of itself)"],
+    "metrics_with_overflowing_values": ["metrics.csv: 200,000 values of more than 1e+30"],
+    "metrics_with_very_many_lines": ["metrics.csv: lines after the first 250,000"],
+    "metrics_with_one_line": ["metrics.csv: lines from 2 on (field larger than field limit (131072))"],
+    "scores_with_huge_numbers": ["evaluation.jsonl: 4 lines that are no scores"],
+    "scores_of_one_step_without_end": [],
+    "a_log_of_warnings": ["train.log: 199,900 of 200,000 warnings"],
+    "a_very_deep_directory": ["more than 12 levels below"],
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_left_out_of_a_report_is_said(place, name):
+    run = hostile.DIRECTORIES[name](place.parent / "sent", {})
+    with bounded():
+        told = gan_report(run, place)
+    for reason in LEFT_OUT[name]:
+        assert reason in html.unescape(told.partition("</ul>")[0])
+
+
 def test_names_in_scores_do_not_speak_to_the_terminal(place, capsys):
     path = hostile.scored(place.parent / "sent", metric=f"fid{hostile.ESCAPE}", notes=[hostile.ESCAPE])
     with watched(place):
@@ -217,5 +360,8 @@ def test_a_cache_that_somebody_has_written_to(place, name):
 
 
 def test_there_are_many():
-    kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.PICTURES, hostile.DATA, hostile.WEIGHTS
-    assert sum(map(len, (*kinds, hostile.SCORES, hostile.CACHED))) >= 30
+    kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.MOMENTS, hostile.FLAGS, hostile.PICTURES, hostile.DATA
+    kinds += hostile.WEIGHTS, hostile.SCORES, hostile.CACHED, hostile.DIRECTORIES, hostile.EVALUATIONS, hostile.SETTINGS
+    assert sum(map(len, kinds)) >= 130
+    print(f"{sum(map(len, kinds))} hostile inputs:", ", ".join(f"{number} {what}" for what, number in count.items()))
+    assert (count["executed"], count["written outside"]) == (0, 0)

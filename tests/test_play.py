@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 import torch
 from game import same, weights
 from gradio import Blocks
+from hostile import SETTINGS
 
 import gan_lightning
 from gan_lightning import play as program
@@ -221,12 +224,32 @@ def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
         (["experiment=vanilla_gaussian_ring"], "experiment=vanilla_gaussian_ring: belongs to a run"),
         (["metric=modes", "protocol=points"], r"metric=modes: belongs to a run[^\n]*\nprotocol=points: belongs"),
         (["--help"], "--help: belongs to a run"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib: belongs to a run"),
+        (["run_dir=x"], "run_dir=x: belongs to a run"),
+        (["+found.shape=[3]"], r"\+found.shape=\[3\]: belongs to a run"),
         (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
     ],
 )
 def test_what_is_wrong_with_the_settings_is_told(words, message):
     with pytest.raises(UserError, match=message):
         LiveGame(words)
+
+
+ESCAPED = [re.sub(r"\$\{([^{}]*)\}", r"$\\{\1\\}", word) for word in SETTINGS if "'" not in word and '"' not in word]
+
+
+@pytest.mark.parametrize("word", dict.fromkeys([*SETTINGS, *ESCAPED]))
+def test_settings_name_no_classes_and_read_no_environment(word, monkeypatch, tmp_path):
+    """Whoever reaches the page may type settings: `$\\{` is what Hydra's grammar takes for `${` too."""
+    monkeypatch.setenv("SECRET_OF_THE_USER", "hunter2")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        LiveGame(["model=vanilla", "data=gaussian_ring", word])
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith(word)
+    assert re.search("; (type the value itself|choose a class by its group)", caught.value.faults[0])
+    assert "hunter2" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_drawing_becomes_gaussians_along_its_lines():
@@ -315,6 +338,48 @@ def served(runs, free_port) -> Iterator[str]:
 
 def test_the_page_is_served_on_the_loopback_alone(served):
     assert served.startswith(f"http://{program.HOST}:")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "upgrade"),
+    [
+        ("/", "GET", False),
+        ("/config", "GET", False),
+        ("/gradio_api/info", "GET", False),
+        ("/gradio_api/queue/join", "POST", False),
+        ("/gradio_api/queue/data?session_hash=x", "GET", False),
+        ("/gradio_api/upload", "POST", False),
+        ("/gradio_api/heartbeat/x", "GET", False),
+        ("/gradio_api/queue/join", "GET", True),
+    ],
+)
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil", ""]
+)
+def test_only_names_of_this_machine_are_answered(served, path, method, upgrade, host):
+    """A page elsewhere whose name is made to lead here (DNS rebinding) sends its own name."""
+    port = int(served.rstrip("/").rpartition(":")[2])
+    upgraded = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    more = upgraded | {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} if upgrade else {}
+    headers = {"Host": host.format(port=port), "Content-Type": "application/json"} | more
+    status, content = ask(port, path, method, headers)
+    assert status in (400, 403)
+    assert b"gradio" not in content.lower()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "localhost", "LOCALHOST"])
+def test_names_of_this_machine_are_answered(served, host):
+    port = int(served.rstrip("/").rpartition(":")[2])
+    status, content = ask(port, "/", "GET", {"Host": host.format(port=port)})
+    assert status == 200
+    assert b"gan-play" in content
+
+
+def ask(port: int, path: str, method: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    with closing(HTTPConnection(program.HOST, port, timeout=60)) as connection:
+        connection.request(method, path, body=b"{}" if method == "POST" else None, headers=headers)
+        with connection.getresponse() as answer:
+            return answer.status, answer.read() if answer.length else b""
 
 
 @pytest.fixture

@@ -1,18 +1,21 @@
 """gan-report: a run or a sweep in one HTML file, whatever is in its folder."""
 
+import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from gan_lightning import record
+from gan_lightning import files, record
 from gan_lightning import report as program
 from gan_lightning.errors import UserError
 from gan_lightning.plot import curves
+from gan_lightning.run import folders
 
 QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
 
@@ -208,6 +211,62 @@ def test_whatever_a_folder_holds(tmp_path, content):
         (tmp_path / "run" / name).write_bytes(content)
     gan_report(tmp_path / "run", "--out", tmp_path / "r.html")
     assert "at step" in page(tmp_path / "r.html").text
+
+
+def test_what_a_killed_report_has_left_is_removed(run, tmp_path):
+    run(tmp_path / "one", "model=vanilla", *QUICK)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    stale, others = tmp_path / f".r.html.{dead.pid}.part", tmp_path / f".r.html.{os.getppid()}.part"
+    for path in (stale, others, tmp_path / ".r.html.x.part", tmp_path / f".s.html.{dead.pid}.part"):
+        path.write_text("<html>")
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    assert not stale.exists()
+    assert others.exists(), "of a process that is alive"
+    assert len([*tmp_path.glob(".*.part")]) == 3
+
+
+def test_a_report_takes_so_many_runs_and_says_so(run, tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("seed: 0")
+    monkeypatch.setattr(program, "MOST_RUNS", 2)
+    told = gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+    limit = "1 of 3 runs: a report takes 2 runs and 268 MB; pass a folder with fewer"
+    assert told.splitlines()[1] == f"left out: {limit}"
+    assert limit in page(tmp_path / "r.html").text
+    monkeypatch.setattr(program, "MOST_BYTES", 0)
+    assert "2 of 3 runs" in gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 4999, 5000, 5001, 9999, 10_001, 250_000])
+def test_long_curves_are_thinned_and_end_where_they_end(length):
+    values = [*range(length)]
+    kept = record.thinned(values)
+    assert len(kept) <= record.POINTS
+    assert kept[-1:] == values[-1:]
+    if length <= record.POINTS:
+        assert kept == values
+    assert len({b - a for a, b in itertools.pairwise(kept)}) <= 1
+
+
+def test_a_search_for_runs_is_bounded_and_follows_no_links(tmp_path, monkeypatch, caplog):
+    for name in ("a", "b/c", "b/d"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.yaml").touch()
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "b" / "loop").symlink_to(tmp_path / "runs")
+    place = tmp_path / "runs"
+    assert folders(place) == [place / "a", place / "b/c", place / "b/d"]
+    assert not caplog.messages
+    monkeypatch.setattr(files, "MOST_LEVELS", 1)
+    assert folders(place) == [place / "a"]
+    assert caplog.messages == [f"{place / 'b'}: more than 1 levels below {place}; what lies deeper was not searched"]
+    monkeypatch.setattr(files, "MOST_ENTRIES", 3)
+    assert len(folders(place)) <= 1
+    assert caplog.messages[-1] == f"{place}: more than 3 files; the rest was not searched"
 
 
 def test_mistakes_are_told(run, tmp_path, monkeypatch):
