@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning.config import faults_of_meaning, faults_of_values, nearest, ranks_of, walk
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF
-from gan_lightning.run import first_rank
+from gan_lightning.run import first_rank, printed
 
 FILLED_IN = {
     "run_dir": "hydra.run.dir chooses a run's folder",
@@ -462,6 +462,7 @@ def tell(*lines: str) -> None:
     """Print, once for all ranks of a run."""
     if first_rank():
         print(*lines, sep="\n", end="\n" if lines else "")
+        printed.extend(lines)
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,12 @@
 """Atomic writes, locks between processes, and safe reads of files in a directory that somebody else made."""
 
+import itertools
 import logging
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -86,9 +87,13 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def by_age(paths: Iterable[Path]) -> list[Path]:
-    """Files from the one written first to the one written last; of equal age, by name."""
-    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
+def set_aside(path: Path) -> None:
+    """Rename a directory that has the name of a file which is about to be written."""
+    if not path.is_dir():
+        return
+    free = next(name for i in itertools.count(1) if not (name := path.with_name(f"{path.name}.{i}")).exists())
+    path.rename(free)
+    log.warning(f"{path}: a directory in the place of a file; it is renamed to {free.name}")
 
 
 @contextmanager
@@ -160,7 +165,10 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
         )
 
 
-def by_step(folder: Path) -> list[tuple[int, Path]]:
-    """Pictures of a run by their steps; what else lies in the folder, a copy that somebody has made, is left out."""
-    found = [(path.stem[5:], path) for path in folder.glob("step_*.png")]
+def by_step(folder: Path, suffix: str = ".png") -> list[tuple[int, Path]]:
+    """Files of a run by the steps in their names, ``step_00000500.png``; others, such as a user's copies, are ignored.
+
+    File dates have no meaning here: an archive, a copy or a clock that is wrong changes them.
+    """
+    found = [(path.stem[5:], path) for path in folder.glob(f"step_*{suffix}")]
     return sorted((int(step), path) for step, path in found if step.isascii() and step.isdecimal() and len(step) < 20)
