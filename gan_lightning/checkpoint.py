@@ -1,6 +1,8 @@
 """Checkpoints: written whole, loaded as data, rebuilt as models."""
 
+import copy
 import logging
+import math
 import re
 import warnings
 import zipfile
@@ -15,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, first_line, printable
-from gan_lightning.files import by_age, whole
+from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
 from gan_lightning.paths import DESCRIPTION, WEIGHTS, absolute
 from gan_lightning.run import folders
@@ -40,6 +43,7 @@ TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluat
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
 PARTS = {"hyper_parameters", "state_dict", "global_step"}
+LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -66,13 +70,17 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch does not compress, and so no small file can become a large one here.
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise zipfile.BadZipFile("compressed")
-            if (broken := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(broken)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # opened once: a running process may replace or remove the name in between
+            with zipfile.ZipFile(file) as archive:
+                # torch does not compress, and so no small file can become a large one here.
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                    raise zipfile.BadZipFile("compressed")
+                if (broken := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(broken)
+            file.seek(0)
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such checkpoint") from error
     except Exception as error:  # damaged files make torch and zipfile raise a dozen kinds
         kind = "it names code to run" if "weights_only" in str(error).lower() else "damaged, or no checkpoint at all"
         raise UserError(f"{path}: cannot be read ({kind})") from error
@@ -94,15 +102,45 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint of a run folder that can be read, and a sentence for each newer one that cannot."""
-    faults = []
-    for path in reversed(by_age(folder.glob("checkpoints/*.ckpt"))):
-        try:
-            read(path)
-            return path, faults
-        except UserError as error:
-            faults += error.faults
-    return None, faults
+    """The newest checkpoint of a run directory that can be read, and a message for each newer one that cannot."""
+    faults: dict[str, None] = {}
+    for _ in range(LISTINGS):
+        vanished = False
+        for path in newest_first(folder / "checkpoints"):
+            try:
+                read(path)
+                return path, [*faults]
+            except UserError as error:
+                gone = not (path.exists() or path.is_symlink())
+                vanished |= gone
+                faults |= {} if gone else dict.fromkeys(error.faults)
+        if not vanished:
+            break
+    return None, [*faults]
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Checkpoints in a directory, ``last.ckpt`` first, then from the highest step to the lowest.
+
+    The order comes from names and contents, never from file dates, which archives, copies and wrong clocks change.
+    """
+    steps = {path: step for step, path in by_step(folder, ".ckpt")}
+    for path in sorted(folder.glob("*.ckpt")):
+        if path not in steps:  # best.ckpt, or a copy under another name
+            steps[path] = saved_step(path)
+    last = folder / "last.ckpt"
+    return sorted(steps, key=lambda path: (path == last, steps[path]), reverse=True)
+
+
+def history(path: Path) -> tuple[list[str], float]:
+    """Return the overrides of the commands that led to a checkpoint and the seconds that they took, where it says."""
+    try:
+        checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
+        overrides = [str(word) for word in checkpoint["hyper_parameters"]["overrides"]]
+        seconds = float(checkpoint["callbacks"]["Checkpoint"]["seconds"])
+        return overrides, seconds if 0 <= seconds < math.inf else 0.0
+    except Exception:  # of an earlier version, or without that callback; what is damaged is an error elsewhere
+        return [], 0.0
 
 
 def checkpoint_of(place: Path) -> Path:
@@ -170,6 +208,7 @@ def load_model(path: Path, trust: bool = False) -> Learner:
             raise UserError(f"{path}: what it describes is no model")
     except (InstantiationException, OmegaConfBaseException) as error:
         raise UserError(f"{path}: the model that it describes cannot be built ({first_line(error)})") from error
+    check_weights(described, state, f"{path}: its weights do not fit the model that it describes")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*a meta parameter")  # of old files torch fills in what they lack
         take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
@@ -196,12 +235,125 @@ def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> Non
     """
     if not isinstance(model, torch.nn.Module):
         raise UserError(f"{path}: what it describes is no network")
+    unfit = f"{path}: its weights do not fit the model that it describes"
+    check_weights(model, state, unfit)
     refuse_non_finite(state, path)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise UserError(f"{path}: its weights do not fit the model that it describes: {reason}") from error
+        raise UserError(f"{unfit}: {reason}") from error
+
+
+def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
+    """Compare the weights of a checkpoint with those of a model before any of them is loaded.
+
+    torch converts integers to weights without a word, and what is no plain tensor makes it fail in many ways.
+
+    Args:
+        model: The model, which may lie on the meta device.
+        state: The checkpoint's ``state_dict``.
+        unfit: Start of the message.
+
+    Raises:
+        UserError: A value is no tensor in memory, or differs from the model's in shape or type.
+    """
+    expected = model.state_dict()
+    if not (isinstance(state, dict) and state and all(isinstance(name, str) for name in state)):
+        raise UserError(f"{unfit}: they are no named tensors")
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise UserError(f"{unfit}: {name} is {type(value).__name__}, not a tensor")
+        if name in expected and (fault := difference(value, expected[name])):
+            raise UserError(f"{unfit}: {name} {fault}")
+
+
+def difference(value: Any, expected: Any) -> str:
+    """In what a checkpoint's value differs from the one that it is going to replace; empty where it fits."""
+    if isinstance(expected, torch.Tensor) != isinstance(value, torch.Tensor):
+        number = isinstance(value, int | float) and isinstance(expected, torch.Tensor) and expected.dim() == 0
+        return "" if number else f"is {type(value).__name__}, not {type(expected).__name__}"
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided or value.is_quantized or (value.is_meta and not expected.is_meta):
+            return "is no plain tensor"
+        if value.shape != expected.shape:
+            return f"has the shape {list(value.shape)}, not {list(expected.shape)}"
+        kinds = [(x.is_floating_point(), x.is_complex(), x.dtype == torch.bool) for x in (value, expected)]
+        return "" if kinds[0] == kinds[1] else f"has the type {value.dtype}, not {expected.dtype}"
+    if isinstance(expected, list | tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(expected):
+            return f"is {value!r:.40}, not {len(expected)} values"
+        return next(filter(None, map(difference, value, expected)), "")
+    if None in (value, expected):  # many settings of optimizers are a value or None
+        return ""
+    numbers = [isinstance(x, int | float) and not isinstance(x, bool) for x in (value, expected)]
+    same = all(numbers) or type(value) is type(expected)
+    return "" if same else f"is {value!r:.40}, not of the type {type(expected).__name__}"
+
+
+def check_training_state(model: Learner, checkpoint: dict[str, Any], path: Path) -> None:
+    """Compare the optimizers' and the gradient scaler's state of a checkpoint with what this model's would be.
+
+    torch loads moments of any size, and its fused kernels then write outside of them. What an optimizer keeps is
+    found by one of its updates, on a copy of the model.
+
+    Raises:
+        UserError: The state is of another form.
+    """
+    unfit = f"{path}: its state of the optimizers does not fit the model that it describes"
+    copied = copy.deepcopy(model)
+    stored, optimizers = checkpoint.get("optimizer_states"), copied.configure_optimizers()
+    if not isinstance(stored, list) or len(stored) != len(optimizers):
+        found = f"{len(stored)} optimizers" if isinstance(stored, list) else type(stored).__name__
+        raise UserError(f"{unfit}: {found}, not {len(optimizers)}")
+    for number, (found, optimizer) in enumerate(zip(stored, optimizers, strict=True)):
+        if fault := unlike(found, optimizer):
+            raise UserError(f"{unfit}: optimizer {number}: {fault}")
+    scaler, expected = checkpoint.get("MixedPrecision") or {}, torch.amp.GradScaler("cpu").state_dict()
+    fits = isinstance(scaler, dict) and scaler.keys() in (set(), expected.keys())
+    if not fits or any(difference(value, expected[name]) or value is None for name, value in scaler.items()):
+        raise UserError(f"{path}: its state of the gradient scaler is none")
+
+
+def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
+    """In what an optimizer's stored state differs from what it would be after an update; empty where it fits.
+
+    Args:
+        found: The stored state.
+        optimizer: One of the same kind, which is going to be updated.
+    """
+    if not (isinstance(found, dict) and isinstance(found.get("state"), dict)):
+        return "there is no state"
+    groups, others = found.get("param_groups"), optimizer.state_dict()["param_groups"]
+    if not (isinstance(groups, list) and len(groups) == len(others)):
+        return "other groups of weights"
+    for group, other, own in zip(groups, others, optimizer.param_groups, strict=True):
+        weights = group.get("params") if isinstance(group, dict) else None
+        if not (isinstance(weights, list) and all(type(weight) is int for weight in weights)):
+            return "a group without weights"
+        if weights != other["params"]:
+            return f"{len(weights)} weights, not {len(other['params'])}"
+        settings = {name: value for name, value in group.items() if name in other and name != "params"}
+        for name, value in settings.items():
+            if fault := difference(value, other[name]):
+                return f"{name} {fault}"
+        own.update(settings)  # as loading does; they decide what is kept
+        for weight in own["params"]:
+            weight.grad = torch.zeros_like(weight)
+    try:
+        optimizer.step()
+    except Exception as error:  # of settings that the optimizer itself would have rejected
+        return f"its settings allow no update ({first_line(error)})"
+    expected = optimizer.state_dict()["state"]
+    for weight, state in found["state"].items():
+        if weight not in expected or not isinstance(state, dict):
+            return f"state of a weight {weight!r:.40} that is none"
+        for name in dict.fromkeys([*expected[weight], *state]):
+            if name not in state or name not in expected[weight]:
+                return f"weight {weight} {'has' if name in state else 'lacks'} {name!r:.40}"
+            if fault := difference(state[name], expected[weight][name]):
+                return f"{name} of weight {weight} {fault}"
+    return ""
 
 
 def refuse_non_finite(tensors: Mapping[str, Any], path: Path) -> None:
@@ -319,11 +471,13 @@ def take_networks(model: Learner, path: Path) -> None:
     state = read(path)["state_dict"]
     for name, network in model.networks().items():
         weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        unfit = f"init_from={path}: its {name} does not fit this one"
+        check_weights(network, weights, unfit)
         refuse_non_finite({f"{name}.{key}": value for key, value in weights.items()}, path)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
-            raise UserError(f"init_from={path}: its {name} does not fit this one: {reason}") from error
+            raise UserError(f"{unfit}: {reason}") from error
     if model.generator_ema is not None:
         model.generator_ema.network.load_state_dict(model.generator.state_dict())

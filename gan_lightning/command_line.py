@@ -40,7 +40,7 @@ from gan_lightning.config import (
 )
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
-from gan_lightning.run import first_rank
+from gan_lightning.run import first_rank, printed
 
 FILLED_IN = {
     "run_dir": "hydra.run.dir chooses a run's folder",
@@ -597,6 +597,7 @@ def tell(*lines: str) -> None:
     """Print, once for all ranks of a run."""
     if first_rank():
         print(*lines, sep="\n", end="\n" if lines else "")
+        printed.extend(lines)
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

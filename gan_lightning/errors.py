@@ -2,9 +2,12 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from gan_lightning.signals import InterruptedBySignal, ended_by_signals
 
 
 def printable(text: str) -> str:
@@ -54,17 +57,18 @@ def told_plainly(chooses: str) -> Iterator[None]:
         chooses: The option that says where the command writes.
     """
     show_unencodable()
-    try:
-        yield
-    except UserError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # whoever was reading has gone, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        print(f"{cannot_write(error)}; {chooses} chooses the place", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    with ended_by_signals():
+        try:
+            yield
+        except UserError as fault:
+            print(fault, file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            print(f"{cannot_write(error)}; {chooses} chooses the place", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except InterruptedBySignal as error:
+            print(f"interrupted by {signal.Signals(error.code - 128).name}", file=sys.stderr)
+            raise

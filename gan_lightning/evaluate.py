@@ -4,7 +4,6 @@ import argparse
 import itertools
 import json
 import logging
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -54,7 +53,6 @@ def main() -> None:
     words = take.parse_args().words
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("gan_lightning").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was measured is kept
     with told_plainly("out=NAME"):
         paths = [word for word in words if is_path(word)]
         evaluate([path_of(word) for word in paths], [word for word in words if word not in paths])

@@ -1,5 +1,6 @@
 """Atomic writes, locks between processes, and safe reads of files in a directory that somebody else made."""
 
+import itertools
 import logging
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -170,9 +171,13 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def by_age(paths: Iterable[Path]) -> list[Path]:
-    """Files from the one written first to the one written last; of equal age, by name."""
-    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
+def set_aside(path: Path) -> None:
+    """Rename a directory that has the name of a file which is about to be written."""
+    if not path.is_dir():
+        return
+    free = next(name for i in itertools.count(1) if not (name := path.with_name(f"{path.name}.{i}")).exists())
+    path.rename(free)
+    log.warning(f"{path}: a directory in the place of a file; it is renamed to {free.name}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 
 import gan_lightning
 from gan_lightning.errors import UserError
-from gan_lightning.files import by_age, by_step
+from gan_lightning.files import by_step
 from gan_lightning.film import film, gif
 from gan_lightning.image import data_url, grid, png
 from gan_lightning.latent.directions import first_layer
@@ -104,9 +104,9 @@ class Pictures:
         self.sweep.input(self.side_by_side, self.sweep, self.beside, trigger_mode="always_last")
 
     def found(self) -> list[str]:
-        """Runs with a checkpoint, the newest first."""
-        files = reversed(by_age(self.runs.rglob("checkpoints/last.ckpt")))
-        return self.named(path.parent.parent for path in files)
+        """Runs with a checkpoint, the latest first: the names that a run gets by default are dates."""
+        found = (path.parent.parent for path in self.runs.rglob("checkpoints/last.ckpt"))
+        return self.named(sorted(found, key=lambda run: (run.name, str(run)), reverse=True))
 
     def sweeps(self) -> list[str]:
         """Folders with several runs."""

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,25 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning import csv_rows
 from gan_lightning.card import installed
 from gan_lightning.errors import UserError, cannot_write, first_line, printable
-from gan_lightning.files import directories, locked, read_regular, whole
+from gan_lightning.files import directories, locked, read_regular, set_aside, whole
 from gan_lightning.paths import shorter
 
 RESULT_BYTES = 1 << 20  # of a result.json
-
-log = logging.getLogger(__name__)
 
 
 def folder_name(overrides: str) -> str:
     """A sweep's job as the name of its folder: its overrides, without slashes and of a length disks take."""
     name = overrides.replace("/", "_") or "defaults"
     return name if len(name) <= 150 else f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+log = logging.getLogger(__name__)
+
+printed: list[str] = []  # lines about resuming, from before the run's log is opened
+ENDED_AS_ASKED = "finished", "stopped"  # statuses of a run that is no failure
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
@@ -92,6 +97,8 @@ def folders(place: Path, omit: Callable[[str], None] = log.warning) -> list[Path
 def begin(folder: Path, config: DictConfig) -> str:
     """Write ``config.yaml``, resolved, and return its text; take away what tells how the run ended before."""
     text = OmegaConf.to_yaml(config, resolve=True)
+    for name in ("config.yaml", "result.json"):
+        set_aside(folder / name)
     with whole(folder / "config.yaml", "w") as file:
         file.write(text)
     (folder / "result.json").unlink(missing_ok=True)
@@ -115,9 +122,37 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What ``result.json`` holds; nothing where there is none."""
-    with suppress(OSError, ValueError):
-        return json.loads((folder / "result.json").read_text())
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads((folder / "result.json").read_bytes())
+        return found if isinstance(found, dict) else {}
     return {}
+
+
+def last_figures(folder: Path) -> dict[str, Any]:
+    """The step and the figures of the last whole line of ``metrics.csv``, for the result of a run that failed."""
+    try:
+        _, rows, _ = csv_rows.parse((folder / "metrics.csv").read_bytes().decode("utf-8", errors="replace"))
+    except OSError:
+        return {}
+    if not rows:
+        return {}
+    step = rows[-1].pop("step")
+    return {"step": int(step), "metrics": {name: float(value) for name, value in rows[-1].items() if value}}
+
+
+def all_overrides(earlier: Iterable[str], typed: Iterable[str]) -> list[str]:
+    """Overrides of the commands so far: of equal ones the last stays, since a later one takes precedence."""
+    return [*reversed(dict.fromkeys(reversed([*earlier, *typed])))]
+
+
+def write_printed() -> None:
+    """Write to the log files what was printed before they were opened; the terminal has it already."""
+    for line in printed:
+        record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+    printed.clear()
 
 
 class JobFailedError(Exception):

@@ -1,5 +1,8 @@
 """What several processes of one run tell each other."""
 
+import re
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +11,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.distributed import all_reduce, broadcast
 from torch.optim import Optimizer
+
+# Errors of gloo, NCCL and torch's store where another process is no longer there.
+LOST = re.compile(r"by peer|broken pipe|remote process exited|pair closure|failed to recv|got 0 bytes", re.I)
 
 
 class TwoPlayers(DDPStrategy):
@@ -41,3 +47,28 @@ class TwoPlayers(DDPStrategy):
         message /= self.world_size
         parts = message.split([value.numel() for value in values])
         torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])
+
+
+def lost_processes(trainer: Any, error: BaseException) -> str:
+    """Return a message where an error means that another process of the run has ended; nothing for other errors.
+
+    Args:
+        trainer: The trainer of this process.
+        error: What a collective operation has raised.
+    """
+    if trainer.world_size == 1 or not LOST.search(str(error)):
+        return ""
+    children = getattr(trainer.strategy.launcher, "procs", [])  # those that this process has started
+    if children and all(child.poll() is None for child in children):
+        time.sleep(0.5)  # its connections end before the process does
+    ended = [(rank, child.poll()) for rank, child in enumerate(children, 1) if child.poll()]
+    if ended:
+        which = ", ".join(
+            f"rank {rank} ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})" for rank, code in ended
+        )
+    else:
+        which = f"rank {1 - trainer.global_rank}" if trainer.world_size == 2 else "another rank"
+    return (
+        f"rank {trainer.global_rank}: {which} has ended during training, so the run cannot continue; its checkpoints "
+        "are intact, and ckpt_path=last resumes from the newest"
+    )

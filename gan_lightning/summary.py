@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -141,31 +142,48 @@ def flat(config: DictConfig) -> dict[str, Any]:
 
 
 def stopped_by(trainer: Any) -> tuple[int, str]:
-    """Exit status of a run and the reason for it: 128 + the signal that stopped it, 1 for a warning that did, or 0."""
+    """Return the exit status of a run and what ended it before its budget; 0 and nothing where that was reached.
+
+    The status is 128 + the signal that stopped the run, 1 for a warning that did, and 0 for what the user has asked
+    for: a limit of time, early stopping, or a callback.
+    """
+    from pytorch_lightning.callbacks import EarlyStopping, Timer
+
     from gan_lightning.callbacks.health import Health
     from gan_lightning.callbacks.stop import Stop
 
     signum = next((guest.signum for guest in trainer.callbacks if isinstance(guest, Stop)), 0)
     warning = next((guest.stopped for guest in trainer.callbacks if isinstance(guest, Health)), "")
+    if warning:
+        return 1, warning
+    if trainer.global_step >= trainer.max_steps:
+        return 0, ""
     if signum:
-        return 128 + signum, ""
-    return (1, f": {warning}") if warning else (0, "")
+        return 128 + signum, signal.Signals(signum).name
+    for guest in trainer.callbacks:
+        if isinstance(guest, Timer) and (left := guest.time_remaining()) is not None and left <= 0:
+            return 0, "trainer.max_time has passed"
+        if isinstance(guest, EarlyStopping) and guest.stopping_reason_message:
+            return 0, " ".join(guest.stopping_reason_message.split())
+    return 0, "a callback set trainer.should_stop"
 
 
-def again(run: Path, settings: DictConfig, typed: list[str]) -> str:
+def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -> str:
     """What to type for a run, or the sweep that it belongs to, to go on.
 
     Args:
         run: The run's folder.
         settings: Hydra's own.
         typed: The command line that started it.
+        reason: What ended it, see :func:`stopped_by`; a limit of time counts over all commands, so it has to be lifted.
     """
+    more = " trainer.max_time=null" if reason.startswith("trainer.max_time") else ""
     script = Path(sys.argv[0])
     start = f"python {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
-        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}"
+        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{more}"
     line = [word for word in typed if not word.startswith("hydra.sweep.dir=")] or ["-m", "..."]
-    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
+    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}{more}"
 
 
 def program(name: str) -> str:

@@ -52,6 +52,7 @@ NOT_FOR_USERS = (
     r".*Checkpoint directory .* exists and is not empty",  # a run that goes on
     r".*is smaller than the logging interval",  # our own callback logs
     r".*module\(s\) in eval mode",  # the averaged generator
+    r".*callbacks used to create the checkpoint need to be provided",  # one that was left out on purpose
     r".*nn\.functional\.all_gather is deprecated",  # Lightning's use of torch
     r".*grad attribute of a Tensor that is not a leaf",  # torch.compile looks at its inputs so
 )
@@ -63,6 +64,8 @@ def train(
     ckpt_path: Path | None = None,
     choices: dict[str, str] | None = None,
     guests: Sequence[Any] = (),
+    overrides: Sequence[str] = (),
+    started: float | None = None,
 ) -> Any:
     """Run one experiment in a folder and return the finished trainer.
 
@@ -72,6 +75,8 @@ def train(
         ckpt_path: A checkpoint to go on from.
         choices: Options that the configuration was composed of, by group.
         guests: Callbacks besides those that the configuration names.
+        overrides: What was typed, by this command and by those before; stored in checkpoints.
+        started: When the run began, in seconds, moved back by the duration of earlier commands; None for now.
 
     Raises:
         UserError: Something that the user can mend.
@@ -82,7 +87,15 @@ def train(
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from gan_lightning import seed as seeds
-    from gan_lightning.checkpoint import WholeCheckpointIO, config_of, read, take_networks, take_state
+    from gan_lightning.callbacks.checkpoint import Checkpoint
+    from gan_lightning.checkpoint import (
+        WholeCheckpointIO,
+        check_training_state,
+        config_of,
+        read,
+        take_networks,
+        take_state,
+    )
     from gan_lightning.data.validate import check_module
 
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -114,6 +127,7 @@ def train(
     before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
     if ckpt_path:
         take_state(model, before["state_dict"], ckpt_path)  # Lightning's own complaint would be a traceback
+        check_training_state(model, before, ckpt_path)
     step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
     names = storable(data.class_names)
     if model.num_classes:
@@ -121,6 +135,7 @@ def train(
         if stored := before["hyper_parameters"].get("class_names"):
             refuse_other_order(ckpt_path, checked(stored, model.num_classes, ckpt_path), names)
     kept = {"config": typed, "choices": choices, "versions": runs.versions(), "class_names": names}
+    kept |= {"overrides": list(overrides)}
     model.save_hyperparameters(kept, logger=False)
     text = runs.begin(run, config) if runs.first_rank() else ""
 
@@ -130,6 +145,9 @@ def train(
         again = {"purge_step": step + bool(step)} if node["_target_"].endswith("TensorBoardLogger") else {}
         loggers.append(build(node, f"logger.{name}", **again))
     guests = [*guests] + [build(node, f"callbacks.{name}") for name, node in (config.get("callbacks") or {}).items()]
+    for guest in guests:
+        if isinstance(guest, Checkpoint) and started is not None:
+            guest.started = started
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
@@ -142,6 +160,9 @@ def train(
         default_root_dir=str(run),
         max_epochs=-1,
         num_sanity_val_steps=0,
+        # Lightning's EarlyStopping and ModelCheckpoint look at each evaluation, instead of at the end of all training.
+        val_check_interval=1,
+        check_val_every_n_epoch=None,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -300,6 +321,7 @@ def run_job(config: DictConfig) -> float | None:
     started, typed = time.time(), list(settings.overrides.task)
     more = {"job": settings.job.num} if sweeping else {}
     status, error, ours, trainer, ended = 1, "", False, None, {}
+    state = "failed"
     show_unencodable()  # in a worker process of a sweep as well
 
     def record(exit_status: int | None) -> bool:
@@ -320,31 +342,39 @@ def run_job(config: DictConfig) -> float | None:
             ckpt_path = shorter(Path(config.ckpt_path)) if config.ckpt_path else None
             held.enter_context(runs.claimed(run, sweeping or ckpt_path is not None))
             ours = True
+            runs.write_printed()
             with chdir(original):
                 make_paths_absolute(config)
             check(config)
             if sweeping:
                 ckpt_path = begun(run, config)
+            if ckpt_path is not None:
+                from gan_lightning.checkpoint import history
+
+                earlier, seconds = history(ckpt_path)
+                typed, started = runs.all_overrides(earlier, typed), started - seconds
             if (done := finished(run, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {run}")
                 record(0)
                 return done["metrics"].get(config.objective, math.nan) if config.objective else None
             held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
-            trainer = train(config, run, ckpt_path, choices)
+            trainer = train(config, run, ckpt_path, choices, overrides=typed, started=started)
             ended = conclude(config, trainer, run, started)
         status, reason = stopped_by(trainer)
-        if status:
-            error = f"stopped at step {trainer.global_step:,}{reason}"
-            log.info(f"{error}; to go on: {again(run, settings, TYPED)}")
-        elif config.objective and config.objective not in ended["metrics"]:
+        state = "interrupted" if status > 128 else "failed" if status else "stopped" if reason else "finished"
+        if reason:
+            error = f"stopped at step {trainer.global_step:,}: {reason}"
+            log.info(f"{error}; to go on: {again(run, settings, TYPED, reason)}")
+        if not status and config.objective and config.objective not in ended["metrics"]:
             near = nearest(config.objective, ended["metrics"])
             raise UserError(f"objective={config.objective}: the run has no such figure{near}")
     except UserError as fault:
-        status, error = 1, str(fault)
+        status, state, error = 1, "failed", str(fault)
         log.error(error)
     except (SystemExit, KeyboardInterrupt) as leaving:  # a signal before the first step, a second one, or one unheard
         status, error = left_by(leaving)
+        state = "interrupted" if status > 128 else "failed"
         log.error(error)
     except OSError as fault:  # a full disk, a folder that somebody has removed
         error = f"{cannot_write(fault, str(run))}. The run ends here; its checkpoints of before are as they were"
@@ -357,9 +387,10 @@ def run_job(config: DictConfig) -> float | None:
             error = f"{type(fault).__name__}: {fault}"
             log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
     if ours and runs.first_rank():
-        outcome = ({"error": error} if error else {}) | ({"step": trainer.global_step, **ended} if ended else {})
+        reached = {"step": trainer.global_step, **ended} if ended else runs.last_figures(run)
+        outcome = ({"error": error} if error else {}) | reached
         try:
-            runs.write_result(run, "failed" if status else "finished", started, typed, **outcome, **more)
+            runs.write_result(run, state, started, typed, **outcome, **more)
         except OSError as fault:
             status, error = status or 1, error or cannot_write(fault)
             log.error(cannot_write(fault))
@@ -419,7 +450,9 @@ def begun(run: Path, config: DictConfig) -> Path | None:
 def finished(run: Path, ckpt_path: Path | None, max_steps: int) -> dict[str, Any] | None:
     """The result of a run that would go on from the checkpoint of its end, and has no steps left to do."""
     result = runs.read_result(run)
-    if ckpt_path is None or result.get("status") != "finished" or result["step"] < max_steps:
+    step, metrics = result.get("step"), result.get("metrics")
+    whole = result.get("status") == "finished" and isinstance(step, int) and isinstance(metrics, dict)
+    if ckpt_path is None or not whole or step < max_steps:
         return None
     from gan_lightning.checkpoint import read
 

@@ -9,7 +9,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Learner
-from gan_lightning.strategy import TwoPlayers
+from gan_lightning.strategy import TwoPlayers, lost_processes
 
 StrategyRegistry.register("ddp_two_players", TwoPlayers)
 
@@ -45,7 +45,8 @@ class Trainer(pytorch_lightning.Trainer):
         """Set the levers, then fit.
 
         Raises:
-            UserError: Steps are to be recorded where they cannot be, or torch cannot compile channels_last.
+            UserError: Steps are to be recorded where they cannot be, torch cannot compile channels_last, or another
+                process of the run has ended.
         """
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
@@ -70,6 +71,10 @@ class Trainer(pytorch_lightning.Trainer):
                 f"trainer.channels_last=true: torch {torch.__version__} errs on the format of small feature maps that "
                 "it compiled; false, or trainer.compile=false"
             ) from error
+        except RuntimeError as error:
+            if message := lost_processes(self, error):
+                raise UserError(message) from error
+            raise
 
 
 # What an argument's name is checked against.

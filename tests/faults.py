@@ -37,6 +37,7 @@ from gan_lightning import evaluate, sample
 from gan_lightning import report as page
 from gan_lightning import train as program
 from gan_lightning.checkpoint import newest, read
+from gan_lightning.signals import SIGNALS
 
 EVERY = 4  # steps between two checkpoints
 STEPS = 60
@@ -326,7 +327,7 @@ def signals(report: Report, folder: Path, num: int, moments: random.Random) -> N
     variant = "acgan"
     whole, run = never_disturbed(variant, folder), folder / "signalled"
     for i in range(num):
-        signum = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)[i % 4]
+        signum = SIGNALS[i % len(SIGNALS)]
         process = going_on(run, variant)
         goal = saved_step(run) + moments.randint(1, EVERY)
         if (ended := process.until(lambda goal=goal: step_of(run) >= goal)) is not None:
@@ -344,6 +345,43 @@ def signals(report: Report, folder: Path, num: int, moments: random.Random) -> N
             fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept"
         report.note(f"{signum.name}", fault)
     report.note("end after signals", finish(run, variant, whole))
+
+
+def dates(report: Report, folder: Path, num: int, moments: random.Random) -> None:
+    """File dates are as an archive, a copy or a wrong clock leaves them: nothing that is saved is lost."""
+    variant = "wgan"
+    whole, run = never_disturbed(variant, folder), folder / "dated"
+    for i in range(num):
+        process, goal = going_on(run, variant), saved_step(run) + moments.randint(1, EVERY)
+        ended = process.until(lambda goal=goal: step_of(run) >= goal)
+        if ended is None:
+            os.kill(process.pid, signal.SIGTERM)
+            process.wait()
+        kept, same = saved_step(run), moments.randrange(2**32)
+        for path in run.rglob("*"):
+            date = same if i % 2 else moments.randrange(2**32)
+            os.utime(path, (date, date))
+        found = saved_step(run)
+        report.note("file dates changed", f"step {kept} before, {found} after" if found < kept else None)
+    report.note("end after changed dates", finish(run, variant, whole))
+
+
+def wrong_moments(report: Report, folder: Path, num: int, moments: random.Random) -> None:
+    """Moments of an optimizer have another size: one line and status 2 or 1, and never the death of the interpreter."""
+    whole, run = never_disturbed("wgan_gp", folder), folder / "moments"
+    for _ in range(num):
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(whole, run)
+        path = run / "checkpoints" / "last.ckpt"
+        checkpoint, size = read(path), moments.choice((0, 3, 7))
+        states = moments.choice(checkpoint["optimizer_states"])["state"]
+        moments.choice([*states.values()])["exp_avg"] = torch.zeros([1] * moments.randrange(3) + [size])
+        path.unlink()  # it is another name of the newest step's
+        torch.save(checkpoint, path)
+        process = Process(run, f"ckpt_path={path}", f"trainer.max_steps={STEPS + 4}")
+        status, output = process.wait(), process.output()
+        wrong = status not in (1, 2) or "Traceback" in output or "exp_avg of weight" not in output
+        report.note("moments of another size", f"status {status}: {output[-300:]}" if wrong else None)
 
 
 def pictures(report: Report, folder: Path, num: int, moments: random.Random) -> None:
@@ -519,7 +557,7 @@ def main() -> None:
     take = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     take.add_argument("--short", action="store_true", help="a few of each")
     take.add_argument("--seed", type=int, default=0)
-    kinds = "damaged, full, removed, signals, pictures, archives, pipes, sweeps, leftovers"
+    kinds = "damaged, full, removed, signals, dates, moments, pictures, archives, pipes, sweeps, leftovers"
     take.add_argument("--only", default="", help=f"variants' kills, or one of {kinds}")
     args = take.parse_args()
     torch.set_num_threads(1)
@@ -539,7 +577,9 @@ def main() -> None:
             "damaged": lambda: damaged(report, folder, 2 if args.short else 40, moments),
             "full": lambda: full_disks(report, folder, 1 if args.short else 12, moments),
             "removed": lambda: removed(report, folder, 2 if args.short else 12),
-            "signals": lambda: signals(report, folder, 4 if args.short else 40, moments),
+            "signals": lambda: signals(report, folder, 6 if args.short else 42, moments),
+            "dates": lambda: dates(report, folder, 2 if args.short else 12, moments),
+            "moments": lambda: wrong_moments(report, folder, 2 if args.short else 12, moments),
             "pictures": lambda: pictures(report, folder, 1 if args.short else 9, moments),
         }
         few = args.short

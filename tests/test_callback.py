@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lightning.callbacks.learning_rate import LearningRate
@@ -17,10 +18,12 @@ from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.callbacks.scalars import Scalars, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, Stop
+from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.image import grid, read_png, to_uint8, write_png
 from gan_lightning.model.base import GAN
-from gan_lightning.summary import conclude
+from gan_lightning.summary import conclude, stopped_by
+from gan_lightning.train import train
 
 EVERY_STEP = "callbacks.scalars.every_n_steps=1"
 
@@ -295,6 +298,112 @@ def test_a_second_signal_ends_at_once():
     trainer = SimpleNamespace(world_size=1, global_step=3, should_stop=False)
     stop.on_train_batch_end(trainer, None)
     assert trainer.should_stop
+
+
+def test_signals_that_are_sent_repeatedly_do_not_hurry():
+    """A closed terminal sends SIGHUP twice, and SIGXCPU comes every second."""
+    for signum in (signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1):
+        stop = Stop()
+        stop.on_train_batch_start()
+        for _ in range(3):
+            stop.handle(signum, None)
+        assert stop.signum == signum
+        with pytest.raises(SystemExit) as caught:
+            stop.handle(signal.SIGTERM, None)
+        assert caught.value.code == 143
+
+
+def test_a_signal_that_is_ignored_stays_ignored(run, tmp_path, monkeypatch):
+    """nohup ignores SIGHUP; the shell ignores SIGINT in the background, where kill -INT is meant all the same."""
+    found = {}
+    monkeypatch.setattr(
+        Stop, "on_train_batch_start", lambda *_: found.update({one: signal.getsignal(one) for one in SIGNALS})
+    )
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        run(tmp_path, "model=vanilla")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert found[signal.SIGHUP] == signal.SIG_IGN
+    assert callable(found[signal.SIGINT])
+    assert callable(found[signal.SIGXCPU])
+
+
+class Failing(Callback):
+    """Fails in its last hooks."""
+
+    def __init__(self, *hooks: str) -> None:
+        for hook in hooks:
+            setattr(self, hook, self.fail)
+
+    def fail(self, *_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        ("on_train_end",),
+        ("on_train_epoch_end",),
+        ("on_fit_end",),
+        ("teardown",),
+        ("on_train_end", "on_exception"),
+        ("on_train_epoch_end", "on_exception", "teardown"),
+    ],
+)
+def test_last_hooks_that_fail_do_not_cost_the_last_checkpoint(compose, tmp_path, hooks):
+    words = "model=vanilla", "trainer.max_steps=3", "callbacks.scalars.every_n_steps=2"
+    with pytest.raises(ZeroDivisionError):
+        train(compose(*words), tmp_path, guests=[Failing(*hooks)])
+    assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
+
+
+@pytest.mark.parametrize("at", ["on_train_batch_end", "on_train_epoch_end"])
+def test_a_stop_that_comes_late_and_a_hook_that_fails_do_not_cost_the_last_checkpoint(compose, tmp_path, at):
+    class StopsLate(Failing):
+        pass
+
+    def stop(self: Any, trainer: Any, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= 2
+
+    setattr(StopsLate, at, stop)
+    words = "model=vanilla", "trainer.max_steps=4" if at == "on_train_batch_end" else "trainer.max_steps=2"
+    with pytest.raises(ZeroDivisionError):
+        train(compose(*words), tmp_path, guests=[StopsLate("on_train_end")])
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+def test_a_hook_that_fails_between_two_steps_costs_none(compose, tmp_path):
+    """An exception in a step leaves weights that are those of no step, one after it does not."""
+
+    class Fails(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):
+    class Stops(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step == 5
+
+    config = compose("model=vanilla", "trainer.max_steps=20", "callbacks.scalars.every_n_steps=3")
+    trainer = train(config, tmp_path, guests=[Stops()])
+    lines = table(tmp_path)
+    assert [int(line["step"]) for line in lines] == [3, 5]
+    assert lines[-1]["images_seen"] == "20"
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in found.Scalars("d/adversarial")] == [3, 5]
+    ended = conclude(config, trainer, tmp_path, time.time())
+    assert ended["metrics"] == pytest.approx({name: float(lines[-1][name]) for name in lines[-1] if name != "step"})
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
+    assert stopped_by(trainer) == (0, "a callback set trainer.should_stop")
 
 
 # The end of a run

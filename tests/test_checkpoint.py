@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import gan_lightning
+from gan_lightning import checkpoint as checkpoints
 from gan_lightning.checkpoint import newest, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
 
@@ -38,13 +39,200 @@ def test_checkpoints_are_named_pruned_and_end_with_the_last_step(run, tmp_path, 
 def test_newest_falls_back_to_the_one_before(run, tmp_path):
     run(tmp_path, "model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2")
     folder = tmp_path / "checkpoints"
-    assert newest(tmp_path)[0].name == "step_00000004.ckpt"
+    assert newest(tmp_path)[0].name == "last.ckpt"
     (folder / "last.ckpt").unlink()
     damaged = folder / "step_00000004.ckpt"
     damaged.write_bytes(damaged.read_bytes()[:-100])
     path, faults = newest(tmp_path)
     assert path.name == "step_00000002.ckpt"
     assert faults == [f"{damaged}: cannot be read (damaged, or no checkpoint at all)"]
+
+
+def set_dates(folder: Path, seconds: dict[str, int]) -> None:
+    """Set file dates, as an archive, a copy or a wrong clock does; 0 is far in the past."""
+    for path in (folder / "checkpoints").iterdir():
+        date = next((s for name, s in seconds.items() if name in path.name), seconds.get("", 0))
+        os.utime(path, (date, date))
+
+
+OFTEN = "model=vanilla", "callbacks.checkpoint.every_n_steps=1", "callbacks.checkpoint.keep=2"
+
+
+@pytest.mark.parametrize("dates", [{"": 2**32}, {"": 0}, {"00003": 2**32}, {"last": 0, "": 2**32}])
+def test_checkpoints_are_ordered_by_step_whatever_their_dates(run, tmp_path, dates):
+    """A run that was unpacked from an archive, or on a disk whose clock is wrong, loses nothing."""
+    run(tmp_path, *OFTEN, "trainer.max_steps=4")
+    set_dates(tmp_path, dates)
+    assert read(newest(tmp_path)[0])["global_step"] == 4
+    run(tmp_path, *OFTEN, "trainer.max_steps=7", ckpt_path=newest(tmp_path)[0])
+    assert steps_of(tmp_path) == ["last.ckpt", "step_00000006.ckpt", "step_00000007.ckpt"]
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 7
+    set_dates(tmp_path, {"00006": 2**32})
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    assert newest(tmp_path)[0].name == "step_00000007.ckpt"
+
+
+def test_copies_are_ordered_by_the_step_they_hold(run, tmp_path):
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", "callbacks.checkpoint.keep=null")
+    folder = tmp_path / "checkpoints"
+    shutil.move(folder / "step_00000003.ckpt", folder / "a copy.ckpt")
+    (folder / "last.ckpt").unlink()
+    assert newest(tmp_path)[0].name == "a copy.ckpt"
+
+
+def test_an_abandoned_continuation_does_not_push_out_what_is_saved(run, tmp_path, caplog):
+    run(tmp_path, *OFTEN, "trainer.max_steps=6", "callbacks.checkpoint.keep=null")
+    folder = tmp_path / "checkpoints"
+    shutil.copy(folder / "step_00000006.ckpt", folder / "step_00000006 (copy).ckpt")
+    (folder / "step_00000009.ckpt").symlink_to("nowhere")
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=folder / "step_00000002.ckpt")
+    assert "checkpoints of steps 3, 4, 5, 6 are later than the one resumed from" in caplog.text
+    left = ["last.ckpt", "step_00000002.ckpt", "step_00000003.ckpt", "step_00000006 (copy).ckpt", "step_00000009.ckpt"]
+    assert steps_of(tmp_path) == left
+    assert read(folder / "last.ckpt")["global_step"] == 3
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "folder", "pipe", "empty"])
+def test_what_is_no_checkpoint_beside_whole_ones_is_skipped(run, tmp_path, kind):
+    run(tmp_path, *OFTEN, "trainer.max_steps=2")
+    odd = tmp_path / "checkpoints" / "step_00000099.ckpt"
+    {
+        "dangling link": lambda: odd.symlink_to("nowhere"),
+        "folder": odd.mkdir,
+        "pipe": lambda: os.mkfifo(odd),
+        "empty": odd.touch,
+    }[kind]()
+    path, _ = newest(tmp_path)
+    assert read(path)["global_step"] == 2
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=path)
+    assert read(newest(tmp_path)[0])["global_step"] == 3
+
+
+def test_checkpoints_that_are_removed_while_they_are_read_are_looked_for_again(run, tmp_path, monkeypatch):
+    """As a process does that trains meanwhile: what was listed is gone, and a newer one is there."""
+    run(tmp_path, *OFTEN, "trainer.max_steps=2")
+    folder, known = tmp_path / "checkpoints", checkpoints.read
+    (folder / "last.ckpt").unlink()
+    (folder / "step_00000001.ckpt").unlink()
+    steps = iter([5, 7])
+
+    def late(path: Path) -> dict[str, Any]:
+        if step := next(steps, None):
+            path.rename(folder / f"step_{step:08d}.ckpt")
+        return known(path)
+
+    monkeypatch.setattr(checkpoints, "read", late)
+    assert newest(tmp_path) == (folder / "step_00000007.ckpt", [])
+
+
+def test_a_checkpoint_is_opened_once(trained, monkeypatch):
+    """What is verified is what is loaded, though a running process replaces the file in between."""
+    known = torch.load
+
+    def replaced(file: Any, *args: Any, **kwargs: Any) -> Any:
+        trained.unlink()
+        return known(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", replaced)
+    assert read(trained)["global_step"] == 2
+
+
+def moments(change: Any) -> Any:
+    """Change every moment of the generator's optimizer."""
+
+    def applied(checkpoint: dict[str, Any]) -> None:
+        for state in checkpoint["optimizer_states"][0]["state"].values():
+            for name, value in [*state.items()]:
+                if name != "step":
+                    state[name] = change(value)
+
+    return applied
+
+
+def first(name: str, value: Any) -> Any:
+    """Set one value of the first weight's state."""
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["state"][0].update({name: value})
+
+
+def setting(name: str, value: Any) -> Any:
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].update({name: value})
+
+
+def enlarged(checkpoint: dict[str, Any]) -> None:
+    setting("amsgrad", True)(checkpoint)
+    for state in checkpoint["optimizer_states"][0]["state"].values():
+        state["max_exp_avg_sq"] = torch.zeros(3)
+
+
+def weights(change: Any) -> Any:
+    def applied(checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {name: change(value) for name, value in checkpoint["state_dict"].items()}
+
+    return applied
+
+
+UNFIT = {
+    "moments of a wrong size": (moments(lambda _: torch.zeros(3)), "exp_avg of weight 0 has the shape"),
+    "moments without a size": (moments(lambda _: torch.tensor(0.0)), "exp_avg of weight 0 has the shape"),
+    "moments of too many axes": (moments(lambda x: x[None]), "exp_avg of weight 0 has the shape"),
+    "transposed moments": (moments(lambda x: x.T if x.ndim == 2 else x), "has the shape"),
+    "empty moments": (moments(lambda _: torch.zeros(0)), "exp_avg of weight 0 has the shape"),
+    "integer moments": (moments(torch.Tensor.long), "exp_avg of weight 0 has the type torch.int64"),
+    "complex moments": (moments(lambda x: x.to(torch.complex64)), "has the type torch.complex64"),
+    "moments on no device": (moments(lambda x: x.to("meta")), "is no plain tensor"),
+    "moments are text": (moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
+    "no moments": (lambda c: c["optimizer_states"][0]["state"][0].pop("exp_avg"), "weight 0 lacks 'exp_avg'"),
+    "more moments than the settings say": (first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
+    "more moments, and the settings": (enlarged, "max_exp_avg_sq of weight 0 has the shape"),
+    "steps of a wrong size": (first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
+    "state of no weight": (
+        lambda c: c["optimizer_states"][0]["state"].update({999: {}}),
+        "state of a weight 999 that is none",
+    ),
+    "state is a list": (lambda c: c["optimizer_states"][0].update(state=[1]), "there is no state"),
+    "groups are text": (lambda c: c["optimizer_states"][0].update(param_groups="x"), "other groups of weights"),
+    "fewer weights": (setting("params", [0]), "1 weights, not"),
+    "weights of a group are text": (setting("params", "x"), "a group without weights"),
+    "rate is text": (setting("lr", "x"), "lr is 'x'"),
+    "too many betas": (setting("betas", (0.5, 0.9, 0.9)), "betas is (0.5, 0.9, 0.9), not 2 values"),
+    "capturable": (setting("capturable", "x"), "capturable is 'x'"),
+    "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
+    "optimizers are a dict": (lambda c: c.update(optimizer_states={}), "dict, not 2"),
+    "scaler is text": (lambda c: c.update(MixedPrecision="x"), "its state of the gradient scaler is none"),
+    "scale is text": (lambda c: c.update(MixedPrecision={"scale": "x"}), "its state of the gradient scaler is none"),
+    "integer weights": (weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
+    "weights of another shape": (weights(lambda x: x[None]), "has the shape"),
+    "weights are text": (weights(lambda _: "x"), "is str, not a tensor"),
+    "weights on no device": (weights(lambda x: x.to("meta")), "is no plain tensor"),
+    "weights are a list": (lambda c: c.update(state_dict=[1]), "they are no named tensors"),
+    "no weights": (lambda c: c.update(state_dict={}), "they are no named tensors"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained, tmp_path, name):
+    """torch's fused kernels write outside of moments that are too small, and convert integers without a word."""
+    change, told = UNFIT[name]
+    checkpoint = read(trained)
+    change(checkpoint)
+    torch.save(checkpoint, trained)
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    with pytest.raises(UserError) as caught:
+        run(trained.parents[1], *words, ckpt_path=trained)
+    (line,) = caught.value.faults
+    assert line.startswith(f"{trained}: its ")
+    assert told in line
+    if "its weights" in line:
+        with pytest.raises(UserError, match="its weights do not fit"):
+            gan_lightning.load(trained)
+
+
+@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9")])
+def test_a_state_that_fits_is_taken(run, tmp_path, words):
+    """Of RMSprop and of Adam; its settings are those of the checkpoint."""
+    run(tmp_path, *words, "trainer.max_steps=2")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert run(tmp_path, *words, "trainer.max_steps=3", ckpt_path=last).global_step == 3
 
 
 def test_a_flipped_byte_is_noticed(trained):

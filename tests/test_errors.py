@@ -3,11 +3,14 @@
 import errno
 import io
 import logging
+import os
+import signal
 import sys
 
 import pytest
 
 from gan_lightning.errors import UserError, first_line, told_plainly
+from gan_lightning.signals import INSISTENT, SIGNALS, leave
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,57 @@ def test_what_the_user_can_mend_has_no_traceback(capsys, error, status, told):
 def test_what_is_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), told_plainly("--out"):
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("signum", [one for one in SIGNALS if one != signal.SIGINT])
+def test_signals_end_a_command_so_that_it_cleans_up(capsys, signum):
+    before, cleaned = signal.signal(signum, signal.SIG_DFL), []
+    try:
+        with pytest.raises(SystemExit) as left, told_plainly("--out"):  # noqa: PT012
+            try:
+                signal.raise_signal(signum)
+            finally:
+                if signum not in INSISTENT:
+                    signal.raise_signal(signum)  # as a terminal that is closed sends it, twice
+                cleaned.append(True)
+        assert left.value.code == 128 + signum
+        assert cleaned
+        assert capsys.readouterr().err == f"interrupted by {signal.Signals(signum).name}\n"
+        assert signal.getsignal(signum) == signal.SIG_DFL
+    finally:
+        signal.signal(signum, before)
+
+
+def test_ignored_signals_stay_ignored_and_listeners_are_left_alone():
+    """As under nohup, and where submitit waits for SIGUSR2."""
+    heard = []
+    listener = lambda *_: heard.append(True)  # noqa: E731
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGUSR2, listener)
+    try:
+        with told_plainly("--out"):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGUSR2)
+            assert signal.getsignal(signal.SIGTERM) == leave
+        assert heard == [True]
+    finally:
+        for signum, handler in zip((signal.SIGHUP, signal.SIGUSR2), before, strict=True):
+            signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize("kind", ["pipe without a reader", "closed terminal"])
+def test_a_command_survives_the_end_of_its_reader(monkeypatch, kind):
+    reader, writer = os.pipe() if kind.startswith("pipe") else os.openpty()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        with told_plainly("--out"):
+            for line in range(3):
+                print(line)
+                print(line, file=sys.stderr, flush=True)
+            done = True
+    assert done
 
 
 def test_errors_of_others_are_told_short():

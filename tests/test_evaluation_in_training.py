@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 
 from gan_lightning import checkpoint as checkpoints
 from gan_lightning.callbacks.evaluate import Evaluate
@@ -13,6 +14,8 @@ from gan_lightning.errors import UserError
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.fid import FID
+from gan_lightning.summary import stopped_by
+from gan_lightning.train import train
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
 
@@ -105,6 +108,32 @@ def test_the_best_checkpoint_is_kept_and_the_end_says_what_it_was(run, tmp_path,
     assert "40 generated against 20 of Digits (train)" in told[1]
     assert "10% of the time" in told[1]
     assert "The last checkpoint is much worse than the best: fid 25 against 10 at step 4, 2.5 times." in told[2]
+
+
+def test_lightnings_callbacks_find_the_scores(compose, tmp_path, monkeypatch):
+    """EarlyStopping looks at each evaluation, not at the end of the budget, and the run ends well."""
+    values = iter([30.0, 10.0, 25.0, 26.0, 1.0])
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    config = compose("model=vanilla", *EVAL, "eval.every_n_steps=2", "trainer.max_steps=20")
+    trainer = train(config, tmp_path, guests=[EarlyStopping("eval/fid", patience=2, verbose=False)])
+    assert trainer.global_step == 8
+    assert float(trainer.callback_metrics["eval/fid"]) == 26.0
+    assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 8
+    status, reason = stopped_by(trainer)
+    assert status == 0
+    assert reason.startswith("Monitored metric eval/fid did not improve in the last 2 records. Best score: 10.000")
+
+
+def test_a_damaged_line_of_scores_costs_no_other(run, tmp_path, caplog):
+    run(tmp_path, "model=vanilla", *EVAL, "callbacks.checkpoint.every_n_steps=4")
+    path = tmp_path / "evaluation.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1]
+    odd = [b"\xff" + lines[0], lines[1][:-9], b"[1]", b'{"step": "x"}', b"\x00", b""]
+    path.write_bytes(b"\n".join([*odd, *lines]) + b"\n" + lines[0][:7])
+    last = tmp_path / "checkpoints" / "step_00000004.ckpt"
+    run(tmp_path, "model=vanilla", *EVAL, "eval.every_n_steps=null", ckpt_path=last)
+    assert path.read_bytes().split(b"\n")[:-1] == [line for line in lines if json.loads(line)["step"] <= 4]
+    assert f"{path}: skipped 6 damaged lines: 1, 2, 3, 4, 5, 6" in caplog.text
 
 
 def test_a_score_of_which_more_is_better(run, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ def test_runs_survive_kills_full_disks_damage_and_signals():
     done = subprocess.run([sys.executable, str(FAULTS), "--short"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WRONG" not in done.stdout
-    for kind in ("kill in a", "truncated checkpoint", "full disk", "folder removed", "SIGTERM", "broken picture"):
+    kinds = "kill in a", "truncated checkpoint", "full disk", "folder removed", "SIGTERM", "SIGHUP", "file dates"
+    for kind in (*kinds, "moments of", "broken picture"):
         assert kind in done.stdout
     for kind in (
         "archive unpacked",

@@ -9,7 +9,7 @@ import pytest
 
 from gan_lightning import files
 from gan_lightning.errors import UserError
-from gan_lightning.files import by_age, read_regular, whole
+from gan_lightning.files import by_step, read_regular, set_aside, whole
 from gan_lightning.paths import absolute
 
 
@@ -54,11 +54,26 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
         pass
 
 
-def test_by_age_goes_by_time_then_name(tmp_path):
-    for name, seconds in {"c": 1, "a": 3, "b": 2, "d": 2}.items():
+def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
+    """Whatever their dates, as after a copy or with a wrong clock; copies under other names are no files of a step."""
+    names = ["step_00000009.ckpt", "step_00000010.ckpt", "step_00000011 (copy).ckpt", "step_x.ckpt", "last.ckpt"]
+    for date, name in enumerate([*names, "step_00000008.png"]):
         (tmp_path / name).touch()
-        os.utime(tmp_path / name, (seconds, seconds))
-    assert [path.name for path in by_age(tmp_path.iterdir())] == ["c", "b", "d", "a"]
+        os.utime(tmp_path / name, (-date + 2**32, -date + 2**32))
+    assert by_step(tmp_path, ".ckpt") == [(step, tmp_path / f"step_{step:08d}.ckpt") for step in (9, 10)]
+    assert by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
+
+
+def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "a.csv.1").touch()
+    set_aside(tmp_path / "a.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv.1", "a.csv.2"]
+    assert (tmp_path / "a.csv.2").is_dir()
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}/a.csv: a directory in the place of a file; it is renamed to a.csv.2"
+    ]
+    set_aside(tmp_path / "missing")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")

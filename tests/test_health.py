@@ -262,4 +262,4 @@ def test_warnings_go_to_tensorboard(run, tmp_path, monkeypatch):
 
 
 def test_stopping_is_told_apart_from_signals():
-    assert summary.stopped_by(SimpleNamespace(callbacks=[Health()])) == (0, "")
+    assert summary.stopped_by(SimpleNamespace(callbacks=[Health()], global_step=5, max_steps=5)) == (0, "")

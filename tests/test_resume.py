@@ -21,6 +21,7 @@ from gan_lightning.checkpoint import newest, read
 from gan_lightning.errors import UserError
 from gan_lightning.evaluate import evaluate
 from gan_lightning.learner import Learner
+from gan_lightning.train import finished
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = {
@@ -144,7 +145,7 @@ def test_killed_and_resumed_from_an_earlier_checkpoint(run, tmp_path, name):
     with (parts / "metrics.csv").open("a") as file:
         file.write("7,0.2")  # killed in the middle of a line
     ckpt_path, _ = newest(parts)
-    assert ckpt_path.name == "step_00000004.ckpt"
+    assert (ckpt_path.name, read(ckpt_path)["global_step"]) == ("last.ckpt", 4)
     run(parts, *words(name), ckpt_path=ckpt_path)
     assert_same_run(full, parts)
     found = events(parts)
@@ -166,6 +167,62 @@ def test_a_half_written_line_of_metrics_is_dropped(run, tmp_path):
     run(tmp_path, *words("vanilla"), ckpt_path=newest(tmp_path)[0])
     assert [int(row["step"]) for row in rows(tmp_path)] == [*range(1, 9)]
     assert all(all(row.values()) for row in rows(tmp_path))
+
+
+def damage(kind: str, path: Path) -> list[int]:
+    """Damage metrics.csv; return the steps whose lines are lost."""
+    lines = path.read_bytes().split(b"\r\n")
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind in ("folder", "dangling link"):
+        path.unlink()
+        path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    else:
+        number, line = {
+            "no UTF-8": (3, b"\xff" + lines[3]),
+            "NUL": (3, lines[3].replace(b",", b",\0", 1)),
+            "letters": (3, lines[3].replace(b",", b",x", 1)),
+            "quote": (3, b'3,"' + lines[3][2:]),
+            "too few": (3, lines[3].rpartition(b",")[0]),
+            "too many": (3, lines[3] + b",1"),
+            "blank": (3, b""),
+            "header twice": (3, lines[0]),
+            "field of megabytes": (3, b"3," + b"1" * 10**6),
+            "header": (0, b"\xfe" + lines[0][1:]),
+        }[kind]
+        lines[number] = line
+        path.write_bytes(b"\r\n".join(lines))
+        return [number] if number else []
+    return [*range(1, 5)]
+
+
+KINDS = "no UTF-8", "NUL", "letters", "quote", "too few", "too many", "blank", "header twice", "field of megabytes"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "header", "empty", "folder", "dangling link"])
+def test_a_damaged_line_of_metrics_costs_no_other(run, tmp_path, caplog, kind):
+    run(tmp_path, *words("vanilla"), "trainer.max_steps=4")
+    lost = damage(kind, tmp_path / "metrics.csv")
+    run(tmp_path, *words("vanilla"), "trainer.max_steps=6", ckpt_path=newest(tmp_path)[0])
+    found = rows(tmp_path)
+    assert [int(row["step"]) for row in found] == [step for step in range(1, 7) if step not in lost]
+    assert all(float(row["d/adversarial"]) for row in found)
+    if kind in KINDS:
+        assert f"{tmp_path / 'metrics.csv'}: skipped 1 damaged lines: 4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "result",
+    ['{"status": "finished"}', '{"status": "finished", "step": "8"}', "[1]", "", '{"status": "finished", "step": 8}'],
+)
+def test_a_damaged_result_does_not_keep_a_run_from_going_on(run, tmp_path, result):
+    run(tmp_path, *words("vanilla"))
+    (tmp_path / "result.json").write_text(result)
+    assert finished(tmp_path, newest(tmp_path)[0], 8) is None
+    assert run(tmp_path, *words("vanilla"), "trainer.max_steps=9", ckpt_path=newest(tmp_path)[0]).global_step == 9
+    (tmp_path / "result.json").mkdir()
+    assert finished(tmp_path, newest(tmp_path)[0], 8) is None
+    assert run(tmp_path, *words("vanilla"), "trainer.max_steps=10", ckpt_path=newest(tmp_path)[0]).global_step == 10
 
 
 @pytest.mark.parametrize(("before", "after"), [("wasserstein", "hinge"), ("hinge", "wasserstein")])
@@ -215,15 +272,17 @@ def test_a_run_can_go_on_with_another_rate(run, tmp_path):
 
 
 def test_a_run_that_went_back_goes_on_from_where_it_went(run, tmp_path):
-    """After a resume from an earlier step, the newest checkpoint is not the one of the highest step."""
+    """After a resume from an earlier step, checkpoints of later steps belong to a continuation that was abandoned."""
     often = "callbacks.checkpoint.every_n_steps=2", "callbacks.checkpoint.keep=2"
     run(tmp_path, *words("vanilla"), *often, "callbacks.checkpoint.keep=null")
     with in_step(5, terminate):
         run(tmp_path, *words("vanilla"), *often, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
-    assert newest(tmp_path)[0].name == "step_00000005.ckpt"
+    assert newest(tmp_path)[0].name == "last.ckpt"
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
     left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert left == {"step_00000004.ckpt", "step_00000005.ckpt", "last.ckpt"}
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    assert newest(tmp_path)[0].name == "step_00000005.ckpt"
 
 
 def test_a_finished_run_has_nothing_to_do(run, tmp_path):
@@ -272,7 +331,7 @@ SMALL = (
 
 def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
     folder, step, overrides = tmp_path / "run", 0, (*SMALL, "trainer.max_steps=1000000")
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
         process = command(folder, *overrides)
         wait_for_rows(folder, process, step + 2)
         process.send_signal(signum)
@@ -281,7 +340,12 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
         stopped_at = read(folder / "checkpoints" / "last.ckpt")["global_step"]
         assert stopped_at > step + 2
         assert int(rows(folder)[-1]["step"]) == stopped_at
-        assert f"stopped at step {stopped_at:,}; to go on: python train.py ckpt_path=last hydra.run.dir=" in output
+        told = f"stopped at step {stopped_at:,}: {signum.name}"
+        assert f"{told}; to go on: python train.py ckpt_path=last hydra.run.dir=" in output
+        result = json.loads((folder / "result.json").read_text())
+        assert [result[key] for key in ("status", "step", "error")] == ["interrupted", stopped_at, told]
+        assert result["metrics"]["images_seen"] == 4 * stopped_at == float(rows(folder)[-1]["images_seen"])
+        assert f"{stopped_at:,} generator steps, {4 * stopped_at:,} images seen" in output
         assert "Traceback" not in output
         step, overrides = stopped_at, ("ckpt_path=last",)
     assert [int(row["step"]) for row in rows(folder)] == [*range(1, step + 1)]
@@ -297,7 +361,7 @@ def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
     assert f"stopped by {signum.name}" in output
     assert "Traceback" not in output
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert (result["status"], result["error"]) == ("failed", f"stopped by {signum.name}")
+    assert (result["status"], result["error"]) == ("interrupted", f"stopped by {signum.name}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
@@ -319,7 +383,45 @@ def test_a_signal_before_the_first_step_ends_the_command_at_once(tmp_path, signu
     assert process.returncode == 128 + signum, output
     assert f"stopped by {signum.name}" in output
     assert "Traceback" not in output
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("kind", ["pipe without a reader", "closed terminal"])
+def test_a_run_whose_output_nobody_reads_any_more_goes_on(tmp_path, kind):
+    """As after ``train.py | head``, or in a terminal that was closed while nohup protects the run."""
+    reader, writer = os.pipe() if kind.startswith("pipe") else os.openpty()
+    os.close(reader)
+    words = sys.executable, "train.py", f"hydra.run.dir={tmp_path}", *SMALL, "trainer.max_steps=5"
+    words = *words, "eval.every_n_steps=null", "callbacks.progress.refresh_s=1e-9"
+    with os.fdopen(writer) as output:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    assert done.returncode == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["status"], result["step"]) == ("finished", 5)
+    log = (tmp_path / "train.log").read_text()
+    assert "5 generator steps, 20 images seen" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_of_several_that_is_killed_ends_the_run_in_one_line(tmp_path, rank):
+    many = "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_steps=1000000", "eval.every_n_steps=null"
+    process = command(tmp_path, *SMALL, *many)
+    wait_for_rows(tmp_path, process, 3)
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    os.kill(int(found.split()[0]) if rank else process.pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)  # until both have closed it
+    who = "rank 0: rank 1 (SIGKILL)" if rank else "rank 1: rank 0"
+    assert f"{who} has ended during training, so the run cannot continue; its checkpoints are intact" in output
+    assert "Traceback" not in output
+    assert output.count("rank ") == 2
+    if rank:
+        assert process.returncode == 1
+        result = json.loads((tmp_path / "result.json").read_text())
+        assert result["status"] == "failed"
+        assert result["step"] == int(rows(tmp_path)[-1]["step"])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked
 from gan_lightning.model.base import GAN
-from gan_lightning.run import claimed, folder_name, result_of
+from gan_lightning.run import all_overrides, claimed, folder_name, result_of
 from gan_lightning.train import build, refuse_missing_devices, settings_put_back
 
 ROOT = Path(__file__).parent.parent
@@ -632,6 +632,88 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, kind, file, words):
     assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 1
     if kind in ("checkpoint", "tensorboard"):  # or there is no room for this file either
         assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
+
+
+OUT_OF_TIME = """
+from pytorch_lightning.callbacks import Timer
+from gan_lightning.train import main
+Timer.time_elapsed = lambda self, stage="train": 99.0 if self.steps >= 3 else 0.0
+def check(self, trainer):
+    self.steps = trainer.global_step
+    trainer.should_stop = trainer.should_stop or self.time_elapsed() > 50
+Timer._check_time_remaining, Timer.steps = check, 0
+main()
+"""
+
+
+def test_a_run_that_its_time_limit_stops_tells_one_story_and_goes_on(tmp_path):
+    """Terminal, log, result.json, metrics.csv and TensorBoard; after that, the whole run's duration and overrides."""
+    words = ["model=vanilla", *TINY, "eval.every_n_steps=null", "hydra.run.dir=run", "trainer.max_steps=20"]
+    command = [sys.executable, "-c", OUT_OF_TIME, *words, "+trainer.max_time=00:00:00:50"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = "stopped at step 3: trainer.max_time has passed"
+    for text in (done.stdout, (tmp_path / "run/train.log").read_text()):
+        assert "3 generator steps, 12 images seen" in text
+        assert f"{told}; to go on: " in text
+        assert " ckpt_path=last hydra.run.dir=run trainer.max_time=null" in text
+    before = json.loads((tmp_path / "run/result.json").read_text())
+    assert [before[key] for key in ("status", "step", "error")] == ["stopped", 3, told]
+    with (tmp_path / "run/metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row.pop("step") == "3"
+    assert before["metrics"] == pytest.approx({name: float(value) for name, value in row.items()})
+    scalars = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    assert [(x.step, x.value) for x in scalars.Scalars("images_seen")] == [(3, 12)]
+    assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 3
+
+    words = "ckpt_path=last", "hydra.run.dir=run", "trainer.max_time=null", "trainer.max_steps=4"
+    on = program(tmp_path, *words)
+    assert on.returncode == 0, on.stderr
+    assert "Be aware" not in on.stderr
+    log = (tmp_path / "run/train.log").read_text()
+    for line in ("going on from run/checkpoints/last.ckpt, step 3", "changed: trainer.max_steps from 20 to 4"):
+        assert line in on.stdout
+        assert log.count(line) == 1
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert (result["status"], result["step"], result["metrics"]["images_seen"]) == ("finished", 4, 16)
+    assert result["overrides"][: len(before["overrides"])] == before["overrides"]
+    assert result["overrides"][len(before["overrides"]) :] == ["trainer.max_time=null", "trainer.max_steps=4"]
+    kept = read(tmp_path / "run/checkpoints/last.ckpt")
+    assert kept["hyper_parameters"]["overrides"] == result["overrides"]
+    earlier = torch.load(tmp_path / "run/checkpoints/step_00000003.ckpt")["callbacks"]["Checkpoint"]["seconds"]
+    assert result["duration_s"] > kept["callbacks"]["Checkpoint"]["seconds"] - 0.1 > earlier
+
+
+def test_overrides_of_later_commands_come_last():
+    first = ["model=dcgan", "trainer.max_steps=4"]
+    assert all_overrides(first, first) == first
+    assert all_overrides(first, ["trainer.max_steps=8"]) == [*first, "trainer.max_steps=8"]
+    again = all_overrides([*first, "trainer.max_steps=8"], ["trainer.max_steps=4"])
+    assert again == ["model=dcgan", "trainer.max_steps=8", "trainer.max_steps=4"]
+
+
+BROKEN_HOOK = """
+from gan_lightning.callbacks.progress import Progress
+from gan_lightning.train import main
+def on_train_end(*_):
+    raise ZeroDivisionError("no score")
+Progress.on_train_end = on_train_end
+main()
+"""
+
+
+def test_a_callback_whose_last_hook_fails_fails_the_run_and_costs_no_step(tmp_path):
+    words = "model=vanilla", *TINY, "eval.every_n_steps=null", "hydra.run.dir=run"
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN_HOOK, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("ZeroDivisionError: no score") == 1
+    assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 3
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert [result[key] for key in ("status", "step", "error")] == ["failed", 3, "ZeroDivisionError: no score"]
+    assert result["metrics"]["images_seen"] == 12
 
 
 @pytest.mark.parametrize(("word", "strict"), [("true", True), ("warn", False)])

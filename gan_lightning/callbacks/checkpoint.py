@@ -1,15 +1,21 @@
 """Checkpoints, counted in generator steps."""
 
+import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Trainer, callbacks
 
 from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
-from gan_lightning.files import by_age, refuse_full_disk
+from gan_lightning.errors import UserError
+from gan_lightning.files import by_step, refuse_full_disk, replace
 from gan_lightning.learner import Learner
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoint(callbacks.Checkpoint):
@@ -18,14 +24,25 @@ class Checkpoint(callbacks.Checkpoint):
     Lightning's ModelCheckpoint counts as it pleases under manual optimization: it skips the last step of a budget
     that is not a multiple of its interval, and warns at every save.
 
+    A run directory holds one history. Files of steps after the one that has just been saved belong to a continuation
+    that was abandoned by resuming from an earlier step, and are removed with the next checkpoint.
+
     Args:
         every_n_steps: Generator steps between two checkpoints.
-        keep: How many to keep, the newest; None keeps all.
+        keep: How many to keep, those of the highest steps; None keeps all.
+
+    Attributes:
+        started: When the run began, in seconds, moved back by the duration of earlier commands.
     """
 
     def __init__(self, every_n_steps: int = 500, keep: int | None = 3) -> None:
         self.every_n_steps, self.keep = every_n_steps, keep
         self.saved_at: int | None = None
+        self.started, self.stepping = time.time(), False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's duration so far, over all commands."""
+        return {"seconds": time.time() - self.started}
 
     def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Nothing new to save at the step that a run goes on from.
@@ -36,7 +53,14 @@ class Checkpoint(callbacks.Checkpoint):
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            there = sum(file.stat().st_size for file in folder.glob("checkpoints/step_*.ckpt"))
+            files = self.files(folder / "checkpoints")
+            there = sum(file.stat().st_size for _, file in files)
+            if abandoned := [step for step, _ in files if step > trainer.global_step]:
+                steps = ", ".join(f"{step:,}" for step in abandoned)
+                log.warning(
+                    f"{folder / 'checkpoints'}: checkpoints of steps {steps} are later than the one resumed from; the "
+                    "next checkpoint replaces them"
+                )
             weights = sum(tensor.nbytes for tensor in module.state_dict().values())
             moments = 2 * sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
             # The best one and the one that is being written besides those that are kept.
@@ -44,14 +68,32 @@ class Checkpoint(callbacks.Checkpoint):
             way_out = "hydra.run.dir chooses another place, callbacks.checkpoint.keep keeps fewer"
             refuse_full_disk(folder, needed, "the run's checkpoints", way_out)
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Until the step has ended, the weights are those of no step."""
+        self.stepping = True
+
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
-        """Save if the step has come."""
-        if trainer.global_step % self.every_n_steps == 0:
+        """Save if the step is due, or looks like the last.
+
+        The last step is saved here rather than in ``on_train_end``, so that another callback whose last hooks fail
+        does not cost it: Lightning calls this callback after all others.
+        """
+        self.stepping = False
+        step = trainer.global_step
+        last = step == trainer.max_steps or (trainer.should_stop and step >= (trainer.min_steps or 0))
+        if step % self.every_n_steps == 0 or last:
             self.save(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: Learner) -> None:
-        """Save the last step, that of a run which is asked to stop among them."""
+        """Save the last step where nothing announced that it was the last."""
         if self.saved_at != trainer.global_step:
+            self.save(trainer, module)
+
+    def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
+        """Save the last step where a hook after it failed."""
+        unsaved = self.saved_at is not None and self.saved_at != trainer.global_step and not self.stepping
+        failed_hook = isinstance(exception, Exception) and not isinstance(exception, UserError | OSError)
+        if unsaved and failed_hook and trainer.world_size == 1:  # other processes would not take part in saving
             self.save(trainer, module)
 
     def save(self, trainer: Trainer, module: Learner) -> None:
@@ -74,7 +116,22 @@ class Checkpoint(callbacks.Checkpoint):
                 os.link(path, part)
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, part)
-            part.replace(folder / "last.ckpt")
-            # By age: a run that went back to an earlier step has older files of later steps.
-            for old in by_age(folder.glob("step_*.ckpt"))[: -self.keep if self.keep else 0]:
-                old.unlink()
+            replace(part, folder / "last.ckpt")
+            files = self.files(folder)
+            of_this = [file for step, file in files if step <= trainer.global_step]
+            abandoned = [file for step, file in files if step > trainer.global_step]
+            for old in abandoned + of_this[: -self.keep if self.keep else 0]:
+                old.unlink(missing_ok=True)
+
+    def files(self, folder: Path) -> list[tuple[int, Path]]:
+        """Checkpoints of a directory that were written as files of one step."""
+        return [(step, path) for step, path in by_step(folder, ".ckpt") if path.is_file()]
+
+
+def saved_step(path: Path) -> int:
+    """The step of a checkpoint, read without its weights; -1 where the file is missing or damaged."""
+    try:
+        step = torch.load(path, "cpu", weights_only=True, mmap=True)["global_step"]
+    except Exception:  # damaged files make torch raise a dozen kinds
+        return -1
+    return step if isinstance(step, int) else -1

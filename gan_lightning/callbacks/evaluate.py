@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
 from gan_lightning.card import Score
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
-from gan_lightning.files import naming, whole
+from gan_lightning.files import naming, set_aside, whole
 from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Evaluate(Callback):
 
     Attributes:
         latest: The scores of the latest evaluation in this process.
-        seconds: How long evaluation has taken so far in this process.
+        seconds: How long evaluation has taken so far in this run.
     """
 
     def __init__(self, every_n_steps: int | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
@@ -58,18 +58,22 @@ class Evaluate(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The scores so far, with their cards."""
-        return {"curve": self.curve, "cards": self.cards}
+        return {"curve": self.curve, "cards": self.cards, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the scores of the checkpoint."""
-        self.curve, self.cards = state["curve"], state["cards"]
+        self.curve, self.cards, self.seconds = state["curve"], state["cards"], state.get("seconds", 0.0)
+
+    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
+        """Find the files."""
+        self.path = Path(trainer.default_root_dir, "evaluation.jsonl")
+        self.best_path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
 
     def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """See the real samples; drop lines that were written after the step that the run goes on from."""
-        self.path = Path(trainer.default_root_dir, "evaluation.jsonl")
-        self.best_path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
         if trainer.is_global_zero:
             self.keep_lines_until(trainer.global_step)
+        self.publish(trainer)
         if self.every_n_steps is None or trainer.global_step >= trainer.max_steps:
             return
         if self.curve:
@@ -98,10 +102,8 @@ class Evaluate(Callback):
 
         One of a later step than the run goes on from is of a life that it has left.
         """
-        with suppress(Exception):  # not there, or damaged
-            kept = torch.load(self.best_path, "cpu", weights_only=True, mmap=True)["global_step"]
-            return kept if kept <= step else None
-        return None
+        kept = saved_step(self.best_path)
+        return kept if 0 <= kept <= step else None
 
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Evaluate if the step has come."""
@@ -120,11 +122,12 @@ class Evaluate(Callback):
         scores = self.evaluation.judge(fake, self.evaluation.made_by(module)) if trainer.is_global_zero else []
         scores = trainer.strategy.broadcast(scores)
         self.note(step, scores)
+        self.publish(trainer)
         if len(self.curve) == 1 and trainer.is_global_zero:
             for note in self.notes():
                 log.warning(note)
         if trainer.is_global_zero:
-            with naming(self.path), self.path.open("a") as file:
+            with naming(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps({"step": step} | score.line()) + "\n" for score in scores)
             for logger in trainer.loggers:
                 logger.log_metrics({f"eval/{score.name}_{score.hash[:6]}": score.value for score in scores}, step)
@@ -138,6 +141,13 @@ class Evaluate(Callback):
             self.kept_step = step
             trainer.save_checkpoint(self.best_path)
         self.seconds += time.perf_counter() - began
+        for guest in trainer.callbacks:  # this is the run's validation, which Lightning's loop knows nothing of
+            guest.on_validation_end(trainer, module)
+
+    def publish(self, trainer: Trainer) -> None:
+        """Put the latest scores where Lightning's callbacks look for what they monitor, such as EarlyStopping."""
+        scores = self.curve[-1]["scores"] if self.curve else {}
+        trainer.callback_metrics.update({f"eval/{name}": torch.tensor(value) for name, (value, _) in scores.items()})
 
     def notes(self) -> list[str]:
         """What a reader of the latest scores has to be told of them."""
@@ -208,17 +218,26 @@ class Evaluate(Callback):
         return {name: (value, card) for name, (value, card) in scores.items()}
 
     def keep_lines_until(self, step: int) -> None:
-        """Drop the lines of later steps, and one that a kill has cut short."""
+        """Drop the lines of later steps, one that a kill has cut short, and damaged ones."""
+        set_aside(self.path)
         if not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text().splitlines(keepends=True):
+        kept, damaged = [], []
+        *lines, _ = self.path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
             try:
-                kept += [line] if json.loads(line)["step"] <= step else []
-            except (ValueError, KeyError, TypeError):
-                break
-        with whole(self.path, "w") as file:
-            file.writelines(kept)
+                of = json.loads(line)["step"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                of = None
+            if not isinstance(of, int):
+                damaged.append(number)
+            elif of <= step:
+                kept.append(line)
+        if damaged:
+            numbers = ", ".join(map(str, damaged[:10])) + ", ..." * (len(damaged) > 10)
+            log.warning(f"{self.path}: skipped {len(damaged)} damaged lines: {numbers}")
+        with whole(self.path) as file:
+            file.writelines(line + b"\n" for line in kept)
 
     def summary(self, seconds: float) -> list[str]:
         """The end of a run in sentences: best, last and worst of the score that counts, and what evaluation cost.

@@ -1,19 +1,22 @@
 """Figures of a run, every n-th step, to the loggers and to ``metrics.csv``."""
 
 import csv
+import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from gan_lightning import csv_rows
 from gan_lightning.errors import UserError
-from gan_lightning.files import naming, whole
+from gan_lightning.files import naming, set_aside, whole
 from gan_lightning.learner import Learner
+
+log = logging.getLogger(__name__)
 
 
 class Scalars(Callback):
@@ -29,6 +32,7 @@ class Scalars(Callback):
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
         self.last: dict[str, float] = {}
+        self.read_at = 0  # the step of ``last``
 
     def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
         """Find the file."""
@@ -42,21 +46,27 @@ class Scalars(Callback):
         """Drop what a life that was killed has written after this step, be it the first; start the clock."""
         self.keep_lines_until(trainer.global_step, trainer)
         self.then, self.since = time.perf_counter(), trainer.global_step
+        self.read_at = trainer.global_step
 
     def keep_lines_until(self, step: int, trainer: Trainer) -> None:
         """Keep the lines up to a step; what came after will be written again."""
-        if not self.path.exists() or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        kept = [row for row in self.lines() if int(row["step"]) <= step]
-        self.write(kept, kept[0] if kept else ["step"])
+        set_aside(self.path)
+        if not self.path.exists():
+            return
+        columns, rows, damaged = csv_rows.parse(self.text())
+        if damaged:
+            numbers = ", ".join(map(str, damaged[:10])) + ", ..." * (len(damaged) > 10)
+            log.warning(f"{self.path}: skipped {len(damaged)} damaged lines: {numbers}")
+        kept = [row for row in rows if int(row["step"]) <= step]
+        self.write(kept, dict.fromkeys(columns) if kept else ["step"])
         if kept:
             self.last = {name: float(value) for name, value in kept[-1].items() if name != "step" and value}
 
-    def lines(self) -> list[dict[str, str]]:
-        """What the file holds, without lines that a kill has cut off."""
-        with self.path.open(newline="") as file:
-            ended = file.read().rpartition("\n")[0].splitlines()
-        return [row for row in csv.DictReader(ended) if None not in row and None not in row.values()]
+    def text(self) -> str:
+        """The file's content; bytes that are no text are replaced by characters that are no number."""
+        return self.path.read_bytes().decode("utf-8", errors="replace")
 
     def write(self, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
         """Write the whole file; what a row lacks is left empty."""
@@ -68,20 +78,30 @@ class Scalars(Callback):
     def add(self, row: dict[str, Any]) -> None:
         """Write one more line; where it has figures that those before lack, as of another loss, they get a column."""
         columns: list[str] = []
-        with suppress(FileNotFoundError), self.path.open(newline="") as file:
-            columns = next(csv.reader(file), [])
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
+                columns = next(csv.reader(file), [])
         if row.keys() <= {*columns}:
-            with naming(self.path), self.path.open("a", newline="") as file:
+            with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         else:
-            self.write([*(self.lines() if columns else ()), row], dict.fromkeys([*columns, *row]))
+            _, rows, _ = csv_rows.parse(self.text()) if columns else ((), [], ())
+            self.write([*rows, row], dict.fromkeys([*columns, *row]))
 
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Read the figures if their step has come."""
         step = trainer.global_step
-        if step % self.every_n_steps and step != trainer.max_steps:
-            return
-        self.last = self.measure(trainer, module, step)
+        if step % self.every_n_steps == 0 or step == trainer.max_steps:
+            self.log_step(trainer, module, step)
+
+    def on_train_end(self, trainer: Trainer, module: Learner) -> None:
+        """Read the figures of the last step, whatever ended the run."""
+        if self.read_at != trainer.global_step:
+            self.log_step(trainer, module, trainer.global_step)
+
+    def log_step(self, trainer: Trainer, module: Learner, step: int) -> None:
+        """Read the figures of the step that has just ended, and write them to the loggers and the file."""
+        self.last, self.read_at = self.measure(trainer, module, step), step
         # A gradient scaler tries scales that overflow, and skips such a step.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         passing = ("images_per_second", *(f"{player}/gradient_norm" for player in module.players if scaled))

@@ -11,17 +11,17 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.learner import Learner
+from gan_lightning.signals import INSISTENT, PREEMPTION, SIGNALS, leave, listener
 
 log = logging.getLogger(__name__)
 
-PREEMPTION = (signal.SIGUSR1, signal.SIGUSR2)  # what Slurm is told to send ahead of the end, and submitit's choice
-SIGNALS = (signal.SIGTERM, signal.SIGINT, *PREEMPTION)
-
 
 class Stop(Callback):
-    """Lets the current step end when SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 comes; a second one ends the run at once.
+    """Lets the current step end when one of ``gan_lightning.signals.SIGNALS`` comes.
 
-    So does one that comes before the first step, while others get ready, since there is nothing to save.
+    A second SIGTERM or SIGINT ends the run at once, and so does any that comes before the first step, while others get
+    ready, since there is nothing to save. A terminal that is closed sends SIGHUP twice, an exhausted limit of CPU time
+    sends SIGXCPU every second: these do not hurry.
 
     Lightning's own handlers leave with status 0 and no checkpoint, or save in the middle of a step.
 
@@ -42,15 +42,17 @@ class Stop(Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in SIGNALS:
+            # nohup has SIGHUP ignored. Shells ignore SIGINT for all that runs in the background, where it may be sent.
+            ignored = self.others[signum] == signal.SIG_IGN and signum != signal.SIGINT
             # Where submitit waits for SIGUSR2, it knows that Slurm sends a SIGTERM before, which is no reason to stop.
-            passed_on = signum == signal.SIGTERM and callable(self.others[signal.SIGUSR2])
-            signal.signal(signum, self.others[signum] if passed_on else self.handle)
+            passed_on = signum == signal.SIGTERM and any(listener(self.others[one]) for one in PREEMPTION[1:])
+            signal.signal(signum, self.others[signum] if ignored or passed_on else self.handle)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Only take note: anything more would happen in the middle of a step."""
-        if self.signum or not self.stepping:
-            raise SystemExit(128 + signum)
-        self.signum = signum
+        if not self.stepping or (self.signum and signum in INSISTENT):
+            leave(signum, frame)
+        self.signum = self.signum or signum
 
     def on_train_batch_start(self, *_: Any) -> None:
         """From here on there is something to lose."""
@@ -58,12 +60,14 @@ class Stop(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Stop here, all ranks at the same step; asking the others costs time, so not at every step."""
+        stop = bool(self.signum)
         if trainer.world_size > 1:
             if trainer.global_step % 10:
                 return
-            if trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False):
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            if stop:
                 self.signum = self.signum or signal.SIGTERM
-        trainer.should_stop = trainer.should_stop or bool(self.signum)
+        trainer.should_stop = trainer.should_stop or stop
 
     def ask_again(self) -> None:
         """After the run: ask that a job which makes room for another is run again, by whoever started it.
@@ -72,7 +76,7 @@ class Stop(Callback):
         """
         if self.signum not in PREEMPTION:
             return
-        if callable(handler := self.others[self.signum]):
+        if handler := listener(self.others[self.signum]):
             handler(self.signum, None)
         elif job := os.environ.get("SLURM_JOB_ID"):
             if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
