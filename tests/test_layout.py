@@ -21,6 +21,9 @@ ONLY_PYTHON = {
     "data/base",  # the class that conf/data/base.yaml's keys belong to
     "data/points",  # what the ring and the grid share
     "data/cache",
+    "data/layout",  # which files of a folder are data
+    "data/natural",  # the order of names
+    "data/validate",  # what every data set passes
     "data/decode",
     "data/pages",  # what folders of pictures share
 }
