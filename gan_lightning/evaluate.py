@@ -17,7 +17,7 @@ from gan_lightning.config import nearest
 from gan_lightning.errors import UserError, first_line, printable, told_plainly
 from gan_lightning.files import locked, read_regular, whole
 from gan_lightning.paths import absolute
-from gan_lightning.run import folders
+from gan_lightning.run import files_named, folders
 from gan_lightning.summary import shorter
 
 if TYPE_CHECKING:
@@ -270,11 +270,11 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
         elif str(path) == HELD_OUT:
             found.append((path, HELD_OUT))
         elif path.is_dir():
-            checkpoints = [file for name in names for file in sorted(path.rglob(f"checkpoints/{name}"))]
+            checkpoints = [file for name in names for file in of_runs(path, name)]
             checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
             runs = folders(path)
             found += [(run, "nothing") for run in runs if not any(file.is_relative_to(run) for file in checkpoints)]
-            if not checkpoints and which != "last" and any(path.rglob("checkpoints/last.ckpt")):
+            if not checkpoints and which != "last" and of_runs(path, "last.ckpt"):
                 faults.append(f"{path}: no run in there has a best.ckpt, which evaluation in training keeps")
             found += [(file, "checkpoint") for file in checkpoints]
             found += [] if checkpoints or runs else [(path, "pictures")]
@@ -285,6 +285,11 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
     if not paths:
         faults.append("nothing to evaluate: name a checkpoint, a run's folder or a folder of pictures")
     return found, faults
+
+
+def of_runs(folder: Path, name: str) -> list[Path]:
+    """Return the checkpoints of a name of all runs in a directory."""
+    return [file for file in files_named(folder, name) if file.parent.name == "checkpoints"]
 
 
 def read_rows(path: Path) -> list["Row"]:

@@ -14,11 +14,13 @@ from torch import nn
 from gan_lightning.checkpoint import refuse_foreign, refuse_non_finite, take_state
 from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, first_line
+from gan_lightning.files import read_regular
 from gan_lightning.paths import DESCRIPTION, WEIGHTS
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
 FORMAT = 1
+MOST_BYTES = 1 << 24  # of a description; ours take a few thousand, a thousand class names among them
 
 
 class Exported(Sampler):
@@ -72,12 +74,12 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
 def described(path: Path) -> dict[str, Any]:
     """What a description says, its form checked."""
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(read_regular(path, Path(path.absolute().anchor), MOST_BYTES))  # links are the Hub's cache
         if not isinstance(config, dict) or "_target_" not in config["generator"]:
             raise ValueError("no generator")
         sizes = [config[name] for name in ("format", "latent_dim", "num_classes")]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: was not written by gan-export") from error
     if not all(type(size) is int and 0 <= size < 2**20 for size in sizes) or sizes[1] == 0:

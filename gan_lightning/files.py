@@ -172,12 +172,12 @@ def sync_directory(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a directory that has the name of a file which is about to be written."""
-    if not path.is_dir():
+    """Rename what is in the place of a file that is about to be read and written: a directory, a pipe, a device."""
+    if path.is_file() or not os.path.lexists(path):
         return
     free = next(name for i in itertools.count(1) if not (name := path.with_name(f"{path.name}.{i}")).exists())
     path.rename(free)
-    log.warning(f"{path}: a directory in the place of a file; it is renamed to {free.name}")
+    log.warning(f"{path}: not a regular file; it is renamed to {free.name}")
 
 
 @contextmanager

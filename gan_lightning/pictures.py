@@ -18,7 +18,7 @@ from gan_lightning.latent.directions import first_layer
 from gan_lightning.latent.interpolate import Interpolate
 from gan_lightning.live import TURN
 from gan_lightning.record import Reader, Record, directions
-from gan_lightning.run import folders
+from gan_lightning.run import files_named, folders
 from gan_lightning.sampler import Sampler
 
 AXES = 6  # directions with a slider
@@ -105,7 +105,8 @@ class Pictures:
 
     def found(self) -> list[str]:
         """Runs with a checkpoint, the latest first: the names that a run gets by default are dates."""
-        found = (path.parent.parent for path in self.runs.rglob("checkpoints/last.ckpt"))
+        files = files_named(self.runs, "last.ckpt")
+        found = [file.parent.parent for file in files if file.parent.name == "checkpoints"]
         return self.named(sorted(found, key=lambda run: (run.name, str(run)), reverse=True))
 
     def sweeps(self) -> list[str]:

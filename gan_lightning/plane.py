@@ -198,10 +198,10 @@ def real_points(shape: str, drawn: str) -> list[str]:
 
 def spread(places: Tensor) -> Tensor:
     """Some of the places (N, 2), each the farthest from all before it."""
-    chosen, far = [0], torch.cdist(places, places[:1])[:, 0]
+    chosen, far = [0], (places - places[0]).norm(dim=1)
     while len(chosen) < PLACES and far.max() > APART:
         chosen.append(int(far.argmax()))
-        far = far.minimum(torch.cdist(places, places[chosen[-1:]])[:, 0])
+        far = far.minimum((places - places[chosen[-1]]).norm(dim=1))
     return places[chosen]
 
 

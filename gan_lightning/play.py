@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.paths import absolute, shorter
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -18,7 +19,7 @@ HOSTS = (HOST, "localhost", "[::1]")
 def parser() -> argparse.ArgumentParser:
     """What gan-play takes."""
     take = argparse.ArgumentParser("gan-play", description="Watch the game, and explore trained generators.")
-    take.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder of runs (default: runs)")
+    take.add_argument("runs", type=absolute, nargs="?", default=absolute("runs"), help="folder of runs (default: runs)")
     take.add_argument("--port", type=int, default=7860, help="where the page is served (default: 7860)")
     take.add_argument("--no-browser", action="store_true", help="only say where the page is")
     return take
@@ -26,9 +27,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """The command."""
-    args = parser().parse_args()
     with told_plainly("TMPDIR"):
-        play(args)
+        play(parser().parse_args())
 
 
 def play(args: argparse.Namespace) -> None:
@@ -37,13 +37,14 @@ def play(args: argparse.Namespace) -> None:
     Raises:
         UserError: Gradio is not installed, the port is taken, or the folder is none.
     """
+    runs = shorter(args.runs)
     faults = []
     if not 0 < args.port < 2**16:
         faults.append(f"--port {args.port}: must be between 1 and 65,535")
-    if args.runs.exists() and not args.runs.is_dir():
-        faults.append(f"{args.runs}: is no folder; gan-play takes one with runs in it")
-    if not args.runs.exists() and args.runs != parser().get_default("runs"):
-        faults.append(f"{args.runs}: there is no such folder")
+    if runs.exists() and not runs.is_dir():
+        faults.append(f"{runs}: is no folder; gan-play takes one with runs in it")
+    if not runs.exists() and args.runs != parser().get_default("runs"):
+        faults.append(f"{runs}: there is no such folder")
     if faults:
         raise UserError(*faults)
 
@@ -59,7 +60,7 @@ def play(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # threads that share tiny tensors wait for each other, and the page wants a core
     # Gradio asks its own page whether it is there, which nobody's proxy can tell.
     os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), HOST)))
-    blocks = page(args.runs)
+    blocks = page(runs)
 
     from starlette.middleware import Middleware  # of Gradio's dependencies
     from starlette.middleware.trustedhost import TrustedHostMiddleware

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.errors import UserError, printable, told_plainly
+from gan_lightning.paths import absolute, shorter
 from gan_lightning.run import folders
 
 if TYPE_CHECKING:
@@ -18,17 +19,16 @@ MOST_RUNS, MOST_BYTES, MOST_OMITTED = 1000, 1 << 28, 100  # in one page, and of 
 def parser() -> argparse.ArgumentParser:
     """What gan-report takes."""
     take = argparse.ArgumentParser("gan-report", description="Tell a run or a sweep in one HTML file.")
-    take.add_argument("folder", type=Path, help="a run's folder, or one with several runs in it")
-    take.add_argument("--out", type=Path, default=Path("report.html"), help="the file (default: report.html)")
+    take.add_argument("folder", type=absolute, help="a run's folder, or one with several runs in it")
+    take.add_argument("--out", type=absolute, default=absolute("report.html"), help="the file (default: report.html)")
     take.add_argument("--sort-by", help="the score that runs are ranked by (default: the first)")
     return take
 
 
 def main() -> None:
     """The command."""
-    args = parser().parse_args()
     with told_plainly("--out"):
-        print(report(args))
+        print(report(parser().parse_args()))
 
 
 def report(args: argparse.Namespace) -> str:
@@ -37,15 +37,16 @@ def report(args: argparse.Namespace) -> str:
     Raises:
         UserError: There is no run, or the file's name is none of HTML.
     """
+    folder, out = shorter(args.folder), shorter(args.out)
     faults = []
-    if args.out.suffix not in (".html", ".htm"):
-        faults.append(f"--out {args.out}: must end in .html")
-    if not args.folder.is_dir():
-        faults.append(f"{args.folder}: there is no such folder")
+    if out.suffix not in (".html", ".htm"):
+        faults.append(f"--out {out}: must end in .html")
+    if not folder.is_dir():
+        faults.append(f"{folder}: there is no such folder")
     omitted: list[str] = []
-    found = folders(args.folder, omitted.append) if not faults else []
+    found = folders(folder, omitted.append) if not faults else []
     if not found and not faults:
-        faults.append(f"{args.folder}: holds no run; a run's folder has a config.yaml")
+        faults.append(f"{folder}: holds no run; a run's folder has a config.yaml")
     if faults:
         raise UserError(*faults)
 
@@ -59,19 +60,19 @@ def report(args: argparse.Namespace) -> str:
                 f"{MOST_BYTES / 1e6:,.0f} MB; pass a folder with fewer"
             )
             break
-        runs.append(Record.read(path, args.folder))
+        runs.append(Record.read(path, folder))
         num_bytes += runs[-1].num_bytes
         omitted += runs[-1].omitted
     shown = omitted[:MOST_OMITTED]
     shown += [f"and {len(omitted) - len(shown):,} more"] * (len(omitted) > len(shown))
     # A name that is no text to the file system's encoding is shown by its bytes.
-    content = page(args.folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
+    content = page(folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
 
     from gan_lightning.files import whole
 
-    with whole(args.out) as file:
+    with whole(out) as file:
         file.write(content)
-    done = f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {args.out}, {len(content) / 1e6:.1f} MB"
+    done = f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {out}, {len(content) / 1e6:.1f} MB"
     more = f" (and {len(omitted) - 1:,} more, see the report)" if len(omitted) > 1 else ""
     return f"{done}\nleft out: {printable(omitted[0])}{more}" if omitted else done
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning import csv_rows
 from gan_lightning.card import installed
+from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError, cannot_write, first_line, printable
 from gan_lightning.files import directories, locked, read_regular, set_aside, whole
 from gan_lightning.paths import shorter
@@ -91,7 +92,19 @@ def folders(place: Path, omit: Callable[[str], None] = log.warning) -> list[Path
     found = {folder for folder, names in directories(place, omit) if "config.yaml" in names}
     within = {run for run in found if any(above in found for above in run.parents)}
     marks = "checkpoints", "metrics.csv", "result.json"
-    return sorted(run for run in found if run not in within or any((run / mark).exists() for mark in marks))
+    runs = [run for run in found if run not in within or any((run / mark).exists() for mark in marks)]
+    return sorted(runs, key=natural_path)
+
+
+def files_named(place: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
+    """Return the files of a name in a directory and those below it, in natural order, as :func:`folders` searches."""
+    found = [folder / name for folder, names in directories(place, omit) if name in names]
+    return sorted(found, key=natural_path)
+
+
+def natural_path(path: Path) -> list[Any]:
+    """Return the sort key of a path, in which ``seed=10`` comes after ``seed=9``."""
+    return [natural(part) for part in path.parts]
 
 
 def begin(folder: Path, config: DictConfig) -> str:
@@ -123,7 +136,7 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
 def read_result(folder: Path) -> dict[str, Any]:
     """What ``result.json`` holds; nothing where there is none."""
     with suppress(OSError, ValueError, RecursionError):
-        found = json.loads((folder / "result.json").read_bytes())
+        found = json.loads(read_regular(folder / "result.json", folder, RESULT_BYTES))
         return found if isinstance(found, dict) else {}
     return {}
 
@@ -234,14 +247,14 @@ class SweepTable(Callback):
                 records[Path(record["run"])] = record
                 cls.failed += record["exit_status"] != 0
         shutil.rmtree(cls.records, ignore_errors=True)
-        for run in {path.parent for path in folder.rglob("result.json")} | records.keys():
+        for run in {path.parent for path in files_named(folder, "result.json")} | records.keys():
             results[run] = result_of(run, records.get(run, {}))
         cards: dict[str, set[str]] = {}
         for result in results.values():
             for name, card in result.get("cards", {}).items():
                 cards.setdefault(name, set()).add(card)
         rows = []
-        for run, result in sorted(results.items(), key=lambda item: (item[1].get("job", 0), item[0])):
+        for run, result in sorted(results.items(), key=lambda item: (item[1].get("job", 0), natural_path(item[0]))):
             row = {"overrides": " ".join(result["overrides"]), "status": result["status"]}
             for name, value in result.get("metrics", {}).items():
                 # Scores that were measured differently do not share a column.

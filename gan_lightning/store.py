@@ -63,7 +63,7 @@ class Store:
 
     def read(self, path: Path) -> dict[str, Tensor] | None:
         """What a file holds; None where it is missing or damaged."""
-        if not path.exists():
+        if not path.is_file():
             return None
         try:
             tensors = safetensors.torch.load_file(path)

@@ -135,6 +135,14 @@ def test_points_are_drawn(checkpoint, tmp_path):
             program.explore(checkpoint("model=cgan", "data=gaussian_ring"), [f"latent={way}"])
 
 
+def test_an_image_of_12_bits_in_16_is_not_black(checkpoint, tmp_path):
+    """As in a training set of such images, the highest value of the bits that are used becomes white."""
+    Image.fromarray(np.full((16, 16), 4095, np.uint16)).save(tmp_path / "of.png")
+    model = gan_lightning.load(checkpoint("model=dcgan"))
+    found = Invert(tmp_path / "of.png", steps=1, starts=1)(model)
+    assert found.rows[0].min() == 1
+
+
 def test_an_export_can_be_explored(checkpoint, tmp_path):
     from gan_lightning import export
 

@@ -71,9 +71,19 @@ def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv.1", "a.csv.2"]
     assert (tmp_path / "a.csv.2").is_dir()
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path}/a.csv: a directory in the place of a file; it is renamed to a.csv.2"
+        f"{tmp_path}/a.csv: not a regular file; it is renamed to a.csv.2"
     ]
     set_aside(tmp_path / "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_set_aside(tmp_path):
+    """Reading it would block for ever, or never end."""
+    os.mkfifo(tmp_path / "a.csv")
+    (tmp_path / "b.csv").symlink_to("/dev/zero")
+    for name in ("a.csv", "b.csv"):
+        set_aside(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv.1", "b.csv.1"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")

@@ -15,7 +15,7 @@ from gan_lightning import files, record
 from gan_lightning import report as program
 from gan_lightning.errors import UserError
 from gan_lightning.plot import curves
-from gan_lightning.run import folders
+from gan_lightning.run import files_named, folders
 
 QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
 
@@ -267,6 +267,16 @@ def test_a_search_for_runs_is_bounded_and_follows_no_links(tmp_path, monkeypatch
     monkeypatch.setattr(files, "MOST_ENTRIES", 3)
     assert len(folders(place)) <= 1
     assert caplog.messages[-1] == f"{place}: more than 3 files; the rest was not searched"
+
+
+def test_runs_are_in_natural_order(tmp_path):
+    for number in (10, 9, 2):
+        (tmp_path / f"seed={number}" / "checkpoints").mkdir(parents=True)
+        (tmp_path / f"seed={number}" / "config.yaml").touch()
+        (tmp_path / f"seed={number}" / "checkpoints" / "last.ckpt").touch()
+    runs = [tmp_path / f"seed={number}" for number in (2, 9, 10)]
+    assert folders(tmp_path) == runs
+    assert files_named(tmp_path, "last.ckpt") == [run / "checkpoints" / "last.ckpt" for run in runs]
 
 
 def test_mistakes_are_told(run, tmp_path, monkeypatch):

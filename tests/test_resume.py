@@ -220,6 +220,10 @@ def test_a_damaged_result_does_not_keep_a_run_from_going_on(run, tmp_path, resul
     (tmp_path / "result.json").write_text(result)
     assert finished(tmp_path, newest(tmp_path)[0], 8) is None
     assert run(tmp_path, *words("vanilla"), "trainer.max_steps=9", ckpt_path=newest(tmp_path)[0]).global_step == 9
+    if hasattr(os, "mkfifo"):  # Windows has none
+        os.mkfifo(tmp_path / "result.json")
+        assert finished(tmp_path, newest(tmp_path)[0], 8) is None
+        (tmp_path / "result.json").unlink()
     (tmp_path / "result.json").mkdir()
     assert finished(tmp_path, newest(tmp_path)[0], 8) is None
     assert run(tmp_path, *words("vanilla"), "trainer.max_steps=10", ckpt_path=newest(tmp_path)[0]).global_step == 10

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from gan_lightning.bar import bar
-from gan_lightning.data.decode import decode_one
+from gan_lightning.data.decode import decode
 from gan_lightning.errors import UserError
 from gan_lightning.image import from_uint8
 from gan_lightning.latent import Explorer, Found, at_least, refuse_points, shown_classes
@@ -53,15 +53,15 @@ class Invert(Explorer):
         """The picture, samples on the way from the start of the best latent, and its error at every step."""
         shape = tuple(model.sample(1).shape[1:])
         refuse_points("invert", shape)
-        decoded = decode_one(self.picture, shape[1:], shape[0])
-        if decoded.fault:
-            raise UserError(f"latent.picture={self.picture}: {decoded.fault}")
+        decoded = decode([self.picture], shape[1:], shape[0])
+        if decoded.broken:
+            raise UserError(f"latent.picture={decoded.broken[0]}")
         classes = shown_classes(model, self.classes)
         y = torch.tensor(classes).repeat_interleave(self.starts)
         z, _ = model.draw_latents(len(y), seed=self.seed)
         weight = next(model.generator.parameters())
         z, y = z.to(weight).requires_grad_(), y.to(weight.device)
-        target = from_uint8(torch.tensor(decoded.pixels)).to(weight)
+        target = from_uint8(decoded.images[0]).to(weight)
         adam, errors, way = torch.optim.Adam([z], self.lr), [], []
         with evaluating(model.sampler()) as generator, torch.enable_grad():
             for _ in bar(range(self.steps), "inverting"):
