@@ -121,18 +121,26 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
                 "hydra.run.dir=FOLDER"
             )
         faults += faults_of_overrides(hydra, name, parsed, before, args.multirun)
+        if args.multirun and not faults and (jobs := num_jobs(parsed)) > BATCH:
+            tell(f"sweep of {jobs:,} jobs")
+            overrides += batch_limit(hydra, name, parsed)
     if faults:
         raise UserError(*dict.fromkeys(faults))
-    if args.multirun and (jobs := num_jobs(parsed)) > BATCH:
-        choices = {o.key_or_group: o.value() for o in parsed if not o.is_sweep_override()}
-        tell(f"sweep of {jobs:,} jobs")
-        if choices.get("hydra/launcher", "basic") == choices.get("hydra/sweeper", "basic") == "basic":
-            # Hydra composes every job of a batch before the first starts, which takes a second for five.
-            if "hydra.sweeper.max_batch_size" not in choices:
-                overrides.append(f"hydra.sweeper.max_batch_size={BATCH}")
-        else:
-            tell("composing all of them before the first starts, up to 0.3 s each")
     return name, [*flags_of(args), *overrides]
+
+
+def batch_limit(hydra: Hydra, name: str, parsed: list[Override]) -> list[str]:
+    """Return the override that lets a large sweep start soon, where its launcher and sweeper take it.
+
+    Hydra composes every job of a batch before the first one starts, which takes a second for five.
+    """
+    lines = [first_choice(o) for o in parsed]
+    settings = hydra.config_loader.load_configuration(name, lines, RunMode.MULTIRUN, from_shell=False).hydra
+    choices = settings.runtime.choices
+    if choices["hydra/launcher"] != "basic" or choices["hydra/sweeper"] != "basic":
+        tell("composing all of them before the first starts, up to 0.3 s each")
+        return []
+    return [f"hydra.sweeper.max_batch_size={BATCH}"] if settings.sweeper.max_batch_size is None else []
 
 
 def faults_of_flags(args: Namespace) -> list[str]:
@@ -185,20 +193,21 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -
         config = loader.load_configuration(name, lines, RunMode.RUN, from_shell=False)
     except (HydraException, OmegaConfBaseException):
         return parsed  # the checks that follow report what is wrong
-    HydraConfig.instance().set_config(config)  # for references such as ${hydra:runtime.choices.model}
     parser, found = OverridesParser.create(), {}
-    for section, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
-        path, text = f"hydra.{section}.{key}", config.hydra[section]._get_node(key)._value()
-        if text == ours[section]._get_node(key)._value() or not isinstance(text, str):
-            continue
-        if key == "subdir" and not text.startswith("~"):
-            continue  # relative to the directory of the sweep, and resolved by each job
-        try:
+    HydraConfig.instance().set_config(config)  # for references such as ${hydra:runtime.choices.model}
+    try:
+        for section, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
+            path, text = f"hydra.{section}.{key}", config.hydra[section]._get_node(key)._value()
+            if text == ours[section]._get_node(key)._value() or not isinstance(text, str):
+                continue
+            if key == "subdir" and not text.startswith("~"):
+                continue  # relative to the directory of the sweep, and resolved by each job
             place = text if key == "subdir" else str(OmegaConf.select(config, path))
-        except OmegaConfBaseException as error:
-            raise UserError(f"{path}={text}: {first_line(error)}") from error
-        found[path] = parser.parse_overrides([quoted(path, str(absolute(place)))])[0]
-    HydraConfig.instance().cfg = None
+            found[path] = parser.parse_overrides([quoted(path, str(absolute(place)))])[0]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}={text}: {first_line(error)}") from error
+    finally:
+        HydraConfig.instance().cfg = None
     return [o for o in parsed if o.key_or_group not in found] + [*found.values()]
 
 
@@ -500,13 +509,13 @@ def resume(
         if path is None:
             return "train", [*rest, folder], None
         asked = path
-    elif run is None:
+    checkpoint = read(asked)
+    if run is None:
         run = asked.resolve().parent.parent
-        if read(asked) and asked.parent.name != "checkpoints":
+        if asked.parent.name != "checkpoints":
             raise UserError(
                 f"ckpt_path={asked}: it lies outside a run's folder; say where to go on: hydra.run.dir=FOLDER"
             )
-    checkpoint = read(asked)
     stored, choices = config_of(checkpoint), checkpoint["hyper_parameters"].get("choices", {})
     if missing := [name for name in NEEDED if not isinstance(stored.get(name), DictConfig)]:
         raise UserError(f"{asked}: its configuration has no {', no '.join(missing)}; a run cannot go on from it")

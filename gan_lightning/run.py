@@ -25,6 +25,7 @@ from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError, cannot_write, first_line, printable
 from gan_lightning.files import directories, locked, read_regular, set_aside, whole
 from gan_lightning.paths import shorter
+from gan_lightning.signals import available
 
 RESULT_BYTES = 1 << 20  # of a result.json
 
@@ -133,12 +134,33 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
         json.dump(result, file, indent=2)
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """What ``result.json`` holds; nothing where there is none."""
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(read_regular(folder / "result.json", folder, RESULT_BYTES))
-        return found if isinstance(found, dict) else {}
+def read_result(run: Path) -> dict[str, Any]:
+    """Return ``result.json``; empty where it is missing or damaged."""
+    with suppress(OSError, ValueError, TypeError, OverflowError, RecursionError):
+        return load_result(run)
     return {}
+
+
+def load_result(run: Path) -> dict[str, Any]:
+    """Return a run's ``result.json``, in which other programs may have written.
+
+    Raises:
+        OSError: It is missing or cannot be read.
+        ValueError, TypeError, OverflowError, RecursionError: It is not the result of a run.
+    """
+    kinds = {"overrides": list, "status": str, "metrics": dict, "cards": dict, "duration_s": int | float, "error": str}
+    found = json.loads(read_regular(run / "result.json", run, RESULT_BYTES))
+    if not (isinstance(found, dict) and {"overrides", "status"} <= found.keys()):
+        raise ValueError("not the result of a run")
+    if wrong := [key for key, kind in kinds.items() if key in found and not isinstance(found[key], kind)]:
+        raise ValueError(f"{wrong[0]} has another type")
+    texts = {*found["overrides"], *found.get("cards", {}).values()}
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("overrides or cards are not strings")
+    found["metrics"] = {name: float(value) for name, value in found.get("metrics", {}).items()}
+    if not found["metrics"].keys() >= found.get("cards", {}).keys():
+        raise ValueError("a score lacks its value")
+    return found
 
 
 def last_figures(folder: Path) -> dict[str, Any]:
@@ -179,8 +201,9 @@ orphaned, running = threading.Event(), threading.Event()  # the parent process h
 def ending_with_parent() -> Iterator[None]:
     """End the worker process of a sweep when the process that started it has died, as by ``kill -9``.
 
-    The job that is running gets SIGTERM, so that it saves a checkpoint. Without this, workers would train on for as
-    long as there are jobs, and hold their directories. In any process but a worker of joblib, this does nothing.
+    The job that is running gets a signal, so that it saves a checkpoint. Without this, workers would train on for as
+    long as there are jobs, and hold their directories. In any process but a worker of joblib, this does nothing; on
+    Windows, where a process keeps the number of a parent that has died, neither.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -192,7 +215,8 @@ def ending_with_parent() -> Iterator[None]:
             time.sleep(1)
         orphaned.set()
         if running.is_set():
-            os.kill(os.getpid(), signal.SIGTERM)
+            # The parent may have died of a signal that this process got too; a second SIGTERM would end it mid-step.
+            os.kill(os.getpid(), available("SIGXCPU", "SIGTERM")[0])
         else:
             os._exit(1)
 
@@ -218,12 +242,13 @@ class SweepTable(Callback):
         sweep: Identifier of this sweep, under which its jobs record their outcomes.
 
     Attributes:
-        records: The directory of the records.
+        records: The directory of the records; None while no sweep is running.
         process: The process that started the sweep.
         failed: Number of jobs that failed, for the exit status.
     """
 
-    folder, records, process, failed = Path(), Path(), 0, 0
+    folder, process, failed = Path(), 0, 0
+    records: Path | None = None
 
     def __init__(self, sweep: str = "") -> None:
         self.sweep = sweep
@@ -233,13 +258,11 @@ class SweepTable(Callback):
         SweepTable.folder = Path(config.hydra.sweep.dir).absolute()
         SweepTable.records, SweepTable.process = records_of(config.hydra), os.getpid()
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write the table."""
-        self.tell()
-
     @classmethod
     def tell(cls) -> None:
-        """Gather the results of this sweep's jobs, and of earlier ones in the same directory."""
+        """Print and write the results of this sweep's jobs and of earlier ones in its directory, however it ended."""
+        if cls.records is None:
+            return
         folder, records, results = cls.folder, {}, {}
         for path in sorted(cls.records.glob("*.json")):
             with suppress(OSError, ValueError):  # a full disk has kept a job from recording more
@@ -247,6 +270,7 @@ class SweepTable(Callback):
                 records[Path(record["run"])] = record
                 cls.failed += record["exit_status"] != 0
         shutil.rmtree(cls.records, ignore_errors=True)
+        cls.records = None
         for run in {path.parent for path in files_named(folder, "result.json")} | records.keys():
             results[run] = result_of(run, records.get(run, {}))
         cards: dict[str, set[str]] = {}
@@ -313,22 +337,10 @@ def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         run: The run directory, in which other programs may have written.
         record: What the job recorded; empty for a job of an earlier sweep.
     """
-    kinds = {"overrides": list, "status": str, "metrics": dict, "cards": dict, "duration_s": int | float, "error": str}
     result: dict[str, Any] = {"overrides": record.get("overrides", []), "status": "unknown", "error": ""}
     try:
-        found = json.loads(read_regular(run / "result.json", run, RESULT_BYTES))
-        if not (isinstance(found, dict) and {"overrides", "status"} <= found.keys()):
-            raise ValueError("not the result of a run")
-        if wrong := [key for key, kind in kinds.items() if key in found and not isinstance(found[key], kind)]:
-            raise ValueError(f"{wrong[0]} has another type")
-        texts = {*found["overrides"], *found.get("cards", {}).values()}
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("overrides or cards are no texts")
-        found["metrics"] = {name: float(value) for name, value in found.get("metrics", {}).items()}
-        if not found["metrics"].keys() >= found.get("cards", {}).keys():
-            raise ValueError("a score lacks its value")
-        result |= {key: found[key] for key in kinds if key in found}
-        result["job"] = found["job"] if isinstance(found.get("job"), int) else 0
+        result |= load_result(run)
+        result["job"] = result["job"] if isinstance(result.get("job"), int) else 0
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:

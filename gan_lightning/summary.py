@@ -67,7 +67,9 @@ def log_rate_changes(before: DictConfig, config: DictConfig, step: int) -> None:
 
 def rates_at(config: DictConfig, step: int) -> dict[str, float]:
     """Return each learning rate of the update that follows a step, by the key that sets it."""
-    name = OmegaConf.select(config, "callbacks.learning_rate.schedule", default="constant")
+    name = OmegaConf.select(config, "callbacks.learning_rate.schedule", default=None)
+    if name is None:  # without that callback the rates of the checkpoint stay
+        return {}
     factor = SCHEDULES[name](min(step / config.trainer.max_steps, 1.0)) if name in SCHEDULES else 1.0
     keys = [key for key in config.model if str(key).endswith("optimizer")]
     rates = {f"model.{key}.lr": OmegaConf.select(config, f"model.{key}.lr", default=None) for key in keys}
@@ -177,13 +179,14 @@ def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -
         typed: The command line that started it.
         reason: What ended it, see :func:`stopped_by`; a limit of time counts over all commands, so it has to be lifted.
     """
-    more = " trainer.max_time=null" if reason.startswith("trainer.max_time") else ""
+    lifted = reason.startswith("trainer.max_time")
     script = Path(sys.argv[0])
     start = f"python {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
-        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{more}"
-    line = [word for word in typed if not word.startswith("hydra.sweep.dir=")] or ["-m", "..."]
-    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}{more}"
+        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{' trainer.max_time=null' * lifted}"
+    left_out = "hydra.sweep.dir=", *["trainer.max_time="] * lifted
+    line = [word for word in typed if not word.lstrip("+").startswith(left_out)] or ["-m", "..."]
+    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
 
 
 def program(name: str) -> str:

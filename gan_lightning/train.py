@@ -14,6 +14,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from gan_lightning.config import (
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
 from gan_lightning.paths import CONF, absolute_environment, shorter
+from gan_lightning.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.summary import again, conclude, introduce, log_rate_changes, stopped_by
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ def train(
         ckpt_path: A checkpoint to go on from.
         choices: Options that the configuration was composed of, by group.
         guests: Callbacks besides those that the configuration names.
-        overrides: What was typed, by this command and by those before; stored in checkpoints.
+        overrides: Overrides of this command and of earlier ones; stored in checkpoints.
         started: When the run began, in seconds, moved back by the duration of earlier commands; None for now.
 
     Raises:
@@ -295,7 +297,10 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
             raise cause from None
         if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
             if isinstance(cause, ImportError):
-                raise UserError(f"{key}: a package is missing ({first_line(cause)}); {how_to_import(cause)}") from error
+                package = str(node.get("_target_", "")).partition(".")[0]
+                raise UserError(
+                    f"{key}: a package is missing ({first_line(cause)}); {how_to_import(cause, package)}"
+                ) from error
             raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
         if is_lack_of_memory(cause):
             raise UserError(f"{key}: too large for this machine ({first_line(cause)})") from error
@@ -304,7 +309,10 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
 
 def job(config: DictConfig) -> float | None:
     """One run, single or of a sweep; in a sweep a failure is written down and the others go on."""
-    with runs.ending_with_parent():
+    # In a worker process of a sweep as well: errors of the log file are reported once, by the run itself.
+    logging.raiseExceptions = False
+    threading.excepthook = quiet
+    with ended_by_signals(), runs.ending_with_parent():
         return run_job(config)
 
 
@@ -325,7 +333,7 @@ def run_job(config: DictConfig) -> float | None:
     show_unencodable()  # in a worker process of a sweep as well
 
     def record(exit_status: int | None) -> bool:
-        """Record how a job of a sweep stands; return False where that is impossible."""
+        """Record the exit status of a sweep's job, None while it runs; return False where that is impossible."""
         if sweeping and runs.first_rank():
             try:
                 runs.record_job(settings, Path(settings.runtime.output_dir), exit_status, error)
@@ -412,7 +420,7 @@ def left_by(leaving: SystemExit | KeyboardInterrupt) -> tuple[int, str]:
         signum = signal.SIGINT
     elif leaving.code is None:
         signum = signal.SIGTERM
-    elif isinstance(leaving.code, int) and leaving.code > 128:
+    elif isinstance(leaving, InterruptedBySignal):
         signum = signal.Signals(leaving.code - 128)
     else:
         return 1, f"stopped by what the configuration names ({leaving!r})"
@@ -454,9 +462,9 @@ def finished(run: Path, ckpt_path: Path | None, max_steps: int) -> dict[str, Any
     whole = result.get("status") == "finished" and isinstance(step, int) and isinstance(metrics, dict)
     if ckpt_path is None or not whole or step < max_steps:
         return None
-    from gan_lightning.checkpoint import read
+    from gan_lightning.callbacks.checkpoint import saved_step
 
-    return result if read(ckpt_path)["global_step"] == result["step"] else None
+    return result if saved_step(ckpt_path) == result["step"] else None
 
 
 def ask_again(trainer: Any) -> None:
@@ -483,20 +491,23 @@ def main() -> None:
             name, sys.argv[1:] = check_command_line(TYPED)
             if "--multirun" in sys.argv:
                 sys.argv.append(f"hydra.callbacks.sweep_table.sweep={uuid.uuid4().hex}")
-            # What a full disk does not take is told once, by the run itself.
-            logging.raiseExceptions = False
-            threading.excepthook = quiet
             os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         except runs.JobFailedError:
-            runs.SweepTable.tell()  # Hydra has not come to it
             sys.exit(1)
+        except BrokenProcessPool as fault:
+            raise UserError(
+                f"a worker process of the sweep was killed ({first_line(fault)}). If the system was out of memory, use "
+                "fewer workers: hydra.launcher.n_jobs=NUMBER. The same command with hydra.sweep.dir=FOLDER resumes it"
+            ) from fault
         except (HydraException, OmegaConfBaseException) as fault:
             raise UserError(first_line(fault)) from fault
         except ValueError as fault:  # logging wraps what keeps it from opening the run's log
             if isinstance(fault.__cause__, OSError):
                 raise fault.__cause__ from None
             raise
+        finally:
+            runs.SweepTable.tell()
     sys.exit(1 if runs.SweepTable.failed else 0)
 
 

@@ -4,6 +4,7 @@ import copy
 import functools
 import logging
 import os
+import signal
 import socket
 import sys
 import warnings
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning import train as program
 from gan_lightning.paths import CONF
+from gan_lightning.signals import SIGNALS
 
 if sys.platform == "win32":  # these fork, send signals, limit resources or run bash
     collect_ignore = ["test_cluster.py", "test_course.py", "test_faults.py", "test_properties.py"]
@@ -59,6 +61,14 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["GAN_CACHE_DIR"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_signals():
+    """Commands that tests start inherit no ignored signals, as nohup and background jobs of a shell have them."""
+    for one in SIGNALS:
+        if signal.getsignal(one) == signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")

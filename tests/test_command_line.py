@@ -11,6 +11,7 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from gan_lightning import summary
@@ -475,3 +476,19 @@ def test_jobs_that_run_elsewhere_are_one_batch(capsys):
     _, words = check_command_line(["-m", "seed=range(20)", "hydra/launcher=joblib"])
     assert not any("max_batch_size" in word for word in words)
     assert "sweep of 20 jobs\ncomposing all of them before the first starts" in capsys.readouterr().out
+
+
+def test_a_launcher_that_a_file_chooses_is_found(tmp_path, capsys):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_, {override hydra/launcher: joblib}]\n")
+    _, words = check_command_line(["-m", "seed=range(20)", "--config-dir", str(tmp_path), "--config-name", "mine"])
+    assert not any("max_batch_size" in word for word in words)
+    assert "composing all of them before the first starts" in capsys.readouterr().out
+
+
+def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    settings = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweep": {"dir": str(Path("runs/s").absolute())}})
+    typed = ["-m", "seed=1,2", "+trainer.max_time=00:01:00:00"]
+    found = summary.again(Path("runs/s/1"), settings, typed, "trainer.max_time has passed")
+    assert found == "python train.py -m seed=1,2 hydra.sweep.dir=runs/s"

@@ -6,9 +6,12 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,8 @@ from gan_lightning.errors import UserError
 from gan_lightning.files import locked
 from gan_lightning.model.base import GAN
 from gan_lightning.run import all_overrides, claimed, folder_name, result_of
-from gan_lightning.train import build, refuse_missing_devices, settings_put_back
+from gan_lightning.signals import InterruptedBySignal
+from gan_lightning.train import build, left_by, refuse_missing_devices, settings_put_back
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -394,23 +398,32 @@ def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
         assert shown(ended, **(whole | wrong))["status"] == "finished"
 
 
-def test_the_jobs_of_a_killed_sweep_end(tmp_path):
-    """Workers of joblib trained on, and held their directories."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+@contextmanager
+def large_sweep(cwd: Path, *words: str) -> Iterator[tuple[subprocess.Popen, set[int]]]:
+    """A sweep of three long runs, and the budgets of those that are training: the names of their directories."""
     budgets = 100_000_001, 100_000_002, 100_000_003
-    words = "-m", *SHORT, f"trainer.max_steps={','.join(map(str, budgets))}", "hydra/launcher=joblib"
-    words = *words, "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"
+    words = "-m", *SHORT, f"trainer.max_steps={','.join(map(str, budgets))}", "hydra.sweep.dir=sweep", *words
     words = *words, "hydra.sweep.subdir=${trainer.max_steps}", "callbacks.progress.refresh_s=0.01"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "train.py"), *words]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as sweep:
         training = set()
         for line in sweep.stdout:
             training |= {budget for budget in budgets if re.search(rf"[1-9]\d*/{budget}", line)}  # the progress bars
-            if len(training) == 2:
+            if len(training) == (2 if "hydra/launcher=joblib" in words else 1):
                 break
+        yield sweep, training
+
+
+JOBLIB = "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+
+
+def test_the_jobs_of_a_killed_sweep_end(tmp_path):
+    """Workers of joblib trained on, and held their directories."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    with large_sweep(tmp_path, *JOBLIB) as (sweep, training):
         sweep.kill()
         sweep.stdout.read()  # to its end, when the last of the processes that write to it has ended
     for run in ((tmp_path / f"sweep/{budget}") for budget in training):
@@ -419,6 +432,45 @@ def test_the_jobs_of_a_killed_sweep_end(tmp_path):
         with claimed(run, resuming=True):
             pass
     assert {path.name for path in (tmp_path / "sweep").glob("1*")} == {*map(str, training)}, "no further job has begun"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in Linux's /proc")
+def test_a_killed_worker_fails_the_sweep_in_a_line_and_its_table_is_written(tmp_path):
+    """As the system kills a process when memory runs out."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    with large_sweep(tmp_path, *JOBLIB) as (sweep, training):
+        holders = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (path / "cwd").readlink() == tmp_path and "popen_loky_posix" in (path / "cmdline").read_text():
+                    holders[int(path.name)] = path
+        os.kill(min(pid for pid in holders if pid != sweep.pid), signal.SIGKILL)
+        output = sweep.stdout.read()
+    assert sweep.returncode == 2, output
+    assert "a worker process of the sweep was killed" in output
+    assert "Traceback" not in output
+    with (tmp_path / "sweep/sweep.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["run"]: row["status"] for row in csv.DictReader(file)}
+    assert rows.keys() >= {f"sweep/{budget}" for budget in training}
+    assert "finished" not in rows.values()
+    assert not [*(tmp_path / "sweep").glob(".jobs*")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
+def test_an_interrupted_sweep_writes_its_table(tmp_path):
+    with large_sweep(tmp_path) as (sweep, (budget,)):
+        sweep.send_signal(signal.SIGTERM)
+        output = sweep.stdout.read()
+    assert sweep.returncode == 143, output
+    with (tmp_path / "sweep/sweep.csv").open(newline="", encoding="utf-8") as file:
+        assert [(row["run"], row["status"]) for row in csv.DictReader(file)] == [(f"sweep/{budget}", "interrupted")]
+    assert not [*(tmp_path / "sweep").glob(".jobs*")]
+
+
+def test_an_exit_status_above_128_of_a_users_class_is_no_signal():
+    assert left_by(InterruptedBySignal(signal.SIGTERM)) == (143, "stopped by SIGTERM")
+    for code in (3, 200, 255):
+        assert left_by(SystemExit(code)) == (1, f"stopped by what the configuration names (SystemExit({code}))")
 
 
 def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_path, monkeypatch, caplog):
