@@ -22,9 +22,8 @@ from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, first_line, printable
 from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
-from gan_lightning.paths import DESCRIPTION, WEIGHTS, absolute
+from gan_lightning.paths import DESCRIPTION, WEIGHTS, absolute, shorter
 from gan_lightning.run import folders
-from gan_lightning.summary import shorter
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluat
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
 PARTS = {"hyper_parameters", "state_dict", "global_step"}
-LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
+MAX_LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -104,7 +103,7 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint of a run directory that can be read, and a message for each newer one that cannot."""
     faults: dict[str, None] = {}
-    for _ in range(LISTINGS):
+    for _ in range(MAX_LISTINGS):
         vanished = False
         for path in newest_first(folder / "checkpoints"):
             try:
@@ -133,7 +132,10 @@ def newest_first(folder: Path) -> list[Path]:
 
 
 def history(path: Path) -> tuple[list[str], float]:
-    """Return the overrides of the commands that led to a checkpoint and the seconds that they took, where it says."""
+    """Return the overrides of all commands of a run up to a checkpoint, and the run's duration in seconds.
+
+    Both are empty or 0 where the checkpoint does not contain them.
+    """
     try:
         checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
         overrides = [str(word) for word in checkpoint["hyper_parameters"]["overrides"]]
@@ -269,7 +271,7 @@ def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
 
 
 def difference(value: Any, expected: Any) -> str:
-    """In what a checkpoint's value differs from the one that it is going to replace; empty where it fits."""
+    """Return how a checkpoint's value differs in type or shape from the value that it replaces; empty if it fits."""
     if isinstance(expected, torch.Tensor) != isinstance(value, torch.Tensor):
         number = isinstance(value, int | float) and isinstance(expected, torch.Tensor) and expected.dim() == 0
         return "" if number else f"is {type(value).__name__}, not {type(expected).__name__}"
@@ -316,18 +318,19 @@ def check_training_state(model: Learner, checkpoint: dict[str, Any], path: Path)
 
 
 def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
-    """In what an optimizer's stored state differs from what it would be after an update; empty where it fits.
+    """Return how a stored optimizer state differs in form from the state after an update; empty if it fits.
 
     Args:
         found: The stored state.
-        optimizer: One of the same kind, which is going to be updated.
+        optimizer: An optimizer of the same class over a copy of the weights; it loads the stored settings and makes one
+            update.
     """
     if not (isinstance(found, dict) and isinstance(found.get("state"), dict)):
         return "there is no state"
     groups, others = found.get("param_groups"), optimizer.state_dict()["param_groups"]
     if not (isinstance(groups, list) and len(groups) == len(others)):
         return "other groups of weights"
-    for group, other, own in zip(groups, others, optimizer.param_groups, strict=True):
+    for group, other in zip(groups, others, strict=True):
         weights = group.get("params") if isinstance(group, dict) else None
         if not (isinstance(weights, list) and all(type(weight) is int for weight in weights)):
             return "a group without weights"
@@ -337,10 +340,14 @@ def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
         for name, value in settings.items():
             if fault := difference(value, other[name]):
                 return f"{name} {fault}"
-        own.update(settings)  # as loading does; they decide what is kept
-        for weight in own["params"]:
-            weight.grad = torch.zeros_like(weight)
     try:
+        # The settings decide which tensors the state holds. Loading adds those that an earlier version of torch lacked.
+        optimizer.load_state_dict({"state": {}, "param_groups": groups})
+        for own, other in zip(optimizer.param_groups, others, strict=True):
+            if missing := other.keys() - own.keys():
+                return f"the settings lack {', '.join(map(repr, sorted(missing)))}"
+            for weight in own["params"]:
+                weight.grad = torch.zeros_like(weight)
         optimizer.step()
     except Exception as error:  # of settings that the optimizer itself would have rejected
         return f"its settings allow no update ({first_line(error)})"
@@ -424,7 +431,7 @@ def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = (
         place = str(OmegaConf.select(config, "data.root"))
     except OmegaConfBaseException:
         place = ""
-    if not (place and Path(place).expanduser().is_dir()):
+    if not (place and absolute(place).is_dir()):
         raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
 
 

@@ -7,7 +7,8 @@ def parse(text: str) -> tuple[list[str], list[dict[str, str]], list[int]]:
     """Parse the text of a ``metrics.csv`` line by line, so that a damaged line costs no other.
 
     Every value is a number, or empty where the run had no such value. A last line without a line break was cut off
-    while it was written, and is left out.
+    while it was written, and is left out. Of a damaged header the rows stay readable where the number of its fields is
+    right, since the step is always the first one.
 
     Args:
         text: Content of the file.
@@ -17,8 +18,10 @@ def parse(text: str) -> tuple[list[str], list[dict[str, str]], list[int]]:
     """
     header, *lines = text.rpartition("\n")[0].split("\n")
     columns = fields(header) or [""]
-    if "step" not in columns:  # it always comes first
+    if "step" not in columns:
         columns[0] = "step"
+    if any(name and is_number(name) for name in columns):  # a row: the header itself is missing
+        return ["step"], [], [*range(1, len(lines) + 2)]
     rows: list[dict[str, str]] = []
     damaged: list[int] = []
     for number, line in enumerate(lines, 2):
@@ -32,7 +35,7 @@ def parse(text: str) -> tuple[list[str], list[dict[str, str]], list[int]]:
 
 
 def fields(line: str) -> list[str]:
-    """Return the fields of one line; none where it is no CSV."""
+    """Return the fields of one line, or an empty list if the line is not valid CSV."""
     try:
         return next(csv.reader([line.rstrip("\r")]), [])
     except csv.Error:  # a field of megabytes, or a NUL
@@ -40,12 +43,12 @@ def fields(line: str) -> list[str]:
 
 
 def is_step(word: str) -> bool:
-    """Whether a word is a number of steps."""
+    """Return whether a text is a number of steps: decimal digits only."""
     return word.isascii() and word.isdecimal() and len(word) < 20
 
 
 def is_number(word: str) -> bool:
-    """Whether a word is a number, or empty."""
+    """Return whether a text is a number or empty."""
     try:
         float(word or "0")
     except ValueError:

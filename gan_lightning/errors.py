@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from gan_lightning.signals import InterruptedBySignal, ended_by_signals
+from gan_lightning.signals import STREAMS, InterruptedBySignal, ended_by_signals
 
 
 def printable(text: str) -> str:
@@ -59,16 +59,39 @@ def told_plainly(chooses: str) -> Iterator[None]:
     show_unencodable()
     with ended_by_signals():
         try:
-            yield
+            with flushed():
+                yield
         except UserError as fault:
-            print(fault, file=sys.stderr)
+            print_error(str(fault))
             sys.exit(2)
         except OSError as error:
-            print(f"{cannot_write(error)}; {chooses} chooses the place", file=sys.stderr)
+            print_error(cannot_write(error) + ("" if error.filename in STREAMS else f"; {chooses} chooses the place"))
             sys.exit(2)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            print_error("interrupted")
             sys.exit(130)
         except InterruptedBySignal as error:
-            print(f"interrupted by {signal.Signals(error.code - 128).name}", file=sys.stderr)
+            print_error(f"interrupted by {signal.Signals(error.code - 128).name}")
             raise
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """Flush standard output and error after a block that succeeds, so that a full disk is an error of the command."""
+    leaving = None
+    try:
+        yield
+    except SystemExit as error:
+        if error.code:
+            raise
+        leaving = error
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    if leaving:
+        raise leaving
+
+
+def print_error(message: str) -> None:
+    """Print to standard error; the exit status remains the same if that cannot be written either."""
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import shutil
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -118,13 +118,26 @@ def part_of(path: Path) -> Path:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what killed processes have left of a file or directory that they were writing, where that is possible."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,10}})\.part")
-    with suppress(OSError):
-        with os.scandir(path.parent) as entries:
-            found = [(Path(entry), int(match[1])) for entry in entries if (match := pattern.fullmatch(entry.name))]
-        for place, process in found:
-            if process == os.getpid() or not is_running(process):
-                shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+    remove_parts(path.parent, re.escape(path.name))
+
+
+def remove_parts(folder: Path, name: str = ".+") -> None:
+    """Remove incomplete files and directories of processes that have ended; those of running processes stay.
+
+    Args:
+        folder: The directory that holds them; directories in it are not searched.
+        name: Regular expression of the names that they would have got.
+    """
+    pattern = re.compile(rf"\.{name}\.(\d{{1,10}})\.part")
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
+        found = [(Path(entry), int(match[1])) for entry in entries if (match := pattern.fullmatch(entry.name))]
+    for place, process in found:
+        is_folder = place.is_dir() and not place.is_symlink()
+        # Windows cannot tell which processes are running, but it does not remove a file that one of them has open.
+        if process == os.getpid() or not is_running(process) or (WINDOWS and not is_folder):
+            with suppress(OSError):
+                shutil.rmtree(place) if is_folder else place.unlink(missing_ok=True)
 
 
 def is_running(process: int) -> bool:
@@ -135,7 +148,7 @@ def is_running(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's process
         return True
     return True
 
@@ -153,7 +166,7 @@ def replace(part: Path, path: Path) -> None:
 def sync_directory(folder: Path) -> None:
     """Flush a directory, without which a new name may be lost in a power cut.
 
-    Windows has no such call and some network and FUSE file systems refuse it: these get a warning, once.
+    Windows has no such call. Some network and FUSE file systems do not support it: one warning is logged for each.
     """
     if WINDOWS:
         return
@@ -172,12 +185,40 @@ def sync_directory(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename what is in the place of a file that is about to be read and written: a directory, a pipe, a device."""
-    if path.is_file() or not os.path.lexists(path):
-        return
-    free = next(name for i in itertools.count(1) if not (name := path.with_name(f"{path.name}.{i}")).exists())
+    """Rename a directory, pipe or device that has the name of a file which is about to be read and written."""
+    if os.path.lexists(path) and not path.is_file():
+        rename(path, "not a regular file")
+
+
+def rename(path: Path, problem: str) -> None:
+    """Rename a file that cannot be used to the first free name with a number, and log a warning.
+
+    Args:
+        path: The file.
+        problem: Why it cannot be used, for the warning.
+    """
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    free = next(name for name in names if not os.path.lexists(name))
     path.rename(free)
-    log.warning(f"{path}: not a regular file; it is renamed to {free.name}")
+    log.warning(f"{path}: {problem}; it is renamed to {free.name}")
+
+
+def report_damaged(path: Path, damaged: Sequence[int], intact: int) -> None:
+    """Log a warning that lists the damaged lines of a file; rename the file where no line is intact.
+
+    The caller writes the file anew with the intact lines. Without any, a damaged header or another encoding is more
+    likely than damage of every line, and a user may be able to repair the renamed file.
+
+    Args:
+        path: The file.
+        damaged: Numbers of the damaged lines.
+        intact: Number of the intact lines.
+    """
+    if damaged and not intact:
+        rename(path, "none of its lines can be read")
+    elif damaged:
+        numbers = ", ".join(map(str, damaged[:10])) + ", ..." * (len(damaged) > 10)
+        log.warning(f"{path}: skipped {len(damaged)} damaged lines: {numbers}")
 
 
 @contextmanager

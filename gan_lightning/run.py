@@ -23,7 +23,7 @@ from gan_lightning import csv_rows
 from gan_lightning.card import installed
 from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError, cannot_write, first_line, printable
-from gan_lightning.files import directories, locked, read_regular, set_aside, whole
+from gan_lightning.files import directories, locked, read_regular, remove_parts, set_aside, whole
 from gan_lightning.paths import shorter
 from gan_lightning.signals import available
 
@@ -73,8 +73,7 @@ def claimed(folder: Path, resuming: bool) -> Iterator[None]:
             with suppress(OSError):  # there are file systems without locks
                 held.enter_context(locked(folder, refuse))
             for place in (folder, folder / "checkpoints", folder / "samples"):
-                for part in place.glob(".*.part"):  # what a kill has left half written
-                    part.unlink()
+                remove_parts(place)
         yield
 
 

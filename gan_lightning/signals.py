@@ -1,4 +1,4 @@
-"""Signals that end a command, and output that nobody reads any more: one mechanism for all commands."""
+"""Signal handlers and disconnected output (closed terminals, pipes without a reader), the same for all commands."""
 
 import errno
 import os
@@ -12,19 +12,22 @@ from typing import Any, TextIO
 
 
 def available(*names: str) -> tuple[signal.Signals, ...]:
-    """Return the signals that this platform has; Windows has few."""
+    """Return those of the named signals that exist on this platform; Windows has few."""
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
-PREEMPTION = available("SIGUSR1", "SIGUSR2")  # what Slurm is asked to send ahead of the end, and submitit's choice
+PREEMPTION = available("SIGUSR1", "SIGUSR2")  # sent before a time limit: by Slurm's --signal=USR1, and by submitit
 # A closed terminal sends SIGHUP, an exhausted limit of CPU time SIGXCPU, Ctrl-Break on Windows SIGBREAK.
 SIGNALS = (*available("SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGBREAK"), *PREEMPTION)
-INSISTENT = available("SIGTERM", "SIGINT", "SIGBREAK")  # a second one means at once; others are sent repeatedly anyway
-GONE = {errno.EPIPE, errno.EIO, errno.EBADF}  # errors of a pipe without a reader, and of a terminal that was closed
+INSISTENT = available("SIGTERM", "SIGINT", "SIGBREAK")  # a second one ends at once; systems send the others repeatedly
+DISCONNECTED = {errno.EPIPE, errno.EIO, errno.EBADF}  # errors of a pipe without a reader, and of a closed terminal
+STREAMS = "standard output", "standard error"
+if os.name == "nt":
+    DISCONNECTED.add(errno.EINVAL)  # Windows' error of a pipe without a reader
 
 
 class InterruptedBySignal(SystemExit):
-    """Raised where a signal ends a command; its exit status is 128 + the signal."""
+    """Raised by a signal that ends a command; the exit status is 128 + the signal's number."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -33,48 +36,53 @@ class InterruptedBySignal(SystemExit):
 def leave(signum: int, frame: FrameType | None) -> None:
     """End the command by an exception, so that temporary files are removed and results are written."""
     if signum not in INSISTENT:
-        signal.signal(signum, signal.SIG_IGN)  # sent again, it would interrupt that
+        signal.signal(signum, signal.SIG_IGN)  # a repeated one would interrupt the cleanup
     raise InterruptedBySignal(signum)
 
 
 def listener(handler: Any) -> Callable[[int, FrameType | None], Any] | None:
-    """Return a handler that somebody else has installed, such as submitit's; None for Python's and for ours."""
+    """Return a handler that another library has installed, such as submitit's; None for Python's and our own."""
     return handler if callable(handler) and handler not in (leave, signal.default_int_handler) else None
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let signals end the block by an exception, and let it survive the end of its terminal or its reader.
+    """Convert signals in the block to exceptions, and discard output to a closed terminal or a pipe without a reader.
 
-    A signal that is ignored stays ignored, as SIGHUP is under nohup, and one that somebody else listens to is left
-    to them. What can no longer be printed is dropped: the files that a command writes are worth more.
+    An ignored signal stays ignored, as SIGHUP is under nohup, and where another handler is installed, it is kept.
+    The command continues without its output, since the files that it writes are more important.
     """
     in_main = threading.current_thread() is threading.main_thread()
     taken = [one for one in SIGNALS if in_main and signal.getsignal(one) == signal.SIG_DFL]
     stdout, stderr = sys.stdout, sys.stderr
     for one in taken:
         signal.signal(one, leave)
-    outputs = [stream and Output(stream) for stream in (stdout, stderr)]  # None where a descriptor was closed
+    # A stream is None if its descriptor was closed when Python started.
+    outputs = [stream and Output(stream, name) for stream, name in zip((stdout, stderr), STREAMS, strict=True)]
     sys.stdout, sys.stderr = outputs
     try:
         yield
     finally:
         for output in filter(None, outputs):
-            output.flush()
+            try:
+                output.flush()
+            except OSError:  # a full disk; Python would fail again when it flushes at exit, with status 120
+                output.discard()
         sys.stdout, sys.stderr = stdout, stderr
         for one in taken:
             signal.signal(one, signal.SIG_DFL)
 
 
 class Output:
-    """A text stream that drops what is written once its reader has gone, instead of raising an error.
+    """A text stream that discards what is written after its terminal or reader was closed, instead of raising an error.
 
     Args:
         stream: The stream to write to.
+        name: Its name in error messages.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.stream, self.label = stream, name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -83,28 +91,33 @@ class Output:
         return iter(self.stream)
 
     def write(self, text: str) -> int:
-        """Write text, or drop it."""
+        """Write a text, or discard it if the stream is disconnected."""
         try:
             return self.stream.write(text)
         except OSError as error:
-            self.drop(error)
+            self.handle(error)
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop what is left to be written."""
+        """Flush, or discard the buffer if the stream is disconnected."""
         try:
             self.stream.flush()
         except OSError as error:
-            self.drop(error)
+            self.handle(error)
 
-    def drop(self, error: OSError) -> None:
-        """Send what follows, and what a buffer holds, to nowhere.
+    def handle(self, error: OSError) -> None:
+        """Discard all further output if the stream is disconnected.
 
         Raises:
-            OSError: There is another reason than a reader that has gone, such as a full disk.
+            OSError: The error has another cause, such as a full disk.
         """
-        if error.errno not in GONE:
+        if error.errno not in DISCONNECTED:
+            error.filename = self.label
             raise error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
+        self.discard()
+
+    def discard(self) -> None:
+        """Redirect the file descriptor to the null device, together with what the buffer still holds."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.stream.fileno())
+        os.close(null)

@@ -1,5 +1,6 @@
 """Lightning's Trainer with the levers of speed that it lacks."""
 
+import threading
 from inspect import signature
 from typing import Any
 
@@ -75,6 +76,19 @@ class Trainer(pytorch_lightning.Trainer):
             if message := lost_processes(self, error):
                 raise UserError(message) from error
             raise
+        finally:
+            stop_observer()
+
+
+def stop_observer() -> None:
+    """Stop the thread with which Lightning kills all processes of a run within 5 s after one of them has ended.
+
+    After training it would kill this process while it writes the results. Lightning offers no call for this; the thread
+    ends when it has no processes to observe.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            thread._child_processes = []
 
 
 # What an argument's name is checked against.

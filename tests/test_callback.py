@@ -1,6 +1,7 @@
 """The guests of a run: checkpoints, scalars, pictures, rates, the bar and signals."""
 
 import csv
+import errno
 import math
 import signal
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lightning.callbacks.learning_rate import LearningRate
@@ -21,6 +23,7 @@ from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.image import grid, read_png, to_uint8, write_png
+from gan_lightning.learner import Learner
 from gan_lightning.model.base import GAN
 from gan_lightning.summary import conclude, stopped_by
 from gan_lightning.train import train
@@ -184,6 +187,17 @@ def test_the_timeline_grows_and_holds_the_same_noise(run, tmp_path):
     folder = tmp_path / "5" / "samples"
     timeline, picture = read_png(folder / "timeline.png"), read_png(folder / "step_00000002.png")
     assert torch.equal(timeline[:, row : 2 * row, -picture.shape[2] :], picture[:, :row])
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_a_damaged_image_of_an_earlier_step_is_left_out_of_the_timeline(run, tmp_path, caplog, content):
+    run(tmp_path, "model=vanilla", "trainer.max_steps=2")
+    path = tmp_path / "samples" / "step_00000001.png"
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert run(tmp_path, "model=vanilla", "trainer.max_steps=5", ckpt_path=last).global_step == 5
+    assert read_png(tmp_path / "samples" / "timeline.png").shape[1] == 2 * (16 + 2 * 2)
+    assert f"{path}: cannot be read and is left out of timeline.png" in caplog.text
 
 
 def test_a_timeline_of_classes_holds_the_first_sample_of_each(run, tmp_path):
@@ -386,6 +400,87 @@ def test_a_hook_that_fails_between_two_steps_costs_none(compose, tmp_path):
     with pytest.raises(ZeroDivisionError):
         train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+FAILURES = (
+    ZeroDivisionError(),
+    UserError("eval: cannot be measured"),
+    OSError(errno.ENOENT, "No such file or directory", "curve"),
+)
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_callback_that_fails_after_a_step_does_not_cost_the_checkpoint_of_it(compose, tmp_path, error, step):
+    """Lightning calls no further callback at this step, so neither the one that saves."""
+
+    class Fails(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == step:
+                raise error
+
+    words = "model=vanilla", "trainer.max_steps=4"
+    with pytest.raises(type(error)) as caught:
+        train(compose(*words), tmp_path, guests=[Fails()])
+    assert caught.value is error
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert read(last)["global_step"] == step
+    assert train(compose(*words), tmp_path, ckpt_path=last).global_step == 4
+
+
+def test_an_error_in_a_step_saves_no_half_of_it(compose, tmp_path, monkeypatch):
+    descend = Learner.descend
+
+    def fails(self: Learner, player: str, *args: Any) -> None:
+        if player == "g" and self.global_step == 2:  # D has been updated
+            raise ZeroDivisionError
+        descend(self, player, *args)
+
+    monkeypatch.setattr(Learner, "descend", fails)
+    with pytest.raises(ZeroDivisionError):
+        train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=1"), tmp_path)
+    assert steps_of(tmp_path) == ["last.ckpt", "step_00000001.ckpt", "step_00000002.ckpt"]
+
+
+def test_a_logger_that_fails_does_not_cost_the_checkpoint_of_the_step(compose, tmp_path, monkeypatch):
+    """As where somebody has removed the folder that a logger writes to."""
+
+    def fails(*_: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "events")
+
+    def removed(self: Any, metrics: Any, step: int) -> None:
+        if step == 3:
+            monkeypatch.setattr(TensorBoardLogger, "save", fails)
+            fails()
+
+    monkeypatch.setattr(TensorBoardLogger, "log_metrics", removed)
+    with pytest.raises(FileNotFoundError):
+        train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.scalars.every_n_steps=3"), tmp_path)
+    assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
+
+
+def test_a_full_disk_is_not_filled_further(compose, tmp_path):
+    class Fails(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "curve")
+
+    with pytest.raises(OSError, match="No space left"):
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_an_error_after_a_step_is_told_where_that_step_cannot_be_saved(compose, tmp_path, monkeypatch, caplog):
+    class Fails(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            monkeypatch.setattr(trainer, "save_checkpoint", self.full)
+            raise ZeroDivisionError
+
+        def full(self, path: Path) -> None:
+            raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    with pytest.raises(ZeroDivisionError):
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
+    assert "step_00000001.ckpt: cannot be written (Permission denied)" in caplog.text
 
 
 def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):

@@ -158,6 +158,10 @@ def setting(name: str, value: Any) -> Any:
     return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].update({name: value})
 
 
+def dropped(name: str) -> Any:
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].pop(name)
+
+
 def enlarged(checkpoint: dict[str, Any]) -> None:
     setting("amsgrad", True)(checkpoint)
     for state in checkpoint["optimizer_states"][0]["state"].values():
@@ -196,6 +200,8 @@ UNFIT = {
     "rate is text": (setting("lr", "x"), "lr is 'x'"),
     "too many betas": (setting("betas", (0.5, 0.9, 0.9)), "betas is (0.5, 0.9, 0.9), not 2 values"),
     "capturable": (setting("capturable", "x"), "capturable is 'x'"),
+    "no rate": (dropped("lr"), "the settings lack 'lr'"),
+    "no betas": (dropped("betas"), "the settings lack 'betas'"),
     "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
     "optimizers are a dict": (lambda c: c.update(optimizer_states={}), "dict, not 2"),
     "scaler is text": (lambda c: c.update(MixedPrecision="x"), "its state of the gradient scaler is none"),
@@ -233,6 +239,14 @@ def test_a_state_that_fits_is_taken(run, tmp_path, words):
     run(tmp_path, *words, "trainer.max_steps=2")
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert run(tmp_path, *words, "trainer.max_steps=3", ckpt_path=last).global_step == 3
+
+
+def test_settings_that_an_earlier_torch_did_not_have_get_their_defaults(run, trained):
+    checkpoint = read(trained)
+    dropped("decoupled_weight_decay")(checkpoint)
+    torch.save(checkpoint, trained)
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    assert run(trained.parents[1], *words, ckpt_path=trained).global_step == 3
 
 
 def test_a_flipped_byte_is_noticed(trained):

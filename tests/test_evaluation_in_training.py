@@ -136,6 +136,18 @@ def test_a_damaged_line_of_scores_costs_no_other(run, tmp_path, caplog):
     assert f"{path}: skipped 6 damaged lines: 1, 2, 3, 4, 5, 6" in caplog.text
 
 
+def test_scores_that_cannot_be_read_are_renamed_and_not_overwritten(run, tmp_path, caplog):
+    run(tmp_path, "model=vanilla", *EVAL)
+    path = tmp_path / "evaluation.jsonl"
+    content = path.read_text().encode("utf-16")  # as an editor or PowerShell may have saved it
+    path.write_bytes(content)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    run(tmp_path, "model=vanilla", *EVAL, "eval.every_n_steps=null", "trainer.max_steps=6", ckpt_path=last)
+    assert (tmp_path / "evaluation.jsonl.1").read_bytes() == content
+    assert path.read_bytes() == b""
+    assert f"{path}: none of its lines can be read; it is renamed to evaluation.jsonl.1" in caplog.text
+
+
 def test_a_score_of_which_more_is_better(run, tmp_path, monkeypatch):
     values = iter([0.2, 0.9, 0.8])
     monkeypatch.setattr(ClassAccuracy, "__call__", lambda *_: {"class_accuracy": next(values)})

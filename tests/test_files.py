@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from gan_lightning import files
 from gan_lightning.errors import UserError
-from gan_lightning.files import by_step, read_regular, set_aside, whole
+from gan_lightning.files import by_step, read_regular, remove_parts, set_aside, whole
 from gan_lightning.paths import absolute
 
 
@@ -74,6 +75,35 @@ def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
         f"{tmp_path}/a.csv: not a regular file; it is renamed to a.csv.2"
     ]
     set_aside(tmp_path / "missing")
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "a.csv.1").symlink_to("missing")
+    set_aside(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv.1").is_symlink()
+    assert (tmp_path / "a.csv.2").is_dir()
+
+
+def test_parts_of_ended_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
+    """``gan-sample`` writes a directory of images, which has a part as well."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with whole(tmp_path / "mine", sync=False) as file:
+        file.write(b"1")
+    running = os.getppid()
+    gone = [f".file.{ended.pid}.part", f".folder.{ended.pid}.part", f".link.{ended.pid}.part"]
+    kept = [f".file.{running}.part", f".folder.{running}.part", ".user.part", f"file.{ended.pid}.part", "mine"]
+    for name in (gone[0], kept[0], kept[2], kept[3]):
+        (tmp_path / name).touch()
+    for name in (gone[1], kept[1]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "000000.png").touch()
+    (tmp_path / gone[2]).symlink_to(tmp_path / kept[1])
+    remove_parts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert (tmp_path / kept[1] / "000000.png").exists()
+    remove_parts(tmp_path / "missing")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.checkpoint import newest, read
 from gan_lightning.errors import UserError
 from gan_lightning.evaluate import evaluate
@@ -209,6 +210,30 @@ def test_a_damaged_line_of_metrics_costs_no_other(run, tmp_path, caplog, kind):
     assert all(float(row["d/adversarial"]) for row in found)
     if kind in KINDS:
         assert f"{tmp_path / 'metrics.csv'}: skipped 1 damaged lines: 4" in caplog.text
+
+
+@pytest.mark.parametrize("header", [b'"', b"", b"a,"])
+def test_metrics_whose_header_is_damaged_are_renamed_and_not_overwritten(run, tmp_path, caplog, header):
+    run(tmp_path, *words("vanilla"), "trainer.max_steps=4")
+    path = tmp_path / "metrics.csv"
+    content = header + path.read_bytes()
+    path.write_bytes(content if header else content.partition(b"\r\n")[2])  # without a header at all
+    damaged = path.read_bytes()
+    run(tmp_path, *words("vanilla"), "trainer.max_steps=6", ckpt_path=newest(tmp_path)[0])
+    assert [int(row["step"]) for row in rows(tmp_path)] == [5, 6]
+    assert (tmp_path / "metrics.csv.1").read_bytes() == damaged
+    assert f"{path}: none of its lines can be read; it is renamed to metrics.csv.1" in caplog.text
+
+
+def test_figures_of_another_loss_do_not_replace_metrics_that_cannot_be_read(run, tmp_path):
+    run(tmp_path, *words("vanilla"), "trainer.max_steps=2")
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b'"' + path.read_bytes())
+    damaged, scalars = path.read_bytes(), Scalars()
+    scalars.path = path
+    scalars.add({"step": 3, "d/adversarial": "1"})
+    assert path.read_text() == "step,d/adversarial\n3,1\n"
+    assert (tmp_path / "metrics.csv.1").read_bytes() == damaged
 
 
 @pytest.mark.parametrize(

@@ -605,14 +605,21 @@ def test_two_runs_never_share_a_folder(tmp_path):
 
 
 def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
+    killed, running = subprocess.Popen([sys.executable, "-c", ""]), os.getppid()
+    killed.wait()
     parts = [
-        tmp_path / name for name in (".result.json.1.part", "checkpoints/.last.ckpt.2.part", "samples/.a.png.3.part")
+        tmp_path / f"{name}.{killed.pid}.part" for name in (".result.json", "checkpoints/.last.ckpt", "samples/.a.png")
     ]
-    for part in parts:
+    others = tmp_path / f".samples.png.{running}.part"  # of a gan-sample that is writing into the run directory
+    for part in (*parts, others):
         part.parent.mkdir(exist_ok=True)
         part.touch()
+    folder = tmp_path / f".many.{killed.pid}.part"  # of a gan-sample --out many that was killed
+    folder.mkdir()
+    (folder / "000000.png").touch()
     with claimed(tmp_path, resuming=True):
-        assert not any(part.exists() for part in parts)
+        assert not any(part.exists() for part in (*parts, folder))
+        assert others.exists()
 
 
 def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """The levers of speed that our Trainer adds: each does what it says, and leaves the game as it is."""
 
+import os
+import threading
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning
 import torch
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from test_resume import assert_equal, rows
 from torch import nn
 
@@ -12,6 +15,7 @@ from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.graph import Play
 from gan_lightning.train import settings_put_back
+from gan_lightning.trainer import stop_observer
 
 WORDS = "trainer.max_steps=4", "callbacks.scalars.every_n_steps=1"
 
@@ -118,3 +122,24 @@ def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     after = model.sample(4)
     assert not torch.equal(before, after)
     assert_equal(after, fresh.sample(4))
+
+
+def test_lightnings_observer_kills_nothing_after_training():
+    """It would kill the first process while that writes how the run ended."""
+    released, killed = threading.Event(), []
+
+    class Observer(_ChildProcessObserver):
+        def run(self) -> None:
+            released.wait()
+            super().run()
+
+        def _terminate_all(self) -> None:
+            killed.append(True)
+
+    ended = SimpleNamespace(poll=lambda: 1, returncode=1, pid=0)
+    observer = Observer(main_pid=os.getpid(), child_processes=[ended], sleep_period=0)
+    observer.start()
+    stop_observer()
+    released.set()
+    observer.join()
+    assert not killed

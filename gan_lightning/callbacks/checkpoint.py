@@ -1,17 +1,19 @@
 """Checkpoints, counted in generator steps."""
 
+import errno
 import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Trainer, callbacks
 
-from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
-from gan_lightning.errors import UserError
+from gan_lightning.callbacks.scalars import DivergedError, figures_of, refuse_divergence
+from gan_lightning.errors import UserError, cannot_write
 from gan_lightning.files import by_step, refuse_full_disk, replace
 from gan_lightning.learner import Learner
 
@@ -38,7 +40,7 @@ class Checkpoint(callbacks.Checkpoint):
     def __init__(self, every_n_steps: int = 500, keep: int | None = 3) -> None:
         self.every_n_steps, self.keep = every_n_steps, keep
         self.saved_at: int | None = None
-        self.started, self.stepping = time.time(), False
+        self.started = time.time()
 
     def state_dict(self) -> dict[str, Any]:
         """The run's duration so far, over all commands."""
@@ -68,17 +70,12 @@ class Checkpoint(callbacks.Checkpoint):
             way_out = "hydra.run.dir chooses another place, callbacks.checkpoint.keep keeps fewer"
             refuse_full_disk(folder, needed, "the run's checkpoints", way_out)
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Until the step has ended, the weights are those of no step."""
-        self.stepping = True
-
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Save if the step is due, or looks like the last.
 
         The last step is saved here rather than in ``on_train_end``, so that another callback whose last hooks fail
         does not cost it: Lightning calls this callback after all others.
         """
-        self.stepping = False
         step = trainer.global_step
         last = step == trainer.max_steps or (trainer.should_stop and step >= (trainer.min_steps or 0))
         if step % self.every_n_steps == 0 or last:
@@ -90,23 +87,46 @@ class Checkpoint(callbacks.Checkpoint):
             self.save(trainer, module)
 
     def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
-        """Save the last step where a hook after it failed."""
-        unsaved = self.saved_at is not None and self.saved_at != trainer.global_step and not self.stepping
-        failed_hook = isinstance(exception, Exception) and not isinstance(exception, UserError | OSError)
-        if unsaved and failed_hook and trainer.world_size == 1:  # other processes would not take part in saving
-            self.save(trainer, module)
+        """Save the last step if a hook after it failed, such as another callback's ``on_train_batch_end``.
+
+        Other processes would not take part in saving, so several save nothing here. A signal that ends a run at once
+        is not delayed. A full disk has no room for a further checkpoint either.
+        """
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        complete = batches.started == batches.processed  # otherwise some networks have been updated and others not
+        full = isinstance(exception, OSError) and exception.errno in (errno.ENOSPC, errno.EDQUOT)
+        failed_hook = isinstance(exception, Exception) and not isinstance(exception, DivergedError) and not full
+        unsaved = self.saved_at is not None and self.saved_at != trainer.global_step
+        if not (unsaved and complete and failed_hook and trainer.world_size == 1):
+            return
+        try:
+            refuse_divergence(module, trainer.global_step, figures_of(module))
+            with suppress(Exception):  # a logger may be what has failed
+                self.flush_loggers(trainer)
+            self.write(trainer)
+        except (UserError, OSError) as error:  # Lightning raises the first exception afterwards
+            reason = cannot_write(error) if isinstance(error, OSError) else error
+            log.warning(f"step {trainer.global_step:,} is not saved: {reason}")
 
     def save(self, trainer: Trainer, module: Learner) -> None:
         """Save on all ranks together, then let ``last.ckpt`` name the new file.
 
         Raises:
-            UserError: Training has diverged; to save that would push out the last checkpoints that are good.
+            DivergedError: Training has diverged; to save that would push out the last checkpoints that are good.
         """
         refuse_divergence(module, trainer.global_step, figures_of(module))
+        self.flush_loggers(trainer)
+        self.write(trainer)
+
+    def flush_loggers(self, trainer: Trainer) -> None:
+        """Write what loggers have buffered, since a killed run resumes from here and logs no earlier step again."""
+        for logger in trainer.loggers:
+            logger.save()
+
+    def write(self, trainer: Trainer) -> None:
+        """Write the checkpoint of the current step, replace ``last.ckpt`` and remove superseded files."""
         folder = Path(trainer.default_root_dir, "checkpoints")
         path = folder / f"step_{trainer.global_step:08d}.ckpt"
-        for logger in trainer.loggers:
-            logger.save()  # a run that is killed goes on from here, and nothing before may be missing
         trainer.save_checkpoint(path)
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:

@@ -17,7 +17,7 @@ from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
 from gan_lightning.card import Score
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
-from gan_lightning.files import naming, set_aside, whole
+from gan_lightning.files import naming, report_damaged, set_aside, whole
 from gan_lightning.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Evaluate(Callback):
             self.kept_step = step
             trainer.save_checkpoint(self.best_path)
         self.seconds += time.perf_counter() - began
-        for guest in trainer.callbacks:  # this is the run's validation, which Lightning's loop knows nothing of
+        for guest in trainer.callbacks:  # evaluation does not run in Lightning's validation loop
             guest.on_validation_end(trainer, module)
 
     def publish(self, trainer: Trainer) -> None:
@@ -218,24 +218,24 @@ class Evaluate(Callback):
         return {name: (value, card) for name, (value, card) in scores.items()}
 
     def keep_lines_until(self, step: int) -> None:
-        """Drop the lines of later steps, one that a kill has cut short, and damaged ones."""
+        """Remove the lines of later steps, an incomplete last line, and damaged lines."""
         set_aside(self.path)
         if not self.path.exists():
             return
-        kept, damaged = [], []
+        kept, damaged, intact = [], [], 0
         *lines, _ = self.path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, 1):
             try:
-                of = json.loads(line)["step"]
+                of = json.loads(line.decode())["step"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 of = None
             if not isinstance(of, int):
                 damaged.append(number)
-            elif of <= step:
+                continue
+            intact += 1
+            if of <= step:
                 kept.append(line)
-        if damaged:
-            numbers = ", ".join(map(str, damaged[:10])) + ", ..." * (len(damaged) > 10)
-            log.warning(f"{self.path}: skipped {len(damaged)} damaged lines: {numbers}")
+        report_damaged(self.path, damaged, intact)
         with whole(self.path) as file:
             file.writelines(line + b"\n" for line in kept)
 

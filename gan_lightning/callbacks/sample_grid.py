@@ -1,5 +1,6 @@
 """Pictures of a run: the same noise at growing steps, beside real samples."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from gan_lightning.class_names import caption, storable
 from gan_lightning.data.points import Points
+from gan_lightning.errors import first_line
 from gan_lightning.files import by_step
 from gan_lightning.image import PADDING, captioned, grid, read_png, strip, write_png
 from gan_lightning.learner import Learner
 from gan_lightning.modes import evaluating
+
+log = logging.getLogger(__name__)
 
 REACH = 1.5  # of a scatter, times the largest coordinate of a real point
 
@@ -91,14 +95,16 @@ class SampleGrid(Callback):
         drawn = by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
-        write_png(
-            self.folder / "timeline.png",
-            strip([self.excerpt(path) for _, path in drawn], [f"{at:,}" for at, _ in drawn]),
-        )
+        excerpts = {}
+        for at, path in drawn:
+            try:
+                excerpts[f"{at:,}"] = self.excerpt(read_png(path))
+            except (OSError, ValueError, SyntaxError) as error:  # Pillow's errors for a damaged file
+                log.warning(f"{path}: cannot be read and is left out of timeline.png ({first_line(error)})")
+        write_png(self.folder / "timeline.png", strip([*excerpts.values()], [*excerpts]))
 
-    def excerpt(self, path: Path) -> Tensor:
+    def excerpt(self, picture: Tensor) -> Tensor:
         """The part of a step's picture that stands for it: one row, or one picture of each class."""
-        picture = read_png(path)
         if not self.is_picture:
             return picture[:, ::2, ::2]
         height, width = (side + PADDING for side in self.real.shape[-2:])

@@ -1,7 +1,6 @@
 """Figures of a run, every n-th step, to the loggers and to ``metrics.csv``."""
 
 import csv
-import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -13,10 +12,12 @@ from pytorch_lightning import Callback, Trainer
 
 from gan_lightning import csv_rows
 from gan_lightning.errors import UserError
-from gan_lightning.files import naming, set_aside, whole
+from gan_lightning.files import naming, report_damaged, set_aside, whole
 from gan_lightning.learner import Learner
 
-log = logging.getLogger(__name__)
+
+class DivergedError(UserError):
+    """Training has diverged: a loss, a gradient or a weight is NaN or infinite."""
 
 
 class Scalars(Callback):
@@ -55,18 +56,19 @@ class Scalars(Callback):
         set_aside(self.path)
         if not self.path.exists():
             return
-        columns, rows, damaged = csv_rows.parse(self.text())
-        if damaged:
-            numbers = ", ".join(map(str, damaged[:10])) + ", ..." * (len(damaged) > 10)
-            log.warning(f"{self.path}: skipped {len(damaged)} damaged lines: {numbers}")
+        columns, rows = self.read()
         kept = [row for row in rows if int(row["step"]) <= step]
         self.write(kept, dict.fromkeys(columns) if kept else ["step"])
         if kept:
             self.last = {name: float(value) for name, value in kept[-1].items() if name != "step" and value}
 
-    def text(self) -> str:
-        """The file's content; bytes that are no text are replaced by characters that are no number."""
-        return self.path.read_bytes().decode("utf-8", errors="replace")
+    def read(self) -> tuple[list[str], list[dict[str, str]]]:
+        """Return the columns and the intact rows of the file; a file without any is renamed, not overwritten."""
+        # Bytes that are not UTF-8 become characters that are not part of a number.
+        text = self.path.read_bytes().decode("utf-8", errors="replace")
+        columns, rows, damaged = csv_rows.parse(text)
+        report_damaged(self.path, damaged, len(rows))
+        return columns, rows
 
     def write(self, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
         """Write the whole file; what a row lacks is left empty."""
@@ -85,8 +87,8 @@ class Scalars(Callback):
             with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         else:
-            _, rows, _ = csv_rows.parse(self.text()) if columns else ((), [], ())
-            self.write([*rows, row], dict.fromkeys([*columns, *row]))
+            columns, rows = self.read() if columns else ([], [])
+            self.write([*rows, row], dict.fromkeys([*(columns if rows else []), *row]))
 
     def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
         """Read the figures if their step has come."""
@@ -166,7 +168,7 @@ def figures_of(module: Learner) -> dict[str, torch.Tensor]:
 
 
 def refuse_divergence(module: Learner, step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
-    """Raise UserError where a figure is not finite, with the step and the term where that began, if they are known.
+    """Raise DivergedError where a figure is not finite, with the step and the term where that began, if they are known.
 
     All ranks together, or none: who stopped alone would leave the others waiting.
     """
@@ -181,7 +183,7 @@ def refuse_divergence(module: Learner, step: int, figures: Mapping[str, float | 
         began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
     at, name, value = began or (step, "a figure of another process", math.nan)
     rates = ", ".join(f"model.{optimizer}.lr" for optimizer in module.optimizer_fns)
-    raise UserError(
+    raise DivergedError(
         f"step {at}: {name} is {value}. Training has diverged; what was saved before is kept. "
         f"A lower rate ({rates}) may hold it."
     )

@@ -1,4 +1,4 @@
-"""Signals end a run at a step's edge, with a checkpoint."""
+"""Stop a run after the current step when a signal arrives, with a checkpoint."""
 
 import logging
 import os
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Stop(Callback):
-    """Lets the current step end when one of ``gan_lightning.signals.SIGNALS`` comes.
+    """Stops the run after the current step when one of ``gan_lightning.signals.SIGNALS`` arrives.
 
-    A second SIGTERM or SIGINT ends the run at once, and so does any that comes before the first step, while others get
-    ready, since there is nothing to save. A terminal that is closed sends SIGHUP twice, an exhausted limit of CPU time
-    sends SIGXCPU every second: these do not hurry.
+    A second SIGTERM or SIGINT ends the run at once, and so does any signal before the first step, since there is
+    nothing to save. A closed terminal sends SIGHUP twice, and an exhausted limit of CPU time sends SIGXCPU every
+    second: a repeated one does not end the run at once.
 
     Lightning's own handlers leave with status 0 and no checkpoint, or save in the middle of a step.
 
