@@ -16,7 +16,7 @@ from PIL import Image
 import gan_lightning
 from gan_lightning.checkpoint import checkpoint_of, read
 from gan_lightning.errors import UserError
-from gan_lightning.image import to_uint8
+from gan_lightning.image import class_rows, strip, to_uint8
 from gan_lightning.sample import main
 
 MODELS = {
@@ -286,6 +286,30 @@ def test_a_grid_has_a_row_a_class_with_its_name(checkpoint, tmp_path, monkeypatc
     rows = [pixels[:, top : top + 18, : -(3 * 18 + 2)] for top in (0, 18, 36)]
     assert torch.equal(rows[0], rows[1]), "dogs"
     assert not torch.equal(rows[0], rows[2]), "été"
+
+
+def test_images_are_arranged_by_class_in_one_pass():
+    class Label(int):
+        compared = 0
+
+        def __eq__(self, other):
+            Label.compared += 1
+            return int(self) == int(other)
+
+        __hash__ = int.__hash__
+
+    labels = [Label(i % 200) for i in range(400)]
+    images, width, captions = class_rows(torch.arange(400.0).view(400, 1, 1, 1), labels, [], 8)
+    assert Label.compared < 4000, "not every class with every sample"
+    assert width == 2
+    assert images.flatten().tolist()[:4] == [0, 200, 1, 201]
+    assert captions[:2] == ["class 0", "class 1"]
+
+
+def test_characters_that_no_font_has_do_not_become_boxes():
+    images = [torch.zeros(3, 20, 20, dtype=torch.uint8)]
+    assert torch.equal(strip(images, ["犬 α"]), strip(images, ["? α"]))
+    assert not torch.equal(strip(images, ["α"]), strip(images, ["?"]))
 
 
 @pytest.mark.parametrize("names", [["a"], "cats", [*"abcdefghi", "\x1b[2J"], [*"abcdefghi", "x" * 256], [0] * 10])
