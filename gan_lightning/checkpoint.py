@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.class_names import checked
-from gan_lightning.errors import UserError, first_line, printable
+from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
 from gan_lightning.paths import DESCRIPTION, WEIGHTS, absolute
@@ -179,8 +179,7 @@ def no_run(place: Path) -> str:
     found = folders(place)
     runs = [run for run in found if any(run.glob("checkpoints/*.ckpt"))]
     if runs:
-        more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
-        return f"holds {len(runs)} runs, and one is needed: {', '.join(map(str, runs[:LISTED]))}{more}"
+        return f"holds {len(runs)} runs, and one is needed: {abridged(runs, LISTED)}"
     if found == [place]:
         return "this run has saved no checkpoint; its result.json or train.log may say why"
     return f"has no checkpoints, as a run directory has, and is no folder of gan-export, since it has no {DESCRIPTION}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
-from gan_lightning.errors import UserError, first_line, printable, told_plainly
+from gan_lightning.errors import UserError, abridged, first_line, printable, told_plainly
 from gan_lightning.files import locked, read_regular, whole
 from gan_lightning.paths import absolute
 from gan_lightning.run import files_named, folders
@@ -105,10 +105,8 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
                 else:
                     scores.unlink(missing_ok=True)
     if failed:
-        from gan_lightning.comparison import some
-
-        several = len(found) > 1
-        raise UserError(*(f"{fault} ({some(of)})" if of and several else fault for fault, of in failed.items()))
+        of = {fault: f" ({abridged(dict.fromkeys(paths), 1)})" for fault, paths in failed.items() if paths}
+        raise UserError(*(fault + of.get(fault, "") * (len(found) > 1) for fault in failed))
 
 
 def measure(

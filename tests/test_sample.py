@@ -308,8 +308,8 @@ def test_images_are_arranged_by_class_in_one_pass():
 
 def test_characters_that_no_font_has_do_not_become_boxes():
     images = [torch.zeros(3, 20, 20, dtype=torch.uint8)]
-    assert torch.equal(strip(images, ["犬 α"]), strip(images, ["? α"]))
-    assert not torch.equal(strip(images, ["α"]), strip(images, ["?"]))
+    assert torch.equal(strip(images, ["犬 λ"]), strip(images, ["? λ"]))
+    assert not torch.equal(strip(images, ["λ"]), strip(images, ["?"]))
 
 
 @pytest.mark.parametrize("names", [["a"], "cats", [*"abcdefghi", "\x1b[2J"], [*"abcdefghi", "x" * 256], [0] * 10])
