@@ -31,6 +31,12 @@ from gan_lightning.store import Store
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Write an export without --out into the test's own directory, not into the clone."""
+    monkeypatch.chdir(tmp_path)
+
+
 def gan_export(*words: object) -> str:
     return program.export(program.parser().parse_args([*map(str, words)]))
 

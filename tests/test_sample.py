@@ -16,6 +16,9 @@ from PIL import Image
 import gan_lightning
 from gan_lightning.checkpoint import checkpoint_of, read
 from gan_lightning.errors import UserError
+from gan_lightning.explore import explore
+from gan_lightning.export import export
+from gan_lightning.export import parser as export_parser
 from gan_lightning.image import class_rows, strip, to_uint8
 from gan_lightning.sample import main
 
@@ -383,6 +386,25 @@ def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tm
     with pytest.raises(UserError, match="cannot be read") as caught:
         checkpoint_of(run)
     assert len(caught.value.faults) == 4
+
+
+@of("cgan")
+def test_a_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
+    load, read_files = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda file, *words, **more: read_files.append(file) or load(file, *words, **more)
+    )
+    run = checkpoint.parent.parent
+    for path in (run, checkpoint):
+        for use in (
+            gan_lightning.load,
+            lambda path: gan_sample(monkeypatch, path, "--num", 1, "--out", tmp_path / "a.npz"),
+            lambda path: export(export_parser().parse_args([str(path), "--no-onnx", "--out", str(tmp_path / "out")])),
+            lambda path: explore(path, ["latent=walk", "latent.steps=2", f"out={tmp_path / 'walk'}"]),
+        ):
+            use(path)
+            assert len(read_files) == 1
+            read_files.clear()
 
 
 def test_folders_that_are_no_run_are_told_in_one_line(tmp_path, monkeypatch, capsys):
