@@ -92,7 +92,7 @@ def told_by(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The run and the scores that a checkpoint tells of.
 
     Raises:
-        UserError: A stranger's, which does not tell of them as ours do.
+        UserError: An untrusted checkpoint that does not describe them in the form of this package.
     """
     try:
         return {"run": story(checkpoint), "scores": scores_of(checkpoint)}
