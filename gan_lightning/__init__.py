@@ -25,12 +25,12 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
         UserError: The file is missing, damaged, foreign, or names classes that are not ours.
     """
     # These import torch, which --help does without.
-    from gan_lightning.checkpoint import checkpoint_of, load_model
-    from gan_lightning.exported import from_hub, load_exported
+    from gan_lightning.checkpoint import choose
+    from gan_lightning.exported import from_hub, load_chosen, load_exported
     from gan_lightning.paths import HUB_ID, absolute
 
     place = absolute(path)
     if not place.exists() and place.suffix != ".ckpt" and HUB_ID.fullmatch(str(path)):
         return load_exported(from_hub(str(path)), trust)
-    chosen = checkpoint_of(place)
-    return load_exported(chosen, trust) if chosen.is_dir() else load_model(chosen, trust)
+    chosen, content = choose(place)
+    return load_chosen(chosen, trust, content)

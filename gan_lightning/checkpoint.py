@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.class_names import checked
-from gan_lightning.errors import UserError, first_line, printable
+from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
 from gan_lightning.paths import DESCRIPTION, WEIGHTS, absolute, shorter
@@ -146,22 +146,30 @@ def history(path: Path) -> tuple[list[str], float]:
 
 
 def checkpoint_of(place: Path) -> Path:
+    """Return the checkpoint that a path stands for, see :func:`choose`."""
+    return choose(place)[0]
+
+
+def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return the checkpoint that a path stands for: of a run directory its best one, or else the latest readable one.
 
     A file and a folder of gan-export stand for themselves. All commands and :func:`gan_lightning.load` choose by this.
+
+    Returns:
+        The path, and the checkpoint's content where it was read to choose, so that it is not read a second time.
 
     Raises:
         UserError: A folder holds no checkpoint that can be read, or holds several runs, or is something else.
     """
     place = shorter(absolute(place))
     if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
-        return place
+        return place, None
     run = shorter(absolute(place).parent) if absolute(place).name == "checkpoints" else place
-    chosen, notes = None, []
+    chosen, content, notes = None, None, []
     for path in (run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")):
         if chosen is None and path.exists():
             try:
-                read(path)
+                content = read(path)
                 chosen = path
             except UserError as error:
                 notes += error.faults
@@ -173,7 +181,7 @@ def checkpoint_of(place: Path) -> Path:
         raise UserError(*notes or [f"{place}: {no_run(place)}"])
     for note in notes:
         log.warning(note)
-    return chosen
+    return chosen, content
 
 
 def no_run(place: Path) -> str:
@@ -181,24 +189,29 @@ def no_run(place: Path) -> str:
     found = folders(place)
     runs = [run for run in found if any(run.glob("checkpoints/*.ckpt"))]
     if runs:
-        more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
-        return f"holds {len(runs)} runs, and one is needed: {', '.join(map(str, runs[:LISTED]))}{more}"
+        return f"holds {len(runs)} runs, and one is needed: {abridged(runs, LISTED)}"
     if found == [place]:
         return "this run has saved no checkpoint; its result.json or train.log may say why"
     return f"has no checkpoints, as a run directory has, and is no folder of gan-export, since it has no {DESCRIPTION}"
 
 
-def chosen_checkpoint(place: Path) -> Path:
-    """Return what :func:`checkpoint_of` chooses for a command, and print it where it is not what the user named."""
-    path = checkpoint_of(place)
+def chosen_checkpoint(place: Path) -> tuple[Path, dict[str, Any] | None]:
+    """Return what :func:`choose` returns for a command, and print the path where it is not what the user named."""
+    path, content = choose(place)
     if absolute(path) != absolute(place):
         print(printable(f"using {path}"))
-    return path
+    return path, content
 
 
-def load_model(path: Path, trust: bool = False) -> Learner:
-    """The model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`."""
-    checkpoint = read(path)
+def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> Learner:
+    """The model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`.
+
+    Args:
+        path: The checkpoint.
+        trust: Build classes from outside this package.
+        checkpoint: Its content where it was read already.
+    """
+    checkpoint = checkpoint or read(path)
     state = checkpoint["state_dict"]
     try:
         node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)

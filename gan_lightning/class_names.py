@@ -1,13 +1,17 @@
 """Names of classes: stored with a model's weights, shown beside its samples, accepted wherever a class number is."""
 
 import difflib
+import functools
 import logging
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, abridged, printable
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +51,8 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
     """Return the numbers of classes that are given by name or by number.
 
     A text that is a class name stands for that class, also where the name is a number, as of a folder ``10``. Any other
-    text must be the number of a class, unless all names are numbers, among which it would be mistaken for a name.
+    text must be the number of a class. Where all names are numbers, it must have the value of exactly one of them, as
+    ``3`` has that of ``003``: as the number of a class it would be mistaken for a name.
 
     Args:
         words: Names, numbers as text, or numbers.
@@ -61,16 +66,21 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
     for label, name in enumerate(names):
         places.setdefault(plain(name), []).append(label)
     only_names = bool(names) and all(name.isdecimal() for name in places)
+    values: dict[int, list[int]] = {}
+    for label, name in enumerate(names if only_names else ()):
+        values.setdefault(int(plain(name)), []).append(label)
     found, missing = [], []
     for word in words:
         text, is_text = plain(str(word)), isinstance(word, str)
-        is_number = text.isdecimal() and len(text) < 9 and int(text) < num_classes
+        value = int(text) if text.isdecimal() and len(text) <= LONGEST else -1  # int() raises for thousands of digits
         if is_text and text in places:
             if len(places[text]) > 1:
                 raise ValueError(f"{len(places[text])} classes have the name {text}; give the number")
             found += places[text]
-        elif is_number and not (is_text and only_names):
-            found.append(int(text))
+        elif is_text and only_names and len(values.get(value, ())) == 1:
+            found += values[value]
+        elif 0 <= value < num_classes and not (is_text and only_names):
+            found.append(value)
         else:
             missing.append(text)
     if missing:
@@ -110,15 +120,34 @@ def listed(names: Sequence[str], num_classes: int) -> str:
     if not names or [*names] == [*map(str, range(num_classes))]:
         return f"0 to {num_classes - 1}"
     only_names = all(plain(name).isdecimal() for name in names)
-    shown = [name if only_names else f"{name} ({label})" for label, name in enumerate(names[:LISTED])]
-    return ", ".join(shown) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], LISTED)
 
 
 def caption(names: Sequence[str], label: int) -> str:
-    """Return what stands beside the images of a class: its name, or ``class 3`` where that is a number or unknown."""
+    """Return the caption of a class's images: its name, or ``class 3`` where the name is a number or unknown.
+
+    A name that the font cannot draw begins with the class number: ``3: ??``.
+    """
     name = names[label] if names else str(label)
     name = f"class {name}" if plain(name).isdecimal() else name
-    return shortened(name, CAPTION)
+    shown = drawable(name)
+    return shortened(shown if shown == name else f"{label}: {shown}", CAPTION)
+
+
+def drawable(text: str) -> str:
+    """Return a text with ``?`` in the place of characters that the font lacks, such as Chinese ones."""
+    if text.isascii():
+        return text
+    return "".join(char if font().get_char_index(ord(char)) else "?" for char in text)
+
+
+@functools.cache
+def font() -> "FT2Font":
+    """Return matplotlib's font, which has Latin, Greek, Cyrillic and Arabic characters."""
+    import matplotlib  # takes a part of a second to import
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")))
 
 
 def shortened(text: str, longest: int) -> str:
@@ -127,14 +156,14 @@ def shortened(text: str, longest: int) -> str:
 
 
 def file_name(names: Sequence[str], label: int) -> str:
-    """Return a class as a part of a file's name: every sign that a file system or a shell could refuse is ``_``."""
+    """Return a class as a part of a file name: ``_`` replaces each character that file systems or shells may reject."""
     name = plain(names[label]) if names else str(label)
     name = f"class{name}" if name.isdecimal() else name
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:50]
 
 
 def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse data whose class names stand in another order than a model's; warn where the names are others.
+    """Raise UserError where data have a model's class names in another order; warn where the names are others.
 
     Args:
         path: The model's file.
@@ -150,5 +179,5 @@ def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) 
         return
     fault = f"{path}: class {wrong[0]} is {stored[wrong[0]]!r} in the model and {names[wrong[0]]!r} in the data"
     if sorted(stored) == sorted(names):
-        raise UserError(f"{fault}, which have the same classes in another order; take the data of the training")
+        raise UserError(f"{fault}, which have the same classes in another order; use the training data")
     log.warning(fault)

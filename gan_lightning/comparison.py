@@ -12,12 +12,12 @@ from scipy.stats import ttest_ind
 
 from gan_lightning.card import differences
 from gan_lightning.command_line import leaves
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, abridged, printable
 from gan_lightning.files import whole
 
 NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
 SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds
-# Limits on scores and settings that were read from files, which somebody else may have made.
+# Limits on scores and settings that were read from untrusted files.
 LARGEST = 1e30  # of a number: sums and a plot's limits overflow not far beyond
 NESTING = 32  # of lists and dictionaries
 MOST_COMPARISONS = 5_000_000  # of one value with another: a thousand runs with all scores need a fifth of that
@@ -89,21 +89,16 @@ def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
             for path, card in cards:
                 if card.get(key) is not None:
                     found.setdefault(key, {}).setdefault(str(card[key]), []).append(path)
-    faults = [
-        f"{key}: {' / '.join(f'{value} ({some(paths)})' for value, paths in by.items())}" for key, by in found.items()
-    ]
+    faults = []
+    for key, by in found.items():
+        values = (f"{value} ({abridged(dict.fromkeys(paths), 1)})" for value, paths in by.items())
+        faults.append(f"{key}: {' / '.join(values)}")
     if faults:
         raise UserError(
             "the scores cannot be compared, since they were measured differently:",
             *(f"  {fault}" for fault in faults),
             "Evaluate them apart, or compare in spite of it: gan-evaluate PATHS allow=[FIELD,...]",
         )
-
-
-def some(paths: Sequence[str | Path]) -> str:
-    """The first of several paths, and how many more there are."""
-    paths = [*dict.fromkeys(paths)]
-    return str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
 def labels(rows: Sequence[Row]) -> list[str]:

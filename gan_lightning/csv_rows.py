@@ -1,6 +1,7 @@
 """Read ``metrics.csv``, also where a part of it is damaged."""
 
 import csv
+from collections.abc import Iterable, Iterator
 
 
 def parse(text: str) -> tuple[list[str], list[dict[str, str]], list[int]]:
@@ -17,21 +18,34 @@ def parse(text: str) -> tuple[list[str], list[dict[str, str]], list[int]]:
         Names of the columns, the rows, and the numbers of the lines that are damaged.
     """
     header, *lines = text.rpartition("\n")[0].split("\n")
+    columns = names(header)
+    if any(name and is_number(name) for name in columns):  # a row: the header itself is missing
+        return ["step"], [], [*range(1, len(lines) + 2)]
+    found = [*rows(lines, columns)]
+    damaged = [number for number, values in enumerate(found, 2) if values is None]
+    return columns, [dict(zip(columns, values, strict=True)) for values in found if values is not None], damaged
+
+
+def names(header: str) -> list[str]:
+    """Return the names of the columns."""
     columns = fields(header) or [""]
     if "step" not in columns:
         columns[0] = "step"
-    if any(name and is_number(name) for name in columns):  # a row: the header itself is missing
-        return ["step"], [], [*range(1, len(lines) + 2)]
-    rows: list[dict[str, str]] = []
-    damaged: list[int] = []
-    for number, line in enumerate(lines, 2):
+    return columns
+
+
+def rows(lines: Iterable[str], columns: list[str]) -> Iterator[list[str] | None]:
+    """Yield the values of each line; None where it is damaged.
+
+    Args:
+        lines: Lines of the file, without its header.
+        columns: Names of the columns.
+    """
+    step = columns.index("step")
+    for line in lines:
         values = fields(line)
-        row = dict(zip(columns, values, strict=False))
-        if len(values) == len(columns) and is_step(row["step"]) and all(map(is_number, values)):
-            rows.append(row)
-        else:
-            damaged.append(number)
-    return columns, rows, damaged
+        right = len(values) == len(columns) and is_step(values[step]) and all(map(is_number, values))
+        yield values if right else None
 
 
 def fields(line: str) -> list[str]:

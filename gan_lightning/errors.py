@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from gan_lightning.signals import STREAMS, InterruptedBySignal, ended_by_signals
@@ -13,6 +13,12 @@ from gan_lightning.signals import STREAMS, InterruptedBySignal, ended_by_signals
 def printable(text: str) -> str:
     """Text that cannot speak to a terminal: what is not printable is escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def abridged(items: Iterable[object], most: int) -> str:
+    """Return the first of several items, separated by commas, and how many more there are."""
+    items = [*map(str, items)]
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 class UserError(Exception):

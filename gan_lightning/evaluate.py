@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config import nearest
-from gan_lightning.errors import UserError, first_line, printable, told_plainly
+from gan_lightning.errors import UserError, abridged, first_line, printable, told_plainly
 from gan_lightning.files import locked, read_regular, whole
 from gan_lightning.paths import absolute
 from gan_lightning.run import files_named, folders
@@ -88,6 +88,7 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
         raise UserError(*missing, *faults)
     rows, failed = [], {}
     with claimed(own.out) as out:
+        scores, table = files_of(out)
         try:
             try:
                 measure(found, asked, out, rows, failed)
@@ -95,26 +96,20 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
                     tell(rows, each(own.allow), own.sort_by, out)
             except UserError as fault:
                 failed |= dict.fromkeys(fault.faults, ())
-            if rows:
+            if rows and (measuring or table.exists()):
                 write_rows(out, rows)
         finally:
-            scores, table = files_of(out)
-            if rows and not table.exists():
-                if measuring:
-                    print(f"what was measured is kept in {scores}", file=sys.stderr)
-                else:
-                    scores.unlink(missing_ok=True)
+            if rows and measuring and not table.exists():
+                print(f"what was measured is kept in {scores}", file=sys.stderr)
     if failed:
-        from gan_lightning.comparison import some
-
-        several = len(found) > 1
-        raise UserError(*(f"{fault} ({some(of)})" if of and several else fault for fault, of in failed.items()))
+        of = {fault: f" ({abridged(dict.fromkeys(paths), 1)})" for fault, paths in failed.items() if paths}
+        raise UserError(*(fault + of.get(fault, "") * (len(found) > 1) for fault in failed))
 
 
 def measure(
     found: Sequence[tuple[Path, str]], asked: Asked, out: Path, rows: list["Row"], failed: dict[str, list[Path]]
 ) -> None:
-    """Take rows of scores from files, or measure them; written down one by one, since each may have taken hours.
+    """Take rows of scores from files, or measure them and write each at once, since it may have taken hours.
 
     Args:
         found: Paths with their kinds.
@@ -128,10 +123,10 @@ def measure(
     judges: dict[str, Evaluation] = {}
     for path, kind in found:
         try:
-            if kind == "json":
+            if kind == "json":  # all files are read before any is written, which may be one of them
                 rows += read_rows(path)
-            else:
-                rows.append(evaluate_one(path, kind, asked, out, judges))
+                continue
+            rows.append(evaluate_one(path, kind, asked, out, judges))
         except UserError as fault:  # the others are worth having
             for line in fault.faults:
                 failed.setdefault(line, []).extend([] if str(path) in line else [path])
@@ -155,7 +150,7 @@ def claimed(out: str | None) -> Iterator[Path]:
     """Hold the name under which to write, without the suffix: the one given, or the first one that is free.
 
     No other process gets it meanwhile. An empty or unfinished file that a killed evaluation has left under the given
-    name is going to be replaced.
+    name is going to be replaced; the table beside an unfinished one is removed, since that evaluation wrote it.
 
     Raises:
         UserError: The name that was given is taken, or in use.
@@ -172,7 +167,10 @@ def claimed(out: str | None) -> Iterator[Path]:
                     fault = f"another gan-evaluate is writing {scores}"
                     raise UserError(f"out={out}: {fault}; choose another name") from None
                 continue
-            if not table.exists() and (is_empty(scores) or (out and is_unfinished(scores))):
+            if out and is_unfinished(scores):
+                table.unlink(missing_ok=True)
+                break
+            if not table.exists() and is_empty(scores):
                 break
             if out:
                 raise UserError(f"out={out}: {scores} or {table} is there already; choose another name")
@@ -227,7 +225,7 @@ def files_of(out: Path) -> tuple[Path, Path]:
 
 
 def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out: Path) -> None:
-    """Print the table and its cards, and write it as CSV.
+    """Print the table and its cards, and write it as CSV, beside scores that are marked as unfinished.
 
     Raises:
         UserError: The scores cannot be compared, or what to compare them by was not measured.
@@ -256,6 +254,7 @@ def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out
     print(printable("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
         print(printable(f"note: {note}"))
+    write_rows(out, rows, unfinished=True)  # marks the table as ours if the process is killed after it
     comparison.write_csv(files_of(out)[1], rows)
     print(f"all scores with their cards  {out}.json, {out}.csv")
 
@@ -293,7 +292,7 @@ def of_runs(folder: Path, name: str) -> list[Path]:
 
 
 def read_rows(path: Path) -> list["Row"]:
-    """Rows of an earlier evaluation, whose form is checked: somebody else may have made the file.
+    """Rows of an earlier evaluation, whose form is checked: the file is untrusted.
 
     Raises:
         UserError: It cannot be read, is too large, or was not written by gan-evaluate.
@@ -304,7 +303,7 @@ def read_rows(path: Path) -> list["Row"]:
     try:
         found = json.loads(read_regular(file, file.parent, MOST_BYTES))
         if not is_shallow(found):
-            raise ValueError("nested without end")
+            raise ValueError("nested too deeply")
         rows = [Row(**row) for row in found["rows"]]
         kinds = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
         told = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
@@ -317,12 +316,12 @@ def read_rows(path: Path) -> list["Row"]:
             if not right or not all(isinstance(note, str) for note in notes):
                 raise ValueError("scores of another form")
             if not {"weights", "origin"} & line["card"].keys():
-                raise ValueError("scores lack something")
+                raise ValueError("scores without weights and origin")
             line["value"] = float(line["value"])  # an integer may be larger than any
         parts = str, dict, int | None, int | None
         of_rows = [(row.path, row.experiment, row.seed, row.step) for row in rows]
         if not rows or not all(all(map(isinstance, of_row, parts)) for of_row in of_rows):
-            raise ValueError("there is nothing")
+            raise ValueError("no rows, or rows of another form")
         return rows
     except OSError as error:
         reason = error.strerror or str(error).removeprefix(f"{file}: ")

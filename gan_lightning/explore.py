@@ -65,16 +65,18 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
 
     import torch
 
-    import gan_lightning
-    from gan_lightning.checkpoint import chosen_checkpoint, refuse_non_finite
+    from gan_lightning.checkpoint import chosen_checkpoint, read, refuse_non_finite
+    from gan_lightning.exported import load_chosen
     from gan_lightning.film import write
     from gan_lightning.latent import OfData
     from gan_lightning.store import Store
     from gan_lightning.train import build
 
     way = build(config.latent, "latent")
-    checkpoint = chosen_checkpoint(checkpoint)
-    model = gan_lightning.load(checkpoint, trust=config.trust)
+    checkpoint, content = chosen_checkpoint(checkpoint)
+    if not checkpoint.is_dir():
+        content = content or read(checkpoint)
+    model = load_chosen(checkpoint, config.trust, content)
     moves = way.moves and model.sample(1).ndim == 4
     idle = {} if moves else {"fps": "nothing moves"}
     if not isinstance(way, OfData):
@@ -84,29 +86,35 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
     if faults := [f"{text}: has no effect, since {idle[key]}" for text, key in keys.items() if key in idle]:
         raise UserError(*faults)
     if isinstance(way, OfData):
-        way.see(data_of(checkpoint, model, config), Store(config.cache))
+        way.see(data_of(checkpoint, content, model, config), Store(config.cache))
     of = {"checkpoint": str(checkpoint), "typed": [*typed]}
     found = way(model)
     refuse_non_finite({"samples": torch.cat(found.rows)}, checkpoint)
     return write(found, moves, shorter(absolute(config.out)), config.fps, of)
 
 
-def data_of(checkpoint: Path, model: "Sampler", config: "DictConfig") -> "StepData":
+def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", config: "DictConfig") -> "StepData":
     """The data that a checkpoint's model was trained on, set up.
 
+    Args:
+        checkpoint: The path.
+        content: What it holds; None for an export.
+        model: Its model.
+        config: The command's configuration.
+
     Raises:
-        UserError: It does not tell them, they are not there, or its file would run a stranger's code.
+        UserError: It does not describe them, they are not there, or their configuration is untrusted.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from gan_lightning.checkpoint import config_of, read, refuse_absent_data, refuse_foreign
+    from gan_lightning.checkpoint import config_of, refuse_absent_data, refuse_foreign
     from gan_lightning.judge import refuse_other_data
     from gan_lightning.train import build
 
-    if checkpoint.is_dir():
+    if content is None:
         raise UserError(f"{checkpoint}: an export does not tell its data; take the run's checkpoint")
-    stored = config_of(read(checkpoint))
+    stored = config_of(content)
     try:
         node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
     except OmegaConfBaseException as error:

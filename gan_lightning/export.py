@@ -54,9 +54,9 @@ def export(args: argparse.Namespace) -> str:
     from gan_lightning.model_card import card, told_by
     from gan_lightning.store import Store
 
-    path, out = chosen_checkpoint(args.checkpoint), shorter(args.out)
-    checkpoint = read(path)
-    model = load_model(path, args.trust)
+    (path, content), out = chosen_checkpoint(args.checkpoint), shorter(args.out)
+    checkpoint = content or read(path)
+    model = load_model(path, args.trust, checkpoint)
     generator = Exported(model.sampler().float(), model.latent_dim, model.num_classes, model.class_names).eval()
     state = {name: value.contiguous() for name, value in generator.generator.state_dict().items()}
     refuse_non_finite(state, path)  # single precision has a smaller range than double

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from gan_lightning.checkpoint import refuse_foreign, refuse_non_finite, take_state
+from gan_lightning.checkpoint import load_model, refuse_foreign, refuse_non_finite, take_state
 from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.files import read_regular
@@ -69,6 +69,17 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
     except (InstantiationException, OmegaConfBaseException, RuntimeError, IndexError, TypeError) as error:
         raise UserError(f"{path}: the generator that it describes cannot be built ({first_line(error)})") from error
     return model
+
+
+def load_chosen(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> Sampler:
+    """Return the model of a checkpoint or the generator of an export, see :func:`gan_lightning.checkpoint.choose`.
+
+    Args:
+        path: A checkpoint, or a folder of gan-export.
+        trust: Build classes from outside this package.
+        checkpoint: The checkpoint's content where it was read already.
+    """
+    return load_exported(path, trust) if path.is_dir() else load_model(path, trust, checkpoint)
 
 
 def described(path: Path) -> dict[str, Any]:

@@ -25,9 +25,9 @@ LEAST = 256  # pixels that the shorter side of a film has at least
 def write(found: "Found", moves: bool, out: Path, fps: int, of: dict[str, Any]) -> str:
     """Write NAME.png, NAME.json, and of what moves NAME.gif and NAME.mp4; return a line on each.
 
-    All are rendered and written before the first one gets its name, and NAME.json is the first: whatever ends this, the
-    same command can be repeated. Films that an exploration of the same name has left go, since they are not of what
-    NAME.json tells.
+    All are rendered and written before the first one gets its name, and NAME.json is the first: if the process is
+    killed, the same command can be repeated. Films of an earlier exploration of the same name are removed, since
+    NAME.json does not describe them.
 
     Args:
         found: What was found.

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gan_lightning.class_names import CAPTION, caption, shortened
+from gan_lightning.class_names import CAPTION, caption, drawable, font, shortened
 from gan_lightning.files import whole
 
 # Marks every image that is written, so that it is not taken for data of a later run. It stands in the first bytes, as
@@ -77,7 +77,9 @@ def class_rows(
         names: Names of all classes; empty where they are unknown.
         columns: Images in a row at most.
     """
-    members = {label: [i for i, other in enumerate(labels) if other == label] for label in dict.fromkeys(labels)}
+    members: dict[int, list[int]] = {}
+    for i, label in enumerate(labels):
+        members.setdefault(label, []).append(i)
     rows = [of[i : i + columns] for of in members.values() for i in range(0, len(of), columns)]
     if len(rows) == len(labels):
         rows = [[*range(start, min(start + columns, len(labels)))] for start in range(0, len(labels), columns)]
@@ -121,6 +123,7 @@ def data_url(content: bytes, kind: str = "png") -> str:
 
 def strip(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
     """Uint8 pictures (3, H, W) one below the other, each with its caption at the left, as one (3, H', W')."""
+    captions = [*map(drawable, captions)]
     font = font_for("".join(captions))
     margin = 8 + max(max(7 * len(text), round(font.getlength(text))) for text in captions)
     height, width = sum(p.shape[1] for p in pictures), margin + max(p.shape[2] for p in pictures)
@@ -134,12 +137,8 @@ def strip(pictures: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
 
 
 def font_for(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's font, or for signs that it lacks the one of matplotlib: Latin, Greek, Cyrillic, Arabic."""
-    if text.isascii():
-        return ImageFont.load_default()
-    import matplotlib  # takes a part of a second to import
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 10)
+    """Return Pillow's font, or matplotlib's for characters outside ASCII; :func:`drawable` replaces what that lacks."""
+    return ImageFont.load_default() if text.isascii() else ImageFont.truetype(font().fname, 10)
 
 
 def read_png(path: Path) -> Tensor:

@@ -16,11 +16,10 @@ from gan_lightning.config import nearest
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
 from gan_lightning.evaluation import Evaluation
-from gan_lightning.files import read_regular
 from gan_lightning.image import write_png
 from gan_lightning.learner import Learner
 from gan_lightning.metric import Seen
-from gan_lightning.run import RESULT_BYTES
+from gan_lightning.run import read_result
 from gan_lightning.train import build
 
 
@@ -47,12 +46,10 @@ def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[st
 
 
 def ended_early(run: Path) -> str:
-    """How a run ended that did not do all that it was asked; empty of others, and where nothing is known."""
-    try:
-        result = json.loads(read_regular(run / "result.json", run, RESULT_BYTES))
-        return "" if result["status"] == "finished" else f", of a run that {printable(str(result['error']))}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
+    """Return how a run ended early, for a message; empty where it finished, or where its result is unknown."""
+    result = read_result(run)
+    known = {"status", "error"} <= result.keys() and result["status"] != "finished"
+    return f", of a run that {printable(str(result['error']))}" if known else ""
 
 
 def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tuple[Evaluation, Seen, dict, Row]:
@@ -65,7 +62,7 @@ def of_checkpoint(path: Path, asked: Asked, judges: dict[str, Evaluation]) -> tu
         refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
         if "data" not in asked.sections:
             refuse_absent_data(config_of(checkpoint), path, asked.values)
-    model = load_model(path, asked.own.trust).to(device())
+    model = load_model(path, asked.own.trust, checkpoint).to(device())
     judge = judge_of(path, merged(stored, asked), model, asked.own.sort_by, judges)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
     return judge, judge.draw(model), judge.made_by(model), row

@@ -1,4 +1,4 @@
-"""Minibatches of a training step, from a batch of whatever data loader."""
+"""Minibatches of a training step, from a batch of any data loader."""
 
 from typing import Any
 

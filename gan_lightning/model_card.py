@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.card import installed
 from gan_lightning.checkpoint import config_of, refuse_foreign
+from gan_lightning.class_names import listed, plain
 from gan_lightning.errors import UserError, first_line, printable
 
 PAGE = """---
@@ -70,7 +71,7 @@ fidelity --cpu --fid --input1 generator.onnx --input1-model-z-type normal --inpu
 """
 
 CLASSES = """
-Classes by number: {names}.
+Classes: {names}; `class_names` in `config.json` has all of them in the order of their numbers.
 """
 
 HEAD = """| score | value | samples | against | through | card |
@@ -91,7 +92,7 @@ def told_by(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The run and the scores that a checkpoint tells of.
 
     Raises:
-        UserError: A stranger's, which does not tell of them as ours do.
+        UserError: An untrusted checkpoint that does not describe them in the form of this package.
     """
     try:
         return {"run": story(checkpoint), "scores": scores_of(checkpoint)}
@@ -152,6 +153,7 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
     run, shape, classes = described["run"], described["shape"], described["num_classes"]
     names = described.get("class_names", [])
     is_picture = len(shape) == 3
+    by = "number" if all(plain(name).isdecimal() for name in names) else "name or number"
     what = f"{shape[1]} x {shape[2]} pictures, {'gray' if shape[0] == 1 else 'in colour'}" if is_picture else "points"
     task = ["unconditional-image-generation"] if is_picture and not classes else []
     of_onnx, own = "", foreign(described["generator"])
@@ -170,10 +172,10 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
         license=licence,
         tags=", ".join([*(["gan"] if run.get("loss") else []), run["model"].lower(), *task]),
         title=f"{escaped(run['model'])} on {escaped(run['data'])}",
-        what=what + (f" of {classes} classes, asked for by {'name or ' if names else ''}number" if classes else ""),
+        what=what + (f" of {classes} classes, asked for by {by}" if classes else ""),
         steps=run["steps"],
         ask=asking(classes, names),
-        classes=CLASSES.format(names=enumerated(names)) if names else "",
+        classes=CLASSES.format(names=escaped(listed(names, classes))) if names else "",
         trust=", trust=True" if own else "",
         loading=OWN if own else "Loading runs no code from this folder.",
         onnx=of_onnx,
@@ -185,15 +187,9 @@ def card(described: dict[str, Any], licence: str, onnx: bool) -> str:
 
 def asking(classes: int, names: Sequence[str]) -> str:
     """Return the argument that asks for one class, for the example."""
-    if names and (plain := next((name for name in names if name.isalnum() and not name.isdecimal()), "")):
-        return f', labels=["{plain}"] * 64'
+    if word := next((name for name in names if name.isalnum() and not name.isdecimal()), ""):
+        return f', labels=["{word}"] * 64'
     return ", labels=[3] * 64" if classes > 3 else ""
-
-
-def enumerated(names: Sequence[str]) -> str:
-    """Return the first hundred class names with their numbers."""
-    more = f" and {len(names) - 100} more, in `config.json`" if len(names) > 100 else ""
-    return ", ".join(f"{i} {escaped(name)}" for i, name in enumerate(names[:100])) + more
 
 
 def foreign(node: Any) -> bool:

@@ -1,5 +1,6 @@
 """The page's tab on pictures: a trained generator's latents by hand, the way between seeds, a run's past, a sweep."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -25,6 +26,7 @@ AXES = 6  # directions with a slider
 REACH = 6.0
 MOST = 24  # runs side by side
 FPS = 12
+DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d[-\d]*")  # of the default run and sweep directories
 
 Update = dict[Any, Any]  # what becomes of components
 
@@ -104,10 +106,10 @@ class Pictures:
         self.sweep.input(self.side_by_side, self.sweep, self.beside, trigger_mode="always_last")
 
     def found(self) -> list[str]:
-        """Runs with a checkpoint, the latest first: the names that a run gets by default are dates."""
+        """Runs with a checkpoint, the latest first by the date in their paths, then in natural order."""
         files = files_named(self.runs, "last.ckpt")
-        found = [file.parent.parent for file in files if file.parent.name == "checkpoints"]
-        return self.named(sorted(found, key=lambda run: (run.name, str(run)), reverse=True))
+        found = self.named(file.parent.parent for file in files if file.parent.name == "checkpoints")
+        return sorted(found, key=lambda run: max(DATE.findall(run), default=""), reverse=True)
 
     def sweeps(self) -> list[str]:
         """Folders with several runs."""
@@ -190,7 +192,7 @@ class Pictures:
     def side_by_side(self, name: str) -> str:
         """The runs of a folder, each with its last pictures and scores."""
         folder = self.runs / name
-        found = sorted(path.parent for path in folder.glob("*/config.yaml"))
+        found = [run for run in folders(folder) if run.parent == folder]
         known, figures = directions(), []
         for record in (Record.read(run, folder) for run in found[:MOST]):
             scores = ", ".join(

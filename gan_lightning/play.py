@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 HOST = "127.0.0.1"  # the loopback: nobody else can reach the page
-# Names that requests may have for it. A page elsewhere whose name is made to lead here (DNS rebinding) sends its own.
+# Allowed Host headers. A web page of another host whose name resolves to this address (DNS rebinding) sends its own.
 HOSTS = (HOST, "localhost", "[::1]")
 
 

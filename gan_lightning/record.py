@@ -1,22 +1,20 @@
 """What a run has left in its folder, read as data."""
 
-import csv
 import functools
 import importlib
 import inspect
-import io
 import json
 import math
 import pkgutil
 import re
 from collections.abc import Container
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gan_lightning import csv_rows
 from gan_lightning import metric as metrics
 from gan_lightning.class_names import storable
 from gan_lightning.comparison import LARGEST, NESTING, Row, is_shallow, settings
@@ -35,7 +33,7 @@ PANELS = {  # of the curves: what stands together, and its axis
 }
 SCORE = ("step", "metric", "value", "card", "card_hash")  # of a line of evaluation.jsonl, what is compared
 POINTS = 5000  # of a curve that are drawn, which is more than it is wide in pixels
-# Limits on what is read from a run's directory, which somebody else may have made. Each is about ten times what a large
+# Limits on what is read from a run directory, which is untrusted. Each is about ten times what a large
 # run writes; together they bound the time and the memory that a hostile directory can cost.
 CONFIG_BYTES, LOG_BYTES, SCORES_BYTES = 1 << 18, 1 << 24, 1 << 24
 METRICS_BYTES, IMAGE_BYTES, IMAGE_PIXELS = 1 << 25, 1 << 25, 1 << 26
@@ -93,11 +91,11 @@ class Record:
 
     @classmethod
     def read(cls, run: Path, above: Path) -> "Record":
-        """The record of a run's folder; what is missing there is missing here, and what is too large is said to be.
+        """Read a run directory; fields of missing files stay empty, and ``omitted`` lists what is too large.
 
         Args:
             run: The run's folder.
-            above: The folder that was asked for, which no link may lead out of.
+            above: The directory that the user passed; links that lead outside are not followed.
         """
         read = Reader(above)
         config, result = read.text(run / "config.yaml", CONFIG_BYTES), read.text(run / "result.json", RESULT_BYTES)
@@ -150,7 +148,7 @@ class Record:
 
 
 class Reader:
-    """Reads files of a directory that somebody else made: regular files inside it, up to a size.
+    """Reads files of an untrusted directory: regular files inside it, up to a size.
 
     Args:
         within: The directory; a link that leads out of it is not followed.
@@ -192,24 +190,25 @@ class Reader:
             return {}
 
     def columns(self, path: Path) -> tuple[list[int], dict[str, list[float]]]:
-        """The steps of metrics.csv and the columns that are drawn, without the lines that a kill has cut off."""
-        rows = csv.reader(io.StringIO(self.text(path, METRICS_BYTES)))
-        steps, columns, beyond = [], {}, 0
-        try:
-            header = next(rows, [])
-            step = header.index("step") if "step" in header else len(header)
-            at = {name: header.index(name) for names in PANELS.values() for name in names if name in header}
-            columns = {name: [] for name in at}
-            for row in islice(rows, METRICS_LINES):
-                if step < len(header) <= len(row) and is_step(row[step]):
-                    steps.append(int(row[step]))
-                    for name, place in at.items():
-                        columns[name].append(as_float(row[place]))
-                        beyond += LARGEST <= abs(columns[name][-1]) < math.inf
-            if next(rows, None) is not None:
-                self.omit(path, f"lines after the first {METRICS_LINES:,}")
-        except csv.Error as error:  # a field of megabytes; what stands before it is shown
-            self.omit(path, f"lines from {rows.line_num:,} on ({error})")
+        """Return the steps of metrics.csv and the columns that are drawn; a damaged line costs no other."""
+        text = self.text(path, METRICS_BYTES).rpartition("\n")[0]  # a last line without a line break was cut off
+        header, *lines = text.split("\n", METRICS_LINES + 1)
+        if len(lines) > METRICS_LINES:
+            self.omit(path, f"lines after the first {METRICS_LINES:,}")
+        names = csv_rows.names(header)
+        step = names.index("step")
+        at = {name: names.index(name) for of in PANELS.values() for name in of if name in names}
+        steps, columns, beyond, damaged = [], {name: [] for name in at}, 0, 0
+        for row in csv_rows.rows(lines[:METRICS_LINES], names):
+            if row is None or not is_step(row[step]):
+                damaged += 1
+                continue
+            steps.append(int(row[step]))
+            for name, place in at.items():
+                columns[name].append(as_float(row[place]))
+                beyond += LARGEST <= abs(columns[name][-1]) < math.inf
+        if damaged:
+            self.omit(path, f"{damaged:,} damaged lines")
         if beyond:
             self.omit(path, f"{beyond:,} values of more than {LARGEST:g}")
         return steps, columns
@@ -241,7 +240,7 @@ class Reader:
 
 
 def as_json(content: str) -> dict[str, Any]:
-    """An object; an empty one of what is none, as the half line that a kill leaves, or is nested without end."""
+    """Parse a JSON object; return an empty one for anything else, such as a line that a kill has cut off."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -250,12 +249,12 @@ def as_json(content: str) -> dict[str, Any]:
 
 
 def number(value: Any) -> int | float:
-    """A number; 0 of what is none."""
+    """Return a value if it is a number, else 0."""
     return value if isinstance(value, int | float) and abs(value) < LARGEST else 0
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list; an empty one of what is none."""
+    """Return a value if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
@@ -316,12 +315,12 @@ def grouped(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str,
 
 
 def parsed(config: str) -> dict[str, Any]:
-    """A configuration as data; empty where it is none.
+    """Parse a configuration; return an empty one if it is not a mapping.
 
     Raises:
-        ValueError: It has what ours have not: references, which could grow without end, tags, or numbers, nesting and
-            sizes that what follows was not made for.
-        yaml.YAMLError: It is no YAML.
+        ValueError: It has aliases, which could expand without bound, tags, a number of more than ``DIGITS`` digits,
+            more than ``NESTING`` levels or more than ``CONFIG_EVENTS`` values.
+        yaml.YAMLError: It is not valid YAML.
     """
     depth = 0
     for count, event in enumerate(yaml.parse(config, YAML_LOADER)):
@@ -388,7 +387,7 @@ def cells(line: dict[str, Any], of: list[dict[str, Any]]) -> list[str]:
 
 
 def as_float(value: Any) -> float:
-    """A number; none of what says none."""
+    """Convert a value to a float; NaN if it is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

@@ -58,13 +58,13 @@ def sample(args: argparse.Namespace) -> str:
 
     import torch
 
-    import gan_lightning
     from gan_lightning.checkpoint import chosen_checkpoint, refuse_non_finite
     from gan_lightning.class_names import numbers, split
+    from gan_lightning.exported import load_chosen
     from gan_lightning.memory import refuse_too_large
 
-    checkpoint = chosen_checkpoint(args.checkpoint)
-    model = gan_lightning.load(checkpoint, trust=args.trust)
+    checkpoint, content = chosen_checkpoint(args.checkpoint)
+    model = load_chosen(checkpoint, args.trust, content)
     size = 4 * args.num * (model.latent_dim + model.sample(1).numel())
     refuse_too_large(f"--num {args.num}: so many samples", size, "several calls with seeds of their own")
     labels = None

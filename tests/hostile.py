@@ -668,8 +668,9 @@ METRICS = {  # made when they are asked for, since they are large
     "noise": lambda: "step,d/adversarial\n" + "".join(f"{i},{(-1) ** i * i}\n" for i in range(200_000)),
     "steps_beyond_all": lambda: "step,d/adversarial\n" + "".join(f"{10**k - 1},1\n" for k in range(1, 30)),
     "very_many_lines": lambda: "step\n" + "1\n" * 2_000_000,
+    "very_many_fields": lambda: ("step" + "," * 1_000_000 + "\n") + ("1" + "," * 1_000_000 + "\n") * 30,
     "very_many_columns": lambda: "step" + ",a" * 1_000_000 + "\n" + "1\n" * 100_000,
-    "one_line": lambda: "step,d/adversarial\n1," + "2" * 10_000_000,
+    "one_line": lambda: "step,d/adversarial\n1," + "2" * 10_000_000 + "\n",
 }
 for name, content in METRICS.items():
     DIRECTORIES[f"metrics_with_{name}"] = partial(

@@ -8,6 +8,7 @@ import pytest
 from gan_lightning.class_names import (
     caption,
     checked,
+    drawable,
     file_name,
     listed,
     numbers,
@@ -47,8 +48,25 @@ def test_numbers_that_are_names_stand_for_nothing_else():
 
 
 @pytest.mark.parametrize(
+    ("words", "names", "found"),
+    [
+        (["3", "010", "999"], [f"{number:03}" for number in range(1000)], [3, 10, 999]),
+        (["3", "11"], [f"{number:02}" for number in range(12)], [3, 11]),
+        (["1", "01", "0002"], ["1", "01", "2"], [0, 1, 2]),  # a name comes before a value
+        (["3", "03"], ["01", "02", "cats", "x"], [3, 3]),  # not all are numbers, so a number is a place
+        (["\u0663"], ["01", "02", "03"], [2]),  # an Arabic 3
+    ],
+)
+def test_numbers_among_names_that_are_numbers_are_compared_by_value(words, names, found):
+    assert numbers(words, names, len(names)) == found
+
+
+@pytest.mark.parametrize(
     ("words", "names", "told"),
     [
+        (["001"], ["1", "01", "2"], "there is no class 001; the classes are 1, 01, 2"),
+        (["1000"], ["000", "001", "002"], "there is no class 1000; the classes are 000, 001, 002"),
+        (["9" * 5000], ["1", "2"], "there is no class 999"),
         (["Cat"], ANIMALS, "there is no class 'Cat', the nearest is cats; the classes are cats (0), dogs (1)"),
         (["DOGS"], ANIMALS, "the nearest is dogs"),
         (["7"], ANIMALS, "there is no class 7; "),
@@ -100,6 +118,12 @@ def test_names_in_files_and_beside_images():
     assert [caption(ANIMALS, label) for label in (0, 5)] == ["cats", "class 10"]
     assert caption([], 5) == "class 5"
     assert caption(["x" * 100], 0) == "x" * 21 + "..."
+
+
+def test_captions_have_only_characters_of_the_font():
+    names = ["犬", "猫", "дом", "λ", "犬 dog", "été", "😀"]
+    assert [caption(names, label) for label in range(7)] == ["0: ?", "1: ?", "дом", "λ", "4: ? dog", "été", "😀"]
+    assert drawable("犬 to λ") == "? to λ"
 
 
 def test_what_is_stored_is_printable_and_short():

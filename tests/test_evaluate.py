@@ -1,6 +1,7 @@
 """gan-evaluate, end to end: checkpoints, sweeps, folders of pictures, earlier scores; and what it refuses."""
 
 import csv
+import importlib
 import json
 import shutil
 import subprocess
@@ -165,6 +166,95 @@ def test_a_killed_evaluation_can_be_repeated(run, here, monkeypatch, when):
     assert len(rows_of(here, "scores")) == 2
     with pytest.raises(UserError, match="is there already"):
         program.evaluate([here / "0", here / "1"], ["out=scores"])
+
+
+SCORED = {
+    "path": "a",
+    "experiment": {"model": "vanilla"},
+    "seed": 0,
+    "step": 2,
+    "scores": [
+        {
+            "metric": "fid",
+            "value": 1.0,
+            "direction": -1,
+            "card_hash": "0" * 12,
+            "card": {
+                "num_generated": 9,
+                "num_real": 9,
+                "data": "Digits",
+                "split": "train",
+                "feature": "x",
+                "origin": "y",
+            },
+        }
+    ],
+}
+
+
+def written(path, *rows: dict, **more: object) -> None:
+    path.write_text(json.dumps({"rows": [SCORED | row for row in rows], **more}))
+
+
+@pytest.mark.parametrize("function", ["comparison.write_csv", "evaluate.write_rows", "evaluate.tell"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch, function, after):
+    """Also one that was killed between the table and the scores that it is of."""
+
+    class Killed(BaseException):
+        pass
+
+    written(here / "one.json", {})
+    module = importlib.import_module(f"gan_lightning.{function.partition('.')[0]}")
+    name, place = function.partition(".")[2], getattr(module, function.partition(".")[2])
+
+    def kill(*words: object, **more: object) -> None:
+        if after:
+            place(*words, **more)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, kill)
+        with pytest.raises(Killed):
+            program.evaluate([here / "one.json"], ["out=scores"])
+    program.evaluate([here / "one.json"], ["out=scores"])
+    assert rows_of(here, "scores") == [SCORED]
+    assert "unfinished" not in json.loads((here / "scores.json").read_text())
+    assert sorted(path.name for path in here.iterdir()) == ["one.json", "scores.csv", "scores.json"]
+
+
+def test_a_table_without_scores_is_not_of_a_killed_evaluation(here):
+    written(here / "one.json", {})
+    (here / "scores.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"out=scores: scores\.json or scores\.csv is there already"):
+        program.evaluate([here / "one.json"], ["out=scores"])
+    assert (here / "scores.csv").read_text() == "mine"
+
+
+def test_a_killed_evaluation_s_table_does_not_pass_for_a_new_one(here, capsys):
+    written(here / "scores.json", {}, unfinished=True)
+    (here / "scores.csv").write_text("of the killed one")
+    other = SCORED["scores"][0] | {"card": SCORED["scores"][0]["card"] | {"num_real": 8}}
+    written(here / "one.json", {}, {"path": "b", "scores": [other]})
+    with pytest.raises(UserError, match="measured differently"):
+        program.evaluate([here / "one.json"], ["out=scores"])
+    assert not (here / "scores.csv").exists()
+
+
+def test_scores_that_are_taken_over_are_read_before_they_are_written_over(here):
+    written(here / "one.json", {"path": "one"})
+    written(here / "scores.json", {"path": "two", "seed": 1}, unfinished=True)
+    program.evaluate([here / "one.json", here / "scores.json"], ["out=scores"])
+    assert [row["path"] for row in rows_of(here, "scores")] == ["one", "two"]
+
+
+def test_scores_that_cannot_be_compared_are_not_lost_where_they_are_taken_over(here):
+    other = SCORED["scores"][0] | {"card": SCORED["scores"][0]["card"] | {"num_real": 8}}
+    written(here / "scores.json", {}, {"path": "b", "scores": [other]}, unfinished=True)
+    before = (here / "scores.json").read_bytes()
+    with pytest.raises(UserError, match="measured differently"):
+        program.evaluate([here / "scores.json"], ["out=scores"])
+    assert (here / "scores.json").read_bytes() == before
 
 
 def test_rows_of_a_killed_evaluation_can_be_taken_over(run, here):

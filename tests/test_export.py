@@ -31,6 +31,12 @@ from gan_lightning.store import Store
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Write an export without --out into the test's own directory, not into the clone."""
+    monkeypatch.chdir(tmp_path)
+
+
 def gan_export(*words: object) -> str:
     return program.export(program.parser().parse_args([*map(str, words)]))
 
@@ -112,7 +118,7 @@ def test_class_names_go_along(checkpoint, tmp_path):
     assert torch.equal(alone.sample(labels=["cats", "10"]), alone.sample(2, labels=[0, 2]))
     text = (tmp_path / "out" / "README.md").read_text()
     assert "of 10 classes, asked for by name or number" in text
-    assert "Classes by number: 0 cats, 1 \\<b\\>dogs\\</b\\>, 2 10, 3 d" in text
+    assert "Classes: cats \\(0\\), \\<b\\>dogs\\</b\\> \\(1\\), 10 \\(2\\), d \\(3\\)" in text
     assert 'samples = model.sample(64, labels=["cats"] * 64, seed=0)' in text
     captioned = image.read_png(tmp_path / "out" / "samples.png")
     assert captioned.shape[1] == 10 * 18 + 2
@@ -222,6 +228,24 @@ def test_nothing_of_a_stranger_is_markup():
     assert text.count("\n# ") == 1
     assert escaped("a|b`c") == "a\\|b\\`c"
     assert escaped("https://x.y www.x.y &lt;") == "https\\://x.y www\\.x.y \\&lt;", "no link, and no sign of HTML"
+
+
+@pytest.mark.parametrize(
+    ("names", "by", "classes"),
+    [
+        ([*"0123"], "number", "\nClasses: 0 to 3;"),
+        (["01", "02", "03", "10"], "number", "\nClasses: 01, 02, 03, 10;"),
+        (["1", "2", "3", "a_b c"], "name or number", "\nClasses: 1 \\(0\\), 2 \\(1\\), 3 \\(2\\), a_b c \\(3\\);"),
+        ([], "number", ""),
+    ],
+)
+def test_the_card_lists_the_classes_as_messages_do(names, by, classes):
+    run = {"model": "CGAN", "data": "Digits", "steps": 1}
+    told = {"run": run, "shape": [1, 8, 8], "num_classes": 4, "latent_dim": 2, "scores": [], "generator": {}}
+    text = card(told | {"class_names": names}, "mit", onnx=False)
+    assert f"of 4 classes, asked for by {by}, after" in text
+    assert classes in text
+    assert ("Classes" in text) == bool(names)
 
 
 def test_an_export_is_written_over_and_nothing_else_is(checkpoint, tmp_path):

@@ -324,7 +324,7 @@ LEFT_OUT = {  # files with what is said of them
     "config_with_aliases": ["config.yaml: not understood (refers to another part of itself)"],
     "metrics_with_overflowing_values": ["metrics.csv: 200,000 values of more than 1e+30"],
     "metrics_with_very_many_lines": ["metrics.csv: lines after the first 250,000"],
-    "metrics_with_one_line": ["metrics.csv: lines from 2 on (field larger than field limit (131072))"],
+    "metrics_with_one_line": ["metrics.csv: 1 damaged lines"],
     "scores_with_huge_numbers": ["evaluation.jsonl: 4 lines that are no scores"],
     "scores_of_one_step_without_end": [],
     "a_log_of_warnings": ["train.log: 199,900 of 200,000 warnings"],

@@ -212,6 +212,27 @@ def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
     assert [*tab.walk(walking, *walk)][-1].startswith("<img"), "the next walk is not stopped"
 
 
+@pytest.mark.usefixtures("blocks")
+def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_path):
+    names = [
+        "sweeps/2026-03-02_10-00-00-000001/seed=9",
+        "sweeps/2026-03-02_10-00-00-000001/seed=10",
+        "cgan-mnist/2026-03-01_10-00-00-000001",
+        "vanilla-mnist/2026-02-28_23-59-59-999999",
+        "seed=9",
+        "seed=10",
+    ]
+    for name in reversed(names):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "last.ckpt").touch()
+        (tmp_path / name / "config.yaml").touch()
+    tab = Pictures(tmp_path)
+    assert tab.found() == names
+    beside = tab.side_by_side("sweeps/2026-03-02_10-00-00-000001")
+    assert re.findall(r"<b>(.*?)</b>", beside) == ["seed=9", "seed=10"]
+    assert re.findall(r"<b>(.*?)</b>", tab.side_by_side(".")) == ["seed=9", "seed=10"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

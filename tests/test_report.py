@@ -72,6 +72,17 @@ def test_class_names_are_listed(tmp_path):
         assert "classes" not in page(tmp_path / "r.html").text
 
 
+def test_a_damaged_line_of_metrics_costs_no_other(tmp_path):
+    damaged = ['"2,0.2', "3,0\0.3", "4,x", "5", "6,1,1", "7," + "1" * 10**6, "", "-8,1", "1" * 16 + ",1"]
+    lines = ["step,d/adversarial", "1,0.5", *damaged, "9,", "10,nan", "11,0.25", "12,0.1"]
+    (tmp_path / "metrics.csv").write_bytes("\r\n".join(lines).encode())
+    reader = record.Reader(tmp_path)
+    steps, columns = reader.columns(tmp_path / "metrics.csv")
+    assert steps == [1, 9, 10, 11], "the last line was cut off while it was written"
+    assert [f"{value:g}" for value in columns["d/adversarial"]] == ["0.5", "nan", "nan", "0.25"]
+    assert reader.omitted == ["metrics.csv: 9 damaged lines"]
+
+
 def test_curves_are_drawn_once(run, tmp_path, monkeypatch):
     run(tmp_path / "one", "model=vanilla", *QUICK)
     drawn = []

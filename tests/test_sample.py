@@ -16,7 +16,10 @@ from PIL import Image
 import gan_lightning
 from gan_lightning.checkpoint import checkpoint_of, read
 from gan_lightning.errors import UserError
-from gan_lightning.image import to_uint8
+from gan_lightning.explore import explore
+from gan_lightning.export import export
+from gan_lightning.export import parser as export_parser
+from gan_lightning.image import class_rows, strip, to_uint8
 from gan_lightning.sample import main
 
 MODELS = {
@@ -288,6 +291,30 @@ def test_a_grid_has_a_row_a_class_with_its_name(checkpoint, tmp_path, monkeypatc
     assert not torch.equal(rows[0], rows[2]), "été"
 
 
+def test_images_are_arranged_by_class_in_one_pass():
+    class Label(int):
+        compared = 0
+
+        def __eq__(self, other):
+            Label.compared += 1
+            return int(self) == int(other)
+
+        __hash__ = int.__hash__
+
+    labels = [Label(i % 200) for i in range(400)]
+    images, width, captions = class_rows(torch.arange(400.0).view(400, 1, 1, 1), labels, [], 8)
+    assert Label.compared < 4000, "not every class with every sample"
+    assert width == 2
+    assert images.flatten().tolist()[:4] == [0, 200, 1, 201]
+    assert captions[:2] == ["class 0", "class 1"]
+
+
+def test_characters_that_no_font_has_do_not_become_boxes():
+    images = [torch.zeros(3, 20, 20, dtype=torch.uint8)]
+    assert torch.equal(strip(images, ["犬 λ"]), strip(images, ["? λ"]))
+    assert not torch.equal(strip(images, ["λ"]), strip(images, ["?"]))
+
+
 @pytest.mark.parametrize("names", [["a"], "cats", [*"abcdefghi", "\x1b[2J"], [*"abcdefghi", "x" * 256], [0] * 10])
 @of("cgan")
 def test_names_that_were_tampered_with_are_refused(checkpoint, tmp_path, names):
@@ -359,6 +386,25 @@ def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tm
     with pytest.raises(UserError, match="cannot be read") as caught:
         checkpoint_of(run)
     assert len(caught.value.faults) == 4
+
+
+@of("cgan")
+def test_a_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
+    load, read_files = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda file, *words, **more: read_files.append(file) or load(file, *words, **more)
+    )
+    run = checkpoint.parent.parent
+    for path in (run, checkpoint):
+        for use in (
+            gan_lightning.load,
+            lambda path: gan_sample(monkeypatch, path, "--num", 1, "--out", tmp_path / "a.npz"),
+            lambda path: export(export_parser().parse_args([str(path), "--no-onnx", "--out", str(tmp_path / "out")])),
+            lambda path: explore(path, ["latent=walk", "latent.steps=2", f"out={tmp_path / 'walk'}"]),
+        ):
+            use(path)
+            assert len(read_files) == 1
+            read_files.clear()
 
 
 def test_folders_that_are_no_run_are_told_in_one_line(tmp_path, monkeypatch, capsys):
