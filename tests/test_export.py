@@ -95,7 +95,7 @@ def test_gan_sample_draws_the_same_of_an_export(checkpoint, tmp_path):
 
 def test_a_run_directory_is_exported(checkpoint, tmp_path, capsys):
     gan_export(tmp_path / "run", "--no-onnx", "--out", tmp_path / "out")
-    assert capsys.readouterr().out == f"using {checkpoint}\n"
+    assert capsys.readouterr().out == f"using {Path('run', 'checkpoints', 'last.ckpt')}\n"
     torch.testing.assert_close(gan_lightning.load(tmp_path / "out").sample(2), gan_lightning.load(checkpoint).sample(2))
     with pytest.raises(UserError, match="out: is an export already; name the run or its checkpoint"):
         gan_export(tmp_path / "out", "--no-onnx", "--out", tmp_path / "again")
