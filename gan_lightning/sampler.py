@@ -60,7 +60,7 @@ class Sampler(nn.Module):
             return z, torch.randint(max(self.num_classes, 1), (num,), generator=generator)
         if isinstance(labels, str):
             raise ValueError(f"labels={labels!r}: a list is needed, one for each sample: labels=[{labels!r}] * {num}")
-        if not isinstance(labels, Tensor) and any(isinstance(label, str) for label in labels):
+        if isinstance(labels, Sequence) and any(isinstance(label, str) for label in labels):
             labels = self.numbers_of(labels)
         y = torch.as_tensor(labels)
         if y.shape != (num,) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:

@@ -512,7 +512,7 @@ def sweeps(report: Report, folder: Path, num: int, moments: random.Random, paral
         (place / "before").mkdir(parents=True, exist_ok=True)
         half = json.dumps({"status": "finished", "step": STEPS})[: moments.randint(0, 30)]
         (place / "before" / "result.json").write_text(half)
-        status, output = end("ckpt_path=last")
+        status, output = end()
         fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else finished()
         said = "before" in output.replace("finished before", "")
         report.note("result of a sweep half written", fault or (None if said else "nothing is said of it"))

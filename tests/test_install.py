@@ -132,6 +132,7 @@ NEEDS_OF_OTHERS = {
     "scipy": "scikit-learn",
     "tqdm": "pytorch-lightning",
     "pyyaml": "omegaconf",
+    "starlette": "gradio",
 }
 
 
