@@ -78,7 +78,15 @@ class Evaluation:
             UserError: The split has no samples.
         """
         self.data = data
-        source = (data.samples, data.labels) if self.split == "train" else data.held_out()
+        if self.split == "train":
+            (rows,) = self.chosen(self.num_real, torch.arange(len(data.samples)))
+            if len(rows) < len(data.samples):
+                source = data.stored(rows), data.labels[rows]
+            else:
+                data.verify()
+                source = data.samples, data.labels
+        else:
+            source = self.chosen(self.num_real, *data.held_out())
         self.feature.get_ready(data, self.store, torch.device(device))
         self.see_real(data, *source)
         left_out = {name: why for name, metric in self.metrics.items() if (why := self.lack(metric, conditional))}
@@ -97,7 +105,7 @@ class Evaluation:
 
     def see_real(self, data: Any, samples: Tensor, labels: Tensor) -> None:
         """The real samples of the protocol, and what their card says."""
-        self.real = self.see(*self.chosen(self.num_real, samples, labels))
+        self.real = self.see(samples, labels)
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
             self.real.centres, self.real.deviation = data.centres(), data.deviation
@@ -112,6 +120,7 @@ class Evaluation:
             UserError: None are held out.
         """
         held_out = data.held_out()
+        data.verify()
         self.training = self.see(data.samples, data.labels)
         self.training.held_out = self.see(*held_out)
         self.held_out_sha256 = fingerprint(self.training.samples, self.training.held_out.samples)

@@ -427,6 +427,19 @@ def test_a_mixture_lies_where_it_is_wanted():
         torch.testing.assert_close(points.std(0), torch.full((2,), 0.1), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("centres", "names"),
+    [
+        ([[0, 0], [0, 0], [1, 1]], ["0 (0, 0)", "1 (0, 0)", "(1, 1)"]),
+        ([[1, 0], [0.123412, 0], [0.123408, 0]], ["(1, 0)", "1 (0.1234, 0)", "2 (0.1234, 0)"]),
+    ],
+)
+def test_centres_that_look_the_same_have_numbers(centres, names):
+    data = GaussianMixture(centres, num=30)
+    data.setup()
+    assert data.class_names == names
+
+
 # --- validation of what a data set returns ----------------------------------------------------------------------------
 
 IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -647,7 +660,8 @@ class PlainModule(LightningDataModule):
 def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, compose, tmp_path):
     monkeypatch.setattr(program, "build", lambda *_, **__: PlainModule())
     with pytest.raises(
-        UserError, match=r"PlainModule: the class has no scale, real, held_out; .*derive it from .*ImageData"
+        UserError,
+        match=r"PlainModule: the class has no scale, real, held_out, stored, verify; derive .*ImageData",
     ) as error:
         program.train(compose(), tmp_path)
     assert len(error.value.faults) == 1

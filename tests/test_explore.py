@@ -347,9 +347,10 @@ def test_the_nearest_training_pictures_are_found(monkeypatch):
     others[11], others[30] = samples[1], samples[1].roll(1, -1)
     others[12] = (samples[2].int() + 2).clamp(max=255).byte()
     way = Nearest(num=3, k=4)
-    way.see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
+    data = SimpleNamespace(samples=others, shape=others.shape[1:], verify=lambda: None)
+    way.see(data, None)
     with pytest.raises(UserError, match=rf"latent\.k={len(others) + 1}: there are {len(others)} training pictures"):
-        Nearest(k=len(others) + 1).see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
+        Nearest(k=len(others) + 1).see(data, None)
     found = way(model)
     assert [len(row) for row in found.rows] == [5, 5, 5]
     index, distance = torch.tensor(found.figures["index"]), torch.tensor(found.figures["distance"])

@@ -192,8 +192,11 @@ class StepData(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Batches from the trainer's step to the end of its budget."""
-        samples, labels = (part.to(self.place()) for part in (self.samples, self.labels))
-        return StepLoader(samples, labels, **self.steps(), pages=None if samples.is_cuda else self.pages)
+        place = self.place()
+        if place.type == "cpu":  # images of a mapped file are verified batch by batch
+            return StepLoader(self.samples, self.labels, **self.steps(), pages=self.pages)
+        self.verify()
+        return StepLoader(self.samples.to(place), self.labels.to(place), **self.steps())
 
     def steps(self) -> dict[str, int]:
         """What the trainer and the model say of the steps to come, and this rank's share in them."""
@@ -243,6 +246,15 @@ class StepData(LightningDataModule):
         if self.pages is not None:
             self.pages.verify(rows)
         return self.samples[rows]
+
+    def verify(self) -> None:
+        """Compare all samples of a mapped file with their checksums; to be called before ``samples`` is read directly.
+
+        Raises:
+            UserError: One differs.
+        """
+        if self.pages is not None:
+            self.pages.verify_all()
 
 
 class ImageData(StepData):

@@ -96,6 +96,8 @@ class ImageFolder(ImageData):
         if self.samples is None:  # and not those held out
             self.pages, self.white = decoded.pages, decoded.white
             warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched)
+        elif decoded.pages is not None:
+            decoded.pages.verify_all()  # nothing verifies them later
         return decoded.images, labels, class_names
 
     def find(self) -> tuple[list[Path], list[int], list[str]]:

@@ -39,10 +39,11 @@ class Nearest(OfData):
         """Take the training pictures, uint8.
 
         Raises:
-            UserError: The data are points, or fewer pictures than were asked for.
+            UserError: The data are points, fewer pictures than were asked for, or damaged on the disk.
         """
         refuse_points("nearest", data.shape)
         refuse_more("k", self.k, len(data.samples), "training pictures")
+        data.verify()
         self.pictures = data.samples
 
     def __call__(self, model: Sampler) -> Found:
