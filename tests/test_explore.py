@@ -339,8 +339,13 @@ def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
         program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.targets=[3,10]", f"out={tmp_path}/b"])
 
 
-def test_the_nearest_training_pictures_are_found(monkeypatch):
-    monkeypatch.setattr(nearest_module, "PART", 7)
+@pytest.mark.parametrize(("name", "most"), [("PART", 7), ("PART_NUMBERS", 7 * 64)])
+def test_the_nearest_training_pictures_are_found(monkeypatch, name, most):
+    monkeypatch.setattr(nearest_module, name, most)
+    parts, original = [], nearest_module.neighbours.nearest
+    monkeypatch.setattr(
+        nearest_module.neighbours, "nearest", lambda *args: parts.append(len(args[1])) or original(*args)
+    )
     model = Lamps()
     samples = to_uint8(model.generate(model.draw_latents(3, seed=0)[0], torch.zeros(3)))
     others = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -352,6 +357,7 @@ def test_the_nearest_training_pictures_are_found(monkeypatch):
     with pytest.raises(UserError, match=rf"latent\.k={len(others) + 1}: there are {len(others)} training pictures"):
         Nearest(k=len(others) + 1).see(data, None)
     found = way(model)
+    assert parts == [7] * 5 + [5]
     assert [len(row) for row in found.rows] == [5, 5, 5]
     index, distance = torch.tensor(found.figures["index"]), torch.tensor(found.figures["distance"])
     squared = (samples[:, None].double() - others[None].double()).square().mean((2, 3, 4)).sqrt()
