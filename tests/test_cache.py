@@ -136,7 +136,7 @@ def test_what_kept_a_picture_from_being_read_may_pass(paths, tmp_path, monkeypat
     monkeypatch.setattr(Image, "open", hindered)
     for _ in range(2):
         found = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3)
-        assert [line for line in found.broken if error.strerror in line and paths[3].name in line]
+        assert found.broken[3] == error.strerror
         assert len(found.images) == len(wanted.images) - 1
     assert asked == [len(paths)]
     monkeypatch.setattr(Image, "open", opened)

@@ -442,7 +442,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent.classes=[true]", "must be a list, each the name or the number of a class"),
         ("latent=blend latent.start=1.5", "must be the name or the number of a class"),
         ("latent=invert", "latent.picture: is needed"),
-        ("latent=invert latent.picture=/nowhere.png", "No such file"),
+        ("latent=invert latent.picture=/nowhere.png", "latent.picture=/nowhere.png: No such file"),
         ("latent=interpolate,walk", "several values; one way at a time"),
         ("latent=interpolate latent.seeds=1,2", "several values; a list is latent.seeds=[...]"),
         ("+x=1", "nothing can be added or left out"),

@@ -128,9 +128,9 @@ class Cache:
                 checksums.append(zlib.crc32(pixels))
 
             decoded = decode_to(begin, paths, size, channels, white)
-        broken = sorted({*range(len(paths))}.difference(decoded.rows))
-        facts = {"checksums": checksums, "broken": dict(zip(broken, decoded.broken, strict=True))}
-        facts |= {name: getattr(decoded, name) for name in ("passing", "levels", "deep", "white", "stretched")}
+        facts = {"checksums": checksums, "broken": decoded.broken}
+        names = "passing", "levels", "deep", "white", "stretched", "high_byte"
+        facts |= {name: getattr(decoded, name) for name in names}
         facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
         with whole(path.with_suffix(".json"), "w") as file:
             json.dump(facts, file)
@@ -147,7 +147,8 @@ class Cache:
             passing = [int(row) for row in facts["passing"]]
             low, high = map(int, facts["levels"])
             numbers = (low, high), int(facts["deep"]), int(facts["white"]), int(facts["stretched"])
-            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes, passing, *numbers)
+            high_byte = None if facts["high_byte"] is None else int(facts["high_byte"])
+            decoded = Decoded(torch.empty(0), rows, broken, sizes, modes, passing, *numbers, high_byte)
             if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in passing):
                 log.info(f"{path}: made anew, since pictures can be read that could not be")
                 return None

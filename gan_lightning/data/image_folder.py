@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
@@ -88,7 +88,7 @@ class ImageFolder(ImageData):
         """
         decoded = self.cache.get(paths, self.image_size, self.channels, self.white)
         if decoded.broken:
-            self.tell_broken(decoded, len(paths))
+            self.tell_broken(decoded, paths)
         labels = torch.tensor(labels)[decoded.rows]
         if class_names:
             kept, labels = labels.unique(return_inverse=True)
@@ -99,7 +99,7 @@ class ImageFolder(ImageData):
         self.extremes = decoded.levels if decoded.rows else (0, 255)
         if self.samples is None:  # and not those held out
             self.pages, self.white = decoded.pages, decoded.white
-            warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched)
+            warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched, decoded.high_byte)
         elif decoded.pages is not None:
             decoded.pages.verify_all()  # nothing verifies them later
         return decoded.images, labels, class_names
@@ -152,15 +152,16 @@ class ImageFolder(ImageData):
             raise UserError(f"data.root={str(self.root)!r}: {found}")
         return [path for path, _ in pairs], [label if classes else 0 for _, label in pairs], classes
 
-    def tell_broken(self, decoded: Decoded, of: int) -> None:
-        """Refuse broken pictures, or note that they are skipped."""
+    def tell_broken(self, decoded: Decoded, paths: Sequence[Path]) -> None:
+        """Raise UserError for broken images, or note that they are skipped."""
+        first = [f"{str(paths[row])!r} ({reason})" for row, reason in islice(decoded.broken.items(), NAMED)]
         more = f" and {len(decoded.broken) - NAMED} more" if len(decoded.broken) > NAMED else ""
-        told = f"{len(decoded.broken)} of {of} pictures cannot be read: {', '.join(decoded.broken[:NAMED])}{more}"
+        message = f"{len(decoded.broken)} of {len(paths)} pictures cannot be read: {', '.join(first)}{more}"
         if self.skip_broken and decoded.rows:
-            self.notes.append(told)
+            self.notes.append(message)
             return
-        way_out = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
-        raise UserError(f"{told}; {way_out}")
+        fix = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
+        raise UserError(f"{message}; {fix}")
 
     def report(self, decoded: Decoded, of: int, labels: Tensor, class_names: list[str]) -> None:
         """Tell what was found."""
