@@ -40,8 +40,8 @@ class Evaluation:
         num: How many samples are generated; of a folder of pictures so many are seen.
         num_real: At most so many real ones; None for all.
         split: ``train``, or ``test`` for those that training never sees.
-        labels: Law of the classes that a conditional model is asked for: ``data``, as the real samples have them, or
-            ``uniform``.
+        labels: Distribution of the classes that a conditional model is asked for: ``data``, as the real samples have
+            them, or ``uniform``.
         seed: Decides the noise, and which real samples are chosen.
         cache: Folder for what is computed once.
     """
@@ -107,7 +107,7 @@ class Evaluation:
         """The real samples of the protocol, and what their card says."""
         self.real = self.see(samples, labels)
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
-        if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
+        if hasattr(data, "centres"):  # compared with their distribution, and not with a seed's draw of points
             self.real.centres, self.real.deviation = data.centres(), data.deviation
             identity = fingerprint(self.real.centres, self.real.deviation)
         self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
@@ -247,12 +247,12 @@ class Evaluation:
         """
         averaged = model.generator_ema is not None
         known = averaged and (model.num_classes < 2 or bool(model.generator_ema.class_counts.any()))
-        law = "labels as in training" if known else "uniform labels"
-        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {law}"
+        label_distribution = "labels as in training" if known else "uniform labels"
+        recalibrated = f"recalibrated, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {label_distribution}"
         return {
             "num_generated": self.num,
             "weights": "average" if averaged else "raw",
-            "batchnorm": anew if averaged else "running statistics",
+            "batchnorm": recalibrated if averaged else "running statistics",
             "labels": self.labels,
             "truncation": "none",
             "generator_dtype": str(next(model.generator.parameters()).dtype).removeprefix("torch."),
@@ -304,9 +304,9 @@ class Evaluation:
             return [f"{found:,} of {sum(share > 0 for share in real):,} classes found"]
         width, most, right = max(map(len, names)), max(shares), details.get("class_accuracy_each")
         return [
-            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, {law:.1%} of the real"
+            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, {of_real:.1%} of the real"
             + ("" if right is None else f"; {right[i]:.1%} of those asked for are recognised")
-            for i, (name, share, law) in enumerate(zip(names, shares, real, strict=True))
+            for i, (name, share, of_real) in enumerate(zip(names, shares, real, strict=True))
         ]
 
     @property

@@ -15,6 +15,7 @@ from PIL import Image
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
+from gan_lightning import files
 from gan_lightning import seed as seeds
 from gan_lightning import train as program
 from gan_lightning.data import base
@@ -752,6 +753,36 @@ def test_files_in_another_place_are_found(tmp_path, monkeypatch, place, target):
     with pytest.raises(UserError) as error:
         MNIST(tmp_path).setup()
     assert f"{tmp_path / place} looks like one of them: move it to {tmp_path / target}" in str(error.value)
+
+
+def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch):
+    """``data.root=/`` and a failed download would search the whole machine."""
+    monkeypatch.setattr(files, "MOST_ENTRIES", 5)
+    for i in range(9):
+        (tmp_path / f"{i}").touch()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.gz").touch()
+    assert base.elsewhere(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
+    monkeypatch.setattr(files, "MOST_ENTRIES", 50)
+    assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in base.elsewhere(tmp_path, tmp_path / "x", ["a.gz"])
+
+
+def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "a.gz").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.gz").touch()
+    original = Path.stat
+
+    def hindered(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", hindered)
+    found = base.elsewhere(tmp_path, tmp_path / "x", ["a.gz"])
+    assert "looks like one of them" in found
+    assert base.root_above(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
 
 
 @pytest.mark.parametrize("limit", [None, 2])

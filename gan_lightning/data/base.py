@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from gan_lightning import seed as seeds
 from gan_lightning.data.pages import Pages
 from gan_lightning.data.validate import check_samples, length, levels, warn_of_labels, warn_of_range
 from gan_lightning.errors import UserError
-from gan_lightning.files import locked
+from gan_lightning.files import directories, locked
 from gan_lightning.geometry import sides
 from gan_lightning.image import from_uint8, resize, with_channels
 from gan_lightning.memory import refuse_too_large
@@ -390,7 +391,8 @@ def root_above(root: Path, place: str, file: str) -> Path:
     parts = Path(place).parts
     for passed in range(len(parts), 0, -1):
         inner = root.joinpath(*parts[passed:])
-        there = (inner / file).exists() or (inner / file.removesuffix(".gz")).exists()
+        # Path.exists raises PermissionError.
+        there = any(os.path.exists(inner / name) for name in (file, file.removesuffix(".gz")))  # noqa: PTH110
         if there and root.parts[-passed:] == parts[:passed]:
             return root.parents[passed - 1]
     return root
@@ -403,9 +405,9 @@ def elsewhere(root: Path, place: Path, files: Sequence[str]) -> str:
         return name.removesuffix(".gz").replace(".", "-")
 
     wanted = {plain(name): name.removesuffix(".gz") for name in files}
-    for path in sorted(path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern)):
-        if path.is_file() and (name := wanted.get(plain(path.name))):
-            target = place / (name + path.suffix * (path.suffix == ".gz"))
-            if path != target:
+    for folder, found in directories(root, lambda _: None):
+        for path in (folder / name for name in sorted(found) if plain(name) in wanted):
+            target = place / (wanted[plain(path.name)] + path.suffix * (path.suffix == ".gz"))
+            if path != target and os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises PermissionError)
                 return f". {path} looks like one of them: move it to {target}, and the others likewise"
     return ""

@@ -72,8 +72,8 @@ class Cache:
             log.warning(f"{error}. They are decoded again by each run")
         except OSError as error:
             log.warning(f"{self.folder}: cannot be used ({error.strerror}); pictures are decoded again by each run")
-        way_out = "data.cache=FOLDER chooses a folder that can be written"
-        return found or self.in_memory(paths, size, channels, white, way_out)
+        fix = "data.cache=FOLDER chooses a folder that can be written"
+        return found or self.in_memory(paths, size, channels, white, fix)
 
     def generated(self, paths: Sequence[Path]) -> list[int]:
         """Return the rows of the files that this package wrote, by their marks.
@@ -101,13 +101,13 @@ class Cache:
         return [rows[i] for i in marked]
 
     def in_memory(
-        self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None, way_out: str
+        self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None, fix: str
     ) -> Decoded:
         """Decode, and keep nothing."""
         gigabytes = len(paths) * channels * math.prod(size) / 1e9
         if gigabytes > self.memory_gb:
             raise UserError(
-                f"data.memory_gb={self.memory_gb:g}: {len(paths):,} such pictures take {gigabytes:,.1f} GB; {way_out}, "
+                f"data.memory_gb={self.memory_gb:g}: {len(paths):,} such pictures take {gigabytes:,.1f} GB; {fix}, "
                 "a smaller data.image_size or data.limit takes less, a larger data.memory_gb holds more"
             )
         return decode(paths, size, channels, white)

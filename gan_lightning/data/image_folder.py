@@ -18,7 +18,7 @@ from gan_lightning.errors import UserError, printable
 log = logging.getLogger(__name__)
 
 NAMED = 5  # broken pictures that an error names
-SUFFIXES_TOLD, CLASSES_TOLD = 8, 50  # that the report counts
+MAX_LISTED_SUFFIXES, MAX_LISTED_CLASSES = 8, 50  # in the report
 
 
 class ImageFolder(ImageData):
@@ -137,7 +137,7 @@ class ImageFolder(ImageData):
                 members.setdefault(path.relative_to(self.root).parts[0], []).append(path)
         self.notes += left.notes()
         if others:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(SUFFIXES_TOLD))
+            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(MAX_LISTED_SUFFIXES))
             self.notes.append(f"{others.total()} other files ({kinds})")
         if members and loose:
             self.notes.append(f"{len(loose)} pictures beside the sub-folders, which are the classes")
@@ -178,9 +178,9 @@ class ImageFolder(ImageData):
         log.info(f"{count:,} pictures{limited} in {str(self.root)!r}: {spread}; modes {modes}")
         if class_names:
             counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
-            told = [f"{name} {number:,}" for name, number in counts]
-            more = f" and {len(told) - CLASSES_TOLD} more" if len(told) > CLASSES_TOLD else ""
-            log.info(f"{len(told)} classes: {', '.join(told[:CLASSES_TOLD])}{more}")
+            lines = [f"{name} {number:,}" for name, number in counts]
+            more = f" and {len(lines) - MAX_LISTED_CLASSES} more" if len(lines) > MAX_LISTED_CLASSES else ""
+            log.info(f"{len(lines)} classes: {', '.join(lines[:MAX_LISTED_CLASSES])}{more}")
         for note in self.notes:
             log.info(f"left out: {note}")
         self.notes = []
