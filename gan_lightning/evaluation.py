@@ -40,8 +40,8 @@ class Evaluation:
         num: How many samples are generated; of a folder of pictures so many are seen.
         num_real: At most so many real ones; None for all.
         split: ``train``, or ``test`` for those that training never sees.
-        labels: Law of the classes that a conditional model is asked for: ``data``, as the real samples have them, or
-            ``uniform``.
+        labels: Distribution of the classes that a conditional model is asked for: ``data``, as the real samples have
+            them, or ``uniform``.
         seed: Decides the noise, and which real samples are chosen.
         cache: Folder for what is computed once.
     """
@@ -78,7 +78,15 @@ class Evaluation:
             UserError: The split has no samples.
         """
         self.data = data
-        source = (data.samples, data.labels) if self.split == "train" else data.held_out()
+        if self.split == "train":
+            (rows,) = self.chosen(self.num_real, torch.arange(len(data.samples)))
+            if len(rows) < len(data.samples):
+                source = data.stored(rows), data.labels[rows]
+            else:
+                data.verify()
+                source = data.samples, data.labels
+        else:
+            source = self.chosen(self.num_real, *data.held_out())
         self.feature.get_ready(data, self.store, torch.device(device))
         self.see_real(data, *source)
         left_out = {name: why for name, metric in self.metrics.items() if (why := self.lack(metric, conditional))}
@@ -97,9 +105,9 @@ class Evaluation:
 
     def see_real(self, data: Any, samples: Tensor, labels: Tensor) -> None:
         """The real samples of the protocol, and what their card says."""
-        self.real = self.see(*self.chosen(self.num_real, samples, labels))
+        self.real = self.see(samples, labels)
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
-        if hasattr(data, "centres"):  # judged by their law, and not by the points that a seed has drawn of it
+        if hasattr(data, "centres"):  # compared with their distribution, and not with a seed's draw of points
             self.real.centres, self.real.deviation = data.centres(), data.deviation
             identity = fingerprint(self.real.centres, self.real.deviation)
         self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
@@ -112,6 +120,7 @@ class Evaluation:
             UserError: None are held out.
         """
         held_out = data.held_out()
+        data.verify()
         self.training = self.see(data.samples, data.labels)
         self.training.held_out = self.see(*held_out)
         self.held_out_sha256 = fingerprint(self.training.samples, self.training.held_out.samples)
@@ -238,12 +247,12 @@ class Evaluation:
         """
         averaged = model.generator_ema is not None
         known = averaged and (model.num_classes < 2 or bool(model.generator_ema.class_counts.any()))
-        law = "labels as in training" if known else "uniform labels"
-        anew = f"measured anew, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {law}"
+        label_distribution = "labels as in training" if known else "uniform labels"
+        recalibrated = f"recalibrated, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {label_distribution}"
         return {
             "num_generated": self.num,
             "weights": "average" if averaged else "raw",
-            "batchnorm": anew if averaged else "running statistics",
+            "batchnorm": recalibrated if averaged else "running statistics",
             "labels": self.labels,
             "truncation": "none",
             "generator_dtype": str(next(model.generator.parameters()).dtype).removeprefix("torch."),
@@ -295,9 +304,9 @@ class Evaluation:
             return [f"{found:,} of {sum(share > 0 for share in real):,} classes found"]
         width, most, right = max(map(len, names)), max(shares), details.get("class_accuracy_each")
         return [
-            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, {law:.1%} of the real"
+            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, {of_real:.1%} of the real"
             + ("" if right is None else f"; {right[i]:.1%} of those asked for are recognised")
-            for i, (name, share, law) in enumerate(zip(names, shares, real, strict=True))
+            for i, (name, share, of_real) in enumerate(zip(names, shares, real, strict=True))
         ]
 
     @property

@@ -18,7 +18,7 @@ from gan_lightning.files import whole
 
 # Marks every image that is written, so that it is not taken for data of a later run. It stands in the first bytes, as
 # text of the PNG's keyword Software or as a GIF's comment, so a folder of thousands is searched quickly.
-MARK, MARK_WITHIN = "gan-lightning", 2048
+MARK, MARK_WITHIN, MARKED_SUFFIXES = "gan-lightning", 2048, (".png", ".gif")
 PADDING = 2  # of a grid
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as Pillow makes gray
 
@@ -105,14 +105,13 @@ def png(picture: Tensor) -> bytes:
 
 
 def is_generated(path: Path) -> bool:
-    """Whether a file is a PNG or GIF that this package wrote, by its mark."""
-    if path.suffix.lower() not in (".png", ".gif"):
-        return False
-    try:
-        with path.open("rb") as file:
-            start = file.read(MARK_WITHIN)
-    except OSError:  # decoding will say so
-        return False
+    """Return whether this package wrote a PNG or GIF, by its mark.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(MARK_WITHIN)
     return f"Software\0{MARK}".encode() in start or f"Software: {MARK}".encode() in start
 
 

@@ -163,7 +163,7 @@ def pictures(folder: Path, judge: Evaluation) -> tuple[torch.Tensor, torch.Tenso
         raise UserError(f"{folder}: holds pictures, and the data are points")
     channels, *size = judge.real.samples.shape[1:]
     # One torn file among thousands is told and left out; the card counts what was seen.
-    found = ImageFolder(folder, size, channels, skip_broken=True, keep_generated=True)
+    found = ImageFolder(folder, size, channels, skip_broken=True)
     paths, labels, class_names = found.find()
     rows = judge.chosen(judge.num, torch.arange(len(paths)))[0].tolist()
     samples, labels, _ = found.decoded([paths[i] for i in rows], [labels[i] for i in rows], class_names, len(paths))

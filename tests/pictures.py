@@ -28,7 +28,7 @@ def opened(path: Path, attribute: str) -> object:
 def one(path: Path, size=(16, 16), channels=3) -> torch.Tensor:
     """A single picture, decoded."""
     decoded = decode([path], size, channels)
-    assert decoded.broken == []
+    assert decoded.broken == {}
     assert decoded.images.shape == (1, channels, *size)
     return decoded.images[0]
 

@@ -258,10 +258,10 @@ def test_labels_are_not_asked_for_where_there_is_no_batch_norm(build, caplog):
 def test_the_card_says_which_labels_batch_norm_was_recalibrated_with(build, cache):
     model, data = skewed(build)
     evaluation = Evaluation(Module(nn.Flatten()), {}, cache=str(cache))
-    assert evaluation.made_by(model)["batchnorm"] == "measured anew, 50 x 64, uniform labels"
+    assert evaluation.made_by(model)["batchnorm"] == "recalibrated, 50 x 64, uniform labels"
     play(model, data, 1)
-    assert evaluation.made_by(model)["batchnorm"] == "measured anew, 50 x 64, labels as in training"
+    assert evaluation.made_by(model)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
     raw, _ = build("model=cgan")
     assert evaluation.made_by(raw)["batchnorm"] == "running statistics"
     without, _ = build("model=dcgan", "model.ema_decay=0.5")
-    assert evaluation.made_by(without)["batchnorm"] == "measured anew, 50 x 64, labels as in training"
+    assert evaluation.made_by(without)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"

@@ -15,6 +15,7 @@ from PIL import Image
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
+from gan_lightning import files
 from gan_lightning import seed as seeds
 from gan_lightning import train as program
 from gan_lightning.data import base
@@ -427,6 +428,19 @@ def test_a_mixture_lies_where_it_is_wanted():
         torch.testing.assert_close(points.std(0), torch.full((2,), 0.1), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("centres", "names"),
+    [
+        ([[0, 0], [0, 0], [1, 1]], ["0 (0, 0)", "1 (0, 0)", "(1, 1)"]),
+        ([[1, 0], [0.123412, 0], [0.123408, 0]], ["(1, 0)", "1 (0.1234, 0)", "2 (0.1234, 0)"]),
+    ],
+)
+def test_centres_that_look_the_same_have_numbers(centres, names):
+    data = GaussianMixture(centres, num=30)
+    data.setup()
+    assert data.class_names == names
+
+
 # --- validation of what a data set returns ----------------------------------------------------------------------------
 
 IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -647,7 +661,8 @@ class PlainModule(LightningDataModule):
 def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, compose, tmp_path):
     monkeypatch.setattr(program, "build", lambda *_, **__: PlainModule())
     with pytest.raises(
-        UserError, match=r"PlainModule: the class has no scale, real, held_out; .*derive it from .*ImageData"
+        UserError,
+        match=r"PlainModule: the class has no scale, real, held_out, stored, verify; derive .*ImageData",
     ) as error:
         program.train(compose(), tmp_path)
     assert len(error.value.faults) == 1
@@ -738,6 +753,36 @@ def test_files_in_another_place_are_found(tmp_path, monkeypatch, place, target):
     with pytest.raises(UserError) as error:
         MNIST(tmp_path).setup()
     assert f"{tmp_path / place} looks like one of them: move it to {tmp_path / target}" in str(error.value)
+
+
+def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch):
+    """``data.root=/`` and a failed download would search the whole machine."""
+    monkeypatch.setattr(files, "MOST_ENTRIES", 5)
+    for i in range(9):
+        (tmp_path / f"{i}").touch()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.gz").touch()
+    assert base.elsewhere(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
+    monkeypatch.setattr(files, "MOST_ENTRIES", 50)
+    assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in base.elsewhere(tmp_path, tmp_path / "x", ["a.gz"])
+
+
+def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "a.gz").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.gz").touch()
+    original = Path.stat
+
+    def hindered(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", hindered)
+    found = base.elsewhere(tmp_path, tmp_path / "x", ["a.gz"])
+    assert "looks like one of them" in found
+    assert base.root_above(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
 
 
 @pytest.mark.parametrize("limit", [None, 2])

@@ -1,7 +1,9 @@
 """Pictures of every kind that people have, decoded."""
 
 import random
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +225,7 @@ def test_bombs_are_refused_in_every_thread_and_warnings_stay_away(tmp_path, monk
         assert len(caught) == 1
     assert len(decoded.rows) == CHUNK
     assert len(decoded.broken) == CHUNK + 1
-    assert all("more than 100 pixels" in line for line in decoded.broken)
+    assert all("more than 100 pixels" in line for line in decoded.broken.values())
 
 
 def test_pictures_that_exceed_memory(tmp_path):
@@ -281,6 +283,46 @@ def test_the_bits_that_a_set_uses_are_a_warning(tmp_path, caplog, cache):
         assert f"data.root={tmp_path / 'deep'}: 4 images in a format of 16 or 32 bits a pixel use 12 of them" in told[0]
         assert "so 4,095 becomes white" in told[0]
         assert int(data.samples[1].max()) == int(held_out.max()) == round(255 * 4000 / 4095)
+
+
+def deep_colour(path: Path, peak: int) -> Path:
+    """Write an image of 16 bits a channel, which Pillow reads and does not write."""
+    values = np.zeros((8, 8, 3), np.uint16)
+    values[4:] = peak
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".png":
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+        parts = [
+            (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        ]
+        chunks = [
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts
+        ]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    else:
+        where = 8 + 2 + 9 * 12 + 4
+        tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, where), (259, 3, 1, 1), (262, 3, 1, 2)]
+        tags += [(273, 4, 1, where + 6), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, values.nbytes)]
+        entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + struct.pack("<HHH", 16, 16, 16)
+        path.write_bytes(head + values.astype("<u2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(("peak", "reached"), [(4095, 15), (16383, 63), (65535, None)])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_colour_that_uses_fewer_bits_is_a_warning(tmp_path, caplog, suffix, peak, reached):
+    deep_colour(tmp_path / "photos" / f"a.{suffix}", peak)
+    colours((8, 8)).save(tmp_path / "photos" / "b.png")
+    for _ in range(2):
+        caplog.clear()
+        ImageFolder(tmp_path / "photos", 8, cache=tmp_path / "cache").setup()
+        told = f"data.root={tmp_path / 'photos'}: 16-bit colour is read by its high byte and reaches only {reached} of "
+        told += "255; save it with 8 bits a channel"
+        assert [record.message for record in caplog.records] == ([told] if reached else [])
 
 
 def test_images_that_are_scaled_each_by_itself_are_a_warning(tmp_path, caplog):

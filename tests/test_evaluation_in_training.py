@@ -79,7 +79,7 @@ def test_the_card_says_how_samples_were_drawn(run, tmp_path):
     plain, averaged = card("model=dcgan"), card("model=dcgan", "model.ema_decay=0.9")
     assert (plain["weights"], plain["batchnorm"], plain["labels"]) == ("raw", "running statistics", "data")
     assert averaged["weights"] == "average"
-    assert averaged["batchnorm"].startswith("measured anew")
+    assert averaged["batchnorm"].startswith("recalibrated")
     assert set(differences([plain, averaged])) == {"weights", "batchnorm"}
     assert differences([plain, card("model=dcgan", "seed=3")]) == {}
     for other in ("model=vanilla", "model=cgan", "model=wgan_gp"):

@@ -339,18 +339,25 @@ def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
         program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.targets=[3,10]", f"out={tmp_path}/b"])
 
 
-def test_the_nearest_training_pictures_are_found(monkeypatch):
-    monkeypatch.setattr(nearest_module, "PART", 7)
+@pytest.mark.parametrize(("name", "most"), [("PART", 7), ("PART_NUMBERS", 7 * 64)])
+def test_the_nearest_training_pictures_are_found(monkeypatch, name, most):
+    monkeypatch.setattr(nearest_module, name, most)
+    parts, original = [], nearest_module.neighbours.nearest
+    monkeypatch.setattr(
+        nearest_module.neighbours, "nearest", lambda *args: parts.append(len(args[1])) or original(*args)
+    )
     model = Lamps()
     samples = to_uint8(model.generate(model.draw_latents(3, seed=0)[0], torch.zeros(3)))
     others = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     others[11], others[30] = samples[1], samples[1].roll(1, -1)
     others[12] = (samples[2].int() + 2).clamp(max=255).byte()
     way = Nearest(num=3, k=4)
-    way.see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
+    data = SimpleNamespace(samples=others, shape=others.shape[1:], verify=lambda: None)
+    way.see(data, None)
     with pytest.raises(UserError, match=rf"latent\.k={len(others) + 1}: there are {len(others)} training pictures"):
-        Nearest(k=len(others) + 1).see(SimpleNamespace(samples=others, shape=others.shape[1:]), None)
+        Nearest(k=len(others) + 1).see(data, None)
     found = way(model)
+    assert parts == [7] * 5 + [5]
     assert [len(row) for row in found.rows] == [5, 5, 5]
     index, distance = torch.tensor(found.figures["index"]), torch.tensor(found.figures["distance"])
     squared = (samples[:, None].double() - others[None].double()).square().mean((2, 3, 4)).sqrt()
@@ -435,7 +442,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent.classes=[true]", "must be a list, each the name or the number of a class"),
         ("latent=blend latent.start=1.5", "must be the name or the number of a class"),
         ("latent=invert", "latent.picture: is needed"),
-        ("latent=invert latent.picture=/nowhere.png", "No such file"),
+        ("latent=invert latent.picture=/nowhere.png", "latent.picture=/nowhere.png: No such file"),
         ("latent=interpolate,walk", "several values; one way at a time"),
         ("latent=interpolate latent.seeds=1,2", "several values; a list is latent.seeds=[...]"),
         ("+x=1", "nothing can be added or left out"),

@@ -33,7 +33,8 @@ def bars(num: int = 400, classes: int = 4) -> SimpleNamespace:
     pictures = torch.randint(80, (num, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
     for row, label in enumerate(labels.tolist()):
         pictures[row, 0, :, 2 * label] += 150
-    return SimpleNamespace(samples=pictures, labels=labels, class_names=[str(i) for i in range(classes)])
+    names = [str(i) for i in range(classes)]
+    return SimpleNamespace(samples=pictures, labels=labels, class_names=names, verify=lambda: None)
 
 
 def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
@@ -88,6 +89,7 @@ def test_a_classifier_per_channel_names_the_number_that_the_digits_make(tmp_path
         samples=digits.samples[picked, 0],
         labels=(digits.labels[picked] * torch.tensor([100, 10, 1])).sum(1),
         class_names=[f"{i:03d}" for i in range(1000)],
+        verify=lambda: None,
     )
     feature = Classifier(width=4, dim=8, per_channel=True)
     feature.get_ready(stacked, Store(tmp_path), CPU)

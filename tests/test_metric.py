@@ -404,6 +404,31 @@ def test_copies_are_those_of_brute_force(name, dtype):
     assert found["copies_expected"] == float((theirs <= limit).sum()) / (len(held_out) + 1)
 
 
+def test_only_pairs_near_the_limit_are_listed(monkeypatch):
+    """Indices of all pairs inside took 1.4 GB for each block."""
+    features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    (block,) = neighbours.blocks(features, features, "test")
+    exact = (features[:, None].double() - features).square().sum(2)
+    limit = exact[7].clone()
+    listed, nonzero = [], torch.Tensor.nonzero
+
+    def spy(mask, **options):
+        listed.append(int(mask.sum()))
+        return nonzero(mask, **options)
+
+    monkeypatch.setattr(torch.Tensor, "nonzero", spy)
+    for edge in (True, False):
+        assert torch.equal(block.within(limit, edge), exact <= limit if edge else exact < limit)
+    assert max(listed) < 100, "fifty are equal to the limit, and fifty are pairs of a sample with itself"
+
+
+def test_features_are_not_changed_by_their_distances():
+    features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).double() + 5
+    before = features.clone()
+    neighbours.nearest(features, features, 2, "test")
+    assert torch.equal(features, before)
+
+
 def test_one_far_sample_changes_no_other():
     """In the plane, where one point of a diverging generator is enough to be 10,000 units away."""
     real = ring()[torch.arange(800) % 8] + normal(800, 2, 1, deviation=0.01)

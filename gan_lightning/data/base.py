@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from gan_lightning import seed as seeds
 from gan_lightning.data.pages import Pages
 from gan_lightning.data.validate import check_samples, length, levels, warn_of_labels, warn_of_range
 from gan_lightning.errors import UserError
-from gan_lightning.files import locked
+from gan_lightning.files import directories, locked
 from gan_lightning.geometry import sides
 from gan_lightning.image import from_uint8, resize, with_channels
 from gan_lightning.memory import refuse_too_large
@@ -192,8 +193,11 @@ class StepData(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Batches from the trainer's step to the end of its budget."""
-        samples, labels = (part.to(self.place()) for part in (self.samples, self.labels))
-        return StepLoader(samples, labels, **self.steps(), pages=None if samples.is_cuda else self.pages)
+        place = self.place()
+        if place.type == "cpu":  # images of a mapped file are verified batch by batch
+            return StepLoader(self.samples, self.labels, **self.steps(), pages=self.pages)
+        self.verify()
+        return StepLoader(self.samples.to(place), self.labels.to(place), **self.steps())
 
     def steps(self) -> dict[str, int]:
         """What the trainer and the model say of the steps to come, and this rank's share in them."""
@@ -243,6 +247,15 @@ class StepData(LightningDataModule):
         if self.pages is not None:
             self.pages.verify(rows)
         return self.samples[rows]
+
+    def verify(self) -> None:
+        """Compare all samples of a mapped file with their checksums; to be called before ``samples`` is read directly.
+
+        Raises:
+            UserError: One differs.
+        """
+        if self.pages is not None:
+            self.pages.verify_all()
 
 
 class ImageData(StepData):
@@ -378,7 +391,8 @@ def root_above(root: Path, place: str, file: str) -> Path:
     parts = Path(place).parts
     for passed in range(len(parts), 0, -1):
         inner = root.joinpath(*parts[passed:])
-        there = (inner / file).exists() or (inner / file.removesuffix(".gz")).exists()
+        # Path.exists raises PermissionError.
+        there = any(os.path.exists(inner / name) for name in (file, file.removesuffix(".gz")))  # noqa: PTH110
         if there and root.parts[-passed:] == parts[:passed]:
             return root.parents[passed - 1]
     return root
@@ -391,9 +405,9 @@ def elsewhere(root: Path, place: Path, files: Sequence[str]) -> str:
         return name.removesuffix(".gz").replace(".", "-")
 
     wanted = {plain(name): name.removesuffix(".gz") for name in files}
-    for path in sorted(path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern)):
-        if path.is_file() and (name := wanted.get(plain(path.name))):
-            target = place / (name + path.suffix * (path.suffix == ".gz"))
-            if path != target:
+    for folder, found in directories(root, lambda _: None):
+        for path in (folder / name for name in sorted(found) if plain(name) in wanted):
+            target = place / (wanted[plain(path.name)] + path.suffix * (path.suffix == ".gz"))
+            if path != target and os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises PermissionError)
                 return f". {path} looks like one of them: move it to {target}, and the others likewise"
     return ""

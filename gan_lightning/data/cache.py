@@ -7,7 +7,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,12 @@ import numpy as np
 import PIL
 import torch
 
+from gan_lightning.bar import bar
 from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, decode_to
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked, refuse_full_disk, whole
+from gan_lightning.image import MARK, MARKED_SUFFIXES, is_generated
 from gan_lightning.paths import cache_directory
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,10 @@ class Cache:
         """
         if self.folder is None:
             return self.in_memory(paths, size, channels, white, "data.cache=FOLDER keeps them in a file")
-        path, shape = self.folder / f"pictures-{key(paths, size, channels, white)}.uint8", (channels, *size)
+        path, shape = (
+            self.folder / f"pictures-{key(paths, VERSION, PIL.__version__, *size, channels, white)}.uint8",
+            (channels, *size),
+        )
         if (found := self.read(path, paths, shape)) is not None:
             return found
         try:
@@ -67,17 +72,42 @@ class Cache:
             log.warning(f"{error}. They are decoded again by each run")
         except OSError as error:
             log.warning(f"{self.folder}: cannot be used ({error.strerror}); pictures are decoded again by each run")
-        way_out = "data.cache=FOLDER chooses a folder that can be written"
-        return found or self.in_memory(paths, size, channels, white, way_out)
+        fix = "data.cache=FOLDER chooses a folder that can be written"
+        return found or self.in_memory(paths, size, channels, white, fix)
+
+    def generated(self, paths: Sequence[Path]) -> list[int]:
+        """Return the rows of the files that this package wrote, by their marks.
+
+        Every PNG and GIF has to be opened for that, which takes hours for a million files on a network file system. So
+        the result is kept, and later runs only compare names, lengths and times.
+        """
+        rows = [row for row, path in enumerate(paths) if path.suffix.lower() in MARKED_SUFFIXES]
+        files = [paths[row] for row in rows]
+        place = None
+        if self.folder is not None:
+            place = self.folder / f"generated-{key(files, MARK)}.json"
+            with suppress(OSError, ValueError, TypeError, IndexError):  # there is none yet, or it is damaged
+                return [rows[int(i)] for i in json.loads(place.read_text())]
+        marked, unread = [], 0
+        for i, path in enumerate(bar(files, "searching for generated images")):
+            try:
+                if is_generated(path):
+                    marked.append(i)
+            except OSError:  # decoding reports it
+                unread += 1
+        if place is not None and not unread:
+            with suppress(OSError), whole(place, "w") as file:
+                json.dump(marked, file)
+        return [rows[i] for i in marked]
 
     def in_memory(
-        self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None, way_out: str
+        self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None, fix: str
     ) -> Decoded:
         """Decode, and keep nothing."""
         gigabytes = len(paths) * channels * math.prod(size) / 1e9
         if gigabytes > self.memory_gb:
             raise UserError(
-                f"data.memory_gb={self.memory_gb:g}: {len(paths):,} such pictures take {gigabytes:,.1f} GB; {way_out}, "
+                f"data.memory_gb={self.memory_gb:g}: {len(paths):,} such pictures take {gigabytes:,.1f} GB; {fix}, "
                 "a smaller data.image_size or data.limit takes less, a larger data.memory_gb holds more"
             )
         return decode(paths, size, channels, white)
@@ -98,9 +128,9 @@ class Cache:
                 checksums.append(zlib.crc32(pixels))
 
             decoded = decode_to(begin, paths, size, channels, white)
-        broken = sorted({*range(len(paths))}.difference(decoded.rows))
-        facts = {"checksums": checksums, "broken": dict(zip(broken, decoded.broken, strict=True))}
-        facts |= {name: getattr(decoded, name) for name in ("passing", "levels", "deep", "white", "stretched")}
+        facts = {"checksums": checksums, "broken": decoded.broken}
+        names = "passing", "levels", "deep", "white", "stretched", "high_byte"
+        facts |= {name: getattr(decoded, name) for name in names}
         facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
         with whole(path.with_suffix(".json"), "w") as file:
             json.dump(facts, file)
@@ -117,7 +147,8 @@ class Cache:
             passing = [int(row) for row in facts["passing"]]
             low, high = map(int, facts["levels"])
             numbers = (low, high), int(facts["deep"]), int(facts["white"]), int(facts["stretched"])
-            decoded = Decoded(torch.empty(0), rows, list(broken.values()), sizes, modes, passing, *numbers)
+            high_byte = None if facts["high_byte"] is None else int(facts["high_byte"])
+            decoded = Decoded(torch.empty(0), rows, broken, sizes, modes, passing, *numbers, high_byte)
             if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in passing):
                 log.info(f"{path}: made anew, since pictures can be read that could not be")
                 return None
@@ -141,14 +172,14 @@ class Cache:
             return None
 
 
-def key(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None) -> str:
-    """What the decoded bytes depend on: the files, by name, length and time; size, channels, white; and who decodes."""
-    digest = hashlib.sha256(json.dumps([VERSION, PIL.__version__, *size, channels, white]).encode())
+def key(paths: Sequence[Path], *settings: object) -> str:
+    """Return a hash of files, by name, length and time, and of the settings of what is made of them."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for path in paths:
         try:
             found = path.stat()
-            told = found.st_size, found.st_mtime_ns
-        except OSError:  # a link that leads nowhere; it is told when it is decoded
-            told = None
-        digest.update(f"\0{path.absolute()}\0{told}".encode(errors="surrogateescape"))
+            version = found.st_size, found.st_mtime_ns
+        except OSError:  # a link that leads nowhere; decoding reports it
+            version = None
+        digest.update(f"\0{path.absolute()}\0{version}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

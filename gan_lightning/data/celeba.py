@@ -40,7 +40,7 @@ class CelebA(ImageFolder):
         for folder in places:
             found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
             found = sorted(found, key=lambda path: natural(path.name))
-            paths = found if self.keep_generated else without_generated(found, folder, left, "")
+            paths = without_generated(found, self.cache.generated(found), folder, left)
             if paths:
                 break
         else:

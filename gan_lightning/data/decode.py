@@ -24,11 +24,12 @@ from gan_lightning.memory import refuse_too_large
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of what is made of a file; to be raised when that changes, so that nothing older is used again
+VERSION = 3  # of what is made of a file; to be raised when that changes, so that nothing older is used again
 CHUNK, CHUNK_BYTES = 32, 2**24  # files that a thread takes at a time, fewer where what they become is large
 AHEAD = 4  # chunks for each thread, in work or waiting to be read
 WHITE = 65535  # of images with integers of more than 8 bits a pixel
 DEPTHS = 8, 10, 12, 14, 16  # bits a pixel of the sensors that write such images
+COARSE = 63  # of 255, which 14 bits of 16 reach
 DRAFT = 3  # a large JPEG may be decoded at an eighth of its size if that is so many times what is wanted
 
 Image.init()
@@ -44,7 +45,7 @@ class Decoded:
     Attributes:
         images: Pictures (n, C, H, W) as uint8, of those files that could be read.
         rows: Which files these are.
-        broken: A line for each of the others.
+        broken: The reason for each of the others, by its row.
         sizes: How often each (width, height) was met, as a viewer shows it.
         modes: How often each of Pillow's modes was met.
         passing: Which of the others may be read another time.
@@ -52,12 +53,13 @@ class Decoded:
         deep: How many images hold integers of more than 8 bits, in 0 to 65,535.
         white: The value that became 255 in these.
         stretched: How many hold floats or other integers, of which each was scaled by its own range.
+        high_byte: The highest value of colour with 16 bits a channel, as Pillow keeps it; None without such images.
         pages: The file that ``images`` is a view of; None where they are in memory.
     """
 
     images: Tensor
     rows: list[int]
-    broken: list[str]
+    broken: dict[int, str]
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
     passing: list[int]
@@ -65,6 +67,7 @@ class Decoded:
     deep: int = 0
     white: int = WHITE
     stretched: int = 0
+    high_byte: int | None = None
     pages: Pages | None = None
 
 
@@ -73,12 +76,13 @@ class Picture:
     """One file: its pixels, or the reason why there are none, and whether that is the machine's and may pass.
 
     ``peak`` is the highest value of integers of more than 8 bits, where it is within 16 bits; ``stretched`` says that
-    the image was scaled by its own range.
+    the image was scaled by its own range; ``high_byte`` is the highest value of 16-bit colour.
     """
 
     pixels: np.ndarray | None = None
     peak: int | None = None
     stretched: bool = False
+    high_byte: int | None = None
     size: tuple[int, int] = (0, 0)
     mode: str = ""
     fault: str = ""
@@ -139,11 +143,11 @@ def decode_pass(
     take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int, white: int
 ) -> tuple[Decoded, int]:
     """Decode files once; returns the highest value of integers of more than 8 bits as well."""
-    decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], [], Counter(), Counter(), [], white=white), 0
-    levels = []
+    decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], {}, Counter(), Counter(), [], white=white), 0
+    levels, high_bytes = [], []
     for row, picture in enumerate(pictures(paths, size, channels, white)):
         if picture.pixels is None:
-            decoded.broken.append(f"{str(paths[row])!r} ({picture.fault})")
+            decoded.broken[row] = picture.fault
             decoded.passing += [row] * picture.passing
             continue
         take(picture.pixels)
@@ -153,9 +157,11 @@ def decode_pass(
         decoded.stretched += picture.stretched
         if picture.peak is not None:
             decoded.deep, peak = decoded.deep + 1, max(peak, picture.peak)
+        if picture.high_byte is not None:
+            high_bytes = [max([picture.high_byte, *high_bytes])]
         levels += [int(picture.pixels.min()), int(picture.pixels.max())]
         levels = [min(levels), max(levels)]
-    return replace(decoded, levels=tuple(levels) or (0, 0)), peak
+    return replace(decoded, levels=tuple(levels) or (0, 0), high_byte=max(high_bytes, default=None)), peak
 
 
 def white_of(peak: int) -> int:
@@ -163,7 +169,7 @@ def white_of(peak: int) -> int:
     return next(2**bits - 1 for bits in DEPTHS if peak < 2**bits)
 
 
-def warn_of_depth(source: str, deep: int, white: int, stretched: int) -> None:
+def warn_of_depth(source: str, deep: int, white: int, stretched: int, high_byte: int | None) -> None:
     """Log a warning where the range of values was found in the files, and not given by their format.
 
     Args:
@@ -171,6 +177,7 @@ def warn_of_depth(source: str, deep: int, white: int, stretched: int) -> None:
         deep: Number of images with integers of more than 8 bits.
         white: What became 255 in these.
         stretched: Number of images that were scaled by their own range.
+        high_byte: The highest value of colour with 16 bits a channel, of which Pillow keeps the high byte.
     """
     if deep and white != WHITE:
         log.warning(
@@ -182,6 +189,11 @@ def warn_of_depth(source: str, deep: int, white: int, stretched: int) -> None:
         log.warning(
             f"{source}: {stretched:,} images hold floats, negative values or values above {WHITE:,}; each is scaled by "
             "its own range, so their brightness is not comparable; save them with 8 or 16 bits a pixel to keep it"
+        )
+    if high_byte is not None and high_byte <= COARSE:
+        log.warning(
+            f"{source}: 16-bit colour is read by its high byte and reaches only {high_byte} of 255; save it with "
+            "8 bits a channel"
         )
 
 
@@ -226,6 +238,7 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             mode, stored = image.mode, image.size
+            deep_colour = len(image.getbands()) > 1 and any(";16" in str(tile) for tile in image.tile)
             turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             box, scale = central(stored[::-1] if turned else stored, size)
             if image.format in ("JPEG", "MPO"):
@@ -240,7 +253,8 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
             small = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
             pixels = np.asarray(small)
             pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-            return Picture(np.ascontiguousarray(pixels), peak, stretched, full, mode)
+            high_byte = max(high for _, high in upright.getextrema()[:3]) if deep_colour else None
+            return Picture(np.ascontiguousarray(pixels), peak, stretched, high_byte, full, mode)
     except Image.DecompressionBombError:
         return Picture(fault=f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")
     except UnidentifiedImageError:

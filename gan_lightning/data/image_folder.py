@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import MOST_HELD_OUT, ImageData
 from gan_lightning.data.cache import Cache
 from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
 from gan_lightning.data.layout import Left, files_below, warn_of_layout, without_generated
@@ -18,7 +18,7 @@ from gan_lightning.errors import UserError, printable
 log = logging.getLogger(__name__)
 
 NAMED = 5  # broken pictures that an error names
-SUFFIXES_TOLD, CLASSES_TOLD = 8, 50  # that the report counts
+MAX_LISTED_SUFFIXES, MAX_LISTED_CLASSES = 8, 50  # in the report
 
 
 class ImageFolder(ImageData):
@@ -31,7 +31,6 @@ class ImageFolder(ImageData):
         image_size: A side, or height and width.
         channels: 1 for gray, 3 for colour.
         skip_broken: Leave out pictures that cannot be read, and count them.
-        keep_generated: Use images that this package wrote as well, which are left out otherwise.
         cache: Folder in which what has been decoded is kept for later runs; None keeps nothing.
         memory_gb: Pictures that take more stay in the cache's file, which is mapped (1e9 bytes).
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
@@ -43,14 +42,15 @@ class ImageFolder(ImageData):
         image_size: int | Sequence[int] = 64,
         channels: int = 3,
         skip_broken: bool = False,
-        keep_generated: bool = False,
         cache: str | Path | None = None,
         memory_gb: float = 4,
         **data: object,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
-        self.skip_broken, self.keep_generated, self.cache = skip_broken, keep_generated, Cache(cache, memory_gb)
-        self.found: tuple[list[Path], list[int], list[str]] | None = None  # what :meth:`find` returned
+        self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
+        # Paths, labels, class names and the number of all images, for :meth:`held_out`. The other paths are released:
+        # millions of them take gigabytes.
+        self.beyond: tuple[list[Path], list[int], list[str], int] | None = None
         self.notes: list[str] = []  # what was left out, for the next report
         self.white: int | None = None  # what becomes 255 in images with more than 8 bits, found in the training set
         self.extremes = 0, 255
@@ -65,13 +65,17 @@ class ImageFolder(ImageData):
         return self.extremes
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """Decode what :meth:`find` found, as many as are asked for.
+        """Decode the training images, or else those beyond ``limit``.
 
         Raises:
             UserError: There are no pictures, or broken ones that are not to be skipped.
         """
-        self.found = self.found or self.find()
-        paths, labels, class_names = self.found
+        if rows.start is not None:
+            return self.decoded(*self.beyond)
+        paths, labels, class_names = self.find()
+        if rows.stop is not None:
+            beyond = slice(rows.stop, rows.stop + MOST_HELD_OUT)
+            self.beyond = paths[beyond], labels[beyond], class_names, len(paths)
         return self.decoded(paths[rows], labels[rows], class_names, len(paths))
 
     def decoded(
@@ -84,7 +88,7 @@ class ImageFolder(ImageData):
         """
         decoded = self.cache.get(paths, self.image_size, self.channels, self.white)
         if decoded.broken:
-            self.tell_broken(decoded, len(paths))
+            self.tell_broken(decoded, paths)
         labels = torch.tensor(labels)[decoded.rows]
         if class_names:
             kept, labels = labels.unique(return_inverse=True)
@@ -95,7 +99,9 @@ class ImageFolder(ImageData):
         self.extremes = decoded.levels if decoded.rows else (0, 255)
         if self.samples is None:  # and not those held out
             self.pages, self.white = decoded.pages, decoded.white
-            warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched)
+            warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched, decoded.high_byte)
+        elif decoded.pages is not None:
+            decoded.pages.verify_all()  # nothing verifies them later
         return decoded.images, labels, class_names
 
     def find(self) -> tuple[list[Path], list[int], list[str]]:
@@ -116,8 +122,14 @@ class ImageFolder(ImageData):
                 images.append(path)
             else:
                 others[printable(path.suffix.lower()) or "without a suffix"] += 1
-        if not self.keep_generated:
-            images = without_generated(images, self.root, left, "; data.keep_generated=true uses them")
+        generated = self.cache.generated(images)
+        if len(generated) < len(images):
+            images = without_generated(images, generated, self.root, left)
+        elif images:
+            log.info(
+                f"data.root={printable(str(self.root))}: all {len(images):,} images were generated by gan-lightning; "
+                "they are used"
+            )
         for path in images:
             if path.parent == self.root:
                 loose.append(path)
@@ -125,7 +137,7 @@ class ImageFolder(ImageData):
                 members.setdefault(path.relative_to(self.root).parts[0], []).append(path)
         self.notes += left.notes()
         if others:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(SUFFIXES_TOLD))
+            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(MAX_LISTED_SUFFIXES))
             self.notes.append(f"{others.total()} other files ({kinds})")
         if members and loose:
             self.notes.append(f"{len(loose)} pictures beside the sub-folders, which are the classes")
@@ -140,15 +152,16 @@ class ImageFolder(ImageData):
             raise UserError(f"data.root={str(self.root)!r}: {found}")
         return [path for path, _ in pairs], [label if classes else 0 for _, label in pairs], classes
 
-    def tell_broken(self, decoded: Decoded, of: int) -> None:
-        """Refuse broken pictures, or note that they are skipped."""
+    def tell_broken(self, decoded: Decoded, paths: Sequence[Path]) -> None:
+        """Raise UserError for broken images, or note that they are skipped."""
+        first = [f"{str(paths[row])!r} ({reason})" for row, reason in islice(decoded.broken.items(), NAMED)]
         more = f" and {len(decoded.broken) - NAMED} more" if len(decoded.broken) > NAMED else ""
-        told = f"{len(decoded.broken)} of {of} pictures cannot be read: {', '.join(decoded.broken[:NAMED])}{more}"
+        message = f"{len(decoded.broken)} of {len(paths)} pictures cannot be read: {', '.join(first)}{more}"
         if self.skip_broken and decoded.rows:
-            self.notes.append(told)
+            self.notes.append(message)
             return
-        way_out = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
-        raise UserError(f"{told}; {way_out}")
+        fix = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
+        raise UserError(f"{message}; {fix}")
 
     def report(self, decoded: Decoded, of: int, labels: Tensor, class_names: list[str]) -> None:
         """Tell what was found."""
@@ -165,9 +178,9 @@ class ImageFolder(ImageData):
         log.info(f"{count:,} pictures{limited} in {str(self.root)!r}: {spread}; modes {modes}")
         if class_names:
             counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
-            told = [f"{name} {number:,}" for name, number in counts]
-            more = f" and {len(told) - CLASSES_TOLD} more" if len(told) > CLASSES_TOLD else ""
-            log.info(f"{len(told)} classes: {', '.join(told[:CLASSES_TOLD])}{more}")
+            lines = [f"{name} {number:,}" for name, number in counts]
+            more = f" and {len(lines) - MAX_LISTED_CLASSES} more" if len(lines) > MAX_LISTED_CLASSES else ""
+            log.info(f"{len(lines)} classes: {', '.join(lines[:MAX_LISTED_CLASSES])}{more}")
         for note in self.notes:
             log.info(f"left out: {note}")
         self.notes = []

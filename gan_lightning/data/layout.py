@@ -2,14 +2,14 @@
 
 import logging
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lightning.data.natural import natural
 from gan_lightning.errors import printable
 from gan_lightning.files import read_regular
-from gan_lightning.image import is_generated
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +18,18 @@ UNEVEN = 100  # times as many images as another class has
 LARGEST_CONFIG = 2**20  # bytes of a run's config.yaml
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}  # of Windows and macOS
 THUMBNAILS = "folders of thumbnails or system files"
+MAYBE_CLASSES = "thumbnails", "thumbs", "_thumbs"  # a class may have such a name
 SKIPPED_FOLDERS = {  # lower case; hidden folders are skipped without a note
-    **dict.fromkeys(("@eadir", "#recycle", "__macosx", "lost+found", "thumbnails", "thumbs", "_thumbs"), THUMBNAILS),
+    **dict.fromkeys(("@eadir", "#recycle", "__macosx", "lost+found", *MAYBE_CLASSES), THUMBNAILS),
     **dict.fromkeys(("$recycle.bin", "system volume information", "__pycache__", "@recently-snapshot"), THUMBNAILS),
     **dict.fromkeys(("wandb", "mlruns", "lightning_logs"), "folders of experiment trackers"),
 }
-SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
+SPLIT = re.compile(  # folded names: train, images_test, "training data", train2017, trainA of CycleGAN's data
+    r"((images?|imgs?|photos?|pictures?|data|dataset|ilsvrc\d{4}_img)[\W_]*)?"
+    r"(train|training|trainval|val|valid|validation|dev|eval|evaluation|test|testing|unlabell?ed)"
+    r"([\W_]*(sets?|splits?|images?|imgs?|photos?|pictures?|data|dataset|[ab]))?"
+    r"([\W_]*(19|20)\d\d)?"
+)
 
 
 class Left:
@@ -65,6 +71,11 @@ def files_below(root: Path, left: Left) -> list[Path]:
             if name.startswith(".") or (here / name).resolve() in above:
                 continue
             if why := no_data(here / name):
+                if here == root and name.casefold() in MAYBE_CLASSES:
+                    log.warning(
+                        f"data.root={printable(str(root))}: the sub-folder '{printable(name)}' is taken for thumbnails "
+                        "and left out; rename it to use its images as a class"
+                    )
                 left.add(why, (here / name).relative_to(root).as_posix())
             else:
                 kept.append(name)
@@ -101,22 +112,24 @@ def is_run(folder: Path) -> bool:
         return False
 
 
-def without_generated(paths: Iterable[Path], root: Path, left: Left, fix: str) -> list[Path]:
-    """Image files without those that this package wrote: grids of samples, single samples, films.
+def is_split(name: str) -> bool:
+    """Return whether a sub-folder's name is that of a split of a data set, and hardly that of a class."""
+    return SPLIT.fullmatch(name.casefold()) is not None
+
+
+def without_generated(paths: Sequence[Path], generated: Sequence[int], root: Path, left: Left) -> list[Path]:
+    """Remove the image files that this package wrote: grids of samples, single samples, GIFs.
 
     Args:
         paths: Image files.
+        generated: The rows of ``paths`` to remove.
         root: The data set's folder, which ``left`` names them relative to.
         left: Receives those that are left out.
-        fix: What the user may change to use them.
     """
-    kept = []
-    for path in paths:
-        if is_generated(path):
-            left.add(f"images that gan-lightning generated{fix}", path.relative_to(root).as_posix())
-        else:
-            kept.append(path)
-    return kept
+    for row in generated:
+        left.add("images that gan-lightning generated", paths[row].relative_to(root).as_posix())
+    removed = set(generated)
+    return [path for row, path in enumerate(paths) if row not in removed]
 
 
 def warn_of_layout(root: Path, loose: int, counts: dict[str, int]) -> bool:
@@ -133,7 +146,7 @@ def warn_of_layout(root: Path, loose: int, counts: dict[str, int]) -> bool:
     where = f"data.root={printable(str(root))}"
     if not counts:
         return False
-    splits = [name for name in counts if name.casefold() in SPLITS]
+    splits = [name for name in counts if is_split(name)]
     if len(splits) == len(counts):
         log.warning(
             f"{where}: its sub-folders {listed(splits)} are splits of a data set, not classes; the images of all are "

@@ -11,6 +11,7 @@ from torch import Tensor
 from gan_lightning.errors import UserError
 
 AROUND = 2**17  # bytes: about so much is mapped with each picture, as the system also maps what lies near it
+VERIFIED_AT_ONCE = 500  # images, where all of them are verified
 ADVICE = hasattr(mmap.mmap, "madvise")  # which Windows lacks
 
 
@@ -54,16 +55,32 @@ class Pages:
         """Compare images with their checksums, each once.
 
         Raises:
-            UserError: One differs. The file's description is removed, so the next run decodes the images again.
+            UserError: One differs. The file's description is removed where that is possible, and the next run decodes
+                the images again.
         """
         rows = rows.numpy()
         for row in rows[~self.verified[rows]].tolist():
             with memoryview(self.map) as content:
                 found = zlib.crc32(content[row * self.each : (row + 1) * self.each])
             if found != self.checksums[row]:
-                self.path.with_suffix(".json").unlink(missing_ok=True)
+                description = self.path.with_suffix(".json")
+                fix = "start again, and the images are decoded again"
+                try:
+                    description.unlink(missing_ok=True)
+                except OSError:  # the folder cannot be written
+                    fix = f"remove {description}, or set data.cache=FOLDER, and start again"
                 raise UserError(
                     f"{self.path}: image {row:,} differs from what was written (its checksum is another one; a failing "
-                    "disk?); start again, and the images are decoded anew"
+                    f"disk?); {fix}"
                 )
             self.verified[row] = True
+
+    def verify_all(self) -> None:
+        """Compare all images that have not been used yet with their checksums, reading ahead within ``most`` bytes.
+
+        Raises:
+            UserError: One differs, as in :meth:`verify`.
+        """
+        for rows in torch.from_numpy((~self.verified).nonzero()[0]).split(VERIFIED_AT_ONCE):
+            self.fetch(rows)
+            self.verify(rows)

@@ -4,6 +4,7 @@ The protocol is that of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org
 """
 
 from abc import abstractmethod
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -33,7 +34,10 @@ class Points(StepData):
 
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
         """Draw them all."""
-        return *self.drawn(seeds.POINTS), [f"({x:.4g}, {y:.4g})" for x, y in self.centres().tolist()]
+        names = [f"({x:.4g}, {y:.4g})" for x, y in self.centres().tolist()]
+        # Class names are unique, but centres may be equal or too close for four digits.
+        counts = Counter(names)
+        return *self.drawn(seeds.POINTS), [f"{i} {name}" if counts[name] > 1 else name for i, name in enumerate(names)]
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
         """As many others."""

@@ -254,7 +254,8 @@ class Stream(ImageData):
             if any(deep) and (white := white_of(max(deep))) != WHITE:
                 self.white = white  # of the whole stream, since its images have to stay comparable
                 pictures, _ = decoded(pool, samples, self.image_size, self.channels, white)
-        warn_of_depth(self.source, len(deep), self.white, sum(picture.stretched for picture in found))
+        high_byte = max((picture.high_byte for picture in found if picture.high_byte is not None), default=None)
+        warn_of_depth(self.source, len(deep), self.white, sum(picture.stretched for picture in found), high_byte)
         log.info(f"{sum(self.chunks.sizes):,} pictures in {len(self.chunks.sizes):,} chunks; {len(samples):,} are held")
         return pictures, labels, [str(label) for label in range(self.classes)]
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 NAMED = 5  # names that a message lists
 PROBED = 10_000  # images whose range of values is looked at
 NARROW = 32  # levels of 256; an 8-bit image of fewer is nearly uniform
-METHODS = "setup", "train_dataloader", "scale", "real", "held_out"  # that are called of a data module
+METHODS = "setup", "train_dataloader", "scale", "real", "held_out", "stored", "verify"  # of a data module
 
 
 def check_samples(

@@ -15,6 +15,9 @@ class Samples(Protocol):
     labels: Tensor
     class_names: list[str]
 
+    def verify(self) -> None:
+        """Compare the samples with their checksums where they are mapped; called before they are read directly."""
+
 
 class FeatureNetwork(Protocol):
     """What a feature network offers.

@@ -55,6 +55,7 @@ class Classifier:
             raise UnavailableError(
                 "feature=classifier: learns the data's own classes, and these data have none; feature=inception"
             )
+        data.verify()
         pictures, labels, classes = data.samples, data.labels, len(data.class_names)
         if self.per_channel and (pictures.shape[1], classes) != (3, 1000):
             raise UserError("feature.per_channel=true: is for data=stacked_mnist, a thousand classes in three channels")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from gan_lightning.bar import bar
-from gan_lightning.data.decode import decode
-from gan_lightning.errors import UserError
+from gan_lightning.data.decode import decode, warn_of_depth
+from gan_lightning.errors import UserError, printable
 from gan_lightning.image import from_uint8
 from gan_lightning.latent import Explorer, Found, at_least, refuse_points, shown_classes
 from gan_lightning.modes import evaluating
@@ -55,7 +55,9 @@ class Invert(Explorer):
         refuse_points("invert", shape)
         decoded = decode([self.picture], shape[1:], shape[0])
         if decoded.broken:
-            raise UserError(f"latent.picture={decoded.broken[0]}")
+            raise UserError(f"latent.picture={self.picture}: {decoded.broken[0]}")
+        source = f"latent.picture={printable(str(self.picture))}"
+        warn_of_depth(source, decoded.deep, decoded.white, decoded.stretched, decoded.high_byte)
         classes = shown_classes(model, self.classes)
         y = torch.tensor(classes).repeat_interleave(self.starts)
         z, _ = model.draw_latents(len(y), seed=self.seed)

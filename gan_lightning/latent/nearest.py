@@ -12,7 +12,7 @@ from gan_lightning.metric import neighbours
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
-PART = 2000  # training pictures in a block
+PART, PART_NUMBERS = 2000, 2**25  # training images in a block, fewer where they are large: in float64 a quarter GB
 
 
 class Nearest(OfData):
@@ -39,10 +39,11 @@ class Nearest(OfData):
         """Take the training pictures, uint8.
 
         Raises:
-            UserError: The data are points, or fewer pictures than were asked for.
+            UserError: The data are points, fewer pictures than were asked for, or damaged on the disk.
         """
         refuse_points("nearest", data.shape)
         refuse_more("k", self.k, len(data.samples), "training pictures")
+        data.verify()
         self.pictures = data.samples
 
     def __call__(self, model: Sampler) -> Found:
@@ -63,8 +64,9 @@ class Nearest(OfData):
 def nearest(samples: Tensor, pictures: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Squared distances (N, k) to the nearest pictures, and where these stand (N, k), part by part of the pictures."""
     best, where = torch.empty(len(samples), 0, dtype=torch.float64), torch.empty(len(samples), 0, dtype=torch.long)
-    for start in range(0, len(pictures), PART):
-        part = pictures[start : start + PART].flatten(1)
+    size = max(min(PART, PART_NUMBERS // pictures[0].numel()), 1)
+    for start in range(0, len(pictures), size):
+        part = pictures[start : start + size].flatten(1)
         found = neighbours.nearest(samples.flatten(1), part, min(k, len(part)), "nearest training pictures")
         best, order = torch.cat([best, found[0]], 1).sort(stable=True)
         best, where = best[:, :k], torch.cat([where, start + found[1]], 1).gather(1, order[:, :k])

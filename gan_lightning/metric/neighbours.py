@@ -10,6 +10,7 @@ from gan_lightning.metric import Metric, Seen
 
 BLOCK = 1 << 25  # entries of one block of distances, a quarter of a gigabyte
 PAIRS = 1 << 21  # numbers in the differences of pairs that are computed at a time
+CENTRED_BY = 100  # columns, about, whose median is the centre
 FEW = 1000  # samples, of which the figures depend on how many they are
 
 
@@ -49,11 +50,11 @@ class Block:
             edge: Whether a distance equal to the limit is within it.
         """
         inside = self.lower <= limit
-        i, j = inside.nonzero(as_tuple=True)
-        limits = limit.expand_as(inside)[i, j]
-        unsure = self.lower[i, j] + self.errors[0][i] + self.errors[1][j] >= limits
-        i, j, limits = i[unsure], j[unsure], limits[unsure]
-        squared = self.exact(i, j)
+        upper = self.lower + self.errors[0][:, None]
+        upper += self.errors[1]
+        # Indices take 16 bytes a pair, so only those of the pairs that the product leaves open are listed.
+        i, j = (inside & (upper >= limit)).nonzero(as_tuple=True)
+        squared, limits = self.exact(i, j), limit.expand_as(inside)[i, j]
         inside[i, j] = squared <= limits if edge else squared < limits
         return inside
 
@@ -92,8 +93,8 @@ def blocks(rows: Tensor, columns: Tensor, what: str) -> Iterator[Block]:
     """
     # Errors grow with the norms, so an offset that all features share is taken away. A median is not moved by outliers,
     # and any centre is right, so some of the columns are enough.
-    centre = columns[:: len(columns) // 1000 + 1].double().nanmedian(0).values
-    ours, theirs = rows.double() - centre, columns.double() - centre
+    centre = columns[:: len(columns) // CENTRED_BY + 1].double().nanmedian(0).values
+    ours, theirs = (side.to(torch.float64, copy=True).sub_(centre) for side in (rows, columns))
     norms, of_columns = ours.square().sum(1), theirs.square().sum(1)
     # 4 (D + 3) units of rounding of the two squared norms bound the errors of the product, of the centred features and
     # of the exact distance together (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
