@@ -73,6 +73,21 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
 
 
+@contextmanager
+def handlers_restored() -> Iterator[None]:
+    """Restore every signal handler after the block, which Lightning does not where a callback's last hook fails."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            if handler is not None:  # one that was not installed from Python cannot be restored from it
+                signal.signal(one, handler)
+
+
 class Output:
     """A text stream that discards what is written after its terminal or reader was closed, instead of raising an error.
 

@@ -10,6 +10,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Learner
+from gan_lightning.signals import handlers_restored
 from gan_lightning.strategy import TwoPlayers, lost_processes
 
 StrategyRegistry.register("ddp_two_players", TwoPlayers)
@@ -64,7 +65,8 @@ class Trainer(pytorch_lightning.Trainer):
             torch._inductor.config.layout_optimization = bool(self.channels_last)
             model.compile_networks()
         try:
-            super().fit(model, *args, **kwargs)
+            with handlers_restored():
+                super().fit(model, *args, **kwargs)
         except AssertionError as error:
             if not (self.compile and self.channels_last and "stride" in str(error)):
                 raise

@@ -368,8 +368,10 @@ class Failing(Callback):
 )
 def test_last_hooks_that_fail_do_not_cost_the_last_checkpoint(compose, tmp_path, hooks):
     words = "model=vanilla", "trainer.max_steps=3", "callbacks.scalars.every_n_steps=2"
+    handlers = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(ZeroDivisionError):
         train(compose(*words), tmp_path, guests=[Failing(*hooks)])
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers, "a notebook would not hear Ctrl-C any more"
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
 
