@@ -304,9 +304,9 @@ class Evaluation:
             return [f"{found:,} of {sum(share > 0 for share in real):,} classes found"]
         width, most, right = max(map(len, names)), max(shares), details.get("class_accuracy_each")
         return [
-            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, {of_real:.1%} of the real"
-            + ("" if right is None else f"; {right[i]:.1%} of those asked for are recognised")
-            for i, (name, share, of_real) in enumerate(zip(names, shares, real, strict=True))
+            f"{name:<{width}}  {'#' * round(30 * share / most):<30}  {share:6.1%} of the samples, "
+            f"{part:.1%} of the real" + ("" if right is None else f"; {right[i]:.1%} of those asked for are recognised")
+            for i, (name, share, part) in enumerate(zip(names, shares, real, strict=True))
         ]
 
     @property

@@ -45,9 +45,12 @@ def minibatches(batch: Any, d_steps: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(samples.chunk(d_steps), labels.chunk(d_steps), strict=True))
 
 
-def described(batch: Any) -> str:
-    """Return the type of a batch, with the number or the types of its parts, for a message."""
-    if isinstance(batch, Tensor):
-        return f"one tensor of shape {tuple(batch.shape)}"
-    parts = f" of {', '.join(type(part).__name__ for part in batch)}" if isinstance(batch, tuple | list) else ""
-    return f"a {type(batch).__name__}{parts}"
+def described(value: Any) -> str:
+    """Return the type of a value of a wrong type, with its shape or the number of its parts, for a message."""
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"one tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)} values"
+    return f"a value of type {type(value).__name__}"

@@ -518,7 +518,7 @@ def test_samples_as_the_last_axis(monkeypatch):
         (LABELS.repeat(2), NAMES, "40 samples and 80 labels"),
         (None, NAMES, "labels are None, with 4 class names; return whole numbers from 0 to 3"),
         (np.array(NAMES)[LABELS], NAMES, "labels are text"),
-        (LABELS, ["a", "b", "a", "d"], "class names occur more than once: a;"),
+        (LABELS, ["a", "b", "a", "d"], "class names occur more than once: 'a';"),
         (LABELS, "abcd", "class names are a value of type str; return a list"),
         (LABELS, {"a": 0, "b": 1}, "class names are a value of type dict"),
     ],
@@ -571,7 +571,7 @@ def test_without_classes_labels_may_be_missing(caplog):
 
 def test_empty_classes_are_named(caplog):
     Own(names=[*NAMES, "e", "f"]).setup()
-    assert "Own: 2 of 6 classes have no samples: e, f; leave their names out" in caplog.text
+    assert "Own: 2 of 6 classes have no samples: 'e', 'f'; leave their names out" in caplog.text
 
 
 @pytest.mark.parametrize(

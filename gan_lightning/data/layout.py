@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lightning.data.natural import natural
+from gan_lightning.data.validate import listed
 from gan_lightning.errors import printable
 from gan_lightning.files import read_regular
 
 log = logging.getLogger(__name__)
 
-NAMED = 5  # files or folders that a message names
 UNEVEN = 100  # times as many images as another class has
 LARGEST_CONFIG = 2**20  # bytes of a run's config.yaml
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}  # of Windows and macOS
@@ -45,12 +45,6 @@ class Left:
     def notes(self) -> list[str]:
         """A line for each reason, with the number of files or folders and the first few of them."""
         return [f"{len(paths):,} {why} ({listed(paths)})" for why, paths in self.paths.items()]
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, quoted, and how many more there are."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(f"'{printable(name)}'" for name in names[:NAMED]) + more
 
 
 def files_below(root: Path, left: Left) -> list[Path]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import UserError, printable
+from gan_lightning.minibatch import described
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +54,6 @@ def check_samples(
     if errors := [*errors, *label_errors, *name_errors]:
         raise UserError(*(f"{source}: {error}" for error in errors))
     return samples, labels, names
-
-
-def described(value: Any) -> str:
-    """A short description of a value of a wrong type."""
-    if value is None:
-        return "None"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)} values"
-    return f"a value of type {type(value).__name__}"
 
 
 def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
@@ -196,9 +188,9 @@ def length(value: Any) -> int | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, quoted, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(map(printable, names[:NAMED])) + more
+    return ", ".join(f"'{printable(name)}'" for name in names[:NAMED]) + more
 
 
 def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:
