@@ -7,7 +7,7 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -486,7 +486,7 @@ def unknown_arguments(config: DictConfig) -> list[str]:
         except Exception as error:
             package = target.partition(".")[0]
             faults.append(
-                f"{path}._target_={target}: cannot be imported ({first_line(error)}); {how_to_import(error, package)}"
+                f"{path}._target_={target}: cannot be imported ({first_line(error)}); {how_to_import(error, [package])}"
             )
             continue
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
@@ -505,12 +505,12 @@ def how_to_install(package: str) -> str:
     return f"pip install 'gan-lightning[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
 
 
-def how_to_import(error: BaseException, package: str = "") -> str:
+def how_to_import(error: BaseException, packages: Collection[str] = ()) -> str:
     """Return advice for an error of importing a class: the package to install, or where Python looks for classes.
 
     Args:
         error: The error, or one that it caused.
-        package: The package of the class that was asked for.
+        packages: Packages of the classes that the configuration names.
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) and len(causes) < 10:
@@ -519,8 +519,8 @@ def how_to_import(error: BaseException, package: str = "") -> str:
     # Lightning names a requirement: "Requirement 'wandb>=0.12.10' not met."
     required = re.search(r"Requirement '([\w.-]+)", text)
     missing = next((c.name for c in causes if isinstance(c, ModuleNotFoundError) and c.name), None)
-    name = required[1] if required else str(missing or package).partition(".")[0]
-    if name in EXTRAS or required or (missing and name not in (package, "gan_lightning")):
+    name = required[1] if required else str(missing or next(iter(packages), "")).partition(".")[0]
+    if name in EXTRAS or required or (missing and name not in (*packages, "gan_lightning")):
         return how_to_install(name)
     return f"is {name} installed? {OWN_CLASSES}" if name != "gan_lightning" else f"{name} has no such class"
 

@@ -37,6 +37,7 @@ from gan_lightning.config import (
     ranks_of,
     unknown_arguments,
     unshared,
+    walk,
 )
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
@@ -297,10 +298,9 @@ def build(node: DictConfig, key: str, **more: Any) -> Any:
             raise cause from None
         if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
             if isinstance(cause, ImportError):
-                package = str(node.get("_target_", "")).partition(".")[0]
-                raise UserError(
-                    f"{key}: a package is missing ({first_line(cause)}); {how_to_import(cause, package)}"
-                ) from error
+                targets = [str(part._value()) for path, part in walk(node) if path.endswith("_target_")]
+                advice = how_to_import(cause, [target.partition(".")[0] for target in targets])
+                raise UserError(f"{key}: a package is missing ({first_line(cause)}); {advice}") from error
             raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
         if is_lack_of_memory(cause):
             raise UserError(f"{key}: too large for this machine ({first_line(cause)})") from error

@@ -431,7 +431,7 @@ def test_advice_on_an_import_names_the_package():
         try:
             exec(statement)
         except ImportError as error:
-            return how_to_import(error, package)
+            return how_to_import(error, [package])
         raise AssertionError
 
     def requirement(name: str) -> str:
