@@ -141,8 +141,8 @@ class Evaluate(Callback):
             self.kept_step = step
             trainer.save_checkpoint(self.best_path)
         self.seconds += time.perf_counter() - began
-        for guest in trainer.callbacks:  # evaluation does not run in Lightning's validation loop
-            guest.on_validation_end(trainer, module)
+        for callback in trainer.callbacks:  # evaluation does not run in Lightning's validation loop
+            callback.on_validation_end(trainer, module)
 
     def publish(self, trainer: Trainer) -> None:
         """Put the latest scores where Lightning's callbacks look for what they monitor, such as EarlyStopping."""

@@ -33,7 +33,7 @@ SPLIT = re.compile(  # folded names: train, images_test, "training data", train2
 
 
 class Left:
-    """What is left out of a data set, and why."""
+    """Files and folders that are left out of a data set, with the reasons."""
 
     def __init__(self) -> None:
         self.paths: dict[str, list[str]] = defaultdict(list)

@@ -74,7 +74,7 @@ def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
 
 
 def image_errors(samples: Tensor, labels: Any) -> list[str]:
-    """What is wrong with images, which should be uint8 (N, 1 or 3, H, W)."""
+    """Return an error message for each way in which images are not uint8 (N, 1 or 3, H, W)."""
     shape, errors = tuple(samples.shape), []
     said = f"samples have the shape {shape}, and should have (N, 1 or 3, H, W)"
     if samples.ndim == 4 and shape[1] not in (1, 3):
@@ -100,7 +100,7 @@ def image_errors(samples: Tensor, labels: Any) -> list[str]:
 
 
 def dtype_error(samples: Tensor) -> str:
-    """What is wrong with the type of images, and the conversion that their range of values asks for."""
+    """Return an error message on the type of images, with the conversion that their range of values suggests."""
     said = f"samples are {samples.dtype}".replace("torch.", "")
     if samples.dtype == torch.bool:
         return f"{said}, and should be uint8 in 0 to 255; convert them: samples.to(torch.uint8) * 255"
