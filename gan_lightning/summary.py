@@ -162,11 +162,11 @@ def stopped_by(trainer: Any) -> tuple[int, str]:
         return 0, ""
     if signum:
         return 128 + signum, signal.Signals(signum).name
-    for guest in trainer.callbacks:
-        if isinstance(guest, Timer) and (left := guest.time_remaining()) is not None and left <= 0:
+    for callback in trainer.callbacks:
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
             return 0, "trainer.max_time has passed"
-        if isinstance(guest, EarlyStopping) and guest.stopping_reason_message:
-            return 0, " ".join(guest.stopping_reason_message.split())
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return 0, " ".join(callback.stopping_reason_message.split())
     return 0, "a callback set trainer.should_stop"
 
 

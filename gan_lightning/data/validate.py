@@ -124,7 +124,7 @@ def dtype_error(samples: Tensor) -> str:
 
 
 def point_errors(samples: Tensor) -> list[str]:
-    """What is wrong with samples that are no images."""
+    """Return an error message for each way in which samples other than images cannot be used."""
     shape = tuple(samples.shape)
     if samples.ndim < 2:
         return [f"samples have the shape {shape}, and should have (N, D) or more axes: samples.reshape(N, -1)"]
