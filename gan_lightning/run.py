@@ -156,10 +156,10 @@ def load_result(run: Path) -> dict[str, Any]:
     texts = {*found.get("overrides", []), *found.get("cards", {}).values()}
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("overrides or cards are not strings")
-    found["metrics"] = {name: float(value) for name, value in found.get("metrics", {}).items()}
-    if not found["metrics"].keys() >= found.get("cards", {}).keys():
+    metrics = {name: float(value) for name, value in found.get("metrics", {}).items()}
+    if not metrics.keys() >= found.get("cards", {}).keys():
         raise ValueError("a score lacks its value")
-    return found
+    return found | {"metrics": metrics} if "metrics" in found else found
 
 
 def last_figures(folder: Path) -> dict[str, Any]:
