@@ -564,13 +564,14 @@ def test_a_killed_exploration_can_be_repeated(checkpoint, tmp_path, monkeypatch,
         done.append(path)
         part.replace(path)
 
+    path = checkpoint("model=dcgan")  # trained before files are replaced by the function above
     words = ["latent=walk", "latent.steps=3", f"out={tmp_path}/x"]
     for before in (False, True):  # where nothing is, and over an older exploration
         with monkeypatch.context() as patch:
             patch.setattr("gan_lightning.files.replace", replace)
             done.clear()
             with pytest.raises(Killed):
-                program.explore(checkpoint("model=dcgan"), words)
+                program.explore(path, words)
         assert (tmp_path / "x.json").exists() == (files > 0 or before)
-        program.explore(checkpoint("model=dcgan"), words)
+        program.explore(path, words)
         assert {path.name for path in tmp_path.iterdir()} == {"x.png", "x.json", "x.gif", "x.mp4"}
