@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.graph import Graphs, Play
+from gan_lightning.graph import CUDAGraphs, Eager
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.base import GAN
 from gan_lightning.model.wgan import WGAN
@@ -86,9 +86,9 @@ def floor(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_s
         g_loss(model, discriminator.requires_grad_(False), fake, classes).backward()
         generator.zero_grad()
 
-    play = Graphs(device, torch.Generator(device)) if device.type == "cuda" else Play()
+    execute = CUDAGraphs(device, torch.Generator(device)) if device.type == "cuda" else Eager()
     for number in count():
-        play(number, step)
+        execute(number, step)
         yield generator
 
 

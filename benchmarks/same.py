@@ -96,8 +96,8 @@ class Plain(Callback):
 
 def losses(trainer: Trainer) -> Tensor:
     """Both players' at each step of a run (steps, 2), the discriminator's last of each."""
-    recent = trainer.lightning_module.recent
-    return torch.stack([torch.stack([sum(terms[player].values()) for player in "dg"]) for _, terms in recent])
+    history = trainer.lightning_module.history
+    return torch.stack([torch.stack([sum(terms[player].values()) for player in "dg"]) for _, terms in history])
 
 
 def apart(overrides: list[str], more: list[str] | None, precision: str) -> list[float]:

@@ -1,9 +1,10 @@
-"""What learns to sample: the randomness of its steps, its gradients, and the average that samples."""
+"""Base LightningModule: per-step seeding, gradients of named loss terms, optimizers, and an EMA of the generator."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,14 +13,43 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
-from gan_lightning.graph import Graphs, Play
+from gan_lightning.graph import CUDAGraphs, Eager
 from gan_lightning.minibatch import minibatches
 from gan_lightning.sampler import Sampler
 
-RECENT = 1000  # steps
+HISTORY_STEPS = 1000
 
 OptimizerFn = Callable[[Iterable[nn.Parameter]], Optimizer]
-Terms = dict[str, Tensor]  # named, weighted terms of a loss; a player minimises their sum
+Terms = dict[str, Tensor]  # named, weighted terms of a loss (scalars); an update minimises their sum
+
+
+class Logits(NamedTuple):
+    """A discriminator's logits in one update, in float32 or float64.
+
+    Attributes:
+        real: Logits (N,) of real samples; None where the update did not compute them.
+        fake: Logits (M,) of generated samples.
+    """
+
+    real: Tensor | None
+    fake: Tensor
+
+
+@dataclass
+class StepOutput:
+    """Detached results of one update.
+
+    Under a CUDA graph the next step overwrites the tensors in place: a callback that keeps one clones it.
+
+    Attributes:
+        terms: The terms of the loss.
+        fake: The generated samples (M, ...).
+        logits: The discriminator's logits; None without a discriminator.
+    """
+
+    terms: Terms
+    fake: Tensor
+    logits: Logits | None = None
 
 
 class Learner(Sampler, LightningModule):
@@ -36,6 +66,8 @@ class Learner(Sampler, LightningModule):
         players: The networks of each player, by its name in what is logged. The first has the generator, and ends a
             step: its optimizer is the one that Lightning counts.
         d_steps: Minibatches of a step.
+        history: Terms of the latest steps by the name of their network, with the step; it finds where a NaN began.
+        uses_cuda_graphs: The gradient computations are captured as CUDA graphs; set by the trainer.
     """
 
     players: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -57,37 +89,48 @@ class Learner(Sampler, LightningModule):
         self.latent_dim, self.seed = latent_dim, seed
         self.num_classes: int = generator.num_classes
         self.class_names: list[str] = []
-        self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
-        self.logits: dict[str, Tensor] = {}  # a discriminator's, on real and on fake, likewise
-        self.fake: Tensor | None = None  # samples of the last generator update, likewise
-        self.recent: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=RECENT)  # terms by step, to find what diverged
+        self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
-        self.records = False  # each player's gradient as a CUDA graph
+        self.uses_cuda_graphs = False
+        self.rng, self.execute = torch.Generator(), Eager()  # replaced for the device of a fit
 
-    def begin(self) -> int:
-        """Seed all that a step draws; return the step."""
-        step = self.global_step
-        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, step))
-        seeds.seed_default(self.device, self.seed, seeds.DROPOUT, step, self.global_rank)
-        return step
+    def seed_step(self) -> None:
+        """Reseed the generators of random numbers from the seed, the step and the rank."""
+        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
+        seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
         """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
         return minibatches(batch, self.d_steps)
 
-    def end(self, step: int) -> None:
-        """Note the step's terms and move the average, once the generator has moved."""
-        self.recent.append((step + 1, self.play.kept(self.terms)))
+    def finish_step(self, outputs: dict[str, StepOutput]) -> dict[str, StepOutput]:
+        """Update the EMA and the history of terms after the generator's update.
+
+        Args:
+            outputs: The results of the last update of each network.
+
+        Returns:
+            The same, for Lightning to pass to ``on_train_batch_end(outputs)``.
+        """
+        terms = {name: output.terms for name, output in outputs.items()}
+        self.history.append((self.global_step, self.execute.snapshot(terms)))
         if self.generator_ema is not None:
             self.generator_ema.update(self.generator)
             self.sampler_cache = None
+        return outputs
 
-    def descend(self, player: str, terms: Terms) -> None:
-        """Leave the gradient of the sum of a player's terms with its weights, and keep the terms for the log."""
-        self.optimizer_of(player).zero_grad()
+    def backward_terms(self, player: str, terms: Terms) -> Terms:
+        """Compute the gradient of the sum of the terms with respect to the weights of one optimizer.
+
+        Returns:
+            The terms, detached.
+        """
+        for weight in self.weights_of(player):
+            weight.grad = None
+        backward = self.manual_backward if self._trainer else Tensor.backward  # the former scales the gradient
         with torch.autocast(self.device.type, enabled=False):  # a penalty is differentiated twice
-            self.manual_backward(reduce(torch.add, terms.values()))
-        self.terms[player] = {name: term.detach() for name, term in terms.items()}
+            backward(reduce(torch.add, terms.values()))
+        return {name: term.detach() for name, term in terms.items()}
 
     def optimizer_of(self, player: str) -> Optimizer:
         """A player's optimizer, without what Lightning wraps it in."""
@@ -101,10 +144,19 @@ class Learner(Sampler, LightningModule):
         """Latents (num, latent_dim) for this rank."""
         return self.draw(torch.randn, num, self.latent_dim)
 
-    def draw(self, law: Callable[..., Tensor], num: int, *shape: int) -> Tensor:
-        """This rank's rows of a draw for the global batch, so that any number of ranks plays the same game."""
-        world, rank = self.trainer.world_size, self.global_rank
-        return law(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
+    def draw(self, sample: Callable[..., Tensor], num: int, *shape: int) -> Tensor:
+        """Draw for the global batch and return this rank's slice, so that results do not depend on the world size.
+
+        Args:
+            sample: ``torch.rand``, ``torch.randn`` or the like.
+            num: Rows of this rank.
+            shape: Shape of a row.
+
+        Returns:
+            A tensor (num, *shape) on the model's device.
+        """
+        world, rank = self.trainer.world_size if self._trainer else 1, self.global_rank
+        return sample(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
 
     def sampler(self) -> nn.Module:
         """The network that samples: the live generator, or the average made ready for it."""
@@ -133,7 +185,7 @@ class Learner(Sampler, LightningModule):
     def on_fit_start(self) -> None:
         """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
         self.rng = torch.Generator(self.device)
-        self.play = Graphs(self.device, self.rng) if self.records else Play()
+        self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
         if self.generator_ema is not None:
             self.generator_ema.count_labels_of(self.trainer.datamodule)
 

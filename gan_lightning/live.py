@@ -21,9 +21,10 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.sample_grid import extent_of, surface
-from gan_lightning.callbacks.scalars import figures_of, terms_of
+from gan_lightning.callbacks.scalars import finite_checks, loss_terms
 from gan_lightning.command_line import Composer, check_command_line, parse_one
 from gan_lightning.errors import UserError, first_line
+from gan_lightning.learner import StepOutput
 from gan_lightning.metric import Seen
 from gan_lightning.metric.modes import Modes
 from gan_lightning.model.base import GAN
@@ -92,6 +93,7 @@ class LiveGame(Callback):
         self.frames: list[Frame] = []
         self.real, self.error = torch.empty(0, 2), ""
         self.every, self.g_moves, self.d_moves = EVERY, 0, 0
+        self.outputs: dict[str, StepOutput] = {}  # of the latest update of each network
         self.asked: deque[str] = deque()  # moves: "d", "g" or "both"
         self.pace, self.due = 0.0, 0.0  # steps a second of a game that plays by itself, and when the next is to be
         self.ending = self.has_turn = False
@@ -192,10 +194,11 @@ class LiveGame(Callback):
             real, y = self.data.scale(self.data.samples[rows], module.dtype), self.data.labels[rows]
             reuse, module.reuse_fake = module.reuse_fake, False  # whose fakes D has not just seen
             if move == "d":
-                module.discriminator_step(real, y)
+                self.outputs["d"], _ = module.discriminator_step(real, y)
                 self.d_moves += 1
             else:
-                module.generator_step(y)
+                self.outputs["g"] = module.generator_step(real, y)
+                module.finish_step(self.outputs)
                 self.g_moves += 1
             module.reuse_fake = reuse
             self.show(module)
@@ -204,8 +207,11 @@ class LiveGame(Callback):
         self.shown = not self.pace
         trainer.should_stop = not move
 
-    def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: GAN, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+    ) -> None:
         """Remember a step that was asked for, and of those that came by themselves every so many."""
+        self.outputs = dict(outputs)
         self.g_moves, self.d_moves = self.g_moves + 1, self.d_moves + module.d_steps
         if self.shown or self.g_moves % self.every == 0:
             self.show(module)
@@ -217,7 +223,9 @@ class LiveGame(Callback):
         Raises:
             UserError: The game has diverged.
         """
-        if bad := [name for name, value in figures_of(module).items() if not torch.isfinite(value)]:
+        if bad := [
+            name for name, value in finite_checks(module, loss_terms(self.outputs)).items() if not torch.isfinite(value)
+        ]:
             raise UserError(
                 f"The game has diverged: {bad[0]} is not finite. A lower rate may hold it: "
                 "model.generator_optimizer.lr, model.discriminator_optimizer.lr"
@@ -226,7 +234,7 @@ class LiveGame(Callback):
         seen = [Seen(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake)]
         seen[0].centres, seen[0].deviation = self.data.centres(), self.data.deviation
         scores = Modes()(seen[0], {}, seen[1])
-        figures = {name: float(term) for name, term in terms_of(module).items()}
+        figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
         figures |= {name: scores[name] for name in ("modes", "quality")}
         frame = Frame(self.g_moves, self.d_moves, fake, surface(module, self.extent), figures)
         with self.told:

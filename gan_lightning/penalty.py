@@ -1,18 +1,41 @@
-"""Penalties on the discriminator's gradient, in single precision or better whatever the run's precision."""
+"""Gradient penalties, in single precision or better whatever the run's precision."""
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lightning.second_derivative import TwiceDifferentiable
 
+Critic = Callable[[Tensor, Tensor], Tensor]  # samples (N, ...) and labels (N,) to logits (N,)
 
-def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
+
+class Penalty(Protocol):
+    """A term of the discriminator's loss besides the adversarial one."""
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, y: Tensor, draw: Callable[..., Tensor]) -> Tensor:
+        """Compute the weighted penalty.
+
+        Args:
+            critic: Maps samples and labels to logits, uncompiled, through the augmentation if there is one.
+            real: Real samples (N, ...).
+            fake: Generated samples (N, ...), detached.
+            y: Labels (N,).
+            draw: ``draw(torch.rand, N, ...)`` draws this rank's rows of random numbers that depend on seed and step.
+
+        Returns:
+            A scalar that is differentiable in the discriminator's weights.
+        """
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
     r"""Two-sided penalty of WGAN-GP, :math:`E[(\|\nabla_{\hat x} D(\hat x)\|_2 - 1)^2]`.
 
     Gulrajani et al., 2017, equation 3 and Algorithm 1: :math:`\hat x = \epsilon x + (1 - \epsilon) \tilde x`.
 
     Args:
-        discriminator: Maps samples and labels to logits (N,).
+        critic: Maps samples and labels to logits (N,).
         real: Samples (N, ...).
         fake: As many, of the same shape.
         y: Labels (N,).
@@ -23,15 +46,20 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, y: Te
     """
     epsilon = epsilon.view(-1, *[1] * (real.ndim - 1))
     x_hat = epsilon * real + (1 - epsilon) * fake
-    return (slope(discriminator, x_hat, y) - 1).square().mean()
+    return (input_gradient_norm(critic, x_hat, y) - 1).square().mean()
 
 
-def slope(discriminator: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean norm (N,) of the discriminator's gradient at each sample, differentiable in its weights."""
+def input_gradient_norm(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean norm (N,) of the critic's gradient with respect to each sample, differentiable in its weights.
+
+    Args:
+        critic: Maps samples and labels to logits (N,); it must not be compiled, since it is differentiated twice.
+        x: Samples (N, ...).
+        y: Labels (N,).
+    """
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()  # float64 stays
-    # What torch.compile makes of a network can be differentiated once only, so its forward is taken as it is written.
     with torch.autocast(x.device.type, enabled=False):
         with TwiceDifferentiable() as twice:
-            total = discriminator.forward(x, y).sum()
+            total = critic(x, y).sum()
         gradient = twice.gradient(total, x)
     return gradient.flatten(1).norm(dim=1)

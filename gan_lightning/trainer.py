@@ -56,7 +56,7 @@ class Trainer(pytorch_lightning.Trainer):
         one_gpu = isinstance(self.strategy, SingleDeviceStrategy) and device == "cuda"
         if self.cuda_graphs and not one_gpu:
             raise UserError("trainer.cuda_graphs=true: needs one NVIDIA GPU; null records steps where there is one")
-        model.records = one_gpu and self.cuda_graphs is not False
+        model.uses_cuda_graphs = one_gpu and self.cuda_graphs is not False
         faster = device == "cpu" and torch.backends.mkldnn.is_available() and self.precision == "32-true"
         if (faster and not self.compile) if self.channels_last is None else self.channels_last:
             model.to(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 
+from gan_lightning.learner import StepOutput
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
 
@@ -76,6 +77,13 @@ class Witness(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         self.batches.append(batch[0].clone())
+
+
+class Outputs(Callback):
+    """Keeps the results of the last training step."""
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        self.last: dict[str, StepOutput] = outputs
 
 
 def play(

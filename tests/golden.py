@@ -38,7 +38,7 @@ def curves(variant: str, run: Path) -> dict[str, list[float]]:
     torch.set_num_threads(1)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"model={variant}", *WORDS])
-    steps = [named(terms) for _, terms in train(config, run).lightning_module.recent]
+    steps = [named(terms) for _, terms in train(config, run).lightning_module.history]
     assert len(steps) == 100
     return {name: [float(step[name]) for step in steps] for name in steps[0]}
 

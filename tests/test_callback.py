@@ -23,7 +23,7 @@ from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.image import grid, read_png, to_uint8, write_png
-from gan_lightning.learner import Learner
+from gan_lightning.learner import Learner, Logits, StepOutput
 from gan_lightning.model.base import GAN
 from gan_lightning.summary import conclude, stopped_by
 from gan_lightning.train import train
@@ -85,8 +85,8 @@ def test_metrics_csv_has_every_figure(run, tmp_path, variant):
 
 def test_figures_are_what_they_are_called(build):
     model, data = build("model=vanilla")
-    model.terms = {"d": {"adversarial": torch.tensor(1.5)}, "g": {"adversarial": torch.tensor(0.5)}}
-    model.logits = {"real": torch.tensor([1.0, 2.0, -1.0, 4.0]), "fake": torch.tensor([-1.0, 3.0, -1.0, -5.0])}
+    logits = Logits(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 3.0, -1.0, -5.0]))
+    fake = torch.zeros(4, *data.shape)
     optimizers = []
     for network, rate in ((model.generator, 0.1), (model.discriminator, 0.2)):
         for i, parameter in enumerate(network.parameters()):
@@ -95,6 +95,10 @@ def test_figures_are_what_they_are_called(build):
                 parameter.grad.view(-1)[0] = 3.0 + i
         optimizers.append(torch.optim.SGD(network.parameters(), rate))
     guest = Scalars()
+    guest.outputs = {
+        "d": StepOutput({"adversarial": torch.tensor(1.5)}, fake, logits),
+        "g": StepOutput({"adversarial": torch.tensor(0.5)}, fake, Logits(None, logits.fake)),
+    }
     guest.then, guest.since = time.perf_counter() - 2, 10
     values = guest.measure(SimpleNamespace(datamodule=data, world_size=1, optimizers=optimizers), model, 30)
     assert 0 < values.pop("images_per_second") <= 20 * 4 / 2
@@ -118,16 +122,17 @@ def test_figures_are_what_they_are_called(build):
 def test_accuracy_is_about_the_boundary_of_the_loss(build):
     """Least squares parts 1 from 0; a perfect D has half of its fakes above 0."""
     model, _ = build("model=vanilla", "loss=least_squares")
-    model.logits = {"real": torch.tensor([1.1, 0.9, 0.4, 1.0]), "fake": torch.tensor([0.1, -0.1, 0.1, -0.1])}
-    assert {kind: float(share) for kind, share in accuracies(model).items()} == {"real": 0.75, "fake": 1.0}
+    logits = Logits(torch.tensor([1.1, 0.9, 0.4, 1.0]), torch.tensor([0.1, -0.1, 0.1, -0.1]))
+    outputs = {"d": StepOutput({}, torch.zeros(4, 2), logits)}
+    assert {kind: float(share) for kind, share in accuracies(model, outputs).items()} == {"real": 0.75, "fake": 1.0}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, monkeypatch):
     loss = GAN.generator_loss
 
     def broken(self: GAN, *args: Any) -> Any:
-        terms = loss(self, *args)
-        return terms | {"extra": terms["adversarial"] * (math.nan if self.global_step == 2 else 1.0)}
+        terms, logits = loss(self, *args)
+        return terms | {"extra": terms["adversarial"] * (math.nan if self.global_step == 2 else 1.0)}, logits
 
     monkeypatch.setattr(GAN, "generator_loss", broken)
     with pytest.raises(UserError, match=r"step 3: g/extra is nan"):
@@ -141,7 +146,8 @@ def test_what_has_diverged_is_not_saved(run, tmp_path, monkeypatch):
     loss = GAN.discriminator_loss
 
     def broken(self: GAN, *args: Any) -> Any:
-        return {name: term * (math.inf if self.global_step >= 2 else 1.0) for name, term in loss(self, *args).items()}
+        terms, logits = loss(self, *args)
+        return {name: term * (math.inf if self.global_step >= 2 else 1.0) for name, term in terms.items()}, logits
 
     monkeypatch.setattr(GAN, "discriminator_loss", broken)
     words = "model=vanilla", "trainer.max_steps=9", "callbacks.checkpoint.every_n_steps=2"
@@ -431,14 +437,14 @@ def test_a_callback_that_fails_after_a_step_does_not_cost_the_checkpoint_of_it(c
 
 
 def test_an_error_in_a_step_saves_no_half_of_it(compose, tmp_path, monkeypatch):
-    descend = Learner.descend
+    backward_terms = Learner.backward_terms
 
-    def fails(self: Learner, player: str, *args: Any) -> None:
+    def fails(self: Learner, player: str, *args: Any) -> Any:
         if player == "g" and self.global_step == 2:  # D has been updated
             raise ZeroDivisionError
-        descend(self, player, *args)
+        return backward_terms(self, player, *args)
 
-    monkeypatch.setattr(Learner, "descend", fails)
+    monkeypatch.setattr(Learner, "backward_terms", fails)
     with pytest.raises(ZeroDivisionError):
         train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=1"), tmp_path)
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000001.ckpt", "step_00000002.ckpt"]

@@ -264,7 +264,7 @@ class Linear(torch.nn.Module):
         return x @ self.a
 players = dict(generator=MLPGenerator(2, (2,), 4), discriminator=Linear(), loss=NonSaturating())
 game = R1GAN(**players, generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam, latent_dim=2)
-terms = game.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
+terms, _ = game.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
 assert set(terms) == {"adversarial", "r1"}, terms
 torch.testing.assert_close(terms["r1"], torch.tensor(125.0))
 terms["r1"].backward()

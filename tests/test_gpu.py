@@ -83,11 +83,11 @@ def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner, prec
 def test_graphs_change_no_bit(run, tmp_path, learner, more):
     of_games = "model.", "network.discriminator.spectral_norm"
     own = *words(learner), *EXACT, *(word for word in more if learner != "vae" or not word.startswith(of_games))
-    functions = {"gradient"} if learner == "vae" else {"discriminator_gradient", "generator_gradient"}
+    functions = {"gradients"} if learner == "vae" else {"discriminator_gradients", "generator_gradients"}
     for graphs in ("true", "false"):
         trainer = run(tmp_path / graphs, *own, f"trainer.cuda_graphs={graphs}")
-        recorded = getattr(trainer.lightning_module.play, "recorded", {})
-        assert set(recorded) == (functions if graphs == "true" else set())
+        captured = getattr(trainer.lightning_module.execute, "captured", {})
+        assert set(captured) == (functions if graphs == "true" else set())
     assert_equal(state(tmp_path / "true"), state(tmp_path / "false"))
     assert_same_run(tmp_path / "true", tmp_path / "false")
 
@@ -124,9 +124,9 @@ def test_a_step_waits_for_nothing(run, tmp_path, learner, precision):
 def test_what_cannot_be_recorded_is_told(run, tmp_path, monkeypatch):
     usual = GAN.generator_loss
 
-    def peeking(self: GAN, fake: torch.Tensor, y: torch.Tensor) -> Any:
+    def peeking(self: GAN, fake: torch.Tensor, *more: torch.Tensor) -> Any:
         float(fake.mean())
-        return usual(self, fake, y)
+        return usual(self, fake, *more)
 
     monkeypatch.setattr(GAN, "generator_loss", peeking)
     with pytest.raises(UserError, match=r"trainer\.cuda_graphs=false"):

@@ -17,6 +17,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.health import Health
 from gan_lightning.card import Score
 from gan_lightning.errors import UserError
+from gan_lightning.learner import Logits, StepOutput
 from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.wasserstein import Wasserstein
 from gan_lightning.metric.fid import FID
@@ -38,8 +39,10 @@ def game(gradient=1.0, real=5.0, fake=-5.0, spread=1.0, loss=None) -> SimpleName
     noise = torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     return SimpleNamespace(
         generator=Player(gradient),
-        fake=spread * noise,
-        logits={"real": torch.full((8,), real), "fake": torch.full((8,), fake)},
+        outputs={
+            "d": StepOutput({}, spread * noise, Logits(torch.full((8,), real), torch.full((8,), fake))),
+            "g": StepOutput({}, spread * noise),
+        },
         loss=loss or Minimax(),
     )
 
@@ -51,7 +54,7 @@ def readings(games, step=1000) -> list[str]:
     trainer = SimpleNamespace(loggers=[], is_global_zero=True, global_step=step)
     guest, told = Health(), []
     for one in games:
-        told += guest.signs_of_game(trainer, one, REAL)
+        told += guest.signs_of_game(trainer, one, one.outputs, REAL)
     return told
 
 
@@ -224,9 +227,10 @@ def test_weights_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(run, t
     """The loss is still finite when a weight is not: the norm of the weights is looked at by itself."""
 
     def step_and_spoil(self, batch, batch_idx, step=GAN.training_step):
-        step(self, batch, batch_idx)
+        outputs = step(self, batch, batch_idx)
         if self.global_step == 4:
             next(self.generator.parameters()).data[0] = float("nan")
+        return outputs
 
     monkeypatch.setattr(GAN, "training_step", step_and_spoil)
     with pytest.raises(UserError, match=r"step 4: g/weights is nan"):

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from game import networks, play, same, watched, weights
+from game import Outputs, networks, play, same, watched, weights
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.data.base import StepLoader
 from gan_lightning.errors import UserError
-from gan_lightning.graph import Play
+from gan_lightning.graph import Eager
 from gan_lightning.model.vanilla import VanillaGAN
 
 OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))
@@ -118,7 +118,7 @@ def test_reused_fakes_play_against_the_moved_discriminator(build, reuse):
     fakes: dict[str, Tensor] = {}
     d_loss, g_loss = model.discriminator_loss, model.generator_loss
     model.discriminator_loss = lambda real, fake, y: (fakes.update(d=fake), d_loss(real, fake, y))[1]
-    model.generator_loss = lambda fake, y: (fakes.update(g=fake.detach().clone()), g_loss(fake, y))[1]
+    model.generator_loss = lambda fake, *more: (fakes.update(g=fake.detach().clone()), g_loss(fake, *more))[1]
     play(model, data, 1)
     assert torch.equal(fakes["d"], fakes["g"]) == (reuse == "true")
 
@@ -155,12 +155,12 @@ def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, n
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.float32)])
 def test_precisions(build, learner, precision, dtype):
     model, data = build(f"model={learner}", "model.ema_decay=0.9")
-    before = [weights(network) for network in model.networks().values()]
-    play(model, data, 2, precision=precision)
+    before, outputs = [weights(network) for network in model.networks().values()], Outputs()
+    play(model, data, 2, outputs, precision=precision)
     for network, start in zip(model.networks().values(), before, strict=True):
         assert all(p.dtype == dtype and p.isfinite().all() for p in network.parameters())
         assert not same([p.to(torch.float64) for p in start], [p.to(torch.float64) for p in weights(network)])
-    assert all(term.isfinite() for terms in model.terms.values() for term in terms.values())
+    assert all(term.isfinite() for output in outputs.last.values() for term in output.terms.values())
     assert model.sample(3).isfinite().all()
 
 
@@ -290,7 +290,7 @@ def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
         place = {"world_size": world, "global_rank": rank, "global_step": 0, "strategy": strategy}
         model._trainer = SimpleNamespace(**place, optimizers=(optimizer, optimizer))
         model.optimizers = lambda: (optimizer, optimizer)
-        model.descend, model.play = (lambda *_: None), Play()
+        model.backward_terms, model.execute = (lambda *_: {}), Eager()
         model.training_step((torch.zeros(len(y), 1, 4, 4), y), 0)
         model._trainer = None
         z, labels = seen[-1]

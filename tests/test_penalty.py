@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import UserError
 from gan_lightning.model.wgan_gp import WGANGP
-from gan_lightning.penalty import gradient_penalty, slope
+from gan_lightning.penalty import gradient_penalty, input_gradient_norm
 from gan_lightning.train import check
 
 Y = torch.zeros(5, dtype=torch.long)
@@ -93,7 +93,9 @@ def test_random_critics_against_finite_differences(build):
     critic, (real, fake, epsilon) = build().double(), batch()
     norms = norms_by_differences(critic, between(real, fake, epsilon))
     assert norms.std() > 0.01, "samples with one slope would not tell right from wrong"
-    torch.testing.assert_close(slope(critic, between(real, fake, epsilon), Y).detach(), norms, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        input_gradient_norm(critic, between(real, fake, epsilon), Y).detach(), norms, rtol=1e-6, atol=1e-8
+    )
     penalty = gradient_penalty(critic, real, fake, Y, epsilon).item()
     assert penalty == pytest.approx(((norms - 1) ** 2).mean().item(), rel=1e-6)
 
@@ -145,8 +147,8 @@ def test_critics_of_the_variant_have_slopes_of_their_own(build, network):
     critic = model.discriminator.double().train()
     x = torch.randn(3, *data.shape, dtype=torch.float64)
     y = torch.zeros(3, dtype=torch.long)
-    together = slope(critic, x, y)
-    alone = torch.cat([slope(critic, x[i : i + 1], y[i : i + 1]) for i in range(3)])
+    together = input_gradient_norm(critic, x, y)
+    alone = torch.cat([input_gradient_norm(critic, x[i : i + 1], y[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone)
 
 
@@ -171,7 +173,7 @@ def test_labels_reach_the_critic():
     critic = Written(lambda x, y: x.sum(1) * y)
 
     x = torch.zeros(3, 4)
-    torch.testing.assert_close(slope(critic, x, torch.tensor([0, 1, 3])), torch.tensor([0.0, 2.0, 6.0]))
+    torch.testing.assert_close(input_gradient_norm(critic, x, torch.tensor([0, 1, 3])), torch.tensor([0.0, 2.0, 6.0]))
 
 
 @pytest.mark.parametrize("build", [perceptron, convolutional])

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from game import play
+from game import Outputs, play
 from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 
 from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.errors import UserError
+from gan_lightning.learner import Logits
 from gan_lightning.network.layers import Head
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -106,7 +107,7 @@ class Slope(Callback):
 def of_penalty(build, network: str, fixed: bool, seed: int = 0, **precision: Any) -> torch.Tensor:
     """The gradient of the penalty alone in a run; with generated samples that the precision does not touch, or not."""
     model, data = build("model=wgan_gp", f"network={network}", "model.d_steps=1", f"seed={seed}")
-    model.adversarial = lambda real, fake: {"adversarial": 0 * (real.float().mean() + fake.float().mean())}
+    model.loss.discriminator = lambda real, fake: 0 * (real.mean() + fake.mean())
     if fixed:
         usual = model.generator.forward
         model.generator.forward = lambda z, y: usual(z, y) * 0 + data.real(len(z)).flip(-1)
@@ -141,9 +142,9 @@ def test_a_loss_that_is_not_finite_stops_a_scaled_run_too(build, tmp_path, monke
     model, data = build(*GAME)
     usual = model.generator_loss
 
-    def poisoned(fake: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-        terms = usual(fake, y)
-        return {name: term * torch.nan if model.global_step >= 3 else term for name, term in terms.items()}
+    def poisoned(*args: torch.Tensor) -> tuple[dict[str, torch.Tensor], Logits]:
+        terms, logits = usual(*args)
+        return {name: term * torch.nan if model.global_step >= 3 else term for name, term in terms.items()}, logits
 
     monkeypatch.setattr(model, "generator_loss", poisoned)
     with pytest.raises(UserError, match=r"step 4: g/adversarial is nan"):
@@ -233,11 +234,12 @@ def test_every_loss_is_of_logits_in_single_precision_or_better(build, monkeypatc
     monkeypatch.setattr(
         torch.nn.functional, "cross_entropy", lambda x, y: (seen.append(x.dtype), cross_entropy(x, y))[1]
     )
-    play(model, data, 1, precision=precision)
+    outputs = Outputs()
+    play(model, data, 1, outputs, precision=precision)
     assert len(seen) >= (6 if variant == "acgan" else 3)
     assert {*seen} == {dtype}
-    assert {logits.dtype for logits in model.logits.values()} == {dtype}
-    assert {term.dtype for terms in model.terms.values() for term in terms.values()} == {dtype}
+    assert {logits.dtype for logits in (*outputs.last["d"].logits, outputs.last["g"].logits.fake)} == {dtype}
+    assert {term.dtype for output in outputs.last.values() for term in output.terms.values()} == {dtype}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -246,6 +248,7 @@ def test_the_bound_of_a_vae_is_in_single_precision_or_better(build, precision):
     model.encoder = Rounding(data.shape, 2 * model.latent_dim)
     seen, bound, dtype = [], model.bound, PRECISIONS[precision]
     model.bound = lambda *parts: (seen.extend(part.dtype for part in parts[1:]), bound(*parts))[1]
-    play(model, data, 1, precision=precision)
+    outputs = Outputs()
+    play(model, data, 1, outputs, precision=precision)
     assert seen == [dtype] * 3
-    assert {term.dtype for term in model.terms["g"].values()} == {dtype}
+    assert {term.dtype for term in outputs.last["g"].terms.values()} == {dtype}

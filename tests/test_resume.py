@@ -51,15 +51,15 @@ def kill() -> None:
 @contextmanager
 def in_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
     """Let something happen in the middle of a generator step, counted from 1."""
-    descend = Learner.descend
+    backward_terms = Learner.backward_terms
 
-    def disturbed(self: Learner, player: str, *args: Any) -> None:
+    def disturbed(self: Learner, player: str, *args: Any) -> Any:
         if player == "g" and self.global_step == step - 1:
             action()
-        descend(self, player, *args)
+        return backward_terms(self, player, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "descend", disturbed)
+        patch.setattr(Learner, "backward_terms", disturbed)
         yield
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gan_lightning.penalty import slope
+from gan_lightning.penalty import input_gradient_norm
 from gan_lightning.second_derivative import TwiceDifferentiable
 
 conv2d = TwiceDifferentiable().conv2d
@@ -90,7 +90,7 @@ def test_the_penalty_has_the_gradient_that_torch_alone_computes(build, network, 
     x = real.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x, y).sum(), x, create_graph=True)
     usual = torch.autograd.grad((gradient.flatten(1).norm(dim=1) - 1).square().mean(), weights, allow_unused=True)
-    ours = torch.autograd.grad((slope(critic, real, y) - 1).square().mean(), weights, allow_unused=True)
+    ours = torch.autograd.grad((input_gradient_norm(critic, real, y) - 1).square().mean(), weights, allow_unused=True)
     assert sum(g is not None and g.norm() > 0 for g in ours) >= 3
     for a, b in zip(usual, ours, strict=True):
         a, b = (torch.zeros(()) if g is None else g for g in (a, b))
@@ -118,7 +118,7 @@ def test_the_penalty_computes_nothing_in_vain(build, network):
     model, data = build("model=wgan_gp", f"network={network}", "network.discriminator.norm=none")
     layers = sum(isinstance(module, nn.Conv2d) for module in model.discriminator.modules())
     with Passes() as passes:
-        slope(model.discriminator, data.real(3), torch.zeros(3, dtype=torch.long)).sum().backward()
+        input_gradient_norm(model.discriminator, data.real(3), torch.zeros(3, dtype=torch.long)).sum().backward()
     assert passes.counts == {"forward": 2 * layers, "in x": layers, "in weight": layers}
 
 
@@ -241,7 +241,7 @@ def test_kernels_that_are_computed_have_the_penalty_of_torch_alone(name):
     x = real.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x, y).sum(), x, create_graph=True)
     usual = gradient.flatten(1).norm(dim=1)
-    ours = slope(critic, real, y)
+    ours = input_gradient_norm(critic, real, y)
     torch.testing.assert_close(ours, usual, rtol=1e-12, atol=1e-12)
     both = [torch.autograd.grad((part - 1).square().mean(), weights, allow_unused=True) for part in (usual, ours)]
     assert sum(g is not None and g.norm() > 0 for g in both[0]) >= 2
@@ -254,7 +254,7 @@ def test_kernels_that_are_computed_have_the_penalty_of_torch_alone(name):
 def test_kernels_that_the_input_does_not_reach_cost_nothing_more(name):
     def counts(critic: nn.Module) -> Counter:
         with Passes() as passes:
-            slope(critic, torch.randn(3, 2, 6, 6), torch.tensor([0, 2, 1])).sum().backward()
+            input_gradient_norm(critic, torch.randn(3, 2, 6, 6), torch.tensor([0, 2, 1])).sum().backward()
         return passes.counts
 
     layer = nn.Conv2d(4, 3, 3, padding=1, bias=False)

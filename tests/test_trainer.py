@@ -13,7 +13,7 @@ from torch import nn
 
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
-from gan_lightning.graph import Play
+from gan_lightning.graph import Eager
 from gan_lightning.train import settings_put_back
 from gan_lightning.trainer import stop_observer
 
@@ -85,7 +85,7 @@ def test_tf32_is_what_is_asked_for(run, tmp_path, tf32):
 
 def test_without_a_gpu_nothing_is_recorded(run, tmp_path):
     model = run(tmp_path, "model=vanilla", "trainer.max_steps=1").lightning_module
-    assert type(model.play) is Play
+    assert type(model.execute) is Eager
     with pytest.raises(UserError, match=r"trainer\.cuda_graphs=true: needs one NVIDIA GPU"):
         run(tmp_path / "asked", "model=vanilla", "trainer.max_steps=1", "trainer.cuda_graphs=true")
 

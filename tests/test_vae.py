@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from game import play
+from game import Outputs, play
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -19,6 +19,7 @@ from gan_lightning.callbacks.health import ADVICE, Health
 from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
 from gan_lightning.image import read_png, to_uint8, write_png
+from gan_lightning.learner import StepOutput
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 
@@ -49,14 +50,15 @@ def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
     latents, bound = model.latents, model.bound
     model.latents = lambda num: (noise.append(latents(num)), noise[0])[1]
     model.bound = lambda *args: (x.append(args[0]), bound(*args))[1]
-    play(model, data, 1)
+    outputs = Outputs()
+    play(model, data, 1, outputs)
     y = torch.zeros(len(x[0]), dtype=torch.long)
     mean, log_variance = before.encode(x[0], y)
     q = Normal(mean, log_variance.exp().sqrt())
     x_hat = before.generator(q.mean + q.stddev * noise[0], y)
     likelihood = Normal(x_hat, model.deviation).log_prob(x[0]).flatten(1).sum(1)
     (kl_divergence(q, Normal(0.0, 1.0)).sum(1) - likelihood).mean().backward()
-    torch.testing.assert_close(model.fake, x_hat.detach())
+    torch.testing.assert_close(outputs.last["g"].fake, x_hat.detach())
     for name, network in model.networks().items():
         for key, weight in network.named_parameters():
             old = before.get_parameter(f"{name}.{key}")
@@ -81,8 +83,9 @@ def test_the_noise_is_that_of_seed_and_step(build):
 
 def test_what_is_many_is_summed_in_single_precision(build):
     model, data = build("model=vae")
-    play(model, data, 1, precision="bf16-mixed")
-    assert {term.dtype for term in model.terms["g"].values()} == {torch.float32}
+    outputs = Outputs()
+    play(model, data, 1, outputs, precision="bf16-mixed")
+    assert {term.dtype for term in outputs.last["g"].terms.values()} == {torch.float32}
 
 
 def test_it_learns(run, tmp_path):
@@ -179,9 +182,9 @@ def test_points_are_drawn_without_a_surface(run, tmp_path):
 def test_an_encoder_that_says_nothing_is_told(build):
     model, data = build("model=vae")
     play(model, data, 1)
-    health, model.fake = Health(), torch.zeros(4, *data.shape)
+    health, outputs = Health(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
     model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
-    told = [health.signs_of_game(model.trainer, model, data.real(4)) for _ in range(5)]
+    told = [health.signs_of_game(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
     assert told[:4] == [[]] * 4
     assert ADVICE["posterior"] in told[4][0]
 

@@ -73,9 +73,11 @@ def test_wgan_gp_plays_the_penalty_of_one_epsilon_a_sample(build):
     model.draw = draw
     torch.manual_seed(1)
     real, fake, y = torch.randn(4, *data.shape), torch.randn(4, *data.shape), torch.zeros(4, dtype=torch.long)
-    terms = model.discriminator_loss(real, fake, y)
+    terms, logits = model.discriminator_loss(real, fake, y)
     assert asked == [(torch.rand, 4, ())]
     assert set(terms) == {"adversarial", "gradient_penalty"}
+    torch.testing.assert_close(logits.real, model.discriminator(real, y))
+    torch.testing.assert_close(logits.fake, model.discriminator(fake, y))
     torch.testing.assert_close(
         terms["gradient_penalty"], 3 * gradient_penalty(model.discriminator, real, fake, y, epsilon)
     )
@@ -101,9 +103,12 @@ def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
         log_p = logits - logits.exp().sum(1, keepdim=True).log()
         return -log_p[torch.arange(6), y].mean()
 
-    d, g = model.discriminator_loss(real, fake, y), model.generator_loss(fake, y)
+    (d, d_logits), (g, g_logits) = model.discriminator_loss(real, fake, y), model.generator_loss(fake, real, y)
     assert set(d) == {"adversarial", "class_real", "class_fake"}
     assert set(g) == {"adversarial", "class_fake"}
+    torch.testing.assert_close(d_logits.real, model.discriminator(real, y))
+    torch.testing.assert_close(d_logits.fake, model.discriminator(fake, y))
+    torch.testing.assert_close(g_logits.fake, model.discriminator(fake, y))
     torch.testing.assert_close(d["class_real"], 2 * by_hand(real))
     torch.testing.assert_close(d["class_fake"], 0.5 * by_hand(fake))
     torch.testing.assert_close(g["class_fake"], 0.3 * by_hand(fake))
@@ -124,7 +129,7 @@ def test_acgan_does_not_tell_the_discriminator_the_class(build):
     model, data = build("model=acgan")
     model.eval()
     x = torch.randn(3, *data.shape)
-    a, b = (model.judge(x, torch.full((3,), label)) for label in (1, 2))
+    a, b = (model.classify(x, torch.full((3,), label)) for label in (1, 2))
     assert torch.equal(a[0], b[0])
     assert torch.equal(a[1], b[1])
 
@@ -141,7 +146,7 @@ def test_conditional_models_want_classes(g_classes, d_classes):
 def test_cgan_takes_networks_with_classes_and_plays_by_the_real_labels():
     model = CGAN(**networks(10, 10))
     x = torch.randn(2, 1, 4, 4)
-    a, b = (model.discriminator_loss(x, x.flip(0), torch.full((2,), y))["adversarial"] for y in (1, 2))
+    a, b = (model.discriminator_loss(x, x.flip(0), torch.full((2,), y))[0]["adversarial"] for y in (1, 2))
     assert not torch.allclose(a, b)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, callbacks
 
-from gan_lightning.callbacks.scalars import DivergedError, figures_of, refuse_divergence
+from gan_lightning.callbacks.scalars import DivergedError, finite_checks, refuse_divergence
 from gan_lightning.errors import UserError, cannot_write
 from gan_lightning.files import by_step, refuse_full_disk, replace
 from gan_lightning.learner import Learner
@@ -100,7 +100,7 @@ class Checkpoint(callbacks.Checkpoint):
         if not (unsaved and complete and failed_hook and trainer.world_size == 1):
             return
         try:
-            refuse_divergence(module, trainer.global_step, figures_of(module))
+            refuse_divergence(module, trainer.global_step, finite_checks(module))
             with suppress(Exception):  # a logger may be what has failed
                 self.flush_loggers(trainer)
             self.write(trainer)
@@ -114,7 +114,7 @@ class Checkpoint(callbacks.Checkpoint):
         Raises:
             DivergedError: Training has diverged; to save that would push out the last checkpoints that are good.
         """
-        refuse_divergence(module, trainer.global_step, figures_of(module))
+        refuse_divergence(module, trainer.global_step, finite_checks(module))
         self.flush_loggers(trainer)
         self.write(trainer)
 

@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lightning.callbacks.checkpoint import saved_step
-from gan_lightning.callbacks.scalars import figures_of, refuse_divergence
+from gan_lightning.callbacks.scalars import finite_checks, refuse_divergence
 from gan_lightning.card import Score
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
@@ -114,7 +114,7 @@ class Evaluate(Callback):
     def evaluate(self, trainer: Trainer, module: Learner) -> None:
         """Measure, write down, and keep the checkpoint if it is the best so far."""
         began, step = time.perf_counter(), trainer.global_step
-        refuse_divergence(module, step, figures_of(module))
+        refuse_divergence(module, step, finite_checks(module))
         if trainer.world_size > 1:  # BatchNorm's statistics, which the next step takes from rank 0 in any case
             for buffer in module.generator.buffers():
                 torch.distributed.broadcast(buffer, 0)

@@ -11,8 +11,8 @@ from scipy.stats import binom
 from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import accuracies, figures_of, refuse_divergence
-from gan_lightning.learner import Learner
+from gan_lightning.callbacks.scalars import accuracies, finite_checks, refuse_divergence
+from gan_lightning.learner import Learner, StepOutput
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,15 @@ class Health(Callback):
         """Go on from there."""
         self.peak, self.ill, self.found = state["peak"], state["ill"], set(state["found"])
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+    ) -> None:
         """Look, if the step has come."""
         step, warnings = trainer.global_step, []
         looked = step % self.every_n_steps == 0
         if looked:
-            refuse_divergence(module, step, figures_of(module))
-            warnings += self.signs_of_game(trainer, module, batch[0])
+            refuse_divergence(module, step, finite_checks(module))
+            warnings += self.signs_of_game(trainer, module, outputs, batch[0])
         judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
         judged = judge is not None and bool(judge.latest) and judge.curve[-1]["step"] == step
         if judged:
@@ -87,18 +89,23 @@ class Health(Callback):
                 self.stopped = self.stopped or "another process has warned"
                 trainer.should_stop = True
 
-    def signs_of_game(self, trainer: Trainer, module: Learner, real: Tensor) -> list[str]:
+    def signs_of_game(
+        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], real: Tensor
+    ) -> list[str]:
         """What the latest step shows."""
         warnings = []
-        spread = float(variety(module.fake) / variety(real[-len(module.fake) :]))
+        fake = outputs["g"].fake
+        spread = float(variety(fake) / variety(real[-len(fake) :]))
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics({"health/diversity": spread}, trainer.global_step)
         if self.lasting("diversity", trainer.global_step >= WARMED_UP and spread < COLLAPSED):
-            advice = ADVICE["diversity" if module.logits else "posterior"]
+            advice = ADVICE["diversity" if "d" in outputs else "posterior"]
             warnings.append(f"generated samples vary {spread:.2f} times as much as real ones; {advice}")
         gradients = [p.grad for p in module.generator.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
-        if (right := accuracies(module)) and math.isfinite(norm):  # a gradient scaler tries scales that overflow
+        if (right := accuracies(module, outputs)) and math.isfinite(
+            norm
+        ):  # a gradient scaler tries scales that overflow
             self.peak = max(self.peak, norm)
             accuracy = float(min(right.values()))
             if self.lasting("gradient", accuracy >= ACCURATE and norm < VANISHED * self.peak):

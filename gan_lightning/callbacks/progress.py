@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from tqdm import tqdm
 
-from gan_lightning.learner import Learner
+from gan_lightning.learner import Learner, StepOutput
 
 
 class Progress(Callback):
@@ -33,11 +33,13 @@ class Progress(Callback):
             disable=not trainer.is_global_zero,
         )
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+    ) -> None:
         """Move on; the losses are read only when the bar is drawn, since reading makes the host wait."""
         bar = self.bar
         if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
-            losses = {f"{player}": f"{float(sum(terms.values())):.3f}" for player, terms in module.terms.items()}
+            losses = {network: f"{float(sum(output.terms.values())):.3f}" for network, output in outputs.items()}
             images = trainer.global_step * trainer.datamodule.batch_size * module.d_steps
             bar.set_postfix(losses | {"images": f"{images:,}"}, refresh=False)
         bar.update()

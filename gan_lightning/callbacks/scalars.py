@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer
 from gan_lightning import csv_rows
 from gan_lightning.errors import UserError
 from gan_lightning.files import naming, report_damaged, set_aside, whole
-from gan_lightning.learner import Learner
+from gan_lightning.learner import Learner, StepOutput
 
 
 class DivergedError(UserError):
@@ -34,6 +34,7 @@ class Scalars(Callback):
         self.every_n_steps = every_n_steps
         self.last: dict[str, float] = {}
         self.read_at = 0  # the step of ``last``
+        self.outputs: dict[str, StepOutput] = {}  # of the latest step
 
     def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
         """Find the file."""
@@ -90,9 +91,11 @@ class Scalars(Callback):
             columns, rows = self.read() if columns else ([], [])
             self.write([*rows, row], dict.fromkeys([*(columns if rows else []), *row]))
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+    ) -> None:
         """Read the figures if their step has come."""
-        step = trainer.global_step
+        step, self.outputs = trainer.global_step, outputs
         if step % self.every_n_steps == 0 or step == trainer.max_steps:
             self.log_step(trainer, module, step)
 
@@ -118,12 +121,12 @@ class Scalars(Callback):
         """All figures of the step that has just ended."""
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
-        of_batch = terms_of(module)
-        of_batch |= {
-            f"d/output_{kind}": logits.mean(dtype=torch.promote_types(logits.dtype, torch.float32))
-            for kind, logits in module.logits.items()
-        }
-        of_batch |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module).items()}
+        of_batch = loss_terms(self.outputs)
+        if "d" in self.outputs:
+            of_batch |= {
+                f"d/output_{kind}": logits.mean() for kind, logits in self.outputs["d"].logits._asdict().items()
+            }
+        of_batch |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module, self.outputs).items()}
         if trainer.world_size > 1:  # each rank has seen its share of the batch
             means = trainer.strategy.reduce(
                 torch.stack([*map(torch.Tensor.double, of_batch.values())]), reduce_op="mean"
@@ -140,30 +143,40 @@ class Scalars(Callback):
         return {name: float(value) for name, value in values.items()}
 
 
-def accuracies(module: Learner) -> dict[str, torch.Tensor]:
-    """Share of real and of fake samples of the latest step that D is right about; nothing of a critic, or without D."""
-    boundary = getattr(module.loss, "boundary", None) if module.logits else None
+def accuracies(module: Learner, outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:
+    """Share of the real and of the generated samples of a step that the discriminator classifies correctly.
+
+    Empty for a critic, whose loss has no decision boundary, and without a discriminator.
+    """
+    boundary = getattr(module.loss, "boundary", None) if "d" in outputs else None
     if boundary is None:
         return {}
-    real, fake = module.logits["real"] > boundary, module.logits["fake"] < boundary
-    return {"real": real.float().mean(), "fake": fake.float().mean()}
+    real, fake = outputs["d"].logits
+    return {"real": (real > boundary).float().mean(), "fake": (fake < boundary).float().mean()}
 
 
-def terms_of(module: Learner) -> dict[str, torch.Tensor]:
-    """The terms of every loss at the latest step, named by player."""
-    return named(module.terms)
+def loss_terms(outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:
+    """The terms of all losses of a step, as ``d/adversarial``."""
+    return named({network: output.terms for network, output in outputs.items()})
 
 
 def named(terms: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Terms by player and name, one level deep."""
-    return {f"{player}/{name}": term for player, of in terms.items() for name, term in of.items()}
+    """Terms by network and name, one level deep."""
+    return {f"{network}/{name}": term for network, of in terms.items() for name, term in of.items()}
 
 
-def figures_of(module: Learner) -> dict[str, torch.Tensor]:
-    """What must be finite before anything is kept of a step: all losses' terms, and the norms of the weights."""
-    return terms_of(module) | {
-        f"{player}/weights": torch.nn.utils.get_total_norm([weight.detach() for weight in module.weights_of(player)])
-        for player in module.players
+def finite_checks(module: Learner, terms: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """The values that must be finite before anything of a step is saved: all loss terms and the norms of the weights.
+
+    Args:
+        module: The model.
+        terms: The loss terms; those of the latest complete step by default.
+    """
+    if terms is None:
+        terms = named(module.history[-1][1]) if module.history else {}
+    return dict(terms) | {
+        f"{network}/weights": torch.nn.utils.get_total_norm([weight.detach() for weight in module.weights_of(network)])
+        for network in module.players
     }
 
 
@@ -178,7 +191,7 @@ def refuse_divergence(module: Learner, step: int, figures: Mapping[str, float | 
     if well:
         return
     began = None
-    for at, values in (*((at, named(terms)) for at, terms in module.recent), (step, figures)):
+    for at, values in (*((at, named(terms)) for at, terms in module.history), (step, figures)):
         bad = [(at, name, float(value)) for name, value in values.items() if not math.isfinite(value)]
         began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
     at, name, value = began or (step, "a figure of another process", math.nan)

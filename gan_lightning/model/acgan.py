@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_lightning.model.base import GAN, Game, Terms
+from gan_lightning.learner import Logits, Terms
+from gan_lightning.model.base import GAN, Game
 from gan_lightning.network.layers import Head, single_precision
 
 
@@ -47,29 +48,29 @@ class ACGAN(GAN):
         self.class_weight_generator = class_weight_generator
         self.discriminator.class_head = Head(self.discriminator.feature_dim, self.num_classes)
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:
         """-L_S and both halves of -L_C."""
-        real_logits, real_classes = self.judge(real, y)
-        fake_logits, fake_classes = self.judge(fake, y)
-        return self.adversarial(real_logits, fake_logits) | {
+        real_logits, real_classes = self.classify(self.augmented(real), y)
+        fake_logits, fake_classes = self.classify(self.augmented(fake), y)
+        return {
+            "adversarial": self.loss.discriminator(real_logits, fake_logits),
             "class_real": self.class_weight_real * F.cross_entropy(real_classes, y),
             "class_fake": self.class_weight_fake * F.cross_entropy(fake_classes, y),
-        }
+        }, Logits(real_logits, fake_logits)
 
-    def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
-        """L_S as the generator sees it, and its half of -L_C."""
-        logits, classes = self.judge(fake, y)
-        return {
-            "adversarial": self.loss.generator(logits),
-            "class_fake": self.class_weight_generator * F.cross_entropy(classes, y),
-        }
+    def generator_loss(self, fake: Tensor, real: Tensor, y: Tensor) -> tuple[Terms, Logits]:
+        """L_S for the generator, and its half of -L_C."""
+        logits, classes = self.classify(self.augmented(fake, len(real)), y)
+        adversarial, logits = self.generator_adversarial(logits, real, y)
+        class_loss = self.class_weight_generator * F.cross_entropy(classes, y)
+        return {"adversarial": adversarial, "class_fake": class_loss}, logits
 
-    def judge(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def classify(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the source (N,) and of the classes (N, num_classes), in single precision or better."""
         features = self.discriminator.features(x, y)
         return single_precision(self.discriminator.logits(features, y)), self.discriminator.class_head(features)
 
     def compile_networks(self) -> None:
-        """Both players judge, which passes the discriminator's own forward by."""
+        """Compile ``classify`` too, which does not call the discriminator's own forward."""
         super().compile_networks()
-        self.judge = torch.compile(self.judge)
+        self.classify = torch.compile(self.classify)

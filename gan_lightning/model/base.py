@@ -1,16 +1,20 @@
 """The two-player game that every variant plays."""
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gan_lightning.augment import Augmentation
 from gan_lightning.average import has_batchnorm
-from gan_lightning.learner import Learner, OptimizerFn, Terms
+from gan_lightning.learner import Learner, Logits, OptimizerFn, StepOutput, Terms
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
 from gan_lightning.network.layers import single_precision
+from gan_lightning.penalty import Penalty
 
 
 class Game(TypedDict, total=False):
@@ -28,6 +32,8 @@ class Game(TypedDict, total=False):
     ema_decay: float | None
     generator_clip_norm: float | None
     discriminator_clip_norm: float | None
+    augment: Augmentation | None
+    penalties: Mapping[str, Penalty]
     seed: int
 
 
@@ -50,6 +56,8 @@ class GAN(Learner):
         ema_decay: Decay of the averaged generator that samples; None keeps no average.
         generator_clip_norm: Bound on the norm of the generator's whole gradient; None is no bound.
         discriminator_clip_norm: The same for the discriminator's.
+        augment: Augmentation of the samples that the discriminator is given, real and generated, in both updates.
+        penalties: Further terms of the discriminator's loss by the name under which they are logged.
         seed: All that a step draws follows from it, the step and the rank.
     """
 
@@ -69,6 +77,8 @@ class GAN(Learner):
         ema_decay: float | None = None,
         generator_clip_norm: float | None = None,
         discriminator_clip_norm: float | None = None,
+        augment: Augmentation | None = None,
+        penalties: Mapping[str, Penalty] | None = None,
         seed: int = 0,
     ) -> None:
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
@@ -77,66 +87,132 @@ class GAN(Learner):
         self.looks_at_batches = has_batchnorm(discriminator)
         self.loss = loss
         self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
+        self.augment, self.penalties = augment, dict(penalties or {})
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other."""
-        self.begin()
-        for real, y in self.minibatches(batch):
-            self.discriminator_step(real, y)
-        self.generator_step(y)
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
+        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other.
 
-    def discriminator_step(self, real: Tensor, y: Tensor) -> None:
-        """The discriminator's update on one minibatch."""
-        self.play(self.global_step, self.discriminator_gradient, real, y)
+        Returns:
+            The results of the last discriminator update ("d") and of the generator update ("g").
+        """
+        self.seed_step()
+        for real, y in self.minibatches(batch):
+            d, fake = self.discriminator_step(real, y)
+        g = self.generator_step(real, y, fake)
+        return self.finish_step({"d": d, "g": g})
+
+    def discriminator_step(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
+        """The discriminator's update on one minibatch.
+
+        Returns:
+            Its results, and with ``reuse_fake`` the samples with their graph into the generator.
+        """
+        output, fake = self.execute(self.global_step, self.discriminator_gradients, real, y)
         self.trainer.strategy.optimizer_step(self.optimizer_of("d"), lambda: None)  # scaler and hooks, not counted
         self.after_discriminator_update()
+        return output, fake
 
-    def generator_step(self, y: Tensor) -> None:
-        """The generator's update on one minibatch's labels."""
-        step, (g_opt, _) = self.global_step, self.optimizers()
-        self.play(step, self.generator_gradient, y)
-        g_opt.step()  # Lightning counts this one: global_step is the generator step, our only clock
-        self.end(step)
+    def generator_step(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
+        """The generator's update: on ``fake`` where it is given, otherwise on fresh samples with the labels ``y``."""
+        g_opt, _ = self.optimizers()
+        inputs = (real, y) if fake is None else (real, y, fake)
+        output = self.execute(self.global_step, self.generator_gradients, *inputs)
+        g_opt.step()  # Lightning counts this one: global_step is the generator step, the only clock
+        return output
 
-    def discriminator_gradient(self, real: Tensor, y: Tensor) -> None:
-        """The gradient of the discriminator's loss on one minibatch."""
+    def discriminator_gradients(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
+        """Compute the gradient of the discriminator's loss on one minibatch."""
         with torch.set_grad_enabled(self.reuse_fake):
-            self.fake = self.generator(self.latents(len(y)), y)
-        self.descend("d", self.discriminator_loss(real, self.fake.detach(), y))
+            fake = self.generator(self.latents(len(y)), y)
+        terms, logits = self.discriminator_loss(real, fake.detach(), y)
+        for name, penalty in self.penalties.items():
+            terms[name] = penalty(self.critic, real, fake.detach(), y, self.draw)
+        output = StepOutput(self.backward_terms("d", terms), fake.detach(), detached(logits))
+        return output, fake if self.reuse_fake else None
 
-    def generator_gradient(self, y: Tensor) -> None:
-        """The gradient of the generator's loss, on fresh fakes or on those that the discriminator saw last."""
+    def generator_gradients(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
+        """Compute the gradient of the generator's loss."""
         with frozen(self.discriminator_parameters):
-            if not self.reuse_fake:
+            if fake is None:
                 z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch)])
                 y = torch.cat([y] * self.generator_batch)
-                self.fake = self.generator(z, y)
-            self.descend("g", self.generator_loss(self.fake, y))
-        self.fake = self.fake.detach()
+                fake = self.generator(z, y)
+            terms, logits = self.generator_loss(fake, real, y)
+            terms = self.backward_terms("g", terms)
+        return StepOutput(terms, fake.detach(), detached(logits))
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
-        """What the discriminator minimises on one minibatch; ``fake`` carries no gradient into the generator."""
-        return self.adversarial(*self.discriminate(real, fake, y))
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:
+        """The discriminator's loss on one minibatch.
 
-    def generator_loss(self, fake: Tensor, y: Tensor) -> Terms:
-        """What the generator minimises."""
-        return {"adversarial": self.loss.generator(single_precision(self.discriminator(fake, y)))}
+        Args:
+            real: Real samples (N, ...).
+            fake: Generated samples (N, ...), detached from the generator.
+            y: Labels (N,) of both.
 
-    def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of real and of fake: in one pass, or in one each where BatchNorm would mix their statistics."""
+        Returns:
+            Named, weighted terms, whose sum is minimised, and the logits, from which accuracies are computed.
+        """
+        logits = self.discriminate(self.augmented(real), self.augmented(fake), y)
+        return {"adversarial": self.loss.discriminator(*logits)}, logits
+
+    def generator_loss(self, fake: Tensor, real: Tensor, y: Tensor) -> tuple[Terms, Logits]:
+        """The generator's loss; the discriminator's parameters are frozen.
+
+        Args:
+            fake: Generated samples (M, ...), M = N * ``generator_batch``.
+            real: The last minibatch (N, ...), for losses that pair real and generated samples.
+            y: Labels (M,) of the generated samples.
+
+        Returns:
+            Named, weighted terms, whose sum is minimised, and the logits.
+        """
+        logits = single_precision(self.discriminator(self.augmented(fake, len(real)), y))
+        adversarial, logits = self.generator_adversarial(logits, real, y)
+        return {"adversarial": adversarial}, logits
+
+    def generator_adversarial(self, fake_logits: Tensor, real: Tensor, y: Tensor) -> tuple[Tensor, Logits]:
+        """The generator's adversarial loss, on logits of real samples too where the loss pairs both."""
+        if not getattr(self.loss, "needs_real_logits", False):
+            return self.loss.generator(fake_logits), Logits(None, fake_logits)
+        real_logits = single_precision(self.discriminator(self.augmented(real), y[: len(real)]))
+        real_logits = real_logits.repeat(len(fake_logits) // len(real))
+        return self.loss.generator(fake_logits, real_logits), Logits(real_logits, fake_logits)
+
+    def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> Logits:
+        """Logits in single precision or better: in one pass, or in two where BatchNorm would mix their statistics."""
         if self.looks_at_batches:
-            return self.discriminator(real, y), self.discriminator(fake, y)
-        return self.discriminator(torch.cat([real, fake]), torch.cat([y, y])).chunk(2)
+            logits = self.discriminator(real, y), self.discriminator(fake, y)
+        else:
+            logits = self.discriminator(torch.cat([real, fake]), torch.cat([y, y])).chunk(2)
+        return Logits(*map(single_precision, logits))
+
+    def augmented(self, x: Tensor, minibatch: int | None = None) -> Tensor:
+        """Samples (M, ...) as the discriminator is given them, in both updates.
+
+        Args:
+            x: Real or generated samples.
+            minibatch: Size of a minibatch, where ``x`` holds several: each has draws of its own, so that the number of
+                ranks does not change them.
+        """
+        if self.augment is None:
+            return x
+        return torch.cat([self.augment(part, self.draw) for part in x.split(minibatch or len(x))])
+
+    def critic(self, x: Tensor, y: Tensor) -> Tensor:
+        """Logits for a gradient penalty, which differentiates with respect to samples before augmentation.
+
+        It calls the network's own ``forward``, since a compiled network can be differentiated only once.
+        """
+        return self.discriminator.forward(self.augmented(x), y)
 
     def after_discriminator_update(self) -> None:
         """Hook for a constraint on the discriminator's weights."""
 
-    def adversarial(self, real_logits: Tensor, fake_logits: Tensor) -> Terms:
-        """The discriminator's side of the adversarial loss, of logits in single precision or better."""
-        real_logits, fake_logits = single_precision(real_logits), single_precision(fake_logits)
-        self.logits = {"real": real_logits.detach(), "fake": fake_logits.detach()}
-        return {"adversarial": self.loss.discriminator(real_logits, fake_logits)}
+    @cached_property
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """The discriminator's parameters, listed once since listing takes a share of a small network's step."""
+        return [*self.discriminator.parameters()]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip a player's gradient, after a gradient scaler and before the update."""
@@ -147,4 +223,9 @@ class GAN(Learner):
     def on_fit_start(self) -> None:
         """Make ready what every step uses."""
         super().on_fit_start()
-        self.discriminator_parameters = [*self.discriminator.parameters()]
+        self.__dict__.pop("discriminator_parameters", None)  # the discriminator may have been replaced
+
+
+def detached(logits: Logits) -> Logits:
+    """Logits without their graph."""
+    return Logits(*(part if part is None else part.detach() for part in logits))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gan_lightning.learner import Learner, OptimizerFn, Terms
+from gan_lightning.learner import Learner, OptimizerFn, StepOutput, Terms
 from gan_lightning.network.layers import Head, single_precision
 
 
@@ -50,20 +50,20 @@ class VAE(Learner):
         self.encoder, self.deviation, self.beta = encoder, deviation, beta
         encoder.head = Head(encoder.feature_dim, 2 * latent_dim)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
         """One step of both networks on a minibatch of samples and labels (Algorithm 1)."""
-        step = self.begin()
-        self.play(step, self.gradient, *self.minibatches(batch)[0])
+        self.seed_step()
+        output = self.execute(self.global_step, self.gradients, *self.minibatches(batch)[0])
         self.optimizers().step()
-        self.end(step)
+        return self.finish_step({"g": output})
 
-    def gradient(self, x: Tensor, y: Tensor) -> None:
+    def gradients(self, x: Tensor, y: Tensor) -> StepOutput:
         """The gradient of the bound, with one z for each x (section 2.4)."""
         mean, log_variance = self.encode(x, y)
         z = mean + (log_variance / 2).exp() * self.latents(len(x))
-        self.fake = single_precision(self.generator(z.to(x.dtype), y))  # half precision cannot hold sums of many pixels
-        self.descend("g", self.bound(x, self.fake, mean, log_variance))
-        self.fake = self.fake.detach()
+        x_hat = single_precision(self.generator(z.to(x.dtype), y))  # half precision cannot hold sums of many pixels
+        terms = self.backward_terms("g", self.bound(x, x_hat, mean, log_variance))
+        return StepOutput(terms, x_hat.detach())
 
     def bound(self, x: Tensor, x_hat: Tensor, mean: Tensor, log_variance: Tensor) -> Terms:
         """The two terms, sums over a sample and means over the batch; the divergence in closed form (appendix B)."""

@@ -8,7 +8,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from gan_lightning.model.base import GAN, Game, Terms
+from gan_lightning.learner import Logits, Terms
+from gan_lightning.model.base import GAN, Game
 from gan_lightning.penalty import gradient_penalty
 
 
@@ -33,8 +34,9 @@ class WGANGP(GAN):
             raise ValueError("wgan_gp: a critic with BatchNorm has no slope at a sample; norm is none or layer")
         self.gp_weight = gp_weight
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:
+    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:
         """Algorithm 1, lines 4 to 8."""
+        terms, logits = super().discriminator_loss(real, fake, y)
         epsilon = self.draw(torch.rand, len(real))
-        penalty = gradient_penalty(self.discriminator, real, fake, y, epsilon)
-        return super().discriminator_loss(real, fake, y) | {"gradient_penalty": self.gp_weight * penalty}
+        penalty = gradient_penalty(self.critic, real, fake, y, epsilon)
+        return terms | {"gradient_penalty": self.gp_weight * penalty}, logits
