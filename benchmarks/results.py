@@ -31,10 +31,12 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.card import differences
 from gan_lightning.comparison import verdict
 from gan_lightning.files import whole
+from gan_lightning.fit import train
 from gan_lightning.image import grid, read_png, write_png
+from gan_lightning.instantiate import instantiate
 from gan_lightning.paths import CONF
 from gan_lightning.summary import stopped_by
-from gan_lightning.train import NOT_FOR_USERS, build, train
+from gan_lightning.train import NOT_FOR_USERS
 
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
@@ -114,12 +116,12 @@ def run_ours(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evalu
 def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evaluate, Path]:
     """The plain loop from the same start, evaluated at the same steps by the same callback's own evaluation."""
     config = configured(overrides, seed)
-    data = build(config.data, "data")
+    data = instantiate(config.data, "data")
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
-    model = build(config.model, "model")
-    judge = build(config.callbacks.evaluate, "callbacks.evaluate")
+    model = instantiate(config.model, "model")
+    judge = instantiate(config.callbacks.evaluate, "callbacks.evaluate")
     judge.decide(judge.evaluation.get_ready(data, model.num_classes > 0))
     players = copy.deepcopy(players_of(model))
     loop = plain_loop(model, players, data.scale(data.samples), data.labels, data.batch_size)

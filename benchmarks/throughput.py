@@ -50,18 +50,19 @@ except ImportError:  # on Windows, where the peak of memory is not measured
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from plain_loop import floor, plain_loop, players_of
 from pytorch_lightning import Callback, Trainer
 from torch.utils import tensorboard  # noqa: F401  an import as the others are, which Lightning puts off
 
 from gan_lightning.callbacks.sample_grid import SampleGrid
+from gan_lightning.fit import train
+from gan_lightning.instantiate import instantiate
 from gan_lightning.model.base import GAN
 from gan_lightning.paths import CONF
 from gan_lightning.run import versions
 from gan_lightning.summary import stopped_by
-from gan_lightning.train import NOT_FOR_USERS, build, train
+from gan_lightning.train import NOT_FOR_USERS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -232,10 +233,10 @@ def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
     if side == "ours":
         run(config)
     else:
-        data = build(config.data, "data")
+        data = instantiate(config.data, "data")
         data.setup()
         config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
-        model = instantiate(config.model)
+        model = instantiate(config.model, "model")
         loop = plain_loop(model, players_of(model), data.scale(data.samples), data.labels, data.batch_size)
         del data  # whose samples are held as we hold them, and the loop has its own
         for _ in range(steps):

@@ -68,11 +68,11 @@ def explore(checkpoint: Path, typed: Sequence[str]) -> str:
     from gan_lightning.checkpoint import chosen_checkpoint, read, refuse_non_finite
     from gan_lightning.exported import load_chosen
     from gan_lightning.film import write
+    from gan_lightning.instantiate import instantiate
     from gan_lightning.latent import OfData
     from gan_lightning.store import Store
-    from gan_lightning.train import build
 
-    way = build(config.latent, "latent")
+    way = instantiate(config.latent, "latent")
     checkpoint, content = chosen_checkpoint(checkpoint)
     if not checkpoint.is_dir():
         content = content or read(checkpoint)
@@ -109,8 +109,8 @@ def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", 
     from omegaconf.errors import OmegaConfBaseException
 
     from gan_lightning.checkpoint import config_of, refuse_absent_data, refuse_foreign
+    from gan_lightning.instantiate import instantiate
     from gan_lightning.judge import refuse_other_data
-    from gan_lightning.train import build
 
     if content is None:
         raise UserError(f"{checkpoint}: an export does not tell its data; take the run's checkpoint")
@@ -126,7 +126,7 @@ def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", 
         node.root = str(absolute(config.data.root))
     if "cache" in node:  # the place's, not the run's
         node.cache = config.cache
-    data = build(node, "data")
+    data = instantiate(node, "data")
     data.setup()
     refuse_other_data(checkpoint, model, data)
     return data

@@ -17,10 +17,10 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.image import write_png
+from gan_lightning.instantiate import instantiate
 from gan_lightning.learner import Learner
 from gan_lightning.metric import Seen
 from gan_lightning.run import read_result
-from gan_lightning.train import build
 
 
 def evaluate_one(path: Path, kind: str, asked: Asked, out: Path, judges: dict[str, Evaluation]) -> Row:
@@ -126,15 +126,15 @@ def judge_of(
         raise UserError(f"metric.{name}: is empty; metric=[...] chooses which are measured")
     key = json.dumps([*(plain[name] for name in ("data", "feature", "metric")), asked, conditional], sort_keys=True)
     if key not in judges:
-        data = build(config.data, "data")
+        data = instantiate(config.data, "data")
         data.setup()
         # Before a classifier is trained for minutes:
         if model is not None:
             refuse_other_data(path, model, data)
         if str(path) == HELD_OUT:
             data.held_out()
-        metrics = {name: build(node, f"metric.{name}") for name, node in config.metric.items()}
-        judge = Evaluation(build(config.feature, "feature"), metrics, **asked)
+        metrics = {name: instantiate(node, f"metric.{name}") for name, node in config.metric.items()}
+        judge = Evaluation(instantiate(config.feature, "feature"), metrics, **asked)
         left_out = judge.get_ready(data, conditional, device())
         known = judge.directions
         if sort_by and sort_by not in known:

@@ -1,7 +1,6 @@
 """A game in the plane that is played move by move, in a thread of its own, and remembered."""
 
 import re
-import tempfile
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.build import build
 from gan_lightning.callbacks.sample_grid import extent_of, surface
 from gan_lightning.callbacks.scalars import finite_checks, loss_terms
 from gan_lightning.command_line import Composer, check_command_line, parse_one
@@ -28,7 +28,6 @@ from gan_lightning.learner import StepOutput
 from gan_lightning.metric import Seen
 from gan_lightning.metric.modes import Modes
 from gan_lightning.model.base import GAN
-from gan_lightning.train import train
 
 POINTS = 1000  # that are shown and judged
 MOST = 400  # frames that are remembered; of more every second one is forgotten
@@ -106,12 +105,12 @@ class LiveGame(Callback):
             raise UserError(*self.error.splitlines())
 
     def run(self) -> None:
-        """The thread: a run in a folder that goes when it ends."""
+        """The thread: training without a run directory."""
         error = "the game has ended"
         self.take_turn()
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                train(self.config, Path(folder), guests=[self])
+            experiment = build(self.config, Path(), [self])
+            experiment.trainer.fit(experiment.model, experiment.data)
         except UserError as fault:
             error = str(fault)
         except BaseException as fault:  # a thread has nobody else to tell it to

@@ -1,4 +1,4 @@
-"""Train a GAN: compose the configuration, build what it names, fit.
+"""The command gan-train: validate the command line, compose the configuration, train.
 
 What takes seconds to import (torch, Lightning) is imported when training is about to start, so that --help and
 mistakes are answered at once.
@@ -13,9 +13,8 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, chdir, contextmanager
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
-from gan_lightning.class_names import checked, refuse_other_order, storable
 from gan_lightning.command_line import changes, check_command_line
-from gan_lightning.config import (
-    check,
-    how_to_import,
-    make_paths_absolute,
-    nearest,
-    ranks_of,
-    unknown_arguments,
-    unshared,
-    walk,
-)
+from gan_lightning.config import check, make_paths_absolute, nearest
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
-from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
+from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory
 from gan_lightning.paths import CONF, absolute_environment, shorter
 from gan_lightning.signals import InterruptedBySignal, ended_by_signals
-from gan_lightning.summary import again, conclude, introduce, log_rate_changes, stopped_by
+from gan_lightning.summary import again, conclude, stopped_by
 
 log = logging.getLogger(__name__)
 
@@ -59,252 +48,6 @@ NOT_FOR_USERS = (
     r".*nn\.functional\.all_gather is deprecated",  # Lightning's use of torch
     r".*grad attribute of a Tensor that is not a leaf",  # torch.compile looks at its inputs so
 )
-
-
-def train(
-    config: DictConfig,
-    run: Path,
-    ckpt_path: Path | None = None,
-    choices: dict[str, str] | None = None,
-    guests: Sequence[Any] = (),
-    overrides: Sequence[str] = (),
-    started: float | None = None,
-) -> Any:
-    """Run one experiment in a folder and return the finished trainer.
-
-    Args:
-        config: The composed configuration; what the data turn out to be is filled in.
-        run: The run's folder.
-        ckpt_path: A checkpoint to go on from.
-        choices: Options that the configuration was composed of, by group.
-        guests: Callbacks besides those that the configuration names.
-        overrides: Overrides of this command and of earlier ones; stored in checkpoints.
-        started: When the run began, in seconds, moved back by the duration of earlier commands; None for now.
-
-    Raises:
-        UserError: Something that the user can mend.
-    """
-    import torch
-    from pytorch_lightning import callbacks
-    from pytorch_lightning.plugins.environments import SLURMEnvironment
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-    from gan_lightning import seed as seeds
-    from gan_lightning.callbacks.checkpoint import Checkpoint
-    from gan_lightning.checkpoint import (
-        WholeCheckpointIO,
-        check_training_state,
-        config_of,
-        read,
-        take_networks,
-        take_state,
-    )
-    from gan_lightning.data.validate import check_module
-
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # its news are told by our own callbacks
-    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # but a profile was asked for
-    config.run_dir = str(run)
-    if faults := unknown_arguments(config):
-        raise UserError(*faults)
-    refuse_missing_devices(config.trainer)
-    data = build(config.data, "data")
-    check_module(data)
-    data.setup()
-    config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
-    check(config)
-    typed = OmegaConf.to_container(config)  # before building, which puts values in the place of references
-
-    refuse_large_networks(config)
-    torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
-    model = build(config.model, "model")
-    if str(config.trainer.precision).startswith("64"):
-        model.double()  # Lightning does so as well, but after it has put a checkpoint's weights in, and rounded them
-    try:
-        model.configure_optimizers()  # only to hear now what they have against their settings
-    except (TypeError, ValueError, LookupError) as error:
-        settings = " or ".join(f"model.{name}" for name in model.optimizer_fns)
-        raise UserError(f"{settings}: {error}") from error
-    if config.init_from and not ckpt_path:
-        take_networks(model, Path(config.init_from))
-    before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
-    if ckpt_path:
-        take_state(model, before["state_dict"], ckpt_path)  # Lightning's own complaint would be a traceback
-        check_training_state(model, before, ckpt_path)
-    step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
-    names = storable(data.class_names)
-    if model.num_classes:
-        model.class_names = names
-        if stored := before["hyper_parameters"].get("class_names"):
-            refuse_other_order(ckpt_path, checked(stored, model.num_classes, ckpt_path), names)
-    kept = {"config": typed, "choices": choices, "versions": runs.versions(), "class_names": names}
-    kept |= {"overrides": list(overrides)}
-    model.save_hyperparameters(kept, logger=False)
-    text = runs.begin(run, config) if runs.first_rank() else ""
-
-    loggers = []
-    for name, node in (config.get("logger") or {}).items():
-        # A run that was killed before its first checkpoint has left figures as well.
-        again = {"purge_step": step + bool(step)} if node["_target_"].endswith("TensorBoardLogger") else {}
-        loggers.append(build(node, f"logger.{name}", **again))
-    guests = [*guests] + [build(node, f"callbacks.{name}") for name, node in (config.get("callbacks") or {}).items()]
-    for guest in guests:
-        if isinstance(guest, Checkpoint) and started is not None:
-            guest.started = started
-    plugins: list[Any] = [WholeCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
-    trainer = build(
-        config.trainer,
-        "trainer",
-        callbacks=guests,
-        logger=loggers,
-        plugins=plugins,
-        default_root_dir=str(run),
-        max_epochs=-1,
-        num_sanity_val_steps=0,
-        # Lightning's EarlyStopping and ModelCheckpoint look at each evaluation, instead of at the end of all training.
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=any(isinstance(guest, callbacks.Checkpoint) for guest in guests),
-    )
-    if fault := unshared(config.data.batch_size, trainer.world_size):
-        raise UserError(fault)
-    refuse_unmeasured(config.objective, guests)
-    if trainer.is_global_zero:
-        introduce(config, model, data, loggers, text, step)
-        if ckpt_path:
-            log_rate_changes(config_of(before), config, step)
-    # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
-    # step of an optimizer, a tenth of the time of small networks.
-    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    try:
-        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
-    except MisconfigurationException as error:
-        raise UserError(f"trainer: {error}") from error
-    except ValueError as error:  # Lightning's TensorBoard logger wraps every error of add_scalar
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        raise
-    return trainer
-
-
-def refuse_missing_devices(trainer: DictConfig) -> None:
-    """Raise UserError where devices are chosen that this machine does not have."""
-    import torch
-    from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
-
-    kinds = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
-    kinds["gpu"] = kinds["auto"] = kinds["cuda"] + kinds["mps"]
-    name = str(trainer.accelerator)
-    found = next((kind for kind in kinds.get(name, ()) if kind.is_available()), None)
-    if found is None and name in kinds and name != "auto":
-        built = torch.version.cuda or torch.version.hip
-        advice = {
-            "mps": "Apple's GPUs need macOS on Apple silicon",
-            "tpu": "a TPU needs the package torch_xla",
-        }.get(
-            name,
-            "nvidia-smi shows the GPUs that the driver finds, CUDA_VISIBLE_DEVICES hides some"
-            if built
-            else "this build of torch is for CPUs alone; https://pytorch.org/get-started/locally lists those for GPUs",
-        )
-        raise UserError(f"trainer.accelerator={name}: there is no such device; trainer=cpu, or: {advice}")
-    if found is None:
-        return
-    there, wanted = found.auto_device_count(), trainer.devices
-    listed = (
-        [part for part in str(wanted).strip("[]").split(",") if part.strip()] if not isinstance(wanted, int) else []
-    )
-    numbers = [int(part) for part in listed if part.strip().isdecimal()]
-    several = len(listed) > 1 or not isinstance(wanted, int | str)
-    count = max(numbers, default=-1) + 1 if several else ranks_of(OmegaConf.create({"devices": wanted}))
-    if count is not None and count > there:
-        raise UserError(
-            f"trainer.devices={wanted}: there {'is' if there == 1 else 'are'} {there}"
-            f"{', numbered from 0' if several else ''}; trainer.devices={there}, or fewer"
-        )
-
-
-def refuse_unmeasured(objective: str | None, guests: Sequence[Any]) -> None:
-    """Raise UserError where a score is the objective that the run is not going to have."""
-    from gan_lightning.callbacks.evaluate import Evaluate
-
-    if objective is None or not objective.startswith("eval/"):
-        return
-    known = [name for guest in guests if isinstance(guest, Evaluate) for name in guest.scores()]
-    if not known:
-        raise UserError(f"objective={objective}: nothing is measured in this run; eval.every_n_steps=NUMBER")
-    if (name := objective.removeprefix("eval/")) not in known:
-        raise UserError(f"objective={objective}: is not measured{nearest(name, known)}; there are {', '.join(known)}")
-
-
-def refuse_large_networks(config: DictConfig) -> None:
-    """Raise UserError where the weights or a minibatch are larger than memory, before any of it is allocated."""
-    import torch
-
-    each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
-    refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
-    with torch.device("meta"):
-        networks = build(config.model, "model")
-    kinds = ("weight", "gradient", "two moments of the optimizer")
-    weights = sum(parameter.nbytes for parameter in networks.parameters())
-    refuse_too_large(
-        f"network: {weights / 4e6:,.0f} M parameters ({', '.join(kinds)} each)", 4 * weights, "smaller ones"
-    )
-
-
-@contextmanager
-def settings_put_back() -> Iterator[None]:
-    """Put back what Lightning sets for the whole process, so that the next job of a sweep starts as the first did."""
-    import torch
-
-    environment, cudnn = dict(os.environ), torch.backends.cudnn
-    deterministic, warn = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    before, dtype = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32), torch.get_default_dtype()
-    matmul = torch.get_float32_matmul_precision()
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn)
-        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
-        torch.set_float32_matmul_precision(matmul)
-        torch.set_default_dtype(dtype)
-
-
-def build(node: DictConfig, key: str, **more: Any) -> Any:
-    """What a section of the configuration describes.
-
-    Raises:
-        UserError: The class refuses its arguments, or a package that it needs is not installed.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-    try:
-        return instantiate(node, _convert_="all", **more)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        if isinstance(cause, ImportError | TypeError | ValueError | MisconfigurationException):
-            if isinstance(cause, ImportError):
-                targets = [str(part._value()) for path, part in walk(node) if path.endswith("_target_")]
-                advice = how_to_import(cause, [target.partition(".")[0] for target in targets])
-                raise UserError(f"{key}: a package is missing ({first_line(cause)}); {advice}") from error
-            raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
-        if is_lack_of_memory(cause):
-            raise UserError(f"{key}: too large for this machine ({first_line(cause)})") from error
-        raise
 
 
 def job(config: DictConfig) -> float | None:
@@ -365,6 +108,8 @@ def run_job(config: DictConfig) -> float | None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {run}")
                 record(0)
                 return done["metrics"].get(config.objective, math.nan) if config.objective else None
+            from gan_lightning.fit import settings_put_back, train  # torch and Lightning take seconds
+
             held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             trainer = train(config, run, ckpt_path, choices, overrides=typed, started=started)

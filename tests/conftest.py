@@ -19,6 +19,8 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning import train as program
+from gan_lightning.fit import train
+from gan_lightning.instantiate import instantiate
 from gan_lightning.paths import CONF
 from gan_lightning.signals import SIGNALS
 
@@ -122,7 +124,7 @@ def run(compose) -> Callable[..., Any]:
         before = logging.root.manager.disable
         logging.disable(logging.INFO)
         try:
-            return program.train(compose(*overrides), folder, ckpt_path)
+            return train(compose(*overrides), folder, ckpt_path)
         finally:
             logging.disable(before)
 
@@ -135,10 +137,10 @@ def build(compose) -> Callable[..., tuple[Any, Any]]:
 
     def build(*overrides: str) -> tuple[Any, Any]:
         config = compose(*overrides)
-        data = program.build(config.data, "data")
+        data = instantiate(config.data, "data")
         data.setup()
         config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
         torch.manual_seed(config.seed)
-        return program.build(config.model, "model"), data
+        return instantiate(config.model, "model"), data
 
     return build

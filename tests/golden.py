@@ -14,8 +14,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from gan_lightning.callbacks.scalars import named
+from gan_lightning.fit import train
 from gan_lightning.paths import CONF
-from gan_lightning.train import train
 
 FOLDER = Path(__file__).with_name("golden")
 WORDS = (

@@ -129,7 +129,7 @@ CALLS = {
     "target_open": names("pathlib.Path.touch", "{canary}"),
     "target_rmtree": names("shutil.rmtree", "{canary}"),
     "target_hydra_itself": names("hydra.utils.instantiate", "x"),
-    "target_of_ours_that_is_no_class": names("gan_lightning.train.train", "x"),
+    "target_of_ours_that_is_no_class": names("gan_lightning.fit.train", "x"),
     "target_through_a_module_of_ours": names("gan_lightning.model.base.torch.load", "evil.pt"),
     "target_imported_by_a_module_of_ours": names("gan_lightning.data.base.Path", "{canary}"),
     "target_among_optimizers": names("torch.optim.lr_scheduler.warnings.sys.exit", "x"),

@@ -22,11 +22,11 @@ from gan_lightning.callbacks.scalars import Scalars, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
+from gan_lightning.fit import train
 from gan_lightning.image import grid, read_png, to_uint8, write_png
 from gan_lightning.learner import Learner, Logits, StepOutput
 from gan_lightning.model.base import GAN
 from gan_lightning.summary import conclude, stopped_by
-from gan_lightning.train import train
 
 EVERY_STEP = "callbacks.scalars.every_n_steps=1"
 
@@ -376,7 +376,7 @@ def test_last_hooks_that_fail_do_not_cost_the_last_checkpoint(compose, tmp_path,
     words = "model=vanilla", "trainer.max_steps=3", "callbacks.scalars.every_n_steps=2"
     handlers = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(ZeroDivisionError):
-        train(compose(*words), tmp_path, guests=[Failing(*hooks)])
+        train(compose(*words), tmp_path, more_callbacks=[Failing(*hooks)])
     assert [signal.getsignal(one) for one in SIGNALS] == handlers, "a notebook would not hear Ctrl-C any more"
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
@@ -393,7 +393,7 @@ def test_a_stop_that_comes_late_and_a_hook_that_fails_do_not_cost_the_last_check
     setattr(StopsLate, at, stop)
     words = "model=vanilla", "trainer.max_steps=4" if at == "on_train_batch_end" else "trainer.max_steps=2"
     with pytest.raises(ZeroDivisionError):
-        train(compose(*words), tmp_path, guests=[StopsLate("on_train_end")])
+        train(compose(*words), tmp_path, more_callbacks=[StopsLate("on_train_end")])
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
 
 
@@ -406,7 +406,7 @@ def test_a_hook_that_fails_between_two_steps_costs_none(compose, tmp_path):
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[Fails()])
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
 
 
@@ -429,7 +429,7 @@ def test_a_callback_that_fails_after_a_step_does_not_cost_the_checkpoint_of_it(c
 
     words = "model=vanilla", "trainer.max_steps=4"
     with pytest.raises(type(error)) as caught:
-        train(compose(*words), tmp_path, guests=[Fails()])
+        train(compose(*words), tmp_path, more_callbacks=[Fails()])
     assert caught.value is error
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert read(last)["global_step"] == step
@@ -473,7 +473,7 @@ def test_a_full_disk_is_not_filled_further(compose, tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", "curve")
 
     with pytest.raises(OSError, match="No space left"):
-        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[Fails()])
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -487,7 +487,7 @@ def test_an_error_after_a_step_is_told_where_that_step_cannot_be_saved(compose, 
             raise OSError(errno.EACCES, "Permission denied", str(path))
 
     with pytest.raises(ZeroDivisionError):
-        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, guests=[Fails()])
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[Fails()])
     assert "step_00000001.ckpt: cannot be written (Permission denied)" in caplog.text
 
 
@@ -497,7 +497,7 @@ def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):
             trainer.should_stop = trainer.global_step == 5
 
     config = compose("model=vanilla", "trainer.max_steps=20", "callbacks.scalars.every_n_steps=3")
-    trainer = train(config, tmp_path, guests=[Stops()])
+    trainer = train(config, tmp_path, more_callbacks=[Stops()])
     lines = table(tmp_path)
     assert [int(line["step"]) for line in lines] == [3, 5]
     assert lines[-1]["images_seen"] == "20"

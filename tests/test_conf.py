@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pictures import pack, sample
 from PIL import Image
 from torchvision import datasets
 
 from gan_lightning import explore
-from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import check, faults_of_values, how_to_import, unknown_arguments, walk
 from gan_lightning.errors import UserError
+from gan_lightning.fit import train
+from gan_lightning.instantiate import instantiate
 from gan_lightning.learner import Learner
 from gan_lightning.paths import CONF
 
@@ -80,7 +80,7 @@ def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
         monkeypatch.setattr(Learner, "on_fit_start", note)
         logging.disable(logging.INFO)
         try:
-            trainer = program.train(config, tmp_path)
+            trainer = train(config, tmp_path)
         finally:
             logging.disable(logging.NOTSET)
             monkeypatch.setattr(Learner, "on_fit_start", on_fit_start)
@@ -465,7 +465,7 @@ def test_each_callback_runs_alone(compose, run, tmp_path, name):
     left = {path.name for path in tmp_path.iterdir()}
     made = {"checkpoint": {"checkpoints"}, "sample_grid": {"samples"}, "scalars": {"metrics.csv"}}
     assert left == {"config.yaml"} | made.get(name, set())
-    kind = type(instantiate(compose(f"callbacks={name}").callbacks[name])).__name__
+    kind = type(instantiate(compose(f"callbacks={name}").callbacks[name], name)).__name__
     assert kind.lower() == name.replace("_", "")
 
 

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning import files
 from gan_lightning import seed as seeds
-from gan_lightning import train as program
 from gan_lightning.data import base
 from gan_lightning.data.base import ImageData, StepData, StepLoader
 from gan_lightning.data.celeba import CelebA
@@ -32,6 +31,7 @@ from gan_lightning.data.mnist import MNIST
 from gan_lightning.data.stacked_mnist import StackedMNIST
 from gan_lightning.data.stream import Stream
 from gan_lightning.errors import UserError
+from gan_lightning.fit import train
 from gan_lightning.image import from_uint8, resize, to_uint8, with_channels
 
 # --- order ----------------------------------------------------------------------------------------------------------
@@ -659,12 +659,12 @@ class PlainModule(LightningDataModule):
 
 
 def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, compose, tmp_path):
-    monkeypatch.setattr(program, "build", lambda *_, **__: PlainModule())
+    monkeypatch.setattr("gan_lightning.build.instantiate", lambda *_, **__: PlainModule())
     with pytest.raises(
         UserError,
         match=r"PlainModule: the class has no scale, real, held_out, stored, verify; derive .*ImageData",
     ) as error:
-        program.train(compose(), tmp_path)
+        train(compose(), tmp_path)
     assert len(error.value.faults) == 1
 
 

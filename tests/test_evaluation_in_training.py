@@ -12,10 +12,10 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.card import FIELDS, card_hash, differences
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation import Evaluation
+from gan_lightning.fit import train
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.fid import FID
 from gan_lightning.summary import stopped_by
-from gan_lightning.train import train
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
 
@@ -115,7 +115,7 @@ def test_lightnings_callbacks_find_the_scores(compose, tmp_path, monkeypatch):
     values = iter([30.0, 10.0, 25.0, 26.0, 1.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     config = compose("model=vanilla", *EVAL, "eval.every_n_steps=2", "trainer.max_steps=20")
-    trainer = train(config, tmp_path, guests=[EarlyStopping("eval/fid", patience=2, verbose=False)])
+    trainer = train(config, tmp_path, more_callbacks=[EarlyStopping("eval/fid", patience=2, verbose=False)])
     assert trainer.global_step == 8
     assert float(trainer.callback_metrics["eval/fid"]) == 26.0
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 8

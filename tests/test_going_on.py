@@ -12,7 +12,7 @@ from test_command_line import ROOT, faults
 
 from gan_lightning.checkpoint import read
 from gan_lightning.command_line import check_command_line
-from gan_lightning.train import train
+from gan_lightning.fit import train
 
 SGD = (
     *("optimizer@model.generator_optimizer=sgd", "~model.generator_optimizer.betas"),

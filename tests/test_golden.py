@@ -8,7 +8,7 @@ from golden import FOLDER, WORDS, curves
 
 import gan_lightning
 from gan_lightning.checkpoint import config_of, read
-from gan_lightning.train import train
+from gan_lightning.fit import train
 
 CHECKPOINTS = sorted(FOLDER.glob("*.ckpt"))
 

@@ -28,7 +28,7 @@ RARELY = "callbacks.scalars.every_n_steps=1000", "callbacks.health.every_n_steps
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """What a run sets for the whole process is put back."""
-    from gan_lightning.train import settings_put_back
+    from gan_lightning.fit import settings_put_back
 
     with settings_put_back():
         yield

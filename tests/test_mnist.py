@@ -87,8 +87,8 @@ def real_run(tmp_path) -> Callable[..., Path]:
     """Train for real and return the last checkpoint."""
     from hydra import compose, initialize_config_dir
 
+    from gan_lightning.fit import train
     from gan_lightning.paths import CONF
-    from gan_lightning.train import train
 
     def real_run(*overrides: str) -> Path:
         torch.set_num_threads(os.cpu_count() or 1)

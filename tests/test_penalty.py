@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.config import check
 from gan_lightning.errors import UserError
 from gan_lightning.model.wgan_gp import WGANGP
 from gan_lightning.penalty import gradient_penalty, input_gradient_norm
-from gan_lightning.train import check
 
 Y = torch.zeros(5, dtype=torch.long)
 

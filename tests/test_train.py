@@ -23,14 +23,16 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAA
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
-from gan_lightning import train as program_module
+from gan_lightning.build import refuse_missing_devices
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.files import locked
+from gan_lightning.fit import settings_put_back, train
+from gan_lightning.instantiate import instantiate
 from gan_lightning.model.base import GAN
 from gan_lightning.run import all_overrides, claimed, folder_name, result_of
 from gan_lightning.signals import InterruptedBySignal
-from gan_lightning.train import build, left_by, refuse_missing_devices, settings_put_back
+from gan_lightning.train import left_by
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -479,11 +481,11 @@ def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_pat
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     monkeypatch.chdir(tmp_path)
     config = compose("model=vanilla", "eval.every_n_steps=2", "eval.num=20", "eval.cache=~/.cache/gan-lightning")
-    trainer = program_module.train(config, tmp_path / "run")
+    trainer = train(config, tmp_path / "run")
     assert trainer.global_step == 2
     assert "~/.cache/gan-lightning: the home directory is unknown, so nothing is cached" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    data = build(compose("data=image_folder", "data.cache=~/x").data, "data", root=tmp_path)
+    data = instantiate(compose("data=image_folder", "data.cache=~/x").data, "data", root=tmp_path)
     assert data.cache.folder is None
 
 
@@ -520,9 +522,9 @@ def test_a_rate_that_jumps_on_resuming_is_logged(compose, tmp_path, caplog):
     """A linear decay is a function of step / budget, so that a larger budget raises the rate."""
     words = "model=dcgan", "callbacks.learning_rate.schedule=linear_decay", "callbacks.scalars.every_n_steps=1"
     caplog.set_level(logging.INFO)
-    program_module.train(compose(*words, "trainer.max_steps=3"), tmp_path)
+    train(compose(*words, "trainer.max_steps=3"), tmp_path)
     assert "at step" not in caplog.text
-    program_module.train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
+    train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
     with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rates = [float(row["g/lr"]) for row in csv.DictReader(file)]
     assert rates[2:4] == pytest.approx([2e-4 / 3, 2e-4 * 27 / 30])
@@ -533,7 +535,7 @@ def test_a_rate_that_jumps_on_resuming_is_logged(compose, tmp_path, caplog):
         for name in ("generator", "discriminator")
     ]
     caplog.clear()
-    program_module.train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
+    train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
     assert not any(".lr" in line for line in caplog.messages)
 
 

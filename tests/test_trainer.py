@@ -13,8 +13,8 @@ from torch import nn
 
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
+from gan_lightning.fit import settings_put_back
 from gan_lightning.graph import Eager
-from gan_lightning.train import settings_put_back
 from gan_lightning.trainer import stop_observer
 
 WORDS = "trainer.max_steps=4", "callbacks.scalars.every_n_steps=1"

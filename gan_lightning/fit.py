@@ -1,0 +1,118 @@
+"""Training of an experiment in a run directory, from the start or from a checkpoint."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from gan_lightning import run as runs
+from gan_lightning.build import Experiment, build
+from gan_lightning.callbacks.checkpoint import Checkpoint
+from gan_lightning.checkpoint import check_training_state, config_of, read, take_state
+from gan_lightning.class_names import checked, refuse_other_order, storable
+from gan_lightning.errors import UserError
+from gan_lightning.summary import introduce, log_rate_changes
+from gan_lightning.trainer import Trainer
+
+
+def train(
+    config: DictConfig,
+    run_dir: Path,
+    ckpt_path: Path | None = None,
+    choices: dict[str, str] | None = None,
+    more_callbacks: Sequence[Any] = (),
+    overrides: Sequence[str] = (),
+    started: float | None = None,
+) -> Trainer:
+    """Build an experiment and fit it; arguments as of :func:`build.build` and :func:`fit`."""
+    checkpoint = read(ckpt_path) if ckpt_path else None
+    experiment = build(config, run_dir, more_callbacks, checkpoint and checkpoint["global_step"])
+    return fit(experiment, run_dir, ckpt_path, checkpoint, choices, overrides, started)
+
+
+def fit(
+    experiment: Experiment,
+    run_dir: Path,
+    ckpt_path: Path | None = None,
+    checkpoint: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Sequence[str] = (),
+    started: float | None = None,
+) -> Trainer:
+    """Train an experiment, which writes into the run directory.
+
+    Args:
+        experiment: The experiment.
+        run_dir: Directory of the run.
+        ckpt_path: A checkpoint to resume from.
+        checkpoint: Its content.
+        choices: Options that the configuration was composed of, by group; stored in checkpoints.
+        overrides: Overrides of this command and of earlier ones; stored in checkpoints.
+        started: When the run began, in seconds, moved back by the duration of earlier commands; None for now.
+
+    Returns:
+        The finished trainer.
+
+    Raises:
+        UserError: The checkpoint does not fit, or training fails for a reason that the user can remove.
+    """
+    config, model, data, trainer = experiment.config, experiment.model, experiment.data, experiment.trainer
+    before = checkpoint or {"global_step": 0, "hyper_parameters": {}}
+    if ckpt_path:
+        take_state(model, before["state_dict"], ckpt_path)  # with a message; Lightning raises a traceback
+        check_training_state(model, before, ckpt_path)
+    step, stored = before["global_step"], before["hyper_parameters"]
+    names = storable(data.class_names)
+    if model.num_classes:
+        model.class_names = names
+        if stored.get("class_names"):
+            refuse_other_order(ckpt_path, checked(stored["class_names"], model.num_classes, ckpt_path), names)
+    kept = {"config": experiment.settings, "choices": stored.get("choices", {}) | (choices or {})}
+    kept |= {"versions": runs.versions(), "class_names": names, "overrides": list(overrides)}
+    model.save_hyperparameters(kept, logger=False)
+    text = runs.begin(run_dir, config) if runs.first_rank() else ""
+    for callback in trainer.callbacks:
+        if isinstance(callback, Checkpoint) and started is not None:
+            callback.started = started
+    if trainer.is_global_zero:
+        introduce(config, model, data, trainer.loggers, text, step)
+        if ckpt_path:
+            log_rate_changes(config_of(before), config, step)
+    # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
+    # step of an optimizer, a tenth of the time of small networks.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
+    except ValueError as error:  # Lightning's TensorBoard logger wraps every error of add_scalar
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise
+    return trainer
+
+
+@contextmanager
+def settings_put_back() -> Iterator[None]:
+    """Put back what Lightning sets for the whole process, so that the next job of a sweep starts as the first did."""
+    environment, cudnn = dict(os.environ), torch.backends.cudnn
+    deterministic, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    before, dtype = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32), torch.get_default_dtype()
+    matmul = torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn)
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
+        torch.set_float32_matmul_precision(matmul)
+        torch.set_default_dtype(dtype)
