@@ -36,7 +36,6 @@ from gan_lightning.summary import again, conclude, stopped_by
 
 log = logging.getLogger(__name__)
 
-TYPED: list[str] = []  # the command line, before a checkpoint's configuration takes the place of a part of it
 # Warnings of libraries that a user can do nothing about, each with what it is about.
 NOT_FOR_USERS = (
     r".*does not have many workers",  # batches come from memory, without workers
@@ -50,18 +49,23 @@ NOT_FOR_USERS = (
 )
 
 
-def job(config: DictConfig) -> float | None:
-    """One run, single or of a sweep; in a sweep a failure is written down and the others go on."""
+def job(config: DictConfig, typed: list[str]) -> float | None:
+    """One run, single or of a sweep; in a sweep a failure is recorded and the other jobs are run.
+
+    Args:
+        config: The composed configuration.
+        typed: The command line, in which a checkpoint's configuration has not yet replaced any part.
+    """
     # In a worker process of a sweep as well: errors of the log file are reported once, by the run itself.
     logging.raiseExceptions = False
     threading.excepthook = quiet
     with ended_by_signals(), runs.ending_with_parent():
-        return run_job(config)
+        return run_job(config, typed)
 
 
-def run_job(config: DictConfig) -> float | None:
-    """Train, and write down how that ended."""
-    sys.argv[1:] = TYPED or sys.argv[1:]  # from which Lightning starts the other processes of this run
+def run_job(config: DictConfig, typed: list[str]) -> float | None:
+    """Train, and write how that ended."""
+    sys.argv[1:] = typed  # from which Lightning starts the other processes of this run
     settings = HydraConfig.get()
     run, sweeping = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
     original = Path(settings.runtime.cwd)
@@ -69,7 +73,7 @@ def run_job(config: DictConfig) -> float | None:
         run = shorter(run)
     else:  # hydra.job.chdir=true: what was typed is relative to the directory of the command
         os.environ.setdefault("GAN_DATA_DIR", str(original / "data"))
-    started, typed = time.time(), list(settings.overrides.task)
+    started, overrides = time.time(), list(settings.overrides.task)
     more = {"job": settings.job.num} if sweeping else {}
     status, error, ours, trainer, ended = 1, "", False, None, {}
     state = "failed"
@@ -103,7 +107,7 @@ def run_job(config: DictConfig) -> float | None:
                 from gan_lightning.checkpoint import history
 
                 earlier, seconds = history(ckpt_path)
-                typed, started = runs.all_overrides(earlier, typed), started - seconds
+                overrides, started = runs.all_overrides(earlier, overrides), started - seconds
             if (done := finished(run, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {run}")
                 record(0)
@@ -112,13 +116,13 @@ def run_job(config: DictConfig) -> float | None:
 
             held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
-            trainer = train(config, run, ckpt_path, choices, overrides=typed, started=started)
+            trainer = train(config, run, ckpt_path, choices, overrides=overrides, started=started)
             ended = conclude(config, trainer, run, started)
         status, reason = stopped_by(trainer)
         state = "interrupted" if status > 128 else "failed" if status else "stopped" if reason else "finished"
         if reason:
             error = f"stopped at step {trainer.global_step:,}: {reason}"
-            log.info(f"{error}; to go on: {again(run, settings, TYPED, reason)}")
+            log.info(f"{error}; to go on: {again(run, settings, typed, reason)}")
         if not status and config.objective and config.objective not in ended["metrics"]:
             near = nearest(config.objective, ended["metrics"])
             raise UserError(f"objective={config.objective}: the run has no such figure{near}")
@@ -143,7 +147,7 @@ def run_job(config: DictConfig) -> float | None:
         reached = {"step": trainer.global_step, **ended} if ended else runs.last_figures(run)
         outcome = ({"error": error} if error else {}) | reached
         try:
-            runs.write_result(run, state, started, typed, **outcome, **more)
+            runs.write_result(run, state, started, overrides, **outcome, **more)
         except OSError as fault:
             status, error = status or 1, error or cannot_write(fault)
             log.error(cannot_write(fault))
@@ -231,13 +235,17 @@ def main() -> None:
     """The command: check everything that was typed, then hand over to Hydra."""
     with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
         try:
-            TYPED[:] = sys.argv[1:]
+            typed = sys.argv[1:]
             absolute_environment()
-            name, sys.argv[1:] = check_command_line(TYPED)
+            name, sys.argv[1:] = check_command_line(typed)
             if "--multirun" in sys.argv:
                 sys.argv.append(f"hydra.callbacks.sweep_table.sweep={uuid.uuid4().hex}")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises what goes wrong, and we tell it
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+
+            def task(config: DictConfig) -> float | None:
+                return job(config, typed)
+
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
         except runs.JobFailedError:
             sys.exit(1)
         except BrokenProcessPool as fault:
