@@ -485,9 +485,14 @@ def is_ours(target: str) -> bool:
 def take_networks(model: Learner, path: Path) -> None:
     """Start a model from the networks of another run, and nothing else of it.
 
+    Args:
+        model: The model.
+        path: A checkpoint, or a run directory, see :func:`checkpoint_of`.
+
     Raises:
         UserError: The other run's networks are of another kind or size, or not finite.
     """
+    path = checkpoint_of(path)
     state = read(path)["state_dict"]
     for name, network in model.networks().items():
         weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}

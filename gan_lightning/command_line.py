@@ -496,10 +496,10 @@ def resume(
         raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
     if str(asked) != "last" and "init_from" in typed and typed["init_from"].value() is not None:
         raise UserError("init_from: has no effect on a run that goes on; leave out either ckpt_path or init_from")
-    if str(asked) != "last" and not asked.is_file():
+    if str(asked) != "last" and not asked.exists():
         raise UserError(f"ckpt_path={asked}: there is no such checkpoint")
 
-    from gan_lightning.checkpoint import config_of, newest, read, refuse_absent_data, refuse_foreign  # torch
+    from gan_lightning.checkpoint import config_of, newest, no_run, read, refuse_absent_data, refuse_foreign  # torch
 
     if str(asked) == "last":
         path, notes = newest(run)
@@ -508,6 +508,13 @@ def resume(
             raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
         if path is None:
             return "train", [*rest, folder], None
+        asked = path
+    elif asked.is_dir():
+        of_run = asked.parent if asked.name == "checkpoints" else asked
+        path, notes = newest(of_run)
+        tell(*notes)
+        if path is None:
+            raise UserError(f"ckpt_path={asked}: {no_run(asked)}")
         asked = path
     checkpoint = read(asked)
     if run is None:

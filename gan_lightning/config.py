@@ -8,8 +8,10 @@ import logging
 import math
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -374,8 +376,8 @@ def faults_of_meaning(config: DictConfig) -> list[str]:
                 f"model.{player}_optimizer.fused=false"
             )
     # A resumed run has its own weights, and the file may be on another machine.
-    if (path := config.get("init_from")) and not config.get("ckpt_path") and not absolute(path).is_file():
-        faults.append(f"init_from={shorter(Path(path))}: there is no such file")
+    if (path := config.get("init_from")) and not config.get("ckpt_path") and not absolute(path).exists():
+        faults.append(f"init_from={shorter(Path(path))}: there is no such file or run directory")
     if is_folder(data) and data.root is None:
         faults.append("data.root: is needed, the folder of your pictures: data.root=FOLDER")
     elif is_folder(data) and not absolute(data.root).is_dir():
@@ -522,7 +524,10 @@ def how_to_import(error: BaseException, packages: Collection[str] = ()) -> str:
     name = required[1] if required else str(missing or next(iter(packages), "")).partition(".")[0]
     if name in EXTRAS or required or (missing and name not in (*packages, "gan_lightning")):
         return how_to_install(name)
-    return f"is {name} installed? {OWN_CLASSES}" if name != "gan_lightning" else f"{name} has no such class"
+    with suppress(ImportError, ValueError):
+        if find_spec(name) is not None:
+            return f"{name} is installed, but has no such class"
+    return f"is {name} installed? {OWN_CLASSES}"
 
 
 def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

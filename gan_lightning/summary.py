@@ -103,7 +103,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
-    log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
+    log.info(f"\n{step:,} generator step{'s' * (step != 1)}, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
     if metrics:
         told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
         log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
@@ -181,7 +181,7 @@ def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -
     """
     lifted = reason.startswith("trainer.max_time")
     script = Path(sys.argv[0])
-    start = f"python {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
+    start = f"{program('python')} {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
         return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{' trainer.max_time=null' * lifted}"
     left_out = "hydra.sweep.dir=", *["trainer.max_time="] * lifted
@@ -190,8 +190,13 @@ def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -
 
 
 def program(name: str) -> str:
-    """A command of this environment as it can be typed, also where the environment is not activated."""
-    return name if shutil.which(name) else str(shorter(Path(sys.executable).with_name(name)))
+    """Return a command of this environment as it can be typed, also where the environment is not activated."""
+    folder = Path(sys.executable).parent
+    found = shutil.which(name)
+    if found and Path(found).absolute().parent == folder:
+        return name
+    own = shutil.which(name, path=folder) or (sys.executable if name == "python" else None)
+    return shlex.quote(str(shorter(Path(own)))) if own else name
 
 
 def typeable(override: str) -> str:

@@ -339,7 +339,7 @@ def signals(report: Report, folder: Path, num: int, moments: random.Random) -> N
         fault = None
         if status not in (128 + signum, 0):
             fault = f"status {status}: {output[-300:]}"
-        elif status and "to go on: python train.py ckpt_path=last hydra.run.dir=" not in output:
+        elif status and "python train.py ckpt_path=last hydra.run.dir=" not in output:
             fault = f"not said how to go on: {output[-300:]}"
         elif step_of(run) != saved_step(run):
             fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept"

@@ -219,7 +219,7 @@ def test_impossible_values_of_some(words, key, wanted):
             ["data.image_size=[5,3]", "model=vanilla"],
             r"feature=classifier needs at least 4 pixels a side",
         ),
-        (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file"),
+        (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file or run directory"),
         (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
         (["eval.best_by=kid", "eval.every_n_steps=null"], r"eval\.best_by: has no effect"),
         (["network=resnet", "network.discriminator.conditioning=projection"], r"projection: has no effect"),
@@ -379,6 +379,20 @@ def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
     )
 
 
+def test_a_command_is_given_with_the_path_of_this_environment_where_another_one_is_first(monkeypatch, tmp_path):
+    for folder in ("here", "other"):
+        (tmp_path / folder).mkdir()
+        for name in ("python", "gan-sample"):
+            (tmp_path / folder / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "here" / "python3"))
+    for path, expected in (("other", "here/python"), ("here", "python"), ("", "here/python")):
+        monkeypatch.setenv("PATH", str(tmp_path / path) if path else "")
+        assert summary.program("python") == expected
+    (tmp_path / "here" / "python").unlink()
+    assert summary.program("python") == "here/python3"
+
+
 def test_a_group_of_another_command_is_told():
     told = "belongs to gan-explore, not to training"
     assert faults("latent=walk", "latent.steps=3") == [f"latent=walk: {told}", f"latent.steps=3: {told}"]
@@ -488,6 +502,7 @@ def test_a_launcher_that_a_file_chooses_is_found(tmp_path, capsys):
 
 def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setattr(summary, "program", str)
     settings = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweep": {"dir": str(Path("runs/s").absolute())}})
     typed = ["-m", "seed=1,2", "+trainer.max_time=00:01:00:00"]
     found = summary.again(Path("runs/s/1"), settings, typed, "trainer.max_time has passed")

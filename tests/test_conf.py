@@ -438,8 +438,12 @@ def test_advice_on_an_import_names_the_package():
         return f"raise ModuleNotFoundError(\"Requirement '{name}>=1' not met. HINT: pip install\")"
 
     own = "A class of your own needs its folder on PYTHONPATH"
+    assert advice("from torch.optim import Adm", "torch") == "torch is installed, but has no such class"
     assert advice("import nowhere.at_all", "nowhere") == f"is nowhere installed? {own}"
-    assert advice("from gan_lightning.model import nowhere", "gan_lightning") == "gan_lightning has no such class"
+    assert (
+        advice("from gan_lightning.model import nowhere", "gan_lightning")
+        == "gan_lightning is installed, but has no such class"
+    )
     assert advice("import nowhere", "mine") == "pip install nowhere"
     assert advice(requirement("comet-ml"), "pytorch_lightning") == "pip install comet-ml"
     assert advice(requirement("mlflow")) == "pip install 'gan-lightning[mlflow]'"

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.checkpoint import newest, read
+from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
 from gan_lightning.evaluate import evaluate
 from gan_lightning.learner import Learner
@@ -370,7 +372,8 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
         assert stopped_at > step + 2
         assert int(rows(folder)[-1]["step"]) == stopped_at
         told = f"stopped at step {stopped_at:,}: {signum.name}"
-        assert f"{told}; to go on: python train.py ckpt_path=last hydra.run.dir=" in output
+        assert f"{told}; to go on: " in output
+        assert "python train.py ckpt_path=last hydra.run.dir=" in output
         result = json.loads((folder / "result.json").read_text())
         assert [result[key] for key in ("status", "step", "error")] == ["interrupted", stopped_at, told]
         assert result["metrics"]["images_seen"] == 4 * stopped_at == float(rows(folder)[-1]["images_seen"])
@@ -523,6 +526,28 @@ def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, mon
     (line,) = row["scores"]
     assert line["card_hash"] == result["cards"]["eval/fid"]
     assert line["value"] == pytest.approx(result["metrics"]["eval/fid"], rel=1e-6)
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints"])
+def test_a_run_directory_stands_for_its_newest_checkpoint(run, tmp_path, place):
+    run(tmp_path / "run", *words("vanilla"), "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2")
+    name, overrides = check_command_line([f"ckpt_path={tmp_path / 'run' / place}", "trainer.max_steps=6"])
+    assert (name, overrides) == ("resume", ["trainer.max_steps=6"])
+    node = ConfigStore.instance().load("resume.yaml").node
+    assert Path(node.ckpt_path) == tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert Path(node.hydra.run.dir) == tmp_path / "run"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: has no checkpoints, as a run directory has"):
+        check_command_line([f"ckpt_path={tmp_path / 'empty'}"])
+
+
+def test_a_run_may_start_from_the_networks_of_a_run_directory(run, tmp_path):
+    run(tmp_path / "a", *words("vanilla"), "trainer.max_steps=2")
+    state = read(tmp_path / "a" / "checkpoints" / "last.ckpt")["state_dict"]
+    again = run(tmp_path / "b", *words("vanilla"), f"init_from={tmp_path / 'a'}", "trainer.max_steps=1", "seed=3")
+    for name in ("generator", "discriminator"):
+        weight = next(key for key in state if key.startswith(f"{name}.") and key.endswith("weight"))
+        assert (again.lightning_module.state_dict()[weight] - state[weight]).abs().max() < 0.01
 
 
 def test_refusals_tell_what_is_wrong(tmp_path):
