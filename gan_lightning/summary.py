@@ -103,7 +103,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
-    log.info(f"\n{step:,} generator step{'s' * (step != 1)}, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
+    log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
     if metrics:
         told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
         log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
