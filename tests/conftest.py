@@ -1,7 +1,6 @@
 """What many tests share: single-threaded torch, configurations by their overrides, tiny runs in a folder."""
 
 import copy
-import functools
 import logging
 import os
 import signal
@@ -14,35 +13,21 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from tiny import LEARNERS, TINY, VARIANTS, composed
 
 from gan_lightning import train as program
-from gan_lightning.paths import CONF
 from gan_lightning.signals import SIGNALS
 
 if sys.platform == "win32":  # these fork, send signals, limit resources or run bash
-    collect_ignore = ["test_cluster.py", "test_course.py", "test_faults.py", "test_properties.py"]
+    collect_ignore = [
+        "docs/test_course.py",
+        "integration/test_cluster.py",
+        "integration/test_faults.py",
+        "integration/test_properties.py",
+    ]
 
 torch.set_num_threads(1)  # tiny tensors: threads only get in each other's way
-
-TINY = {
-    "data.image_size": 16,
-    "data.limit": 26,  # no multiple of any batch, so that minibatches span epochs
-    "data.num": 500,
-    "data.batch_size": 4,
-    "network.width": 4,
-    "trainer.accelerator": "cpu",
-    "trainer.max_steps": 2,
-    "eval.every_n_steps": None,  # tests of evaluation ask for it
-    "feature.width": 4,
-    "feature.dim": 8,
-}
-
-
-LEARNERS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-VARIANTS = [name for name in LEARNERS if "discriminator" in OmegaConf.load(CONF / "model" / f"{name}.yaml").model]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -86,12 +71,6 @@ def _quiet_libraries():
         for pattern in program.NOT_FOR_USERS:
             warnings.filterwarnings("ignore", pattern)
         yield
-
-
-@functools.cache
-def composed(groups: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("train", [*groups])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from course import blocks
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COURSE = ROOT / "docs" / "course"
 PAGES = sorted(COURSE.glob("[0-9]*.md"))
 PICTURE = re.compile(r"!\[[^\]]+\]\(\.\./images/course/([\w.]+)\)")
@@ -25,7 +25,7 @@ def run(page: Path, folder: Path) -> subprocess.CompletedProcess:
     path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, ROOT / "tests" / "course.py", page],
+        [sys.executable, ROOT / "tests" / "support" / "course.py", page],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from PIL import Image
 from gan_lightning import evaluate, explore, export, play, report, sample
 from gan_lightning.command_line import check_command_line
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VARIANTS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 HEADINGS = [
@@ -27,6 +27,7 @@ HEADINGS = [
     "## Its grid",
 ]
 
+SUPPORT = "tests/support/game.py", "tests/support/tiny.py"
 PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore", "gan-play"}
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -96,7 +97,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_tests_that_are_named_exist(page):
-    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", page.read_text())
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
     assert [test for file, test in named if f"\ndef {test}(" not in (ROOT / file).read_text()] == []
     assert page.name != "reliability.md" or len(named) > 40
 
@@ -239,8 +240,8 @@ def seventh(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("seventh")
     for part in ("gan_lightning", "conf"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tests").mkdir()
-    for file in ("train.py", "pyproject.toml", "tests/conftest.py", "tests/game.py", "tests/test_model.py"):
+    for file in ("train.py", "pyproject.toml", "tests/conftest.py", *SUPPORT, "tests/unit/model/test_model.py"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
     files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
     assert sorted(files) == ["conf/model/r1gan.yaml", "gan_lightning/model/r1gan.py"]
@@ -292,5 +293,5 @@ def test_seventh_variant_trains(seventh):
 
 
 def test_seventh_variant_passes_the_contract(seventh):
-    out = python(seventh, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_model.py", "-k", "r1gan")
+    out = python(seventh, "-m", "pytest", "-p", "no:cacheprovider", "tests/unit/model/test_model.py", "-k", "r1gan")
     assert int(re.search(r"(\d+) passed", out)[1]) >= 10, out

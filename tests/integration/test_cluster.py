@@ -13,7 +13,7 @@ from faults import Process, step_of
 
 from gan_lightning.checkpoint import newest, read
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WORDS = (
     *("model=vanilla", "data=gaussian_ring", "data.num=500", "network.width=4", "trainer=cpu"),
     *("eval.every_n_steps=null", "callbacks.scalars.every_n_steps=1", "~callbacks.sample_grid", "~logger"),

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import composed
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pictures import pack, sample
 from PIL import Image
+from tiny import composed
 from torchvision import datasets
 
 from gan_lightning import explore

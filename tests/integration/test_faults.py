@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FAULTS = Path(__file__).with_name("faults.py")
+FAULTS = Path(__file__).parents[1] / "support" / "faults.py"
 
 
 def test_runs_survive_kills_full_disks_damage_and_signals():

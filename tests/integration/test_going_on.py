@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_errors import faults
 from omegaconf import OmegaConf, open_dict
-from test_command_line import ROOT, faults
 
 from gan_lightning.checkpoint import read
 from gan_lightning.command_line import check_command_line
 from gan_lightning.train import train
 
+ROOT = Path(__file__).parents[2]
 SGD = (
     *("optimizer@model.generator_optimizer=sgd", "~model.generator_optimizer.betas"),
     *("optimizer@model.discriminator_optimizer=sgd", "~model.discriminator_optimizer.betas"),

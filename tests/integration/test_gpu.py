@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import LEARNERS
 from pytorch_lightning import Callback
-from test_resume import assert_equal, assert_same_run, rows, words
+from same_run import assert_equal, assert_same_run, rows, words
+from tiny import LEARNERS
 from torch import Tensor
 
 from gan_lightning.checkpoint import newest, read

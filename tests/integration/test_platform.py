@@ -14,7 +14,7 @@ from windows import ABSENT_MODULES, ABSENT_NAMES
 
 from gan_lightning.checkpoint import read
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = (
     *("data.image_size=16", "data.batch_size=4", "network.width=4", "trainer.accelerator=cpu"),
     *("feature.width=4", "feature.dim=8", "eval.num=250", "eval.every_n_steps=2", "metric=fid"),
@@ -123,7 +123,7 @@ def ran(tmp_path_factory) -> Path:
     ]
     words = [word for line in lines for word in ("--", *line)][1:]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "windows.py"), *words],
+        [sys.executable, str(ROOT / "tests" / "support" / "windows.py"), *words],
         cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

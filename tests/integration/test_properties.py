@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
 from faults import Process
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
+from tiny import TINY
 
 from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.command_line import check_command_line

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LEARNERS
 from pytorch_lightning.strategies import DDPStrategy
+from tiny import LEARNERS
 from torch import Tensor, nn
 
 from gan_lightning.average import Average
@@ -17,7 +17,7 @@ from gan_lightning.checkpoint import read
 from gan_lightning.network.mlp import MLPGenerator
 from gan_lightning.strategy import TwoPlayers
 
-WORKER = Path(__file__).with_name("ranks.py")
+WORKER = Path(__file__).parents[1] / "support" / "ranks.py"
 WORDS = (
     "data.image_size=16 data.limit=26 data.batch_size=8 data.flip=true network.width=4 model.ema_decay=0.9 "
     "trainer=ddp trainer.accelerator=cpu trainer.precision=64-true eval.every_n_steps=null "

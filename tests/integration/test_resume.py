@@ -1,6 +1,5 @@
 """Stopped at any step and resumed is never stopped, bit for bit."""
 
-import csv
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from same_run import assert_same_run, rows, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lightning.callbacks.scalars import Scalars
@@ -24,20 +24,7 @@ from gan_lightning.evaluate import evaluate
 from gan_lightning.learner import Learner
 from gan_lightning.train import finished
 
-ROOT = Path(__file__).parent.parent
-EXTRAS = {
-    "cgan": ("trainer.precision=64-true",),
-    "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay"),
-    "dcgan": ("model.ema_decay=0.9", "data.flip=true"),
-    "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),
-    "vae": ("model.ema_decay=0.9", "data.flip=true"),
-    "wgan_gp": ("callbacks.learning_rate.schedule=linear_decay",),
-}
-
-
-def words(variant: str) -> tuple[str, ...]:
-    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=4"
-    return f"model={variant}", "trainer.max_steps=8", "network.width=4", *often, *EXTRAS.get(variant, ())
+ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
@@ -65,42 +52,6 @@ def in_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
 
 def terminate() -> None:
     signal.raise_signal(signal.SIGTERM)
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
-
-
-def assert_equal(a: Any, b: Any, where: str = "") -> None:
-    """Nested containers of tensors and numbers are equal bit for bit."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}[{i}]")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype, where
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
-
-
-def assert_same_run(never_stopped: Path, resumed: Path) -> None:
-    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (never_stopped, resumed))
-    assert a["global_step"] == b["global_step"]
-    for part in ("state_dict", "optimizer_states"):
-        assert a[part]
-        assert_equal(a[part], b[part], part)
-    assert rows(never_stopped) == rows(resumed)
-    pictures = sorted((never_stopped / "samples").iterdir())
-    assert len(pictures) > 3
-    for picture in pictures:
-        assert picture.read_bytes() == (resumed / "samples" / picture.name).read_bytes(), picture.name
 
 
 def events(folder: Path) -> EventAccumulator:

@@ -32,7 +32,7 @@ from gan_lightning.run import all_overrides, claimed, folder_name, result_of
 from gan_lightning.signals import InterruptedBySignal
 from gan_lightning.train import build, left_by, refuse_missing_devices, settings_put_back
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = [
     "network.width=4",
     "data.limit=20",

@@ -1,4 +1,4 @@
-"""Runs the blocks of a page of the course in the folder that it is started in: ``python tests/course.py PAGE``."""
+"""Run the blocks of a page of the course in the current directory: ``python tests/support/course.py PAGE``."""
 
 import re
 import subprocess

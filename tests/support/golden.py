@@ -1,6 +1,6 @@
 """Losses of the first hundred steps of each variant, in float64 on one thread: what a refactoring must not change.
 
-    python tests/golden.py      # writes tests/golden anew, where a change of the game is meant
+    python tests/support/golden.py      # writes the golden folder anew, where a change of the game is meant
 
 The checkpoint beside them is of the version in its name, and is never written anew: later versions must load it.
 """

@@ -1,7 +1,7 @@
 """A simulation of Windows for the code of gan_lightning: no POSIX-only names, and stricter rules for open files.
 
-``python tests/windows.py COMMAND [ARGUMENTS] [-- COMMAND [ARGUMENTS]]...`` imports every module of gan_lightning, then
-runs its commands (train, sample, ...) one after another in this process.
+``python tests/support/windows.py COMMAND [ARGUMENTS] [-- COMMAND [ARGUMENTS]]...`` imports every module of
+gan_lightning, then runs its commands (train, sample, ...) one after another in this process.
 
 Only calls from gan_lightning are affected. Third-party libraries take their POSIX branches here as always.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
 
 # What has no counterpart on the other side, and why it needs none.
@@ -164,7 +164,7 @@ def test_short_files_stay_short():
 
 
 def test_no_file_is_a_drawer():
-    names = {path.stem for path in PACKAGE.rglob("*.py")} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    names = {path.stem for path in PACKAGE.rglob("*.py")} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
     assert names & {"util", "utils", "helpers", "helper", "misc", "common"} == set()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pictures import pack, sample
 from PIL import Image
-from test_resume import assert_equal
+from same_run import assert_equal
 
 from gan_lightning.checkpoint import read
 from gan_lightning.data.stream import Chunks, Stream, StreamLoader

@@ -1,4 +1,4 @@
-"""The average of a generator's weights by itself; tests/test_model.py has it in a run."""
+"""The average of a generator's weights by itself; tests/unit/model/test_model.py has it in a run."""
 
 import pytest
 import torch

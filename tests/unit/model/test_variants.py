@@ -1,4 +1,4 @@
-"""What each of the six adds to the contract of tests/test_model.py: its settings, objective and conditions."""
+"""What each variant adds to the contract of tests/unit/model/test_model.py: settings, objective and conditions."""
 
 from typing import Any
 

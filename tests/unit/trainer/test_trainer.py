@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning
 import torch
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-from test_resume import assert_equal, rows
+from same_run import assert_equal, rows
 from torch import nn
 
 from gan_lightning.checkpoint import read
