@@ -19,6 +19,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
+from processes import ENDED
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -605,16 +606,13 @@ def test_two_runs_never_share_a_folder(tmp_path):
 
 
 def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
-    killed, running = subprocess.Popen([sys.executable, "-c", ""]), os.getppid()
-    killed.wait()
-    parts = [
-        tmp_path / f"{name}.{killed.pid}.part" for name in (".result.json", "checkpoints/.last.ckpt", "samples/.a.png")
-    ]
+    running = os.getppid()
+    parts = [tmp_path / f"{name}.{ENDED}.part" for name in (".result.json", "checkpoints/.last.ckpt", "samples/.a.png")]
     others = tmp_path / f".samples.png.{running}.part"  # of a gan-sample that is writing into the run directory
     for part in (*parts, others):
         part.parent.mkdir(exist_ok=True)
         part.touch()
-    folder = tmp_path / f".many.{killed.pid}.part"  # of a gan-sample --out many that was killed
+    folder = tmp_path / f".many.{ENDED}.part"  # of a gan-sample --out many that was killed
     folder.mkdir()
     (folder / "000000.png").touch()
     with claimed(tmp_path, resuming=True):

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import torch
 from litdata.streaming.writer import BinaryWriter
 from PIL import Image
@@ -40,6 +41,17 @@ def at(picture: torch.Tensor, x: float, y: float) -> tuple[int, ...]:
 
 def near(colour, wanted, tolerance=4) -> bool:
     return all(abs(a - b) <= tolerance for a, b in zip(colour, wanted, strict=True))
+
+
+def noise(folder: Path) -> list[Path]:
+    """Write forty images of noise and two files that are no images; their paths."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(41):
+        Image.fromarray(generator.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{i:02}.png")
+    for i in (7, 41):
+        (folder / f"{i:02}.png").write_bytes(b"no image")
+    return sorted(folder.iterdir())
 
 
 def sample(i: int) -> dict[str, object]:

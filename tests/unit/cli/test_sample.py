@@ -2,8 +2,6 @@
 
 import errno
 import os
-import signal
-import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import ENDED
 
 import gan_lightning
 from gan_lightning.checkpoint import checkpoint_of, read
@@ -63,13 +62,6 @@ def with_value(path: Path, target: Path, name: str, value: float) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, target)
     return target
-
-
-def dead_process() -> int:
-    """The number of a process that has ended."""
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    return done.pid
 
 
 def of(*names: str) -> pytest.MarkDecorator:
@@ -444,7 +436,7 @@ def test_a_folder_is_flushed_once(checkpoint, tmp_path, monkeypatch):
 
 @of("dcgan")
 def test_what_a_kill_has_left_is_cleaned_by_the_next_call(checkpoint, tmp_path, monkeypatch):
-    killed, living = dead_process(), os.getppid()
+    killed, living = ENDED, os.getppid()
     for number in (killed, living, os.getpid()):
         (tmp_path / f".out.{number}.part").mkdir()
         (tmp_path / f".out.{number}.part" / "000000.png").touch()
@@ -458,24 +450,6 @@ def test_what_a_kill_has_left_is_cleaned_by_the_next_call(checkpoint, tmp_path, 
     gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "a.png")
     assert {path.name for path in tmp_path.iterdir()} == kept | {"out", "a.png"}
     assert len([*(tmp_path / "out").iterdir()]) == 2
-
-
-@of("dcgan")
-def test_a_killed_call_can_be_repeated(checkpoint, tmp_path, monkeypatch):
-    code = (
-        "import os, signal, sys; from gan_lightning import image, sample; write = image.write_png\n"
-        "def killed(path, *more, **settings):\n"
-        "    if path.name == '000003.png': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(path, *more, **settings)\n"
-        "image.write_png = killed; sample.main()"
-    )
-    words = [str(checkpoint), "--num", "6", "--out", str(tmp_path / "out")]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
-    assert done.returncode == -signal.SIGKILL
-    assert [path.name.startswith(".out.") for path in tmp_path.iterdir()] == [True], "no half of a folder"
-    gan_sample(monkeypatch, *words)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert len([*(tmp_path / "out").iterdir()]) == 6
 
 
 @of("dcgan")

@@ -3,10 +3,6 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -15,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import noise
 from PIL import Image
 
 from gan_lightning.data import cache as caches
@@ -37,14 +34,7 @@ MAPPED = 1e-9  # GB, so that everything is too large for memory
 
 @pytest.fixture
 def paths(tmp_path):
-    """Forty pictures of noise, and among them two files that are none."""
-    generator, folder = np.random.default_rng(0), tmp_path / "photos"
-    folder.mkdir()
-    for i in range(41):
-        Image.fromarray(generator.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{i:02}.png")
-    for i in (7, 41):
-        (folder / f"{i:02}.png").write_bytes(b"no picture")
-    return sorted(folder.iterdir())
+    return noise(tmp_path / "photos")
 
 
 def counted(monkeypatch) -> list[int]:
@@ -153,25 +143,6 @@ def test_of_many_runs_one_decodes(paths, tmp_path, monkeypatch):
         found = list(pool.map(lambda _: Cache(tmp_path / "cache", 1).get(paths, (64, 64), 3).images, range(4)))
     assert all(torch.equal(images, found[0]) for images in found)
     assert asked == [len(paths)]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
-def test_killed_while_decoding(paths, tmp_path):
-    """What was half written is no file of the cache, and does not stay for ever."""
-    code = "import sys; from pathlib import Path; from gan_lightning.data.cache import Cache\n"
-    code += "Cache(sys.argv[1], 1).get([Path(path) for path in sys.argv[2:]] * 400, (64, 64), 3)"
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "cache"), *map(str, paths)])
-    for _ in range(3000):
-        if any(part.stat().st_size for part in (tmp_path / "cache").glob(".*.part")):
-            break
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    assert not list((tmp_path / "cache").glob("*.json"))
-    assert list((tmp_path / "cache").glob(".*.part"))
-    many = paths * 400
-    assert len(Cache(tmp_path / "cache", 1).get(many, (64, 64), 3).images) == 40 * 400
-    assert not list((tmp_path / "cache").glob(".*.part"))
 
 
 @pytest.mark.parametrize("memory_gb", [1, MAPPED])

@@ -1,7 +1,6 @@
 """Feature networks: what the classifier learns, what Inception is given, and what is kept of them."""
 
 import logging
-import multiprocessing
 import os
 from functools import partial
 from pathlib import Path
@@ -297,30 +296,6 @@ def test_what_a_module_is_described_by_may_lead_back_to_it():
 def test_a_classifier_per_channel_of_other_data_is_refused(tmp_path):
     with pytest.raises(UserError, match="is for data=stacked_mnist"):
         Classifier(per_channel=True).get_ready(bars(), Store(tmp_path), CPU)
-
-
-def wait_and_get(folder: str, started, counted) -> None:
-    started.wait()
-
-    def compute():
-        with counted.get_lock():
-            counted.value += 1
-        return {"x": torch.ones(10)}
-
-    Store(folder).get("x", compute)
-
-
-def test_two_jobs_that_want_it_at_once_compute_it_once(tmp_path):
-    context = multiprocessing.get_context("fork")
-    started, counted = context.Event(), context.Value("i", 0)
-    jobs = [context.Process(target=wait_and_get, args=(str(tmp_path), started, counted)) for _ in range(4)]
-    for job in jobs:
-        job.start()
-    started.set()
-    for job in jobs:
-        job.join(60)
-    assert [job.exitcode for job in jobs] == [0] * 4
-    assert counted.value == 1
 
 
 def test_fingerprints_know_values_shapes_and_types():

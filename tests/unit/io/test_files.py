@@ -2,11 +2,11 @@
 
 import errno
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import ENDED
 
 from gan_lightning import files
 from gan_lightning.errors import UserError
@@ -87,13 +87,11 @@ def test_what_is_set_aside_replaces_nothing(tmp_path):
 
 def test_parts_of_ended_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
     """``gan-sample`` writes a directory of images, which has a part as well."""
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
     with whole(tmp_path / "mine", sync=False) as file:
         file.write(b"1")
     running = os.getppid()
-    gone = [f".file.{ended.pid}.part", f".folder.{ended.pid}.part", f".link.{ended.pid}.part"]
-    kept = [f".file.{running}.part", f".folder.{running}.part", ".user.part", f"file.{ended.pid}.part", "mine"]
+    gone = [f".file.{ENDED}.part", f".folder.{ENDED}.part", f".link.{ENDED}.part"]
+    kept = [f".file.{running}.part", f".folder.{running}.part", ".user.part", f"file.{ENDED}.part", "mine"]
     for name in (gone[0], kept[0], kept[2], kept[3]):
         (tmp_path / name).touch()
     for name in (gone[1], kept[1]):

@@ -4,12 +4,12 @@ import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from processes import ENDED
 
 from gan_lightning import files, record
 from gan_lightning import report as program
@@ -226,10 +226,8 @@ def test_whatever_a_folder_holds(tmp_path, content):
 
 def test_what_a_killed_report_has_left_is_removed(run, tmp_path):
     run(tmp_path / "one", "model=vanilla", *QUICK)
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    stale, others = tmp_path / f".r.html.{dead.pid}.part", tmp_path / f".r.html.{os.getppid()}.part"
-    for path in (stale, others, tmp_path / ".r.html.x.part", tmp_path / f".s.html.{dead.pid}.part"):
+    stale, others = tmp_path / f".r.html.{ENDED}.part", tmp_path / f".r.html.{os.getppid()}.part"
+    for path in (stale, others, tmp_path / ".r.html.x.part", tmp_path / f".s.html.{ENDED}.part"):
         path.write_text("<html>")
     gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
     assert not stale.exists()
