@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,22 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-@pytest.fixture(autouse=True)
-def _quiet_libraries():
-    """Ignore what the command keeps from its users; every other warning is an error."""
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Ignore the warnings that the command keeps from its users; every other warning is an error."""
     with warnings.catch_warnings():
         for pattern in program.NOT_FOR_USERS:
             warnings.filterwarnings("ignore", pattern)
         yield
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def _quiet_libraries():
+    with quiet_libraries():
+        yield
+
+
+@pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
     """``compose("model=wgan", ...)``: what the command line would make of these words, at a tiny size."""
 
@@ -92,7 +99,7 @@ def compose() -> Callable[..., DictConfig]:
     return compose
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run(compose) -> Callable[..., Any]:
     """``run(folder, "model=wgan", ...)``: a tiny training run of the real program in a folder; its trainer."""
 
@@ -101,14 +108,15 @@ def run(compose) -> Callable[..., Any]:
         before = logging.root.manager.disable
         logging.disable(logging.INFO)
         try:
-            return program.train(compose(*overrides), folder, ckpt_path)
+            with quiet_libraries():  # also in fixtures of a module, which come before those of its tests
+                return program.train(compose(*overrides), folder, ckpt_path)
         finally:
             logging.disable(before)
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(compose) -> Callable[..., tuple[Any, Any]]:
     """``build("model=wgan", ...)``: a tiny model and its data, ready for a trainer; the seed decides the weights."""
 
