@@ -40,9 +40,18 @@ def gan_export(*words: object) -> str:
     return program.export(program.parser().parse_args([*map(str, words)]))
 
 
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory) -> Path:
+    """A run directory, trained once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(folder, "model=cgan", "trainer.max_steps=1", *QUIET)
+    return folder
+
+
 @pytest.fixture
-def checkpoint(run, tmp_path) -> Path:
-    run(tmp_path / "run", "model=cgan", "trainer.max_steps=1", *QUIET)
+def checkpoint(trained, tmp_path) -> Path:
+    """The checkpoint of a copy of that run in ``tmp_path/run``."""
+    shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run" / "checkpoints" / "last.ckpt"
 
 
