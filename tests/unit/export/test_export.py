@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,45 @@ def checkpoint(trained, tmp_path) -> Path:
     return tmp_path / "run" / "checkpoints" / "last.ckpt"
 
 
+@pytest.fixture(scope="module")
+def with_onnx(trained, tmp_path_factory) -> Path:
+    """An export of that run with ONNX, which takes seconds, made once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    gan_export(trained / "checkpoints" / "last.ckpt", "--out", folder)
+    return folder
+
+
+@pytest.fixture
+def exported(with_onnx, tmp_path) -> Path:
+    """A copy of that export in ``tmp_path/out``."""
+    return shutil.copytree(with_onnx, tmp_path / "out")
+
+
+def test_torch_onnx_and_checkpoint_make_the_same(run, tmp_path, learner):
+    make_the_same(run, tmp_path, f"model={learner}")
+
+
+WIDE = "model.ema_decay=0.9", "data.channels=3", "data.image_size=[16,24]"
+RESNET = "network=resnet"
+
+
 @pytest.mark.parametrize(
-    "more", [(), ("model.ema_decay=0.9", "data.channels=3", "data.image_size=[16,24]"), ("network=resnet",)]
+    "words",
+    [
+        ("model=acgan", *WIDE),
+        ("model=dcgan", *WIDE),
+        ("model=cgan", RESNET),
+        ("model=wgan", RESNET),
+    ],
+    ids=" ".join,
 )
-def test_torch_onnx_and_checkpoint_make_the_same(run, tmp_path, learner, more):
-    run(tmp_path / "run", f"model={learner}", *more, "trainer.max_steps=2", *QUIET)
+def test_other_networks_and_shapes_make_the_same_too(run, tmp_path, words):
+    make_the_same(run, tmp_path, *words)
+
+
+def make_the_same(run: Callable[..., Any], tmp_path: Path, *words: str) -> None:
+    """Train, export, and compare the samples of the checkpoint, of the export in torch, and of the export in ONNX."""
+    run(tmp_path / "run", *words, "trainer.max_steps=2", *QUIET)
     path, out = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "out"
     told = gan_export(path, "--out", out)
     assert "over 1,000 latents at most" in told
@@ -174,8 +208,7 @@ def test_weights_beyond_single_precision_are_not_exported(run, tmp_path):
         gan_export(tmp_path / "large.ckpt", "--no-onnx", "--out", tmp_path / "out")
 
 
-def test_onnx_tells_no_places_of_this_disk(checkpoint, tmp_path):
-    gan_export(checkpoint, "--out", tmp_path / "out")
+def test_onnx_tells_no_places_of_this_disk(exported, tmp_path):
     content = (tmp_path / "out" / "generator.onnx").read_bytes()
     assert b"latent" in content
     for place in (b'File "', b".py", str(Path.home()).encode() + b"/"):
@@ -243,8 +276,8 @@ def test_the_card_lists_the_classes_as_messages_do(names, by, classes):
     assert ("Classes" in text) == bool(names)
 
 
-def test_an_export_is_written_over_and_nothing_else_is(checkpoint, tmp_path):
-    gan_export(checkpoint, "--out", tmp_path / "out")
+def test_an_export_is_written_over_and_nothing_else_is(checkpoint, exported, tmp_path):
+    assert (tmp_path / "out" / "generator.onnx").exists()
     gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx", "--license", "mit")
     assert not (tmp_path / "out" / "generator.onnx").exists(), "of the one before"
     assert 'license: "mit"' in (tmp_path / "out" / "README.md").read_text()
@@ -307,8 +340,7 @@ def left_behind(**place: Any) -> Iterator[str]:
     yield tempfile.mkdtemp(**place)
 
 
-def test_what_is_not_complete_does_not_touch_what_is_there(checkpoint, tmp_path, monkeypatch):
-    gan_export(checkpoint, "--out", tmp_path / "out")
+def test_what_is_not_complete_does_not_touch_what_is_there(checkpoint, exported, tmp_path, monkeypatch):
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     monkeypatch.setattr(program, "picture", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):

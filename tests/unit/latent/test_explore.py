@@ -34,6 +34,7 @@ from gan_lightning.sampler import Sampler
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 WIDE = "data.image_size=[16,24]", "data.channels=3", "model.ema_decay=0.9"
+SMALL = "latent.feature.width=4", "latent.feature.dim=8"  # a classifier that learns in a second
 CHECKPOINTS: dict[str, Path] = {}
 
 
@@ -82,6 +83,7 @@ def explored(path: Path, way: str, tmp_path: Path) -> None:
         words += [f"latent.picture={tmp_path}/of.png", "latent.steps=3", "latent.starts=2"]
     elif way not in ("truncate", "nearest"):
         words += ["latent.steps=3", *(["latent.samples=20"] if way in ("directions", "attribute") else [])]
+        words += SMALL if way == "attribute" else []
     if way == "blend" and not model.num_classes:
         with pytest.raises(UserError, match=r"latent\.start=0: there is no class 0; the classes are none: it is not"):
             program.explore(path, words)
@@ -342,12 +344,13 @@ def test_more_steps_of_a_blend_than_one_batch_are_the_same(checkpoint, monkeypat
 
 
 def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
-    program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.samples=20", f"out={tmp_path}/a"])
+    program.explore(checkpoint("model=dcgan"), ["latent=attribute", *SMALL, "latent.samples=20", f"out={tmp_path}/a"])
     told = json.loads((tmp_path / "a.json").read_text())
     assert told["targets"] == ["0", "1", "2", "3"]
     assert all(len(told[name]) == 4 for name in ("score", "at_random", "change", "change_at_random", "seen"))
+    words = ["latent=attribute", *SMALL, "latent.targets=[3,10]", f"out={tmp_path}/b"]
     with pytest.raises(UserError, match=r"latent.targets=\[3,10\]: there is no class 10; the classes are 0 to 9"):
-        program.explore(checkpoint("model=dcgan"), ["latent=attribute", "latent.targets=[3,10]", f"out={tmp_path}/b"])
+        program.explore(checkpoint("model=dcgan"), words)
 
 
 @pytest.mark.parametrize(("name", "most"), [("PART", 7), ("PART_NUMBERS", 7 * 64)])
