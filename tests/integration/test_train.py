@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import os
 import re
 import shutil
@@ -19,19 +18,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
-from processes import ENDED
-from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
-from gan_lightning import train as program_module
 from gan_lightning.checkpoint import read
-from gan_lightning.errors import UserError
 from gan_lightning.files import locked
-from gan_lightning.model.base import GAN
-from gan_lightning.run import all_overrides, claimed, folder_name, result_of
-from gan_lightning.signals import InterruptedBySignal
-from gan_lightning.train import build, left_by, refuse_missing_devices, settings_put_back
+from gan_lightning.run import claimed
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -211,24 +203,6 @@ def test_an_objective_that_the_run_does_not_have_is_a_failure(tmp_path):
     assert "d/adversarial" in result["metrics"], "what it has is not lost"
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["objective=eval/fidd"], r"eval/fidd: is not measured, the nearest is fid; there are fid, "),
-        (["objective=eval/fid", "eval.every_n_steps=null"], r"nothing is measured in this run; eval\.every_n_steps="),
-        (["model=cgan", "network.generator.num_classes=5"], r"network\.generator\.num_classes=5: the data have 10"),
-        (
-            ["model=wgan_gp", "model.generator_optimizer._target_=torch.optim.SGD"],
-            r"betas: torch\.optim\.SGD takes no such argument; ~model\.generator_optimizer\.betas leaves it out",
-        ),
-    ],
-)
-def test_what_shows_late_is_told_before_the_first_step(run, tmp_path, words, told):
-    with pytest.raises(UserError, match=told):
-        run(tmp_path / "run", "model=dcgan", "eval.every_n_steps=1", *words)
-    assert not [*tmp_path.rglob("*.ckpt")]
-
-
 def test_grids_have_a_row_a_class(finished):
     with Image.open(finished[0] / "samples" / "step_00000003.png") as grid:
         assert grid.height == 10 * 18 + 2
@@ -381,24 +355,6 @@ def test_a_sweep_counts_the_failures_of_its_jobs(tmp_path, launcher):
     assert not [*sweep.glob(".jobs*")]
 
 
-def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
-    def shown(record: dict, **result: object) -> dict:
-        (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
-        return result_of(tmp_path, record)
-
-    whole = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
-    assert shown({}, **whole) == whole | {"job": 0, "error": ""}
-    ended = {"job": 3, "overrides": ["seed=1"], "exit_status": 0, "error": ""}
-    assert shown(ended, **whole) == whole | {"job": 3, "error": ""}
-    failed = ended | {"exit_status": 1, "error": "why"}
-    assert {key: shown(failed, **whole)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
-    killed = shown(ended | {"exit_status": None}, **whole)
-    assert (killed["status"], killed["error"]) == ("failed", "its process ended without a result; see train.log")
-    for wrong in ({"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}):
-        assert "cannot be read" in shown({}, **(whole | wrong))["error"]
-        assert shown(ended, **(whole | wrong))["status"] == "finished"
-
-
 @contextmanager
 def large_sweep(cwd: Path, *words: str) -> Iterator[tuple[subprocess.Popen, set[int]]]:
     """A sweep of three long runs, and the budgets of those that are training: the names of their directories."""
@@ -468,76 +424,6 @@ def test_an_interrupted_sweep_writes_its_table(tmp_path):
     assert not [*(tmp_path / "sweep").glob(".jobs*")]
 
 
-def test_an_exit_status_above_128_of_a_users_class_is_no_signal():
-    assert left_by(InterruptedBySignal(signal.SIGTERM)) == (143, "stopped by SIGTERM")
-    for code in (3, 200, 255):
-        assert left_by(SystemExit(code)) == (1, f"stopped by what the configuration names (SystemExit({code}))")
-
-
-def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_path, monkeypatch, caplog):
-    """In a container, a process may run under a user id that has no passwd entry, and without HOME."""
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
-    monkeypatch.chdir(tmp_path)
-    config = compose("model=vanilla", "eval.every_n_steps=2", "eval.num=20", "eval.cache=~/.cache/gan-lightning")
-    trainer = program_module.train(config, tmp_path / "run")
-    assert trainer.global_step == 2
-    assert "~/.cache/gan-lightning: the home directory is unknown, so nothing is cached" in caplog.text
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    data = build(compose("data=image_folder", "data.cache=~/x").data, "data", root=tmp_path)
-    assert data.cache.folder is None
-
-
-def test_devices_that_are_not_there_are_told_with_advice(monkeypatch):
-    def check(accelerator: str, devices: object = 1) -> None:
-        refuse_missing_devices(OmegaConf.create({"accelerator": accelerator, "devices": devices}))
-
-    def told(*settings: object) -> str:
-        with pytest.raises(UserError) as caught:
-            check(*settings)
-        return str(caught.value)
-
-    for kind in (CUDAAccelerator, MPSAccelerator, XLAAccelerator):
-        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
-    start = "trainer.accelerator={}: there is no such device; trainer=cpu, or: "
-    monkeypatch.setattr(torch.version, "cuda", None)
-    assert told("gpu").startswith(start.format("gpu") + "this build of torch is for CPUs alone")
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert told("cuda").startswith(start.format("cuda") + "nvidia-smi shows")
-    assert told("mps").startswith(start.format("mps") + "Apple's GPUs need macOS")
-    assert told("tpu").startswith(start.format("tpu") + "a TPU needs the package torch_xla")
-    for settings in (("cpu",), ("auto",), ("cpu", 9), ("auto", 9)):
-        check(*settings)
-    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
-    monkeypatch.setattr(CUDAAccelerator, "auto_device_count", staticmethod(lambda: 2))
-    assert told("gpu", 3) == "trainer.devices=3: there are 2; trainer.devices=2, or fewer"
-    assert "there are 2, numbered from 0" in told("auto", [2])
-    assert "there are 2, numbered from 0" in told("gpu", "0,2")
-    for devices in (2, "2", [0, 1], "0,1", [1], -1, "auto"):
-        check("gpu", devices)
-
-
-def test_a_rate_that_jumps_on_resuming_is_logged(compose, tmp_path, caplog):
-    """A linear decay is a function of step / budget, so that a larger budget raises the rate."""
-    words = "model=dcgan", "callbacks.learning_rate.schedule=linear_decay", "callbacks.scalars.every_n_steps=1"
-    caplog.set_level(logging.INFO)
-    program_module.train(compose(*words, "trainer.max_steps=3"), tmp_path)
-    assert "at step" not in caplog.text
-    program_module.train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
-    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rates = [float(row["g/lr"]) for row in csv.DictReader(file)]
-    assert rates[2:4] == pytest.approx([2e-4 / 3, 2e-4 * 27 / 30])
-    why = "since the budget, the schedule or the rate was changed"
-    lines = [line for line in caplog.messages if "at step" in line and ".lr" in line]
-    assert lines == [
-        f"model.{name}_optimizer.lr: 6.667e-05 at step 3, 0.00018 at step 4, {why}"
-        for name in ("generator", "discriminator")
-    ]
-    caplog.clear()
-    program_module.train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
-    assert not any(".lr" in line for line in caplog.messages)
-
-
 def test_a_sweep_that_was_killed_goes_on(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2,3", *TINY, "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2"
     often = "callbacks.scalars.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
@@ -594,45 +480,6 @@ def test_a_sweep_goes_on_with_the_same_runs_only(tmp_path):
     assert longer.returncode == 0
     assert "changed: trainer.max_steps from 3 to 5" in longer.stdout
     assert json.loads((tmp_path / "sweep/1/result.json").read_text())["step"] == 5
-
-
-def test_two_runs_never_share_a_folder(tmp_path):
-    with claimed(tmp_path / "run", resuming=False):
-        for resuming in (False, True):
-            with pytest.raises(UserError, match="a run is going on in there"), claimed(tmp_path / "run", resuming):
-                pass
-    with claimed(tmp_path / "run", resuming=True):
-        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
-
-
-def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
-    running = os.getppid()
-    parts = [tmp_path / f"{name}.{ENDED}.part" for name in (".result.json", "checkpoints/.last.ckpt", "samples/.a.png")]
-    others = tmp_path / f".samples.png.{running}.part"  # of a gan-sample that is writing into the run directory
-    for part in (*parts, others):
-        part.parent.mkdir(exist_ok=True)
-        part.touch()
-    folder = tmp_path / f".many.{ENDED}.part"  # of a gan-sample --out many that was killed
-    folder.mkdir()
-    (folder / "000000.png").touch()
-    with claimed(tmp_path, resuming=True):
-        assert not any(part.exists() for part in (*parts, folder))
-        assert others.exists()
-
-
-def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):
-    with claimed(tmp_path / "run", resuming=False):
-        monkeypatch.setenv("LOCAL_RANK", "1")
-        with claimed(tmp_path / "run", resuming=False):
-            pass
-
-
-def test_room_is_looked_for_before_the_first_step(run, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
-    with pytest.raises(UserError, match=r"0 MB are free, and the run's checkpoints take about"):
-        run(tmp_path)
-    assert not [*tmp_path.rglob("*.ckpt")]
 
 
 SMALL_DISK = """
@@ -742,14 +589,6 @@ def test_a_run_that_its_time_limit_stops_tells_one_story_and_goes_on(tmp_path):
     assert result["duration_s"] > kept["callbacks"]["Checkpoint"]["seconds"] - 0.1 > earlier
 
 
-def test_overrides_of_later_commands_come_last():
-    first = ["model=dcgan", "trainer.max_steps=4"]
-    assert all_overrides(first, first) == first
-    assert all_overrides(first, ["trainer.max_steps=8"]) == [*first, "trainer.max_steps=8"]
-    again = all_overrides([*first, "trainer.max_steps=8"], ["trainer.max_steps=4"])
-    assert again == ["model=dcgan", "trainer.max_steps=8", "trainer.max_steps=4"]
-
-
 BROKEN_HOOK = """
 from gan_lightning.callbacks.progress import Progress
 from gan_lightning.train import main
@@ -773,44 +612,6 @@ def test_a_callback_whose_last_hook_fails_fails_the_run_and_costs_no_step(tmp_pa
     assert result["metrics"]["images_seen"] == 12
 
 
-@pytest.mark.parametrize(("word", "strict"), [("true", True), ("warn", False)])
-def test_determinism_is_asked_of_torch(run, tmp_path, monkeypatch, word, strict):
-    found = []
-
-    def note(self, *args):
-        found.append(
-            (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
-        )
-        return step(self, *args)
-
-    step = GAN.training_step
-    monkeypatch.setattr(GAN, "training_step", note)
-    with settings_put_back():
-        run(tmp_path, "model=dcgan", f"trainer.deterministic={word}")
-    assert found == [(True, not strict)] * 2
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_jobs_leave_no_settings_behind():
-    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, torch.get_default_dtype()
-    with settings_put_back():
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = not before[1]
-        torch.set_default_dtype(torch.float64)
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    assert (torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, torch.get_default_dtype()) == before
-
-
-def test_folders_of_jobs_are_named_by_their_overrides():
-    assert folder_name("model=dcgan,seed=1") == "model=dcgan,seed=1"
-    assert folder_name("data.root=/a/b") == "data.root=_a_b"
-    assert folder_name("") == "defaults"
-    long = [folder_name(f"model={'x' * 300}{end}") for end in "ab"]
-    assert long[0] != long[1]
-    assert max(map(len, long)) <= 150
-
-
 def test_cfg_job_prints_the_configuration_and_runs_nothing(tmp_path):
     done = program(tmp_path, "--cfg", "job", "model=wgan", "seed=5")
     assert done.returncode == 0
@@ -830,28 +631,9 @@ def test_a_run_that_fails_says_so_and_writes_it_down(tmp_path):
     assert "train-images-idx3-ubyte.gz" in result["error"]
 
 
-@pytest.mark.parametrize(
-    ("word", "told"),
-    [
-        ("+model.generator_optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
-        ("+model.generator_optimizer.nesterov=true", "takes no such argument"),
-        ("+trainer.max_stepps=3", "takes no such argument, the nearest is max_steps"),
-    ],
-)
-def test_what_other_libraries_refuse_is_told_before_training(run, tmp_path, word, told):
-    with pytest.raises(UserError, match=told):
-        run(tmp_path, word)
-    assert not (tmp_path / "samples").exists()
-
-
 def test_a_profile_that_was_asked_for_is_printed(tmp_path):
     done = program(tmp_path, "debug=profile", *TINY, "trainer.max_steps=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     for text in (done.stdout, (tmp_path / "run" / "train.log").read_text()):
         assert "Profiler Report" in text
         assert "training_step" in text
-
-
-def test_no_gpu_is_looked_for_in_every_step(run, tmp_path):
-    run(tmp_path)
-    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
