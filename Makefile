@@ -2,8 +2,9 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --timeout 600
 .DEFAULT_GOAL := help
-.PHONY: help install toy train play test test-slow faults lint format bench tensorboard lock clean
+.PHONY: help install toy train play test test-all test-slow faults lint format bench tensorboard lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,14 +21,17 @@ toy: .venv/installed  ## points in the plane, a picture and a report in under a 
 play: .venv/installed-dev  ## a page in the browser: watch the game move by move, explore a generator
 	$(BIN)/gan-play $(ARGS)
 
-test: .venv/installed-dev  ## run the tests, a file on each of up to four cores
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --timeout 600 $(ARGS)
+test: .venv/installed-dev  ## run the unit tests, a file on each of up to four cores: a few minutes
+	$(PYTEST) tests/unit $(ARGS)
+
+test-all: .venv/installed-dev  ## run every test that trains for less than a minute, those of commands and docs too
+	$(PYTEST) $(ARGS)
 
 test-slow: .venv/installed-dev  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 faults: .venv/installed-dev  ## kill runs, fill disks, damage files, and see what is left of them
-	$(BIN)/python tests/faults.py $(ARGS)
+	$(BIN)/python tests/support/faults.py $(ARGS)
 
 lint: .venv/installed-dev  ## check style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

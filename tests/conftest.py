@@ -1,50 +1,36 @@
 """What many tests share: single-threaded torch, configurations by their overrides, tiny runs in a folder."""
 
 import copy
-import functools
 import logging
 import os
 import signal
 import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from tiny import LEARNERS, TINY, VARIANTS, composed
 
 from gan_lightning import train as program
 from gan_lightning.fit import train
 from gan_lightning.instantiate import instantiate
-from gan_lightning.paths import CONF
 from gan_lightning.signals import SIGNALS
 
 if sys.platform == "win32":  # these fork, send signals, limit resources or run bash
-    collect_ignore = ["test_cluster.py", "test_course.py", "test_faults.py", "test_properties.py"]
+    collect_ignore = [
+        "docs/test_course.py",
+        "integration/test_cluster.py",
+        "integration/test_faults.py",
+        "integration/test_properties.py",
+    ]
 
 torch.set_num_threads(1)  # tiny tensors: threads only get in each other's way
-
-TINY = {
-    "data.image_size": 16,
-    "data.limit": 26,  # no multiple of any batch, so that minibatches span epochs
-    "data.num": 500,
-    "data.batch_size": 4,
-    "network.width": 4,
-    "trainer.accelerator": "cpu",
-    "trainer.max_steps": 2,
-    "eval.every_n_steps": None,  # tests of evaluation ask for it
-    "feature.width": 4,
-    "feature.dim": 8,
-}
-
-
-LEARNERS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-VARIANTS = [name for name in LEARNERS if "discriminator" in OmegaConf.load(CONF / "model" / f"{name}.yaml").model]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -81,22 +67,22 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-@pytest.fixture(autouse=True)
-def _quiet_libraries():
-    """Ignore what the command keeps from its users; every other warning is an error."""
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Ignore the warnings that the command keeps from its users; every other warning is an error."""
     with warnings.catch_warnings():
         for pattern in program.NOT_FOR_USERS:
             warnings.filterwarnings("ignore", pattern)
         yield
 
 
-@functools.cache
-def composed(groups: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("train", [*groups])
+@pytest.fixture(autouse=True)
+def _quiet_libraries():
+    with quiet_libraries():
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
     """``compose("model=wgan", ...)``: what the command line would make of these words, at a tiny size."""
 
@@ -115,7 +101,7 @@ def compose() -> Callable[..., DictConfig]:
     return compose
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run(compose) -> Callable[..., Any]:
     """``run(folder, "model=wgan", ...)``: a tiny training run of the real program in a folder; its trainer."""
 
@@ -124,14 +110,15 @@ def run(compose) -> Callable[..., Any]:
         before = logging.root.manager.disable
         logging.disable(logging.INFO)
         try:
-            return train(compose(*overrides), folder, ckpt_path)
+            with quiet_libraries():  # also in fixtures of a module, which come before those of its tests
+                return train(compose(*overrides), folder, ckpt_path)
         finally:
             logging.disable(before)
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(compose) -> Callable[..., tuple[Any, Any]]:
     """``build("model=wgan", ...)``: a tiny model and its data, ready for a trainer; the seed decides the weights."""
 

@@ -1,0 +1,297 @@
+"""The documentation is true: links lead somewhere, commands are accepted, and the seventh variant trains."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gan_lightning import evaluate, explore, export, play, report, sample
+from gan_lightning.command_line import check_command_line
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+VARIANTS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+HEADINGS = [
+    "## What it is",
+    "## Paper",
+    "## Run it",
+    "## What is logged and what to make of it",
+    "## Details that matter",
+    "## Its grid",
+]
+
+SUPPORT = "tests/support/game.py", "tests/support/tiny.py"
+PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore", "gan-play"}
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
+LINK = re.compile(r"\[(?:`[^`]*`|[^\]`])*\]\(([^)\s]+)\)")
+CODE = re.compile(r"\[`([^`]+)` in ([\w./]+)\]\(([^)]+)\)")  # a quotation of code, its file and the link to it
+TO_TRY = re.compile(r"^- `((?:python train\.py|gan-\w+) [^`]+)`", re.M)  # a command that an item of a list begins with
+PATH = re.compile(r"`((?:gan_lightning|conf|tests|benchmarks)/[\w./]*\w/?)`")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    return BLOCK.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every command of ours in a page's blocks and to be tried, without what is set before it."""
+    found = []
+    run = page.parent.name == "course"  # whose blocks test_course.py runs
+    blocks = [] if run else BLOCK.findall(page.read_text())
+    for language, block in [*blocks, *(("", line) for line in TO_TRY.findall(prose(page)))]:
+        for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
+            line = line.strip().removeprefix("$ ")
+            of_ours = "train.py" in line or any(program in line for program in PROGRAMS)
+            words = shlex.split(line, comments=True) if of_ours else []
+            while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] == "srun"):
+                words = words[1:]
+            if words and words[0] == "torchrun":
+                words = ["python", *words[words.index("train.py") :]]
+            if words and words[0].rpartition("/")[2] in ("python", "python3") and words[1] == "train.py":
+                found.append(["gan-train", *words[2:]])
+            elif words and words[0].rpartition("/")[2] in PROGRAMS:
+                found.append([words[0].rpartition("/")[2], *words[1:]])
+    return found
+
+
+COMMANDS = [
+    pytest.param(words, page, id=f"{page.stem}: {' '.join(words)}")
+    for page in PAGES
+    if page.name != "seventh.md"  # its commands need the files that it adds, and run beside them below
+    for words in commands(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    broken = []
+    for target in LINK.findall(prose(page)):
+        path, _, anchor = target.partition("#")
+        if re.match(r"\w+:", target):
+            continue
+        file = (page.parent / path).resolve() if path else page
+        is_there = file.exists() and file.is_relative_to(ROOT)
+        if not is_there or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tests_that_are_named_exist(page):
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
+    assert [test for file, test in named if f"\ndef {test}(" not in (ROOT / file).read_text()] == []
+    assert page.name != "reliability.md" or len(named) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_that_are_mentioned_exist(page):
+    added = {path for path, _ in FILE.findall(page.read_text())}
+    assert [path for path in PATH.findall(prose(page)) if path not in added and not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_quoted_code_is_in_the_linked_file(page):
+    quotations = CODE.findall(prose(page))
+    links = {target: os.path.relpath(ROOT / path, page.parent) for _, path, target in quotations}
+    assert [target for target, right in links.items() if target != right] == []
+    assert [(code, path) for code, path, _ in quotations if code not in (ROOT / path).read_text()] == []
+
+
+def test_commands_are_found():
+    """The patterns above see what they should; without this a change of form would switch the tests off."""
+    assert len(COMMANDS) > 50
+    assert {param.values[0][0] for param in COMMANDS} == PROGRAMS
+    assert sum(len(CODE.findall(page.read_text())) for page in PAGES) > 50
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint of the default model, for commands that go on from one."""
+    folder = tmp_path_factory.mktemp("run")
+    tiny = ["network.width=4", "data.batch_size=16", "data.limit=26", "trainer.max_steps=1", "trainer.accelerator=cpu"]
+    python(ROOT, "train.py", *tiny, f"hydra.run.dir={folder}")
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def python(cwd: Path, *words: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(cwd)}
+    done = subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("words", "page"), COMMANDS)
+def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
+    monkeypatch.chdir(tmp_path)
+    program, *arguments = words
+    if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report, "gan-play": play}):
+        plain[program].parser().parse_args(arguments)
+        return
+    if program == "gan-explore":
+        assert explore.composed(arguments[1:])[1] == []
+        return
+    if program == "gan-evaluate":
+        assert evaluate.parse([word for word in arguments if "=" in word])[1] == []
+        return
+    values = dict(word.split("=", 1) for word in arguments if "=" in word and not word.startswith("-"))
+    if values.get("hydra/launcher") == "ray":
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher")  # which does not go with joblib's
+    for path, text in FILE.findall(page.read_text()):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    if values.get("data") == "image_folder":
+        (tmp_path / values["data.root"] / "cats").mkdir(parents=True)
+    for key in ("ckpt_path", "init_from"):
+        if key in values:
+            last = values[key] == "last"
+            path = Path(values["hydra.run.dir"], "checkpoints", "last.ckpt") if last else Path(values[key])
+            path.parent.mkdir(parents=True)
+            shutil.copy(request.getfixturevalue("checkpoint"), path)
+    with pytest.raises(SystemExit) if "--help" in arguments else nullcontext():
+        check_command_line(arguments)
+
+
+DOWNLOADED = {"data=mnist": "MNIST", "data=cifar10": "cifar-10-batches-py"}
+
+
+def test_commands_of_the_readme_run(tmp_path, free_port):
+    """In one folder and in their order, at a tiny size; those on downloaded data where GAN_DATA_DIR has them."""
+    for i in range(8):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 30), (i * 30, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
+    tiny = ["trainer.max_steps=2", "network.width=4", "data.batch_size=4", "trainer.accelerator=cpu"]
+    tiny += ["eval.every_n_steps=null"]  # gan-evaluate does that, once
+    judged = ["eval.num=20", "feature.width=4"]
+    ran = []
+    for program, *words in commands(ROOT / "README.md"):
+        needed = [folder for word, folder in DOWNLOADED.items() if word in words]
+        if needed and not Path(os.environ.get("GAN_DATA_DIR", "data"), needed[0]).is_dir():
+            continue
+        if program == "gan-train" and "--help" not in words:
+            going_on = any(word.startswith("ckpt_path") for word in words)
+            words += ["trainer.max_steps=3"] if going_on else tiny
+        words += judged if program == "gan-evaluate" else []
+        command = (
+            [str(ROOT / "train.py")] if program == "gan-train" else ["-m", program.replace("gan-", "gan_lightning.")]
+        )
+        line, environment = [sys.executable, *command, *words], os.environ | {"OMP_NUM_THREADS": "1"}
+        if program == "gan-play":  # which goes on until it is told to end
+            line += ["--no-browser", "--port", str(free_port)]
+            with subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as page:
+                assert page.stdout.readline().startswith(f"http://127.0.0.1:{free_port}")
+                page.terminate()  # an interrupt does not reach what a script has put into the background
+            continue
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{program} {words}: {done.stdout} {done.stderr}"
+        ran.append(" ".join(words))
+    assert len(ran) >= 6
+    assert (tmp_path / "grid.png").exists()
+    assert (tmp_path / "evaluation.csv").exists()
+    assert (tmp_path / "export" / "generator.onnx").exists()
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "walk.mp4").exists()
+    assert len([*(tmp_path / "runs" / "sweeps").rglob("last.ckpt")]) == 9
+    assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "it went on"
+
+
+def test_pages_of_variants_have_one_form():
+    for variant in VARIANTS:
+        page = ROOT / "docs" / f"{variant}.md"
+        assert page.exists(), f"conf/model/{variant}.yaml has no page docs/{variant}.md"
+        assert re.findall(r"^## .*$", prose(page), re.M) == HEADINGS, page.name
+        assert f"({page.name})" in (ROOT / "docs" / "README.md").read_text()
+        assert ["gan-train", f"model={variant}", "data=mnist", "trainer.max_steps=3000"] in commands(page)
+        assert f"images/{variant}_mnist.png" in page.read_text()
+
+
+def test_pages_name_the_figures_that_are_logged(run, tmp_path, learner):
+    trainer = run(tmp_path, f"model={learner}", "trainer.max_steps=1")
+    logged = set((tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step"}
+    assert trainer.global_step == 1
+    for page in (f"{learner}.md", "configuration.md"):
+        table = (ROOT / "docs" / page).read_text().partition("hat is logged")[2].partition("\n## ")[0]
+        named = set(re.findall(r"`((?:[gd]/)\w+|images_\w+)`", re.sub(r"^(?!\|).*$", "", table, flags=re.M)))
+        assert logged <= named, page
+        assert page == "configuration.md" or named == logged, page
+
+
+@pytest.fixture(scope="module")
+def seventh(tmp_path_factory) -> Path:
+    """A copy of the repository with the two files that the page adds."""
+    folder = tmp_path_factory.mktemp("seventh")
+    for part in ("gan_lightning", "conf"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("train.py", "pyproject.toml", "tests/conftest.py", *SUPPORT, "tests/unit/model/test_model.py"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, folder / file)
+    files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
+    assert sorted(files) == ["conf/model/r1gan.yaml", "gan_lightning/model/r1gan.py"]
+    for path, text in files.items():
+        assert not (folder / path).exists()
+        (folder / path).write_text(text)
+    return folder
+
+
+# A linear discriminator has the slope |a| everywhere: the penalty by hand is 10 / 2 * (3^2 + 4^2) = 125.
+BY_HAND = """
+import torch
+from gan_lightning.loss.non_saturating import NonSaturating
+from gan_lightning.model.r1gan import R1GAN
+from gan_lightning.network.mlp import MLPGenerator
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    def forward(self, x, y):
+        return x @ self.a
+players = dict(generator=MLPGenerator(2, (2,), 4), discriminator=Linear(), loss=NonSaturating())
+game = R1GAN(**players, generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam, latent_dim=2)
+terms, _ = game.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
+assert set(terms) == {"adversarial", "r1"}, terms
+torch.testing.assert_close(terms["r1"], torch.tensor(125.0))
+terms["r1"].backward()
+torch.testing.assert_close(game.discriminator.a.grad, torch.tensor([30.0, 40.0]))
+from gan_lightning.command_line import check_command_line
+for words in COMMANDS:
+    check_command_line(words)
+"""
+
+
+def test_seventh_variant_is_right_and_its_commands_are_accepted(seventh):
+    words = [arguments for _, *arguments in commands(ROOT / "docs" / "seventh.md")]
+    assert len(words) == 3
+    python(seventh, "-c", BY_HAND.replace("COMMANDS", repr(words)))
+
+
+def test_seventh_variant_trains(seventh):
+    tiny = ["network.width=4", "data.batch_size=4", "data.limit=26", "data.image_size=16", "trainer.accelerator=cpu"]
+    python(seventh, "train.py", "model=r1gan", *tiny, "trainer.max_steps=2", "hydra.run.dir=run")
+    header, line = (seventh / "run" / "metrics.csv").read_text().splitlines()
+    figures = dict(zip(header.split(","), line.split(","), strict=True))
+    assert figures["step"] == "2"
+    assert float(figures["d/r1"]) > 0
+    assert (seventh / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_seventh_variant_passes_the_contract(seventh):
+    out = python(seventh, "-m", "pytest", "-p", "no:cacheprovider", "tests/unit/model/test_model.py", "-k", "r1gan")
+    assert int(re.search(r"(\d+) passed", out)[1]) >= 10, out

@@ -1,0 +1,105 @@
+"""Preempted by Slurm, by submitit and by torchrun: a run stops, asks to be started again, and goes on where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from faults import Process, step_of
+
+from gan_lightning.checkpoint import newest, read
+
+ROOT = Path(__file__).parents[2]
+WORDS = (
+    *("model=vanilla", "data=gaussian_ring", "data.num=500", "network.width=4", "trainer=cpu"),
+    *("eval.every_n_steps=null", "callbacks.scalars.every_n_steps=1", "~callbacks.sample_grid", "~logger"),
+)
+
+
+def until(ready, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("more", "name"), [({}, "7"), ({"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}, "5_3")]
+)
+def test_slurm_is_asked_to_run_a_job_again(tmp_path, more, name):
+    """As srun starts a task; ``scontrol`` is a stand-in that notes what it is called with."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "gan", "SLURM_PROCID": "0"}
+    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", **more}
+
+    def in_a_job() -> None:
+        os.environ |= job | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+    run = tmp_path / "run"
+    line = *WORDS, "trainer.max_steps=100000", f"hydra.run.dir={run}", "ckpt_path=last"
+    process = Process(run, *line, before=in_a_job)
+    assert process.until(lambda: step_of(run) >= 3) is None, process.output()
+    os.kill(process.pid, signal.SIGUSR1)
+    assert process.wait() == 128 + signal.SIGUSR1, process.output()
+    assert (tmp_path / "asked").read_text() == f"requeue {name}\n"
+    assert f"Slurm has put job {name} into the queue again" in process.output()
+    path, _ = newest(run)
+    stopped = read(path)["global_step"]
+    assert stopped == step_of(run)
+    again = Process(run, *line, f"trainer.max_steps={stopped + 2}", before=in_a_job)
+    assert again.wait() == 0, again.output()
+    assert f"step {stopped}" in again.output()
+    assert step_of(run) == stopped + 2
+
+
+@pytest.mark.slow
+def test_submitit_puts_a_preempted_job_into_its_queue_again(tmp_path):
+    run = tmp_path / "sweep" / "1"
+    line = [*WORDS, "seed=1", "trainer.max_steps=400", f"hydra.sweep.dir={run.parent}", "hydra.sweep.subdir=1"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", "hydra/launcher=submitit_local", *line]
+    with (tmp_path / "log").open("w") as log:
+        sweep = subprocess.Popen(
+            command, cwd=tmp_path, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        until(lambda: step_of(run) >= 20)
+        found = subprocess.run(["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True).stdout
+        job = subprocess.run(["pgrep", "-P", found.split()[0]], capture_output=True, text=True, check=True).stdout
+        os.kill(int(job.split()[0]), signal.SIGUSR2)
+        assert sweep.wait(timeout=240) == 0, (tmp_path / "log").read_text()
+    assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 400
+    steps = [int(text.split(",")[0]) for text in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == [*range(1, 401)]
+    (told,) = (run.parent / ".submitit").rglob("*_log.out")
+    assert "going on from" in told.read_text()
+
+
+@pytest.mark.slow
+def test_torchrun_stops_all_processes_at_one_step_and_goes_on(tmp_path):
+    def start(folder: Path, *more: str) -> subprocess.Popen:
+        many = "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=64-true"
+        line = *WORDS, *many, f"hydra.run.dir={folder}", "ckpt_path=last", *more
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with folder.with_suffix(".log").open("a") as log:
+            return subprocess.Popen([*command, str(ROOT / "train.py"), *line], stdout=log, stderr=log, env=environment)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(whole, "trainer.max_steps=300").wait(timeout=200) == 0
+    process = start(parts, "trainer.max_steps=300")
+    until(lambda: step_of(parts) >= 15)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
+    path, _ = newest(parts)
+    stopped = read(path)["global_step"]
+    assert 15 <= stopped < 300
+    assert stopped % 10 == 0
+    assert start(parts, "trainer.max_steps=300").wait(timeout=200) == 0, parts.with_suffix(".log").read_text()
+    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
+    for part in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(b[part], a[part], rtol=0, atol=0)

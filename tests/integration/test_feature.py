@@ -1,0 +1,31 @@
+"""Several processes compute the same features."""
+
+import multiprocessing
+
+import torch
+
+from gan_lightning.store import Store
+
+
+def wait_and_get(folder: str, started, counted) -> None:
+    started.wait()
+
+    def compute():
+        with counted.get_lock():
+            counted.value += 1
+        return {"x": torch.ones(10)}
+
+    Store(folder).get("x", compute)
+
+
+def test_two_jobs_that_want_it_at_once_compute_it_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    started, counted = context.Event(), context.Value("i", 0)
+    jobs = [context.Process(target=wait_and_get, args=(str(tmp_path), started, counted)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    started.set()
+    for job in jobs:
+        job.join(60)
+    assert [job.exitcode for job in jobs] == [0] * 4
+    assert counted.value == 1

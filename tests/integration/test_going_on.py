@@ -1,0 +1,323 @@
+"""A checkpoint goes on as it was: ckpt_path, what may differ from then, and what may not."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_errors import faults
+from omegaconf import OmegaConf, open_dict
+
+from gan_lightning.checkpoint import read
+from gan_lightning.command_line import check_command_line
+from gan_lightning.fit import train
+
+ROOT = Path(__file__).parents[2]
+SGD = (
+    *("optimizer@model.generator_optimizer=sgd", "~model.generator_optimizer.betas"),
+    *("optimizer@model.discriminator_optimizer=sgd", "~model.discriminator_optimizer.betas"),
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """The folder of a tiny run of wgan that was told more than the defaults."""
+    folder = tmp_path_factory.mktemp("done")
+    words = ["model=wgan", "seed=7", "network.width=4", "data.limit=20", "data.batch_size=4", "data.image_size=16"]
+    command = [sys.executable, "train.py", *words, "trainer.max_steps=2", f"hydra.run.dir={folder}"]
+    subprocess.run([*command, "callbacks.checkpoint.every_n_steps=1"], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def run(done, tmp_path) -> Path:
+    return Path(shutil.copytree(done, tmp_path / "run"))
+
+
+def resumed(*argv: str):
+    """The configuration that the program would go on with."""
+    from hydra import compose, initialize_config_dir
+
+    from gan_lightning.paths import CONF
+
+    name, overrides = check_command_line([*argv])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(name, [word for word in overrides if not word.startswith("--")], return_hydra_config=True)
+    return name, config
+
+
+def test_a_file_brings_its_configuration_and_its_folder(run):
+    name, config = resumed(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9")
+    assert name == "resume"
+    assert (config.seed, config.network.width, config.data.limit, config.model.d_steps) == (7, 4, 20, 5)
+    assert config.model._target_.endswith("WGAN")
+    assert config.trainer.max_steps == 9
+    assert Path(config.hydra.run.dir) == run
+
+
+def test_last_takes_the_newest(run):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
+    assert config.ckpt_path.endswith(("last.ckpt", "step_00000002.ckpt")), "two names of one file"
+    assert config.seed == 7
+
+
+def test_the_same_line_goes_on(done, tmp_path):
+    """A job that may be killed at any time is one line, and that may leave out and add things."""
+    line = ["~logger", "~callbacks.progress", "+trainer.detect_anomaly=true", "+model.generator_optimizer.eps=1e-7"]
+    run = tmp_path / "run"
+    words = *line, "model=vanilla", "data.limit=20", "data.batch_size=4", "network.width=4", "data.image_size=16"
+    where = f"hydra.run.dir={run}", "ckpt_path=last", "trainer=cpu", "trainer.max_steps=1", "eval.every_n_steps=null"
+    command = [sys.executable, str(ROOT / "train.py"), *words, *where]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    name, config = resumed(*words, *where)
+    assert name == "resume"
+    assert "logger" not in config
+    assert "progress" not in config.callbacks
+    assert config.trainer.detect_anomaly is True
+    again = subprocess.run([*command, "trainer.max_steps=2"], cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (
+            [
+                "experiment=vanilla_gaussian_ring",
+                "trainer=cpu",
+                "callbacks=default",
+                "data.num=100",
+                "data.batch_size=8",
+            ],
+            {"callbacks.learning_rate.schedule": "linear_decay", "model.ema_decay": 0.999},
+        ),
+        (["model=dcgan", "protocol=50k_train", "data=digits"], {"eval.num": 50_000}),
+        (["model=dcgan", "protocol=10k_test", "feature=classifier", "feature.epochs=1"], {"feature.epochs": 1}),
+        (["model=wgan_gp", *SGD], {"model.generator_optimizer._target_": "torch.optim.SGD"}),
+    ],
+)
+def test_the_same_line_changes_nothing(tmp_path, capsys, words, kept):
+    """What an experiment, or a choice of another group, has set beside a group that is typed stays."""
+    small = ["network.width=4", "data.image_size=16", "data.limit=20", "data.batch_size=4"]
+    small = [] if "experiment" in words[0] else small
+    line = [*words, *small, "eval.every_n_steps=null", f"hydra.run.dir={tmp_path}/run", "ckpt_path=last"]
+    name, config = resumed(*line)
+    assert name == "train"
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config.hydra
+    config.trainer.max_steps, config.trainer.accelerator, budget = 1, "cpu", config.trainer.max_steps
+    train(config, tmp_path / "run", None, {k: v for k, v in choices.items() if not k.startswith("hydra")})
+    capsys.readouterr()
+    name, config = resumed(*line)
+    assert name == "resume"
+    told = [text for text in capsys.readouterr().out.splitlines() if text.startswith("changed")]
+    assert set(told) <= {"changed: trainer.accelerator from cpu to auto"}
+    assert config.trainer.max_steps == 1, f"and not {budget}, which the stored configuration has not"
+    assert {key: OmegaConf.select(config, key) for key in kept} == kept
+
+
+def test_another_device_is_no_other_budget(run, capsys):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "trainer=gpu")
+    assert (config.trainer.max_steps, config.trainer.accelerator) == (2, "gpu")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "trainer=gpu", "trainer.max_steps=9")
+    assert config.trainer.max_steps == 9
+
+
+def test_of_a_group_that_is_typed_twice_the_last_counts(run):
+    where = "ckpt_path=last", f"hydra.run.dir={run}"
+    assert resumed(*where, "trainer=gpu", "trainer=default")[1].trainer.accelerator == "auto"
+    assert resumed(*where, "trainer=default", "trainer=gpu")[1].trainer.accelerator == "gpu"
+    assert resumed(*where, "model=dcgan", "model=wgan")[1].model._target_.endswith("WGAN")
+
+
+def test_what_cannot_be_left_out_is_told_here_too(run):
+    for word in ("~seed", "~sede"):
+        assert faults("ckpt_path=last", f"hydra.run.dir={run}", word)[0].startswith(f"{word}: is needed")
+
+
+def test_another_protocol_brings_its_features_along(run):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
+    assert config.eval.num == 50_000
+    assert config.feature._target_.endswith("Inception")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force=true")
+    assert (config.feature.per_channel, config.eval.num) == (True, 26_000)
+
+
+def test_a_logger_can_be_left_out_from_now_on(run, capsys):
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "~logger", "~callbacks.progress")
+    assert "logger" not in config
+    assert "progress" not in config.callbacks
+
+
+def test_last_takes_the_newest_that_is_whole(run, capsys):
+    for name in ("last.ckpt", "step_00000002.ckpt", "best.ckpt"):
+        path = run / "checkpoints" / name
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[: len(content) // 2])
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
+    assert config.ckpt_path.endswith("step_00000001.ckpt")
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_last_starts_afresh_where_there_is_none(tmp_path):
+    name, config = resumed("ckpt_path=last", f"hydra.run.dir={tmp_path}/new", "seed=3")
+    assert (name, config.ckpt_path, config.seed) == ("train", None, 3)
+
+
+def test_last_does_not_start_afresh_beside_broken_ones(run):
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+        path.write_bytes(b"PK")
+    assert "none that can be read" in faults("ckpt_path=last", f"hydra.run.dir={run}")[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("seed=8", "seed: the run was started with 7, not 8"),
+        ("model=dcgan", "model: the run was started with wgan, not dcgan"),
+        ("model.clip_value=0.5", "model.clip_value: the run was started with 0.01, not 0.5"),
+        ("data=mnist", "data: the run was started with digits, not mnist"),
+        ("data.batch_size=8", "data.batch_size: the run was started with 4, not 8"),
+        ("network.width=8", "network.width: the run was started with 4, not 8"),
+        (
+            "optimizer@model.generator_optimizer=sgd",
+            "optimizer@model.generator_optimizer: the run was started with rmsprop, not sgd",
+        ),
+        ("loss=hinge", "loss: the run was started with wasserstein, not hinge"),
+    ],
+)
+def test_another_run_is_refused(run, word, told):
+    found = faults(f"ckpt_path={run}/checkpoints/last.ckpt", word)
+    assert any(fault.startswith(told) for fault in found), found
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "trainer.max_steps=5",
+        "seed=7",
+        "model=wgan",
+        "callbacks.scalars.every_n_steps=2",
+        "optimizer@model.generator_optimizer=rmsprop",
+        "model.generator_optimizer.lr=1e-6",
+        "logger=csv",
+        "trainer=cpu",
+    ],
+)
+def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
+    assert resumed(f"ckpt_path={run}/checkpoints/last.ckpt", word)[0] == "resume"
+
+
+def test_what_changes_is_shown(run, capsys):
+    resumed(
+        f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9", "callbacks.scalars.every_n_steps=2", "seed=7"
+    )
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
+    assert told == [
+        "changed: trainer.max_steps from 2 to 9",
+        "changed: callbacks.scalars.every_n_steps from 50 to 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "told", "key"),
+    [
+        ("seed=8", "changed: seed from 7 to 8", "seed"),
+        ("network.width=8", "changed: network.width from 4 to 8", "model.generator.width"),
+        ("data.flip=true", "changed: data.flip from False to True", "data.flip"),
+        ("loss=hinge", "changed: loss._target_ from", "loss._target_"),
+    ],
+)
+def test_another_run_can_be_forced(run, capsys, word, told, key):
+    last = f"ckpt_path={run}/checkpoints/last.ckpt"
+    _, config = resumed(last, word, "force=true")
+    assert told in capsys.readouterr().out
+    value = str(OmegaConf.select(config, key))
+    assert value.casefold().endswith(word.partition("=")[2]), value
+    assert config.force is True
+
+
+def test_networks_cannot_be_forced(run):
+    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force=true")
+    assert "init_from=FILE" in fault
+    assert "force" not in fault
+
+
+def test_force_and_trust_are_not_kept(run):
+    """What was forced once would else be forced ever after."""
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    checkpoint["hyper_parameters"]["config"] |= {"force": True, "trust": True}
+    torch.save(checkpoint, path)
+    _, config = resumed(f"ckpt_path={path}")
+    assert (config.force, config.trust) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("loss._target_", "os.system", "names 'os.system', which is no class of this version"),
+        ("model.generator.width", "${oc.create:{_target_: os.system}}", "would be computed while loading"),
+        ("model.generator", "${${seed}:4}", "would be computed while loading"),
+        ("logger.tensorboard.save_dir", "/elsewhere", "is a place of its own to write to"),
+        ("logger.tensorboard.save_dir", "elsewhere", "is a place of its own to write to"),
+        ("logger.tensorboard.name", "../../elsewhere", "is a place of its own to write to"),
+        ("callbacks.sample_grid.folder", "~/elsewhere", "is a place of its own to write to"),
+    ],
+)
+def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    OmegaConf.update(config, key, value, force_add=True)
+    checkpoint["hyper_parameters"]["config"] = OmegaConf.to_container(config)
+    torch.save(checkpoint, path)
+    (fault,) = faults(f"ckpt_path={path}")
+    assert told in fault
+    assert fault.startswith(f"{path}: ")
+    assert fault.endswith("trust=true")
+
+
+def test_what_the_user_has_typed_is_trusted(run):
+    """A job that may be killed says everything every time, its server of figures among it."""
+    words = "logger=mlflow", "logger.mlflow.tracking_uri=http://figures"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan_lightning.command_line.faults_of_overrides", lambda *_: [])
+        assert check_command_line([f"ckpt_path={run}/checkpoints/last.ckpt", *words])[0] == "resume"
+
+
+def test_the_cache_is_the_places_not_the_checkpoints(run):
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    checkpoint["hyper_parameters"]["config"]["eval"]["cache"] = "/elsewhere"
+    torch.save(checkpoint, path)
+    _, config = resumed(f"ckpt_path={path}")
+    assert config.eval.cache != "/elsewhere"
+
+
+def test_misspelt_keys_are_told_here_too(run):
+    found = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_step=5")
+    assert "the nearest is trainer.max_steps" in found[0]
+
+
+def test_foreign_and_damaged_checkpoints(tmp_path):
+    plain, text, half = tmp_path / "plain.ckpt", tmp_path / "text.ckpt", tmp_path / "half.ckpt"
+    torch.save({"state_dict": {}}, plain)
+    text.write_text("hello")
+    half.write_bytes(plain.read_bytes()[:200])
+    assert "not one of gan-lightning's" in faults(f"ckpt_path={plain}")[0]
+    for path in (text, half):
+        assert "cannot be read (damaged" in faults(f"ckpt_path={path}")[0]
+
+
+def test_a_checkpoint_outside_of_a_run_needs_a_folder(run, tmp_path):
+    path = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
+    assert "hydra.run.dir=FOLDER" in faults(f"ckpt_path={path}")[0]
+    _, config = resumed(f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/on")
+    assert config.hydra.run.dir == f"{tmp_path}/on"

@@ -1,0 +1,189 @@
+"""What a stranger installs: the make targets, and a wheel that works from any folder."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import gan_lightning
+
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
+
+
+def shell(*words: object, cwd: Path = ROOT, **environment: str) -> str:
+    done = subprocess.run(
+        [*map(str, words)], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
+def test_make_help_lists_every_target():
+    listed = re.findall(r"^  make ([a-z-]+) +\S", shell("make", "help"), re.M)
+    assert set(listed) == TARGETS
+    assert len(listed) == len(TARGETS)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run", ".pre-commit-config.yaml"])
+def test_make_targets_that_are_named_exist(page):
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"(?:^|`|entry: |#.*: )make ([a-z][a-z-]*)", text, re.M))
+    assert named
+    assert named <= TARGETS
+
+
+def test_ci_runs_what_contributors_run():
+    assert re.findall(r"^make .*$", (ROOT / ".ci" / "run").read_text(), re.M) == ["make lint", "make test-all"]
+    assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
+
+
+def test_ci_may_only_read_and_tries_windows_and_the_lowest_versions():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["cancel-in-progress"]
+    jobs = workflow["jobs"]
+    assert jobs["windows"]["runs-on"] == "windows-latest"
+    for job, command in {"windows": "pip install", "lowest": "--resolution lowest-direct"}.items():
+        runs = [step["run"] for step in jobs[job]["steps"] if "run" in step]
+        assert any(command in run and ".[dev]" in run for run in runs)
+        assert any(run.endswith("tests/unit") for run in runs)
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The bin folder of a fresh environment with nothing but the wheel, over the packages of this one."""
+    folder = tmp_path_factory.mktemp("installed")
+    shell(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+    shell(sys.executable, "-m", "venv", folder / "env")
+    here = subprocess.run(
+        [sys.executable, "-c", "import site; print(site.getsitepackages()[0])"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    (there,) = (folder / "env" / "lib").glob("python*/site-packages")
+    # Dependencies as they are, but not the editable install of this very package.
+    for path in Path(here).iterdir():
+        if "gan_lightning" not in path.name and not (there / path.name).exists():
+            (there / path.name).symlink_to(path)
+    (wheel,) = folder.glob("*.whl")
+    shell(folder / "env" / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel)
+    return folder / "env" / "bin"
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_configuration_and_both_commands(installed):
+    (wheel,) = installed.parent.parent.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+        assert {"gan-train", "gan-sample", "gan-evaluate"} <= set(
+            re.findall(r"^[\w-]+", archive.read(entry_points).decode(), re.M)
+        )
+    confs = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "gan_lightning").rglob("*.py")}
+    assert {f"gan_lightning/{name}" for name in confs} | modules <= names
+    assert not {name for name in names if name.startswith("tests")}
+
+
+@pytest.mark.slow
+def test_the_commands_work_from_any_folder(installed, tmp_path):
+    assert "wgan_gp" in shell(installed / "gan-train", "--help", cwd=tmp_path)
+    where = shell(installed / "python", "-c", "import gan_lightning; print(gan_lightning.__file__)", cwd=tmp_path)
+    assert str(installed.parent) in where, "it is the wheel that is tried"
+    tiny = ["network.width=4", "data.batch_size=4", "trainer.max_steps=1", "hydra.run.dir=run"]
+    shell(installed / "gan-train", *tiny, cwd=tmp_path)
+    shell(installed / "gan-sample", "run/checkpoints/last.ckpt", "--num", "4", "--out", "grid.png", cwd=tmp_path)
+    assert (tmp_path / "grid.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_make_installs_once(tmp_path):
+    """In a clone, with the packages of this environment; a second make of anything has nothing to install."""
+    shell("git", "clone", "--quiet", ROOT, tmp_path / "clone")
+    clone = tmp_path / "clone"
+    python = f"PYTHON={sys.executable}"
+    shell("make", "install", python, cwd=clone)
+    installs = "pip install"
+    assert installs in shell("make", "-n", "-B", "install", python, cwd=clone)
+    for target in ("install", "train", "test", "test-all", "lint", "bench", "tensorboard"):
+        assert installs not in shell("make", "-n", target, python, cwd=clone)
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED = [Requirement(line) for line in PROJECT["dependencies"]]
+OPTIONAL = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "dev"}
+EXTRAS = [Requirement(line) for lines in OPTIONAL.values() for line in lines]
+NEEDS_OF_OTHERS = {
+    "numpy": "torchvision",
+    "scipy": "scikit-learn",
+    "tqdm": "pytorch-lightning",
+    "pyyaml": "omegaconf",
+    "starlette": "gradio",
+}
+
+
+def test_the_core_is_small_and_each_lower_bound_has_its_reason():
+    assert len(DECLARED) <= 13
+    block = re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
+    assert all(re.search(r'>=[\d.]+",\s+# \w', line) for line in block.splitlines())
+
+
+def test_whatever_is_imported_is_declared_or_needed_by_what_is():
+    """Numpy and its like come with a package that is listed, which says so itself."""
+    for name, owner in NEEDS_OF_OTHERS.items():
+        assert owner in {one.name for one in (*DECLARED, *EXTRAS)}
+        assert name in {canonicalize_name(Requirement(line).name) for line in metadata.requires(owner)}
+    known = {canonicalize_name(one.name) for one in (*DECLARED, *EXTRAS)} | set(NEEDS_OF_OTHERS) | {"gan-lightning"}
+    owners, strange = metadata.packages_distributions(), set()
+    for path in (ROOT / "gan_lightning").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"gan_lightning"}:
+                if not known & {canonicalize_name(owner) for owner in owners.get(top, [top])}:
+                    strange.add(f"{path.relative_to(ROOT)}: {top}")
+    assert strange == set()
+
+
+def test_the_lock_has_all_of_them_with_hashes():
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\S)", lock.split("#    make lock\n")[1])
+    locked = {}
+    for entry in entries:
+        head, _, hashes = entry.partition("\\\n")
+        requirement = Requirement(head.strip())
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", hashes), requirement.name
+        locked.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
+    for one in (*DECLARED, *(one for one in EXTRAS if one.name not in ("wandb", "mlflow", "hydra-ray-launcher"))):
+        assert all(version in one.specifier for version in locked[canonicalize_name(one.name)]), one
+    assert "://" not in lock, "the lock names no index"
+
+
+def test_the_image_installs_the_lock_and_nothing_else():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    installs = [line for line in lines if "pip install" in line]
+    assert len(installs) == 2
+    assert all("--require-hashes" in line or "--no-deps --no-build-isolation" in line for line in installs)
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+    assert any(line.startswith("USER ") for line in lines), "not as root"
+
+
+def test_one_version_is_told():
+    assert gan_lightning.__version__ == PROJECT["version"]

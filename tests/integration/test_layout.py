@@ -1,0 +1,30 @@
+"""What the layout promises to commands and to git."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
+
+
+def test_help_and_checks_need_no_torch():
+    commands = "command_line", "train", "sample", "explore", "export", "play", "report"
+    modules = ["gan_lightning", *(f"gan_lightning.{name}" for name in commands)]
+    code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_nothing_that_is_published_is_ignored():
+    """Folders named like the user's data or runs, deeper down, are ours."""
+    files = [path for folder in (PACKAGE, CONF, ROOT / "docs", ROOT / "tests") for path in folder.rglob("*")]
+    files = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", *map(str, files)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == ""

@@ -1,0 +1,120 @@
+"""Several processes play the game of one: the same data, noise, weights and figures."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from tiny import LEARNERS
+from torch import Tensor, nn
+
+from gan_lightning.average import Average
+from gan_lightning.checkpoint import read
+from gan_lightning.network.mlp import MLPGenerator
+from gan_lightning.strategy import TwoPlayers
+
+WORKER = Path(__file__).parents[1] / "support" / "ranks.py"
+WORDS = (
+    "data.image_size=16 data.limit=26 data.batch_size=8 data.flip=true network.width=4 model.ema_decay=0.9 "
+    "trainer=ddp trainer.accelerator=cpu trainer.precision=64-true eval.every_n_steps=null "
+    "callbacks.scalars.every_n_steps=5"
+)
+STEPS = 20
+DECAY = f"callbacks.learning_rate.schedule=linear_decay trainer.max_steps={STEPS}"
+
+
+def start(world: int, folder: Path, *runs: str) -> None:
+    """Train in processes that torchrun starts; each run is a name and its overrides."""
+    words = [f"{run} {WORDS} trainer.devices={world}" for run in runs]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(WORKER), str(folder), *words], env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def figures(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    start(1, folder, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 4])
+def test_several_processes_train_as_one(alone, tmp_path, world):
+    """Where there is BatchNorm its statistics are those of the global batch, see ranks.py."""
+    start(world, tmp_path, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
+    for variant in LEARNERS:
+        one, several = alone / variant, tmp_path / variant
+        a, b = (read(run / "checkpoints" / "last.ckpt") for run in (one, several))
+        assert a["global_step"] == b["global_step"] == STEPS
+        for name, value in a["state_dict"].items():
+            torch.testing.assert_close(b["state_dict"][name], value, rtol=0, atol=1e-12, msg=f"{variant} {name}")
+        for before, after in zip(figures(one), figures(several), strict=True):
+            assert after == pytest.approx(before, rel=1e-6, abs=1e-9), variant
+        for picture in sorted((one / "samples").iterdir()):
+            assert picture.read_bytes() == (several / "samples" / picture.name).read_bytes(), picture
+
+
+@pytest.mark.slow
+def test_several_processes_go_on_exactly(tmp_path):
+    whole, parts = ([f"{name}_{variant} model={variant}" for variant in LEARNERS] for name in ("whole", "parts"))
+    start(
+        2,
+        tmp_path,
+        *(f"{run} trainer.max_steps={STEPS}" for run in whole),
+        *(f"{run} trainer.max_steps=7" for run in parts),
+        *(f"{run} trainer.max_steps={STEPS}" for run in parts),
+    )
+    for variant in LEARNERS:
+        a, b = (read(tmp_path / f"{name}_{variant}" / "checkpoints" / "last.ckpt") for name in ("whole", "parts"))
+        for part in ("state_dict", "optimizer_states"):
+            torch.testing.assert_close(b[part], a[part], rtol=0, atol=0, msg=variant)
+
+
+def test_an_average_is_calibrated_by_the_first_process_alone():
+    """Where statistics are synchronised in training, the pictures of one rank must not wait for the others."""
+    network = MLPGenerator(latent_dim=3, shape=(1, 8, 8), width=4, depth=2, norm="batch")
+    average = Average(nn.SyncBatchNorm.convert_sync_batchnorm(network), 0.5)
+    plain = Average(network, 0.5)
+    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in average.modules())
+    z, y = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
+    torch.testing.assert_close(average.calibrated(3, 0)(z, y), plain.calibrated(3, 0)(z, y), rtol=0, atol=0)
+
+
+def test_an_update_sends_its_own_gradients_and_the_last_of_a_step_the_running_statistics(monkeypatch):
+    """The other process here has three times each number."""
+    generator = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+    players = generator, nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    strategy, sizes = TwoPlayers(), []
+    strategy.model = nn.ModuleList(players)
+    strategy.optimizers = [torch.optim.SGD(player.parameters(), 0.0) for player in players]
+    for value in [*strategy.model.parameters(), *strategy.model.buffers()]:
+        value.requires_grad_(False).copy_(torch.randn(value.shape))
+        value.grad = torch.randn_like(value) if value.is_floating_point() else None
+    monkeypatch.setattr(TwoPlayers, "world_size", 2)
+    monkeypatch.setattr(DDPStrategy, "optimizer_step", lambda *_: None)
+    monkeypatch.setattr("gan_lightning.strategy.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
+
+    def values() -> tuple[Tensor, ...]:
+        gradients = (torch.cat([w.grad.flatten() for w in player.parameters()]) for player in players)
+        statistics = torch.cat([b.flatten() for b in strategy.model.buffers() if b.is_floating_point()])
+        return *gradients, statistics
+
+    before = values()
+    strategy.optimizer_step(strategy.optimizers[1], lambda: None)
+    torch.testing.assert_close(values(), (before[0], 2 * before[1], before[2]), rtol=0, atol=0)
+    strategy.optimizer_step(strategy.optimizers[0], lambda: None)
+    torch.testing.assert_close(values(), tuple(2 * part for part in before), rtol=0, atol=0)
+    assert sizes == [len(before[1]), len(before[0]) + len(before[2])]

@@ -1,0 +1,59 @@
+"""Compare two runs bit for bit: their checkpoints, metrics.csv and sample grids."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_lightning.checkpoint import read
+
+EXTRAS = {
+    "cgan": ("trainer.precision=64-true",),
+    "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay"),
+    "dcgan": ("model.ema_decay=0.9", "data.flip=true"),
+    "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),
+    "vae": ("model.ema_decay=0.9", "data.flip=true"),
+    "wgan_gp": ("callbacks.learning_rate.schedule=linear_decay",),
+}
+
+
+def words(variant: str) -> tuple[str, ...]:
+    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=4"
+    return f"model={variant}", "trainer.max_steps=8", "network.width=4", *often, *EXTRAS.get(variant, ())
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    """Nested containers of tensors and numbers are equal bit for bit."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_same_run(never_stopped: Path, resumed: Path) -> None:
+    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (never_stopped, resumed))
+    assert a["global_step"] == b["global_step"]
+    for part in ("state_dict", "optimizer_states"):
+        assert a[part]
+        assert_equal(a[part], b[part], part)
+    assert rows(never_stopped) == rows(resumed)
+    pictures = sorted((never_stopped / "samples").iterdir())
+    assert len(pictures) > 3
+    for picture in pictures:
+        assert picture.read_bytes() == (resumed / "samples" / picture.name).read_bytes(), picture.name

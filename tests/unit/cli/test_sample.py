@@ -1,0 +1,477 @@
+"""gan-sample: pictures, arrays and folders from a checkpoint, and what it says to mistakes."""
+
+import errno
+import os
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from processes import ENDED
+
+import gan_lightning
+from gan_lightning.checkpoint import checkpoint_of, read
+from gan_lightning.errors import UserError
+from gan_lightning.explore import explore
+from gan_lightning.export import export
+from gan_lightning.export import parser as export_parser
+from gan_lightning.image import class_rows, strip, to_uint8
+from gan_lightning.sample import main
+
+MODELS = {
+    "dcgan": ["model=dcgan", "data.channels=3"],
+    "cgan": ["model=cgan", "data.channels=1"],
+    "points": ["model=vanilla", "data=gaussian_ring"],
+    "ema": ["model=cgan", "model.ema_decay=0.5"],
+}
+
+
+@pytest.fixture
+def checkpoint(request, run, tmp_path_factory) -> Path:
+    """A tiny run's checkpoint, one for each kind and all tests."""
+    name = request.param
+    if name not in CHECKPOINTS:
+        folder = tmp_path_factory.mktemp(name)
+        run(folder, *MODELS[name], "~callbacks.progress", "~callbacks.sample_grid", "~logger")
+        CHECKPOINTS[name] = folder / "checkpoints" / "last.ckpt"
+    return CHECKPOINTS[name]
+
+
+CHECKPOINTS: dict[str, Path] = {}
+
+
+NAMES = ["cats", "dogs", "sea lion", "été", "a,b", "10", "x/y", "cats2", "i", "j"]
+
+
+def changed(path: Path, target: Path, **kept: object) -> Path:
+    """A copy of a checkpoint with other entries among its hyperparameters."""
+    content = read(path)
+    content["hyper_parameters"] |= kept
+    torch.save(content, target)
+    return target
+
+
+def with_value(path: Path, target: Path, name: str, value: float) -> Path:
+    """A copy of a checkpoint with one number of one tensor changed."""
+    content = read(path)
+    content["state_dict"][name] = content["state_dict"][name].clone()
+    content["state_dict"][name].view(-1)[0] = value
+    target.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, target)
+    return target
+
+
+def of(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("checkpoint", names, indirect=True)
+
+
+def gan_sample(monkeypatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["gan-sample", *map(str, words)])
+    main()
+
+
+@of("dcgan", "cgan", "ema")
+def test_a_grid(checkpoint, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deep" / "grid.png"
+    gan_sample(monkeypatch, checkpoint, "--num", 5, "--columns", 3, "--out", out)
+    assert capsys.readouterr().out == f"5 samples in {out}\n"
+    with Image.open(out) as picture:
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    if gan_lightning.load(checkpoint).num_classes:  # the names of the classes stand at the left
+        assert (pixels[:, :, : -(3 * 18 + 2)] < 128).any()
+        pixels = pixels[:, :, -(3 * 18 + 2) :]
+    assert pixels.shape == (3, 2 * 18 + 2, 3 * 18 + 2)
+    model = gan_lightning.load(checkpoint)
+    labels = torch.arange(5) if model.num_classes else None
+    second = to_uint8(model.sample(5, labels, seed=0)[1]).expand(3, -1, -1)
+    assert torch.equal(pixels[:, 2:18, 20:36], second)
+
+
+@of("cgan")
+def test_classes_come_in_turn(checkpoint, tmp_path, monkeypatch):
+    out = tmp_path / "a.npz"
+    gan_sample(monkeypatch, checkpoint, "--num", 5, "--classes", "3,7", "--seed", 2, "--out", out)
+    with np.load(out) as arrays:
+        assert arrays["labels"].tolist() == [3, 7, 3, 7, 3]
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["images"].shape == (5, 16, 16, 1)
+        images = gan_lightning.load(checkpoint).sample(5, labels=[3, 7, 3, 7, 3], seed=2)
+        assert np.array_equal(arrays["images"], to_uint8(images).permute(0, 2, 3, 1).numpy())
+
+
+@of("dcgan")
+def test_arrays_of_an_unconditional_model_have_no_labels(checkpoint, tmp_path, monkeypatch):
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays.files == ["images"]
+        assert arrays["images"].shape == (4, 16, 16, 3)
+
+
+@of("points")
+def test_points(checkpoint, tmp_path, monkeypatch, capsys):
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["points"].shape == (4, 2)
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        gan_sample(monkeypatch, checkpoint, "--out", tmp_path / "folder")
+    assert left.value.code == 2
+    assert "points are no pictures" in capsys.readouterr().err
+
+
+@of("dcgan", "cgan")
+def test_a_folder_of_pictures(checkpoint, tmp_path, monkeypatch):
+    gan_sample(monkeypatch, checkpoint, "--num", 3, "--out", tmp_path / "folder")
+    conditional = bool(gan_lightning.load(checkpoint).num_classes)
+    names = [f"{i:06d}_class{i}.png" if conditional else f"{i:06d}.png" for i in range(3)]
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == names
+    with Image.open(tmp_path / "folder" / names[0]) as picture:
+        assert picture.size == (16, 16)
+
+
+@of("cgan")
+def test_a_seed_decides(checkpoint, tmp_path, monkeypatch):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        gan_sample(monkeypatch, checkpoint, "--num", 4, "--seed", seed, "--out", tmp_path / f"{name}.png")
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@of("ema")
+def test_the_average_is_what_samples(checkpoint):
+    model = gan_lightning.load(checkpoint)
+    assert not model.training
+    z, y = torch.randn(4, model.latent_dim), torch.arange(4)
+    with torch.no_grad():
+        assert not torch.allclose(model.sampler()(z, y), model.generator(z, y))
+    drawn = model.sample(4, y, seed=3)
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.zero_()
+    assert torch.equal(model.sample(4, y, seed=3), drawn), "the live generator takes no part"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--num", "0"], "--num 0: must be at least 1"),
+        (["--columns", "0"], "--columns 0: must be at least 1"),
+        (["--out", "a.jpg"], "a.jpg: a .png, an .npz, or a folder"),
+        (["--classes", "3,99"], "--classes 3,99: there is no class 99; the classes are 0 to 9"),
+        (["--classes", "cat"], "there is no class 'cat'; the classes are 0 to 9"),
+        (["--classes", ""], "there is no class ''; the classes are 0 to 9"),
+        (["--columns", "3", "--out", "a.npz"], "--columns 3: has no effect but on a grid"),
+        (["--num", "0", "--out", "a.jpg"], "--num 0: must be at least 1\n--out a.jpg"),
+    ],
+)
+@of("cgan")
+def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        gan_sample(monkeypatch, checkpoint, *words)
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
+@of("cgan")
+def test_samples_of_two_calls_are_not_mixed(checkpoint, tmp_path, monkeypatch, capsys):
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "pictures")
+    with pytest.raises(SystemExit):
+        gan_sample(monkeypatch, checkpoint, "--num", 2, "--seed", 1, "--out", tmp_path / "pictures")
+    assert "pictures: is there, and no empty folder; choose another" in capsys.readouterr().err
+    assert len([*(tmp_path / "pictures").iterdir()]) == 4
+
+
+@of("dcgan")
+def test_mistakes_about_the_checkpoint(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    half = tmp_path / "half.ckpt"
+    half.write_bytes(checkpoint.read_bytes()[:1000])
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for words, told in (
+        (["nowhere.ckpt"], "nowhere.ckpt: there is no such checkpoint"),
+        ([half], "half.ckpt: cannot be read (damaged"),
+        ([checkpoint, "--classes", "3"], "is not of a conditional model"),
+        ([checkpoint, "--out", blocked / "grid.png"], "cannot be written"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            gan_sample(monkeypatch, *words)
+        assert left.value.code == 2
+        assert told in capsys.readouterr().err
+
+
+@of("cgan")
+def test_a_checkpoint_has_the_names_of_its_classes(checkpoint):
+    assert read(checkpoint)["hyper_parameters"]["class_names"] == [*"0123456789"]
+    assert gan_lightning.load(checkpoint).class_names == [*"0123456789"]
+
+
+@of("dcgan")
+def test_a_model_without_classes_has_no_names(checkpoint):
+    assert gan_lightning.load(checkpoint).class_names == []
+
+
+@of("cgan")
+def test_classes_are_chosen_by_name(checkpoint, tmp_path, monkeypatch):
+    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
+    model = gan_lightning.load(path)
+    assert model.class_names == NAMES
+    expected = model.sample(3, labels=[0, 5, 4], seed=1)
+    assert torch.equal(model.sample(3, labels=["cats", "10", "a,b"], seed=1), expected)
+    assert torch.equal(model.sample(labels=["cats", "10", "a,b"], seed=1), expected)
+    for words, labels in (("cats,dogs", [0, 1, 0]), ("10,a,b,été", [5, 4, 3]), ("9,sea lion", [9, 2, 9])):
+        gan_sample(monkeypatch, path, "--num", 3, "--classes", words, "--out", tmp_path / "a.npz")
+        with np.load(tmp_path / "a.npz") as arrays:
+            assert arrays["labels"].tolist() == labels
+            assert arrays["class_names"].tolist() == NAMES
+
+
+@of("cgan")
+def test_mistakes_about_classes_in_python(checkpoint):
+    model = gan_lightning.load(checkpoint)
+    for more, told in (
+        ({"num": 1, "labels": ["cat"]}, "labels: there is no class 'cat'; the classes are 0 to 9"),
+        ({"num": 3, "labels": "cat"}, r"labels='cat': a list is needed, one for each sample: labels=\['cat'\] \* 3"),
+        ({"num": 3, "labels": ["1"]}, "labels: 3 whole numbers are needed"),
+        ({}, "num: how many samples"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            model.sample(**more)
+
+
+@of("cgan")
+def test_a_wrong_name_is_told_with_the_right_ones(checkpoint, tmp_path, monkeypatch, capsys):
+    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
+    with pytest.raises(SystemExit):
+        gan_sample(monkeypatch, path, "--classes", "Dog", "--out", tmp_path / "a.npz")
+    told = (
+        "--classes Dog: there is no class 'Dog', the nearest is dogs; the classes are cats (0), dogs (1), sea lion (2)"
+    )
+    assert capsys.readouterr().err.startswith(told)
+    assert not (tmp_path / "a.npz").exists()
+
+
+@of("cgan")
+def test_files_of_a_folder_carry_the_class(checkpoint, tmp_path, monkeypatch):
+    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
+    gan_sample(monkeypatch, path, "--num", 10, "--out", tmp_path / "out")
+    found = [name.stem.partition("_")[2] for name in sorted((tmp_path / "out").iterdir())]
+    assert found == ["cats", "dogs", "sea_lion", "été", "a_b", "class10", "x_y", "cats2", "i", "j"]
+
+
+@of("cgan")
+def test_a_grid_has_a_row_a_class_with_its_name(checkpoint, tmp_path, monkeypatch):
+    path, out = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES), tmp_path / "a.png"
+    gan_sample(monkeypatch, path, "--num", 7, "--classes", "dogs,été", "--columns", 3, "--out", out)
+    with Image.open(out) as picture:
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    grid = pixels[:, :, -(3 * 18 + 2) :]
+    assert grid.shape == (3, 3 * 18 + 2, 3 * 18 + 2), "two rows of dogs, of 3 and of 1, and one of été"
+    images = to_uint8(gan_lightning.load(path).sample(7, labels=[1, 3, 1, 3, 1, 3, 1], seed=0)).expand(-1, 3, -1, -1)
+    for number, (row, column) in {0: (0, 0), 2: (0, 1), 6: (1, 0), 1: (2, 0), 5: (2, 2)}.items():
+        assert torch.equal(grid[:, 2 + 18 * row : 18 + 18 * row, 2 + 18 * column : 18 + 18 * column], images[number])
+    assert (grid[:, 20:36, 20:] == 255).all(), "white where a class has no more samples"
+    rows = [pixels[:, top : top + 18, : -(3 * 18 + 2)] for top in (0, 18, 36)]
+    assert torch.equal(rows[0], rows[1]), "dogs"
+    assert not torch.equal(rows[0], rows[2]), "été"
+
+
+def test_images_are_arranged_by_class_in_one_pass():
+    class Label(int):
+        compared = 0
+
+        def __eq__(self, other):
+            Label.compared += 1
+            return int(self) == int(other)
+
+        __hash__ = int.__hash__
+
+    labels = [Label(i % 200) for i in range(400)]
+    images, width, captions = class_rows(torch.arange(400.0).view(400, 1, 1, 1), labels, [], 8)
+    assert Label.compared < 4000, "not every class with every sample"
+    assert width == 2
+    assert images.flatten().tolist()[:4] == [0, 200, 1, 201]
+    assert captions[:2] == ["class 0", "class 1"]
+
+
+def test_characters_that_no_font_has_do_not_become_boxes():
+    images = [torch.zeros(3, 20, 20, dtype=torch.uint8)]
+    assert torch.equal(strip(images, ["犬 λ"]), strip(images, ["? λ"]))
+    assert not torch.equal(strip(images, ["λ"]), strip(images, ["?"]))
+
+
+@pytest.mark.parametrize("names", [["a"], "cats", [*"abcdefghi", "\x1b[2J"], [*"abcdefghi", "x" * 256], [0] * 10])
+@of("cgan")
+def test_names_that_were_tampered_with_are_refused(checkpoint, tmp_path, names):
+    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=names)
+    with pytest.raises(UserError, match=r"named\.ckpt: class_names: must be 10 printable texts") as caught:
+        gan_lightning.load(path)
+    assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("part", ["generator.*weight", "generator_ema.*weight", "generator_ema.*running_var"])
+@of("ema")
+def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path, monkeypatch, capsys, part, value):
+    name = next(name for name in read(checkpoint)["state_dict"] if fnmatch(name, part))
+    path = with_value(checkpoint, tmp_path / "bad.ckpt", name, value)
+    with pytest.raises(SystemExit) as left:
+        gan_sample(monkeypatch, path, "--out", tmp_path / "a.png")
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"{path}: {name}: 1 of ")
+    assert "values are NaN or infinite" in told
+    assert told.count("\n") == 1
+
+
+@of("points")
+def test_samples_that_are_not_finite_are_refused(checkpoint, tmp_path, monkeypatch, capsys):
+    content = read(checkpoint)
+    for name, value in content["state_dict"].items():
+        if name.startswith("generator.") and value.is_floating_point():
+            content["state_dict"][name] = torch.full_like(value, 3e38)
+    torch.save(content, tmp_path / "large.ckpt")
+    with pytest.raises(SystemExit):
+        gan_sample(monkeypatch, tmp_path / "large.ckpt", "--num", 4, "--out", tmp_path / "a.npz")
+    assert "large.ckpt: samples: 8 of 8 values are NaN or infinite" in capsys.readouterr().err
+    assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.parametrize("key", ["init_from", "ckpt_path"])
+@of("cgan")
+def test_training_does_not_start_from_weights_that_are_not_finite(checkpoint, run, tmp_path, key):
+    name = next(name for name in read(checkpoint)["state_dict"] if fnmatch(name, "generator.*weight"))
+    path = with_value(checkpoint, tmp_path / "run/checkpoints/last.ckpt", name, float("nan"))
+    words = [*MODELS["cgan"], "~callbacks.progress", "~callbacks.sample_grid", "~logger", "trainer.max_steps=3"]
+    more = {"ckpt_path": path} if key == "ckpt_path" else {}
+    words += [f"init_from={path}"] if key == "init_from" else []
+    with pytest.raises(UserError, match=rf"last\.ckpt: {name}: 1 of .* NaN or infinite"):
+        run(tmp_path / "run", *words, **more)
+
+
+@of("cgan")
+def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tmp_path, monkeypatch, capsys):
+    run, content = tmp_path / "run", read(checkpoint)
+    folder = run / "checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for step, name in ((2, "step_00000002"), (4, "step_00000004"), (4, "last"), (2, "best")):
+        torch.save(content | {"global_step": step}, folder / f"{name}.ckpt")
+    (run / "config.yaml").touch()
+    for place in ("run", "run/checkpoints", run):
+        gan_sample(monkeypatch, place, "--num", 1, "--out", "a.npz")
+        assert capsys.readouterr().out == "using run/checkpoints/best.ckpt\n1 samples in a.npz\n"
+    (folder / "best.ckpt").write_bytes(b"torn")
+    assert checkpoint_of(run) == Path("run/checkpoints/last.ckpt")
+    assert gan_lightning.load(run).class_names == [*"0123456789"]
+    for name in ("last", "step_00000004"):
+        (folder / f"{name}.ckpt").write_bytes(b"torn")
+    assert checkpoint_of(run) == Path("run/checkpoints/step_00000002.ckpt")
+    (folder / "step_00000002.ckpt").write_bytes(b"torn")
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        checkpoint_of(run)
+    assert len(caught.value.faults) == 4
+
+
+@of("cgan")
+def test_a_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
+    load, read_files = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda file, *words, **more: read_files.append(file) or load(file, *words, **more)
+    )
+    run = checkpoint.parent.parent
+    for path in (run, checkpoint):
+        for use in (
+            gan_lightning.load,
+            lambda path: gan_sample(monkeypatch, path, "--num", 1, "--out", tmp_path / "a.npz"),
+            lambda path: export(export_parser().parse_args([str(path), "--no-onnx", "--out", str(tmp_path / "out")])),
+            lambda path: explore(path, ["latent=walk", "latent.steps=2", f"out={tmp_path / 'walk'}"]),
+        ):
+            use(path)
+            assert len(read_files) == 1
+            read_files.clear()
+
+
+def test_folders_that_are_no_run_are_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "sweep" / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / "sweep" / name / "checkpoints" / "last.ckpt").touch()
+        (tmp_path / "sweep" / name / "config.yaml").touch()
+    (tmp_path / "young").mkdir()
+    (tmp_path / "young" / "config.yaml").touch()
+    for place, told in (
+        (
+            "photos",
+            "photos: has no checkpoints, as a run directory has, and is no folder of gan-export, since",
+        ),
+        ("sweep", "sweep: holds 2 runs, and one is needed: sweep/one, sweep/two\n"),
+        ("young", "young: this run has saved no checkpoint"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            gan_sample(monkeypatch, place)
+        assert left.value.code == 2
+        err = capsys.readouterr().err
+        assert err.startswith(told)
+        assert err.count("\n") == 1
+
+
+@of("dcgan")
+def test_a_folder_is_flushed_once(checkpoint, tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "sync"):
+        monkeypatch.setattr(os, name, lambda *_, name=name: calls.append(name))
+    gan_sample(monkeypatch, checkpoint, "--num", 20, "--out", tmp_path / "out")
+    assert calls == ["sync", "fsync"], "all files, then the directory's new name"
+    assert len([*(tmp_path / "out").iterdir()]) == 20
+
+
+@of("dcgan")
+def test_what_a_kill_has_left_is_cleaned_by_the_next_call(checkpoint, tmp_path, monkeypatch):
+    killed, living = ENDED, os.getppid()
+    for number in (killed, living, os.getpid()):
+        (tmp_path / f".out.{number}.part").mkdir()
+        (tmp_path / f".out.{number}.part" / "000000.png").touch()
+        (tmp_path / f".a.png.{number}.part").touch()
+    kept = {f".other.{killed}.part", ".out.x.part", f".out.{killed}.part.png"}
+    for name in kept:
+        (tmp_path / name).touch()
+    kept |= {f".out.{living}.part", f".a.png.{living}.part"}
+    (tmp_path / "out").mkdir()
+    gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "out")
+    gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "a.png")
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"out", "a.png"}
+    assert len([*(tmp_path / "out").iterdir()]) == 2
+
+
+@of("dcgan")
+def test_a_folder_that_cannot_be_written_leaves_nothing(checkpoint, tmp_path, monkeypatch, capsys):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "out"))
+
+    monkeypatch.setattr("gan_lightning.image.png", full)
+    with pytest.raises(SystemExit):
+        gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "out")
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/out: cannot be written (No space left on device)")
+    assert [*tmp_path.iterdir()] == []
+
+
+@of("dcgan")
+def test_homes_are_expanded_and_what_is_printed_is_short(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "last.ckpt").write_bytes(checkpoint.read_bytes())
+    gan_sample(monkeypatch, "~/last.ckpt", "--num", 1, "--out", "~/deep/a.npz")
+    assert capsys.readouterr().out == "1 samples in home/deep/a.npz\n"
+    assert (tmp_path / "home" / "deep" / "a.npz").exists()
+    assert gan_lightning.load("~/last.ckpt").num_classes == 0
+    assert not (tmp_path / "~").exists()

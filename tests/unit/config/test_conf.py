@@ -1,0 +1,478 @@
+"""Every file of conf composes, and what can be combined takes a training step; what cannot is refused in words."""
+
+import importlib.util
+import logging
+import pickle
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pictures import pack, sample
+from PIL import Image
+from tiny import composed
+from torchvision import datasets
+
+from gan_lightning import explore
+from gan_lightning.command_line import check_command_line
+from gan_lightning.config import check, faults_of_values, how_to_import, unknown_arguments, walk
+from gan_lightning.errors import UserError
+from gan_lightning.fit import train
+from gan_lightning.instantiate import instantiate
+from gan_lightning.learner import Learner
+from gan_lightning.paths import CONF
+
+BUILT_ON = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
+FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
+OF_EXPLORE = [name for name in FILES if name.startswith("latent/")]
+OPTIONS = [name for name in FILES if name not in (*BUILT_ON, *OF_EXPLORE)]
+
+
+def options(group: str) -> list[str]:
+    return [name.partition("/")[2] for name in OPTIONS if name.startswith(f"{group}/")]
+
+
+def word(option: str) -> str:
+    """A file as it is chosen on the command line."""
+    return option.replace("/", "=").replace("optimizer=", "optimizer@model.generator_optimizer=")
+
+
+# Networks that a model or data refuse, in words that their refusals hold.
+CONVOLUTIONAL_ONLY = r"model=dcgan: is the game between convolutional networks.*model=vanilla"
+LIPSCHITZ = r"loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or network\.discriminator\.spectral"
+
+
+@pytest.fixture
+def compose(compose) -> Callable[..., DictConfig]:
+    """Of conftest, and it takes ``optimizer@model.generator_optimizer=sgd`` too."""
+
+    def compose_all(*words: str) -> DictConfig:
+        config = compose(*(word for word in words if "@" not in word))
+        for word in words:
+            key = word.partition("@")[2].partition("=")[0]
+            if key:
+                OmegaConf.update(config, key, OmegaConf.select(composed((word,)), key), merge=False)
+        return config
+
+    return compose_all
+
+
+@pytest.fixture
+def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
+    """``step("model=wgan", ...)``: one training step of the program without its guests, which moves both players."""
+
+    def step(*words: str, guests: bool = False) -> Any:
+        config, before = compose(*words), {}
+        config.trainer.max_steps = 1
+        if not guests:
+            config.callbacks, config.logger = None, None
+        on_fit_start = Learner.on_fit_start
+
+        def note(self: Learner) -> None:
+            before.update({name: weight.detach().clone() for name, weight in self.named_parameters()})
+            on_fit_start(self)
+
+        monkeypatch.setattr(Learner, "on_fit_start", note)
+        logging.disable(logging.INFO)
+        try:
+            trainer = train(config, tmp_path)
+        finally:
+            logging.disable(logging.NOTSET)
+            monkeypatch.setattr(Learner, "on_fit_start", on_fit_start)
+        assert trainer.global_step == 1
+        after = dict(trainer.lightning_module.named_parameters())
+        moved = {name.partition(".")[0] for name, weight in after.items() if not torch.equal(weight, before[name])}
+        assert moved >= trainer.lightning_module.networks().keys()
+        assert all(weight.isfinite().all() for weight in after.values())
+        return trainer
+
+    return step
+
+
+# --- tiny files of every data set -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A folder of data sets: twelve samples each of MNIST, Fashion-MNIST, CIFAR-10, CelebA and a folder of pictures."""
+    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name in ("MNIST", "FashionMNIST"):
+        raw = root / name / "raw"
+        raw.mkdir(parents=True)
+        for part in ("train", "t10k"):
+            images = bytes([0, 0, 8, 3, *num(12), *num(28), *num(28)]) + random.bytes(12 * 28 * 28)
+            (raw / f"{part}-images-idx3-ubyte").write_bytes(images)
+            (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, *num(12), *(i % 10 for i in range(12))]))
+    cifar = root / "cifar-10-batches-py"
+    cifar.mkdir()
+    batch = {"data": random.integers(0, 256, (12, 3072), np.uint8), "labels": [i % 10 for i in range(12)]}
+    (cifar / "data_batch_1").write_bytes(pickle.dumps(batch))
+    (cifar / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
+    faces, rows = root / "celeba" / "img_align_celeba", ["12", "Male Smiling"]
+    faces.mkdir(parents=True)
+    for i in range(12):
+        picture = Image.fromarray(random.integers(0, 256, (36, 30, 3), np.uint8))
+        picture.save(faces / f"{i:06}.jpg")
+        rows.append(f"{i:06}.jpg {1 if i % 2 else -1} {1 if i % 3 else -1}")
+        sub_folder = root / "pictures" / ("cats" if i % 2 else "dogs")
+        sub_folder.mkdir(parents=True, exist_ok=True)
+        picture.save(sub_folder / f"{i}.png")
+    (root / "celeba" / "list_attr_celeba.txt").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def num(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+@pytest.fixture
+def files(root, monkeypatch) -> Callable[[str], list[str]]:
+    """``files("mnist")``: the words that choose a data set, with the files above instead of the real ones."""
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", None]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [])
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": None})
+
+    def files(name: str) -> list[str]:
+        if "root" not in OmegaConf.load(CONF / "data" / "base.yaml") or name.startswith("gaussian"):
+            return []
+        if name == "stream":
+            return [f"data.root={pack(root / 'packed', map(sample, range(20)))}"]
+        return [f"data.root={root / 'pictures' if name == 'image_folder' else root}"]
+
+    return files
+
+
+# --- every file ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_file_composes(compose, option):
+    config = compose(word(option))
+    if option == "feature/module":
+        config.feature.network = {"_target_": "torch.nn.Flatten"}
+    config.found, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert faults_of_values(config, {}) == []
+    assert unknown_arguments(config) == []
+
+
+@pytest.mark.parametrize("option", OF_EXPLORE)
+def test_every_way_through_latent_space_composes(option):
+    words = [word(option), *(["latent.picture=a.png"] if option == "latent/invert" else [])]
+    config, faults = explore.composed(words)
+    assert faults == unknown_arguments(config) == []
+
+
+def test_every_file_is_an_option_that_help_lists(capsys):
+    with pytest.raises(SystemExit):
+        check_command_line(["--help"])
+    listed = capsys.readouterr().out
+    for group in sorted({name.partition("/")[0] for name in OPTIONS}):
+        assert f"\n{group}: {', '.join(options(group))}\n" in listed
+    assert len(OPTIONS) == len(FILES) - len(BUILT_ON) - len(OF_EXPLORE) > 40
+    assert set(BUILT_ON) < set(FILES)
+
+
+def test_every_option_is_a_choice_that_counts():
+    """Two options of a group never compose to the same."""
+    for group in ("model", "loss", "network", "data", "trainer", "logger", "callbacks", "experiment", "debug"):
+        texts = [OmegaConf.to_yaml(composed((f"{group}={option}",))) for option in options(group)]
+        assert len(set(texts)) == len(texts) > 2, group
+
+
+def test_keys_that_help_names_exist(compose):
+    train = OmegaConf.load(CONF / "train.yaml")
+    known = {path for path, _ in walk(compose())} | {f"hydra.{path}" for path, _ in walk(train.hydra)}
+    text = train.hydra.help.template.replace("train.py", "")
+    keys = set(re.findall(r"\b[a-z]\w*(?:\.\w+)+", text)) | set(re.findall(r"^  (\w+)(?:=FILE)?  ", text, re.M))
+    assert keys - known == set()
+    assert {"seed", "ckpt_path", "init_from", "hydra.run.dir", "model.d_steps", "callbacks.sample_grid.seed"} <= keys
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
+def test_the_seed_of_the_data_is_the_run_s(compose, name):
+    if f"data/{name}" not in BUILT_ON:
+        assert compose(f"data={name}", "seed=5").data.seed == 5
+
+
+# --- what goes with what ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", options("loss"))
+def test_every_model_plays_every_loss(step, variant, loss):
+    words = f"model={variant}", f"loss={loss}"
+    if loss == "wasserstein" and variant not in ("wgan", "wgan_gp"):
+        with pytest.raises(UserError, match=LIPSCHITZ):
+            step(*words)
+        words = *words, "network.discriminator.spectral_norm=true"
+    model = step(*words).lightning_module
+    assert type(model.loss).__name__.lower() == loss.replace("_", "")
+
+
+@pytest.mark.parametrize("network", options("network"))
+def test_every_model_plays_with_every_network(step, learner, network):
+    words = f"model={learner}", f"network={network}"
+    if learner == "dcgan" and network.startswith("mlp"):
+        with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
+            step(*words)
+        return
+    model, name = step(*words).lightning_module, network.partition("_")[0]
+    assert type(model.generator).__name__.lower() == f"{name}generator"
+    other = model.encoder if learner == "vae" else model.discriminator
+    assert type(other).__name__.lower() == f"{name}discriminator"
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet", "mlp"])
+@pytest.mark.parametrize("image_size", [28, 48, [24, 16]], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_network_makes_every_size(step, network, image_size, channels):
+    size = str(image_size).replace(" ", "")
+    words = f"network={network}", f"data.image_size={size}", f"data.channels={channels}"
+    trainer = step(f"model={'vanilla' if network == 'mlp' else 'dcgan'}", *words)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    model = trainer.lightning_module
+    assert model.sample(2).shape == (2, channels, height, width)
+    assert trainer.datamodule.shape == (channels, height, width)
+
+
+@pytest.mark.parametrize("image_size", ["30", "[32,30]", "4", "[8,6]", "[32,32,32]"])
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+def test_sizes_that_a_network_cannot_make_are_refused(compose, network, image_size):
+    with pytest.raises(UserError, match=r"data\.image_size=.*(multiples of 4, from 8 on|a side or \[height,width\])"):
+        check(compose(f"network={network}", f"data.image_size={image_size}"))
+
+
+LABELLED = {
+    "digits": 10,
+    "mnist": 10,
+    "stacked_mnist": 1000,
+    "fashion_mnist": 10,
+    "cifar10": 10,
+    "celeba": 2,
+    "image_folder": 2,
+    "stream": 3,
+    "gaussian_ring": 8,
+    "gaussian_grid": 25,
+    "gaussian_mixture": 3,
+}
+
+
+@pytest.mark.parametrize("data", LABELLED)
+@pytest.mark.parametrize("model", ["cgan", "acgan"])
+def test_conditional_models_play_on_all_labelled_data(step, files, model, data):
+    words = files(data) + {
+        "celeba": ["data.attribute=Smiling"],
+        "stream": ["data.num_classes=3", "data.limit=null"],
+    }.get(data, [])
+    trainer = step(f"model={model}", f"data={data}", *words)
+    played = trainer.lightning_module
+    assert trainer.datamodule.num_classes == played.num_classes == LABELLED[data]
+    if model == "acgan":
+        assert played.discriminator.class_head.out_features == LABELLED[data]
+    else:
+        assert played.discriminator.num_classes == LABELLED[data]
+
+
+def test_all_data_sets_are_tried():
+    assert sorted(LABELLED) == options("data")
+
+
+@pytest.mark.parametrize("model", ["cgan", "acgan"])
+def test_conditional_models_refuse_faces_without_an_attribute(compose, step, files, model):
+    words = f"model={model}", "data=celeba", *files("celeba")
+    with pytest.raises(UserError, match=rf"model={model}: is conditional.*data\.attribute=Smiling"):
+        check(compose(*words))
+    with pytest.raises(UserError, match=rf"model={model}: is conditional.*no labels"):
+        step(*words)
+
+
+@pytest.mark.parametrize("data", ["celeba", "image_folder", "mnist"])
+def test_other_models_need_no_labels(step, files, data):
+    trainer = step("model=dcgan", f"data={data}", *files(data))
+    assert trainer.lightning_module.num_classes == 0
+    assert len(trainer.datamodule.samples) == 12
+
+
+@pytest.mark.parametrize("data", ["gaussian_ring", "gaussian_grid", "gaussian_mixture"])
+def test_every_model_plays_with_points(step, learner, data):
+    words = f"model={learner}", f"data={data}"
+    if learner == "dcgan":
+        with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
+            step(*words)
+        return
+    model = step(*words).lightning_module
+    assert model.sample(3).shape == (3, 2)
+    assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules())
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+def test_points_refuse_networks_of_pictures(compose, network):
+    with pytest.raises(UserError, match=rf"network={network}: makes pictures.*network=mlp_points"):
+        check(compose("model=vanilla", "data=gaussian_ring", f"network={network}"))
+
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}
+
+
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_every_optimizer_moves_either_player(step, player, optimizer):
+    model = step(f"optimizer@model.{player}_optimizer={optimizer}").lightning_module
+    place = ["generator", "discriminator"].index(player)
+    kinds = [type(found.optimizer) for found in model.optimizers()]
+    assert kinds[place] is OPTIMIZERS[optimizer]
+    assert kinds[1 - place] is torch.optim.Adam
+
+
+# --- experiments -----------------------------------------------------------------------------------------------------
+
+SIZES = {"mnist": 28, "cifar10": 32, "celeba": 64}
+HEADER = ("Source", "Command", "Hardware", "Time", "Score")
+
+
+def header(name: str) -> dict[str, str]:
+    """The lines at an experiment's top that begin with a word and two spaces or more."""
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    return dict(re.findall(r"^# ([A-Z]\w+) {2,}(\S.*)$", text, re.M))
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiments_take_a_step(step, compose, files, name):
+    data = next(data for data in sorted(LABELLED, key=len, reverse=True) if name.endswith(data))
+    own = [f"data.image_size={SIZES[data]}", *files(data)] if data in SIZES else []
+    check(compose(f"experiment={name}", *own))
+    words = ["network.depth=1"] if "depth" in compose(f"experiment={name}").network else []
+    trainer = step(f"experiment={name}", *own, *words)
+    assert trainer.datamodule.shape[1:] == ((SIZES[data], SIZES[data]) if data in SIZES else ())
+    assert type(trainer.lightning_module).__name__.lower().startswith(name.partition("_")[0])
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiments_say_where_they_come_from(name):
+    told = header(name)
+    assert [word for word in HEADER if word not in told] == []
+    assert "https://" in told["Source"]
+    assert f"experiment={name}" in told["Command"]
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_the_commands_of_experiments_are_accepted(name):
+    program_name, script, *words = shlex.split(header(name)["Command"])
+    assert (program_name, script) == ("python", "train.py")
+    assert check_command_line(words) == ("train", words)
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiments_set_what_they_say(name):
+    """Each is more than its groups: a budget of its own, and another width than a laptop's."""
+    node = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
+    assert node.trainer.max_steps >= 10_000
+    chosen = {key.removeprefix("override /"): value for line in node.defaults for key, value in line.items()}
+    assert f"{chosen['model']}_{chosen['data']}" == name
+
+
+# --- debug, trainer, logger, callbacks -------------------------------------------------------------------------------
+
+
+def test_debug_options_are_short(step):
+    assert composed(("debug=one_batch",)).trainer.max_steps == 1
+    assert composed(("debug=overfit",)).data.limit == composed(("debug=overfit",)).data.batch_size == 16
+    assert composed(("debug=profile",)).trainer.profiler == "simple"
+    assert composed(("debug=profile",)).trainer.max_steps == 100
+    # What is chosen with it gives way to it, an experiment does not.
+    both = composed(("experiment=cgan_mnist", "debug=one_batch"))
+    assert (both.network.width, both.data._target_) == (1200, "gan_lightning.data.mnist.MNIST")
+
+
+@pytest.mark.parametrize("name", options("debug"))
+def test_debug_options_run(step, name):
+    profiler = step(f"debug={name}", guests=True).profiler
+    assert type(profiler).__name__ == ("SimpleProfiler" if name == "profile" else "PassThroughProfiler")
+
+
+def test_a_debug_option_shortens_an_experiment():
+    """It is asked for beside the experiment, to look whether that runs at all."""
+    assert composed(("experiment=cgan_mnist", "debug=one_batch")).trainer.max_steps == 1
+
+
+def test_trainer_options(step):
+    default, cpu, gpu, ddp = (composed((f"trainer={name}",)).trainer for name in ("default", "cpu", "gpu", "ddp"))
+    changed = [{key for key in other if other[key] != default[key]} for other in (cpu, gpu, ddp)]
+    assert changed == [{"accelerator"}, {"accelerator", "benchmark"}, {"devices", "strategy"}]
+    assert (cpu.accelerator, gpu.accelerator) == ("cpu", "gpu")
+    assert ddp.devices == 2
+    assert type(step("trainer=cpu").accelerator).__name__ == "CPUAccelerator"
+
+
+def test_loggers_of_files(step, tmp_path):
+    step("logger=csv", guests=True)
+    assert "d/adversarial" in (tmp_path / "csv" / "metrics.csv").read_text().splitlines()[0]
+    assert not (tmp_path / "tensorboard").exists()
+    step("logger=tensorboard", guests=True)
+    assert [*(tmp_path / "tensorboard").glob("events.out.tfevents.*")]
+
+
+@pytest.mark.parametrize("package", ["wandb", "mlflow"])
+def test_loggers_whose_package_is_missing_say_which(step, package):
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(UserError, match=rf"logger\.{package}: .*pip install 'gan-lightning\[{package}\]'$") as fault:
+        step(f"logger={package}", guests=True)
+    assert len(fault.value.faults) == 1
+
+
+def test_advice_on_an_import_names_the_package():
+    def advice(statement: str, package: str = "") -> str:
+        try:
+            exec(statement)
+        except ImportError as error:
+            return how_to_import(error, [package])
+        raise AssertionError
+
+    def requirement(name: str) -> str:
+        return f"raise ModuleNotFoundError(\"Requirement '{name}>=1' not met. HINT: pip install\")"
+
+    own = "A class of your own needs its folder on PYTHONPATH"
+    assert advice("from torch.optim import Adm", "torch") == "torch is installed, but has no such class"
+    assert advice("import nowhere.at_all", "nowhere") == f"is nowhere installed? {own}"
+    assert (
+        advice("from gan_lightning.model import nowhere", "gan_lightning")
+        == "gan_lightning is installed, but has no such class"
+    )
+    assert advice("import nowhere", "mine") == "pip install nowhere"
+    assert advice(requirement("comet-ml"), "pytorch_lightning") == "pip install comet-ml"
+    assert advice(requirement("mlflow")) == "pip install 'gan-lightning[mlflow]'"
+
+
+def test_run_folders_are_where_loggers_write(compose):
+    for name in options("logger"):
+        config = compose(f"logger={name}")
+        config.run_dir = "a/run"
+        assert str(config.logger[name].save_dir).startswith("a/run")
+
+
+def test_each_callback_is_an_option_alone_and_the_default_is_all_of_them():
+    alone = [name for name in options("callbacks") if name != "default"]
+    for name in alone:
+        assert [*composed((f"callbacks={name}",)).callbacks] == [name]
+    assert sorted(composed(()).callbacks) == alone
+
+
+@pytest.mark.parametrize("name", [name for name in options("callbacks") if name != "default"])
+def test_each_callback_runs_alone(compose, run, tmp_path, name):
+    run(tmp_path, f"callbacks={name}", "~logger.tensorboard", "trainer.max_steps=1")
+    left = {path.name for path in tmp_path.iterdir()}
+    made = {"checkpoint": {"checkpoints"}, "sample_grid": {"samples"}, "scalars": {"metrics.csv"}}
+    assert left == {"config.yaml"} | made.get(name, set())
+    kind = type(instantiate(compose(f"callbacks={name}").callbacks[name], name)).__name__
+    assert kind.lower() == name.replace("_", "")
+
+
+def test_a_run_without_callbacks_and_loggers(run, tmp_path):
+    assert run(tmp_path, "~callbacks", "~logger").global_step == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

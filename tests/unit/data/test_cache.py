@@ -1,0 +1,309 @@
+"""Decoded pictures on disk: what a file of them depends on, and what is left of one that was disturbed."""
+
+import json
+import os
+import re
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import noise
+from PIL import Image
+
+from gan_lightning.data import cache as caches
+from gan_lightning.data.base import StepLoader
+from gan_lightning.data.cache import Cache
+from gan_lightning.data.decode import decode
+from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.pages import Pages
+from gan_lightning.errors import UserError
+from gan_lightning.evaluation import Evaluation
+from gan_lightning.feature.classifier import Classifier
+from gan_lightning.feature.module import Module
+from gan_lightning.latent.nearest import Nearest
+from gan_lightning.metric.fid import FID
+from gan_lightning.store import Store
+
+SMAPS = Path("/proc/self/smaps")
+MAPPED = 1e-9  # GB, so that everything is too large for memory
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return noise(tmp_path / "photos")
+
+
+def counted(monkeypatch) -> list[int]:
+    """How many files each decoding is asked for, from now on."""
+    asked, decode_to = [], caches.decode_to
+
+    def noted(take, files, *rest):
+        asked.append(len(files))
+        return decode_to(take, files, *rest)
+
+    monkeypatch.setattr(caches, "decode_to", noted)
+    return asked
+
+
+@pytest.mark.parametrize("memory_gb", [1, MAPPED])
+def test_what_is_read_is_what_was_decoded(paths, tmp_path, monkeypatch, memory_gb):
+    asked, wanted = counted(monkeypatch), decode(paths, (16, 12), 3)
+    for _ in range(3):
+        found = Cache(tmp_path / "cache", memory_gb).get(paths, (16, 12), 3)
+        assert torch.equal(found.images, wanted.images)
+        assert (found.rows, found.broken) == (wanted.rows, wanted.broken)
+        assert (found.sizes, found.modes) == (wanted.sizes, wanted.modes)
+        assert (found.pages is None) == (memory_gb == 1)
+    assert asked == [len(paths)]
+
+
+def test_it_depends_on_everything(paths, tmp_path, monkeypatch):
+    asked = counted(monkeypatch)
+
+    def get(files=paths, size=(16, 12), channels=3):
+        return Cache(tmp_path / "cache", 1).get(files, size, channels).images
+
+    get()
+    get(size=(12, 16))
+    get(channels=1)
+    get(files=paths[:-2])
+    paths[0].touch()
+    get()
+    before = paths[1].stat()
+    Image.new("RGB", (20, 24), "red").save(paths[1])
+    os.utime(paths[1], ns=(before.st_atime_ns, before.st_mtime_ns))  # the same time, another length
+    assert (get()[1] == torch.tensor([255, 0, 0]).view(3, 1, 1)).all()
+    paths[1].rename(paths[1].with_name("zz.png"))
+    get(files=sorted(paths[0].parent.iterdir()))
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    get(files=sorted(paths[0].parent.iterdir()))
+    assert len(asked) == 8
+    get(files=sorted(paths[0].parent.iterdir()))
+    assert len(asked) == 8
+
+
+DAMAGES = "cut", "longer", "one bit", "no description", "half a description", "lies"
+
+
+@pytest.mark.parametrize(
+    ("how", "memory_gb"),
+    [(how, memory_gb) for how in DAMAGES for memory_gb in (1, MAPPED) if (how, memory_gb) != ("one bit", MAPPED)],
+)
+def test_a_damaged_file_is_made_anew(paths, tmp_path, caplog, monkeypatch, how, memory_gb):
+    wanted = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3).images
+    (pixels,), (facts,) = ((tmp_path / "cache").glob(f"*.{suffix}") for suffix in ("uint8", "json"))
+    if how == "no description":
+        facts.unlink()
+    elif how == "half a description":
+        facts.write_text(facts.read_text()[:30])
+    elif how == "lies":
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"broken": {"x": "y"}}))
+    else:
+        content = pixels.read_bytes()
+        pixels.write_bytes(
+            {"cut": content[:-1], "longer": content + b"1", "one bit": bytes([content[0] ^ 1]) + content[1:]}[how]
+        )
+    asked = counted(monkeypatch)
+    found = Cache(tmp_path / "cache", memory_gb).get(paths, (16, 12), 3)
+    assert torch.equal(found.images, wanted)
+    assert asked == [len(paths)]
+    assert ("damaged" in caplog.text) == (how != "no description")
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_what_kept_a_picture_from_being_read_may_pass(paths, tmp_path, monkeypatch, error):
+    wanted, asked, opened = decode(paths, (16, 12), 3), counted(monkeypatch), Image.open
+
+    def hindered(path, *args, **kwargs):
+        if path == paths[3]:
+            raise error
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", hindered)
+    for _ in range(2):
+        found = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3)
+        assert found.broken[3] == error.strerror
+        assert len(found.images) == len(wanted.images) - 1
+    assert asked == [len(paths)]
+    monkeypatch.setattr(Image, "open", opened)
+    for _ in range(2):
+        found = Cache(tmp_path / "cache", 1).get(paths, (16, 12), 3)
+        assert torch.equal(found.images, wanted.images)
+        assert (found.rows, found.broken) == (wanted.rows, wanted.broken)
+    assert asked == [len(paths)] * 2
+
+
+def test_of_many_runs_one_decodes(paths, tmp_path, monkeypatch):
+    asked = counted(monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: Cache(tmp_path / "cache", 1).get(paths, (64, 64), 3).images, range(4)))
+    assert all(torch.equal(images, found[0]) for images in found)
+    assert asked == [len(paths)]
+
+
+@pytest.mark.parametrize("memory_gb", [1, MAPPED])
+@pytest.mark.parametrize("why", ["it is a file", "the disk is full", "there is no room"])
+def test_where_nothing_can_be_kept(paths, tmp_path, caplog, monkeypatch, memory_gb, why):
+    folder = tmp_path / "cache"
+    if why == "it is a file":
+        folder.write_text("")
+    elif why == "the disk is full":
+        monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    else:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    told = {"it is a file": "File exists", "the disk is full": "No space left", "there is no room": "0 MB are free"}
+    if memory_gb == 1:
+        assert len(Cache(folder, memory_gb).get(paths, (16, 12), 3).images) == 40
+    else:
+        with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 such pictures take 0.0 GB; data.cache=FOLDER"):
+            Cache(folder, memory_gb).get(paths, (16, 12), 3)
+    assert told[why] in caplog.text
+    assert not folder.is_dir() or {path.suffix for path in folder.iterdir()} <= {".lock"}
+
+
+def test_without_a_cache_memory_is_bounded_too(paths):
+    assert len(Cache(None, 1).get(paths, (16, 12), 3).images) == 40
+    with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 such"):
+        Cache(None, MAPPED).get(paths, (16, 12), 3)
+
+
+def test_steps_are_the_same_from_memory_and_from_the_file(paths, tmp_path, monkeypatch):
+    batches = []
+    for memory_gb in (1, MAPPED):
+        kept = {"cache": tmp_path / "cache", "memory_gb": memory_gb}
+        data = ImageFolder(paths[0].parent, 32, skip_broken=True, batch_size=8, seed=3, **kept)
+        data.setup()
+        loader = StepLoader(data.samples, data.labels, 8, 2, seed=3, start=5, stop=20, pages=data.pages)
+        batches.append([samples for samples, _ in loader])
+    assert data.pages is not None
+    assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
+
+
+@pytest.fixture
+def damaged(paths, tmp_path) -> tuple[ImageFolder, Path]:
+    """A mapped data set, one bit of whose last image has flipped since it was written."""
+    kept = {"cache": tmp_path / "cache", "memory_gb": MAPPED}
+    ImageFolder(paths[0].parent, 16, skip_broken=True, **kept).setup()
+    (file,) = (tmp_path / "cache").glob("*.uint8")
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 16
+    file.write_bytes(content)
+    data = ImageFolder(paths[0].parent, 16, skip_broken=True, **kept)
+    data.setup()
+    assert data.pages is not None
+    return data, file
+
+
+def test_a_flipped_bit_in_a_mapped_file_ends_the_run_before_it_is_used(damaged, paths, tmp_path):
+    data, file = damaged
+    loader = StepLoader(data.samples, data.labels, 4, seed=3, stop=10, pages=data.pages)
+    dealt = []
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(file))}: image 39 differs from what was written.*start again"
+    ):
+        dealt.extend(loader.rows(step) for step, _ in enumerate(loader))
+    assert dealt
+    assert 39 not in torch.cat(dealt).tolist()
+    anew = ImageFolder(paths[0].parent, 16, skip_broken=True, cache=tmp_path / "cache", memory_gb=MAPPED)
+    anew.setup()
+    assert torch.equal(anew.samples, decode(paths, (16, 16), 3).images)
+    assert len(list(StepLoader(anew.samples, anew.labels, 4, seed=3, stop=30, pages=anew.pages))) == 30
+
+
+def test_a_mapped_file_is_verified_before_it_is_copied_to_a_gpu(damaged, monkeypatch):
+    data, _ = damaged
+    monkeypatch.setattr(data, "steps", lambda: {"minibatch": 4})
+    monkeypatch.setattr(data, "place", lambda: torch.device("meta"))
+    with pytest.raises(UserError, match="image 39 differs"):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize("num_real", [None, 39, 10])
+def test_a_flipped_bit_is_noticed_by_the_evaluation(damaged, tmp_path, num_real):
+    """Only the images that are compared with are read."""
+    data, _ = damaged
+    feature = Module(torch.nn.Flatten())
+    evaluation = Evaluation(feature, {"fid": FID()}, num=40, num_real=num_real, seed=4, cache=str(tmp_path))
+    rows = evaluation.chosen(num_real, torch.arange(40))[0]
+    with pytest.raises(UserError, match="image 39 differs") if 39 in rows else nullcontext():
+        evaluation.get_ready(data, conditional=False)
+    assert (39 in rows) == (num_real != 10)
+
+
+def test_a_flipped_bit_is_noticed_by_the_classifier_and_the_nearest_images(damaged, tmp_path):
+    data, _ = damaged
+    data.class_names = ["odd", "even"]
+    data.labels = torch.arange(40) % 2
+    with pytest.raises(UserError, match="image 39 differs"):
+        Classifier(width=4, dim=8).get_ready(data, Store(tmp_path / "scores"), torch.device("cpu"))
+    with pytest.raises(UserError, match="image 39 differs"):
+        Nearest().see(data, Store(tmp_path / "scores"))
+
+
+def test_images_that_are_held_out_are_verified(paths, tmp_path):
+    def held_out() -> torch.Tensor:
+        kept = {"cache": tmp_path / "cache", "memory_gb": MAPPED}
+        data = ImageFolder(paths[0].parent, 16, limit=20, skip_broken=True, **kept)
+        data.setup()
+        return data.held_out()[0]
+
+    assert len(held_out()) == 21
+    (file,) = (file for file in (tmp_path / "cache").glob("*.uint8") if file.stat().st_size == 21 * 3 * 16 * 16)
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 16
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="image 20 differs"):
+        held_out()
+
+
+def test_a_damaged_file_in_a_folder_that_cannot_be_written_is_named(damaged, monkeypatch):
+    data, file = damaged
+
+    def read_only(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    told = re.escape(f"remove {file.with_suffix('.json')}, or set data.cache=FOLDER, and start again")
+    with pytest.raises(UserError, match=f"image 39 differs.*{told}"):
+        data.real(40)
+
+
+def test_a_flipped_bit_is_noticed_in_real_images_that_are_shown(damaged):
+    data, _ = damaged
+    data.real(39)
+    with pytest.raises(UserError, match="image 39 differs"):
+        data.real(40)
+
+
+def test_each_image_is_verified_once(damaged, monkeypatch):
+    data, _ = damaged
+    asked, crc32 = [], zlib.crc32
+    monkeypatch.setattr("zlib.crc32", lambda content: asked.append(len(content)) or crc32(content))
+    rows = torch.arange(39)
+    for _ in range(3):
+        data.pages.verify(rows)
+    assert asked == [3 * 16 * 16] * 39
+
+
+def resident() -> int:
+    """Bytes of mapped files that are in this process's memory."""
+    of_the_map = SMAPS.read_text().partition(".uint8\n")[2]
+    return 1024 * int(of_the_map.partition("Rss:")[2].split()[0])
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="only Linux tells")
+def test_pages_are_let_go_of(tmp_path):
+    """60 MB of pictures are dealt out several times over, with 20 MB allowed."""
+    path = tmp_path / "pictures.uint8"
+    path.write_bytes(bytes(5000 * 12288))
+    pages = Pages(path, 12288, 2e7, np.full(5000, zlib.crc32(bytes(12288)), np.uint32))
+    samples = pages.data.view(5000, 3, 64, 64)
+    most = 0
+    for step, _ in enumerate(StepLoader(samples, torch.zeros(5000), 64, stop=400, pages=pages)):
+        if step % 8 == 7:  # of 18 in which 20 MB are touched
+            most = max(most, resident())
+    assert 1e6 < most < 2.2e7

@@ -1,0 +1,198 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from processes import ENDED
+
+from gan_lightning import files
+from gan_lightning.errors import UserError
+from gan_lightning.files import by_step, read_regular, remove_parts, set_aside, whole
+from gan_lightning.paths import absolute
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.bin"
+    with whole(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert not path.exists()
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_old_file_stays_when_writing_fails(tmp_path, fault):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(fault), whole(path, "w") as file:  # noqa: PT012
+        file.write("new")
+        file.flush()
+        raise fault
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path], "the part is left behind"
+
+
+def test_the_new_file_replaces_the_old(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old and long")
+    with whole(path, "w") as file:
+        file.write("new")
+        assert path.read_text() == "old and long"
+    assert path.read_text() == "new"
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=r"/a\.txt'"), whole(tmp_path / "a.txt", "w"):
+        pass
+
+
+def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
+    """Whatever their dates, as after a copy or with a wrong clock; copies under other names are no files of a step."""
+    names = ["step_00000009.ckpt", "step_00000010.ckpt", "step_00000011 (copy).ckpt", "step_x.ckpt", "last.ckpt"]
+    for date, name in enumerate([*names, "step_00000008.png"]):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (-date + 2**32, -date + 2**32))
+    assert by_step(tmp_path, ".ckpt") == [(step, tmp_path / f"step_{step:08d}.ckpt") for step in (9, 10)]
+    assert by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
+
+
+def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "a.csv.1").touch()
+    set_aside(tmp_path / "a.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv.1", "a.csv.2"]
+    assert (tmp_path / "a.csv.2").is_dir()
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}/a.csv: not a regular file; it is renamed to a.csv.2"
+    ]
+    set_aside(tmp_path / "missing")
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "a.csv.1").symlink_to("missing")
+    set_aside(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv.1").is_symlink()
+    assert (tmp_path / "a.csv.2").is_dir()
+
+
+def test_parts_of_ended_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
+    """``gan-sample`` writes a directory of images, which has a part as well."""
+    with whole(tmp_path / "mine", sync=False) as file:
+        file.write(b"1")
+    running = os.getppid()
+    gone = [f".file.{ENDED}.part", f".folder.{ENDED}.part", f".link.{ENDED}.part"]
+    kept = [f".file.{running}.part", f".folder.{running}.part", ".user.part", f"file.{ENDED}.part", "mine"]
+    for name in (gone[0], kept[0], kept[2], kept[3]):
+        (tmp_path / name).touch()
+    for name in (gone[1], kept[1]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "000000.png").touch()
+    (tmp_path / gone[2]).symlink_to(tmp_path / kept[1])
+    remove_parts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert (tmp_path / kept[1] / "000000.png").exists()
+    remove_parts(tmp_path / "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_set_aside(tmp_path):
+    """Reading it would block for ever, or never end."""
+    os.mkfifo(tmp_path / "a.csv")
+    (tmp_path / "b.csv").symlink_to("/dev/zero")
+    for name in ("a.csv", "b.csv"):
+        set_aside(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv.1", "b.csv.1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")
+def test_a_file_system_without_fsync_on_directories_is_warned_about_once(tmp_path, monkeypatch, caplog):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if os.path.isdir(f"/dev/fd/{descriptor}"):  # noqa: PTH112
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr(files, "without_fsync", set())
+    for content in ("old", "new"):
+        with whole(tmp_path / "a.txt", "w") as file:
+            file.write(content)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}: the file system cannot flush directories (Invalid argument); after a power cut the latest files "
+        "may be missing"
+    ]
+
+
+def test_a_rename_over_an_open_file_is_retried_on_windows(tmp_path, monkeypatch):
+    attempts, real = [], Path.replace
+
+    def refused_twice(self, target):
+        attempts.append(target)
+        if len(attempts) < 3:
+            raise PermissionError(errno.EACCES, "another process holds it open")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused_twice)
+    monkeypatch.setattr(files, "RETRY_S", 0)
+    monkeypatch.setattr(files, "WINDOWS", True)
+    with whole(tmp_path / "a.txt", "w") as file:
+        file.write("new")
+    assert len(attempts) == 3
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link outside", "device", "too large", "missing", "linked folder"])
+def test_only_regular_files_inside_the_directory_are_read(tmp_path, kind):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    run.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    path = run / "a"
+    if kind == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("Windows has no named pipes in directories")
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link outside":
+        path.symlink_to(outside / "secret")
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(10**10)
+    elif kind == "linked folder":
+        (run / "below").symlink_to(outside)
+        path = run / "below" / "secret"
+    with pytest.raises(OSError, match=r"a|secret"):
+        read_regular(path, run, 100)
+
+
+def test_regular_files_and_links_within_the_directory_are_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    (tmp_path / "b").symlink_to("a")
+    assert read_regular(tmp_path / "a", tmp_path, 100) == read_regular(tmp_path / "b", tmp_path, 100) == b"x" * 100
+
+
+def test_paths_of_users_are_expanded_and_absolute(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert absolute("~/job") == absolute("job") == tmp_path / "job"
+
+
+def test_a_home_directory_that_is_unknown_is_an_error_in_one_line(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it does where there is no entry
+    with pytest.raises(UserError, match=r"^~/job: the home directory is unknown; set HOME"):
+        absolute("~/job")

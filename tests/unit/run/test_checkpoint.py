@@ -1,0 +1,401 @@
+"""Checkpoints: written, pruned, read, damaged, foreign, and networks taken from one."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gan_lightning
+from gan_lightning import checkpoint as checkpoints
+from gan_lightning.checkpoint import newest, read, refuse_foreign, take_networks
+from gan_lightning.errors import UserError
+
+
+def steps_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def original(run, tmp_path_factory) -> Path:
+    """A run of two steps, trained once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(folder, "model=vanilla", "model.ema_decay=0.9")
+    return folder
+
+
+@pytest.fixture
+def trained(original, tmp_path) -> Path:
+    """The last checkpoint of a copy of that run."""
+    shutil.copytree(original, tmp_path / "trained")
+    return tmp_path / "trained" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("3", [4, 6, 7]), ("1", [7]), ("null", [2, 4, 6, 7])])
+def test_checkpoints_are_named_pruned_and_end_with_the_last_step(run, tmp_path, keep, kept):
+    words = "model=vanilla", "trainer.max_steps=7", "callbacks.checkpoint.every_n_steps=2"
+    run(tmp_path, *words, f"callbacks.checkpoint.keep={keep}")
+    assert steps_of(tmp_path) == ["last.ckpt", *(f"step_{step:08d}.ckpt" for step in kept)]
+    for step in kept:
+        assert read(tmp_path / "checkpoints" / f"step_{step:08d}.ckpt")["global_step"] == step
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 7
+
+
+def test_newest_falls_back_to_the_one_before(run, tmp_path):
+    run(tmp_path, "model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2")
+    folder = tmp_path / "checkpoints"
+    assert newest(tmp_path)[0].name == "last.ckpt"
+    (folder / "last.ckpt").unlink()
+    damaged = folder / "step_00000004.ckpt"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    path, faults = newest(tmp_path)
+    assert path.name == "step_00000002.ckpt"
+    assert faults == [f"{damaged}: cannot be read (damaged, or no checkpoint at all)"]
+
+
+def set_dates(folder: Path, seconds: dict[str, int]) -> None:
+    """Set file dates, as an archive, a copy or a wrong clock does; 0 is far in the past."""
+    for path in (folder / "checkpoints").iterdir():
+        date = next((s for name, s in seconds.items() if name in path.name), seconds.get("", 0))
+        os.utime(path, (date, date))
+
+
+OFTEN = "model=vanilla", "callbacks.checkpoint.every_n_steps=1", "callbacks.checkpoint.keep=2"
+
+
+@pytest.mark.parametrize("dates", [{"": 2**32}, {"": 0}, {"00003": 2**32}, {"last": 0, "": 2**32}])
+def test_checkpoints_are_ordered_by_step_whatever_their_dates(run, tmp_path, dates):
+    """A run that was unpacked from an archive, or on a disk whose clock is wrong, loses nothing."""
+    run(tmp_path, *OFTEN, "trainer.max_steps=4")
+    set_dates(tmp_path, dates)
+    assert read(newest(tmp_path)[0])["global_step"] == 4
+    run(tmp_path, *OFTEN, "trainer.max_steps=7", ckpt_path=newest(tmp_path)[0])
+    assert steps_of(tmp_path) == ["last.ckpt", "step_00000006.ckpt", "step_00000007.ckpt"]
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 7
+    set_dates(tmp_path, {"00006": 2**32})
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    assert newest(tmp_path)[0].name == "step_00000007.ckpt"
+
+
+def test_copies_are_ordered_by_the_step_they_hold(run, tmp_path):
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", "callbacks.checkpoint.keep=null")
+    folder = tmp_path / "checkpoints"
+    shutil.move(folder / "step_00000003.ckpt", folder / "a copy.ckpt")
+    (folder / "last.ckpt").unlink()
+    assert newest(tmp_path)[0].name == "a copy.ckpt"
+
+
+def test_an_abandoned_continuation_does_not_push_out_what_is_saved(run, tmp_path, caplog):
+    run(tmp_path, *OFTEN, "trainer.max_steps=6", "callbacks.checkpoint.keep=null")
+    folder = tmp_path / "checkpoints"
+    shutil.copy(folder / "step_00000006.ckpt", folder / "step_00000006 (copy).ckpt")
+    (folder / "step_00000009.ckpt").symlink_to("nowhere")
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=folder / "step_00000002.ckpt")
+    assert "checkpoints of steps 3, 4, 5, 6 are later than the one resumed from" in caplog.text
+    left = ["last.ckpt", "step_00000002.ckpt", "step_00000003.ckpt", "step_00000006 (copy).ckpt", "step_00000009.ckpt"]
+    assert steps_of(tmp_path) == left
+    assert read(folder / "last.ckpt")["global_step"] == 3
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "folder", "pipe", "empty"])
+def test_what_is_no_checkpoint_beside_whole_ones_is_skipped(run, tmp_path, kind):
+    run(tmp_path, *OFTEN, "trainer.max_steps=2")
+    odd = tmp_path / "checkpoints" / "step_00000099.ckpt"
+    {
+        "dangling link": lambda: odd.symlink_to("nowhere"),
+        "folder": odd.mkdir,
+        "pipe": lambda: os.mkfifo(odd),
+        "empty": odd.touch,
+    }[kind]()
+    path, _ = newest(tmp_path)
+    assert read(path)["global_step"] == 2
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=path)
+    assert read(newest(tmp_path)[0])["global_step"] == 3
+
+
+def test_checkpoints_that_are_removed_while_they_are_read_are_looked_for_again(run, tmp_path, monkeypatch):
+    """As a process does that trains meanwhile: what was listed is gone, and a newer one is there."""
+    run(tmp_path, *OFTEN, "trainer.max_steps=2")
+    folder, known = tmp_path / "checkpoints", checkpoints.read
+    (folder / "last.ckpt").unlink()
+    (folder / "step_00000001.ckpt").unlink()
+    steps = iter([5, 7])
+
+    def late(path: Path) -> dict[str, Any]:
+        if step := next(steps, None):
+            path.rename(folder / f"step_{step:08d}.ckpt")
+        return known(path)
+
+    monkeypatch.setattr(checkpoints, "read", late)
+    assert newest(tmp_path) == (folder / "step_00000007.ckpt", [])
+
+
+def test_a_checkpoint_is_opened_once(trained, monkeypatch):
+    """What is verified is what is loaded, though a running process replaces the file in between."""
+    known = torch.load
+
+    def replaced(file: Any, *args: Any, **kwargs: Any) -> Any:
+        trained.unlink()
+        return known(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", replaced)
+    assert read(trained)["global_step"] == 2
+
+
+def moments(change: Any) -> Any:
+    """Change every moment of the generator's optimizer."""
+
+    def applied(checkpoint: dict[str, Any]) -> None:
+        for state in checkpoint["optimizer_states"][0]["state"].values():
+            for name, value in [*state.items()]:
+                if name != "step":
+                    state[name] = change(value)
+
+    return applied
+
+
+def first(name: str, value: Any) -> Any:
+    """Set one value of the first weight's state."""
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["state"][0].update({name: value})
+
+
+def setting(name: str, value: Any) -> Any:
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].update({name: value})
+
+
+def dropped(name: str) -> Any:
+    return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].pop(name)
+
+
+def enlarged(checkpoint: dict[str, Any]) -> None:
+    setting("amsgrad", True)(checkpoint)
+    for state in checkpoint["optimizer_states"][0]["state"].values():
+        state["max_exp_avg_sq"] = torch.zeros(3)
+
+
+def weights(change: Any) -> Any:
+    def applied(checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {name: change(value) for name, value in checkpoint["state_dict"].items()}
+
+    return applied
+
+
+UNFIT = {
+    "moments of a wrong size": (moments(lambda _: torch.zeros(3)), "exp_avg of weight 0 has the shape"),
+    "moments without a size": (moments(lambda _: torch.tensor(0.0)), "exp_avg of weight 0 has the shape"),
+    "moments of too many axes": (moments(lambda x: x[None]), "exp_avg of weight 0 has the shape"),
+    "transposed moments": (moments(lambda x: x.T if x.ndim == 2 else x), "has the shape"),
+    "empty moments": (moments(lambda _: torch.zeros(0)), "exp_avg of weight 0 has the shape"),
+    "integer moments": (moments(torch.Tensor.long), "exp_avg of weight 0 has the type torch.int64"),
+    "complex moments": (moments(lambda x: x.to(torch.complex64)), "has the type torch.complex64"),
+    "moments on no device": (moments(lambda x: x.to("meta")), "is no plain tensor"),
+    "moments are text": (moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
+    "no moments": (lambda c: c["optimizer_states"][0]["state"][0].pop("exp_avg"), "weight 0 lacks 'exp_avg'"),
+    "more moments than the settings say": (first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
+    "more moments, and the settings": (enlarged, "max_exp_avg_sq of weight 0 has the shape"),
+    "steps of a wrong size": (first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
+    "state of no weight": (
+        lambda c: c["optimizer_states"][0]["state"].update({999: {}}),
+        "state of a weight 999 that is none",
+    ),
+    "state is a list": (lambda c: c["optimizer_states"][0].update(state=[1]), "there is no state"),
+    "groups are text": (lambda c: c["optimizer_states"][0].update(param_groups="x"), "other groups of weights"),
+    "fewer weights": (setting("params", [0]), "1 weights, not"),
+    "weights of a group are text": (setting("params", "x"), "a group without weights"),
+    "rate is text": (setting("lr", "x"), "lr is 'x'"),
+    "too many betas": (setting("betas", (0.5, 0.9, 0.9)), "betas is (0.5, 0.9, 0.9), not 2 values"),
+    "capturable": (setting("capturable", "x"), "capturable is 'x'"),
+    "no rate": (dropped("lr"), "the settings lack 'lr'"),
+    "no betas": (dropped("betas"), "the settings lack 'betas'"),
+    "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
+    "optimizers are a dict": (lambda c: c.update(optimizer_states={}), "dict, not 2"),
+    "scaler is text": (lambda c: c.update(MixedPrecision="x"), "its state of the gradient scaler is none"),
+    "scale is text": (lambda c: c.update(MixedPrecision={"scale": "x"}), "its state of the gradient scaler is none"),
+    "integer weights": (weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
+    "weights of another shape": (weights(lambda x: x[None]), "has the shape"),
+    "weights are text": (weights(lambda _: "x"), "is str, not a tensor"),
+    "weights on no device": (weights(lambda x: x.to("meta")), "is no plain tensor"),
+    "weights are a list": (lambda c: c.update(state_dict=[1]), "they are no named tensors"),
+    "no weights": (lambda c: c.update(state_dict={}), "they are no named tensors"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained, tmp_path, name):
+    """torch's fused kernels write outside of moments that are too small, and convert integers without a word."""
+    change, told = UNFIT[name]
+    checkpoint = read(trained)
+    change(checkpoint)
+    torch.save(checkpoint, trained)
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    with pytest.raises(UserError) as caught:
+        run(trained.parents[1], *words, ckpt_path=trained)
+    (line,) = caught.value.faults
+    assert line.startswith(f"{trained}: its ")
+    assert told in line
+    if "its weights" in line:
+        with pytest.raises(UserError, match="its weights do not fit"):
+            gan_lightning.load(trained)
+
+
+@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9")])
+def test_a_state_that_fits_is_taken(run, tmp_path, words):
+    """Of RMSprop and of Adam; its settings are those of the checkpoint."""
+    run(tmp_path, *words, "trainer.max_steps=2")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert run(tmp_path, *words, "trainer.max_steps=3", ckpt_path=last).global_step == 3
+
+
+def test_settings_that_an_earlier_torch_did_not_have_get_their_defaults(run, trained):
+    checkpoint = read(trained)
+    dropped("decoupled_weight_decay")(checkpoint)
+    torch.save(checkpoint, trained)
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    assert run(trained.parents[1], *words, ckpt_path=trained).global_step == 3
+
+
+def test_a_flipped_byte_is_noticed(trained):
+    content = bytearray(trained.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    trained.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        read(trained)
+
+
+def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, learner):
+    words = f"model={learner}", "model.ema_decay=0.9", "trainer.max_steps=2"
+    model = run(tmp_path / "run", *words).lightning_module
+    moved = shutil.copy(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "moved.ckpt")
+    shutil.rmtree(tmp_path / "run")
+    loaded = gan_lightning.load(moved)
+    assert type(loaded) is type(model)
+    assert not loaded.training
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+    assert torch.equal(loaded.sample(5, seed=2), model.sample(5, seed=2))
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
+    whole, path, marker = trained.read_bytes(), tmp_path / "unfit.ckpt", tmp_path / "ran"
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "works")))
+    assert (tmp_path / "works").is_dir(), "the bomb is none"
+
+    def refused(match: str) -> None:
+        with pytest.raises(UserError, match=match) as caught:
+            gan_lightning.load(path)
+        assert str(path) in str(caught.value)
+        with pytest.raises(UserError, match=match):
+            gan_lightning.load(path, trust=True)
+
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        refused("cannot be read")
+    path.write_bytes(b"GIF89a and more")
+    refused("cannot be read")
+    path.write_bytes(pickle.dumps(Bomb(marker)))
+    refused("cannot be read")
+    torch.save({"state_dict": {}, "hyper_parameters": {"config": Bomb(marker)}}, path)
+    refused("it names code to run")
+    checkpoint = read(trained)
+    foreign = [
+        checkpoint["state_dict"],
+        {"state_dict": checkpoint["state_dict"]},
+        [1, 2],
+        checkpoint | {"hyper_parameters": None},
+        checkpoint | {"hyper_parameters": {"width": 3}},
+        checkpoint | {"hyper_parameters": {"config": "text"}},
+        checkpoint | {"hyper_parameters": {"config": {"model": None}}},
+        {key: value for key, value in checkpoint.items() if key != "state_dict"},
+    ]
+    for content in foreign:
+        torch.save(content, path)
+        refused("not one of gan-lightning's")
+    torch.save(checkpoint | {"state_dict": {"generator.weight": torch.zeros(1)}}, path)
+    refused("do not fit")
+    path.unlink()
+    refused("there is no such checkpoint")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "gan_lightning.model.base.torch.hub.load",
+        "gan_lightning.model.base.Learner",
+        "gan_lightning.model.base.Terms",
+        "gan_lightning.network.layers.pairwise",
+        "gan_lightning.model.nowhere.Nothing",
+        "gan_lightning.callbacks.stop.subprocess.run",
+        "pytorch_lightning.plugins.io.TorchCheckpointIO",
+        "pytorch_lightning.loggers.logger.Logger",
+        "gan_lightning.train.main",
+        "torch.optim.lr_scheduler.LambdaLR",
+        "torch.optim.NoSuch",
+        "torch.load",
+    ],
+)
+def test_classes_that_are_not_ours_are_refused(trained, target):
+    for node in ({"_target_": target}, {"generator": {"a": [{"_target_": target}]}}):
+        with pytest.raises(UserError, match="which is no class of this version") as caught:
+            refuse_foreign(node, trained)
+        assert target in str(caught.value)
+    checkpoint = read(trained)
+    checkpoint["hyper_parameters"]["config"]["model"]["loss"] = {"_target_": target, "command": "exit 1"}
+    torch.save(checkpoint, trained)
+    with pytest.raises(UserError, match="gan-sample --trust"):
+        gan_lightning.load(trained)
+
+
+def test_our_own_classes_are_let_in(trained):
+    config = read(trained)["hyper_parameters"]["config"]
+    refuse_foreign(config["model"], trained)
+    for target in ("gan_lightning.model.wgan.WGAN", "gan_lightning.loss.hinge.Hinge", "torch.optim.RMSprop"):
+        refuse_foreign({"_target_": target}, trained)
+
+
+def test_trust_lets_other_classes_in(trained):
+    checkpoint = read(trained)
+    checkpoint["hyper_parameters"]["config"]["model"]["loss"] = {"_target_": "types.SimpleNamespace", "mark": 7}
+    torch.save(checkpoint, trained)
+    with pytest.raises(UserError, match=r"types\.SimpleNamespace"):
+        gan_lightning.load(trained)
+    assert gan_lightning.load(trained, trust=True).loss.mark == 7
+
+
+def test_take_networks_takes_networks_only(run, build, trained):
+    state = read(trained)["state_dict"]
+    model, _ = build("model=vanilla", "model.ema_decay=0.5", "seed=3")
+    assert not torch.equal(model.generator.net[0].weight, state["generator.net.0.weight"])
+    take_networks(model, trained)
+    weights = model.state_dict()
+    assert weights.pop("generator_ema.class_counts").tolist() == [0], "labels of the other run's data"
+    for key, value in weights.items():
+        assert torch.equal(value, state[key.replace("generator_ema.network.", "generator.")]), key
+    assert any(not torch.equal(state[f"generator_ema.network.{k}"], state[f"generator.{k}"]) for k in ["net.0.weight"])
+
+
+def test_init_from_starts_at_step_zero(run, trained, tmp_path):
+    trainer = run(tmp_path / "next", "model=vanilla", f"init_from={trained}", "trainer.max_steps=1")
+    assert trainer.global_step == 1
+    fresh = read(tmp_path / "next" / "checkpoints" / "last.ckpt")
+    assert {int(state["step"]) for state in fresh["optimizer_states"][0]["state"].values()} == {1}
+
+
+@pytest.mark.parametrize(("words", "player"), [(["network.width=8"], "generator"), (["network.depth=2"], "generator")])
+def test_networks_that_do_not_fit_are_told(build, trained, words, player):
+    model, _ = build("model=vanilla", *words)
+    with pytest.raises(UserError, match=rf"init_from={trained}: its {player} does not fit this one: .*net"):
+        take_networks(model, trained)
