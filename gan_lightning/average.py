@@ -40,14 +40,14 @@ class Average(nn.Module):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.blend = get_ema_multi_avg_fn(decay)
+        self.decay = decay
         self.register_buffer("class_counts", torch.zeros(max(getattr(network, "num_classes", 0), 1), dtype=torch.long))
         self.register_load_state_dict_pre_hook(accept_without_counts)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move the average towards a network's weights."""
-        self.blend([*self.network.parameters()], [*network.parameters()], 0)
+        get_ema_multi_avg_fn(self.decay)([*self.network.parameters()], [*network.parameters()], 0)
 
     def count_labels(self, labels: Tensor) -> None:
         """Store how often each class occurs in the training data, for BatchNorm recalibration.

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -13,9 +14,11 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
+from gan_lightning.errors import UserError
 from gan_lightning.graph import CUDAGraphs, Eager
 from gan_lightning.minibatch import minibatches
 from gan_lightning.sampler import Sampler
+from gan_lightning.schedule import Schedule
 
 HISTORY_STEPS = 1000
 
@@ -61,6 +64,9 @@ class Learner(Sampler, LightningModule):
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
         ema_decay: Decay of the averaged generator that samples; None keeps no average.
         seed: All that a step draws follows from it, the step and the rank.
+        schedules: Numbers that change during training, by name: a number of an optimizer, such as
+            "generator_optimizer.lr" or "discriminator_optimizer.beta2", or of the model, such as "gp_weight" or
+            "generator_ema.decay".
 
     Attributes:
         players: The networks of each player, by its name in what is logged. The first has the generator, and ends a
@@ -80,13 +86,14 @@ class Learner(Sampler, LightningModule):
         latent_dim: int,
         ema_decay: float | None = None,
         seed: int = 0,
+        schedules: Mapping[str, Schedule] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.generator = generator
         self.generator_ema = None if ema_decay is None else Average(generator, ema_decay)
         self.optimizer_fns = optimizers
-        self.latent_dim, self.seed = latent_dim, seed
+        self.latent_dim, self.seed, self.schedules = latent_dim, seed, dict(schedules or {})
         self.num_classes: int = generator.num_classes
         self.class_names: list[str] = []
         self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
@@ -95,9 +102,45 @@ class Learner(Sampler, LightningModule):
         self.rng, self.execute = torch.Generator(), Eager()  # replaced for the device of a fit
 
     def seed_step(self) -> None:
-        """Reseed the generators of random numbers from the seed, the step and the rank."""
+        """Reseed the generators of random numbers from the seed, the step and the rank, and set scheduled numbers."""
         self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
         seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
+        for name, schedule in self.schedules.items():
+            self.set_number(name, schedule(self.global_step / self.trainer.max_steps))
+
+    def set_number(self, name: str, value: float) -> None:
+        """Set a number of an optimizer or of the model, see ``schedules``."""
+        owner, _, last = name.rpartition(".")
+        if owner in self.optimizer_fns:
+            for group in self.trainer.optimizers[[*self.optimizer_fns].index(owner)].param_groups:
+                if last == "beta2":
+                    group["betas"] = group["betas"][0], value
+                else:
+                    group[last] = value
+            return
+        holder = attrgetter(owner)(self) if owner else self
+        number = getattr(holder, last)
+        if isinstance(number, Tensor):  # in place, since a CUDA graph reads it
+            number.fill_(value)
+        else:
+            setattr(holder, last, value)
+
+    def check_schedules(self) -> None:
+        """Raise UserError where a scheduled number does not exist; move those that CUDA graphs read to the device."""
+        for name in self.schedules:
+            owner, _, last = name.rpartition(".")
+            try:
+                if owner in self.optimizer_fns:
+                    group = self.trainer.optimizers[[*self.optimizer_fns].index(owner)].param_groups[0]
+                    number = group["betas"][1] if last == "beta2" else group[last]
+                else:
+                    number = getattr(attrgetter(owner)(self) if owner else self, last)
+            except (AttributeError, KeyError):
+                number = None
+            if isinstance(number, bool) or not isinstance(number, int | float | Tensor):
+                raise UserError(f"schedules: {name}: there is no such number of an optimizer or of the model")
+            if not owner and self.uses_cuda_graphs:
+                setattr(self, last, torch.as_tensor(float(number), device=self.device))
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
         """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
@@ -190,7 +233,11 @@ class Learner(Sampler, LightningModule):
             self.generator_ema.count_labels_of(self.trainer.datamodule)
 
     def on_train_start(self) -> None:
-        """Lay the moments of a checkpoint out as the weights are: fused optimizers go through both in one order."""
+        """Check the schedules, and convert restored optimizer state to the parameters' memory format.
+
+        Fused optimizers go through weights and moments in one order.
+        """
+        self.check_schedules()
         for optimizer in self.trainer.optimizers:
             for weight, state in optimizer.state.items():
                 for name, value in state.items():

@@ -1,14 +1,57 @@
-"""Factors of a learning rate: pure functions of progress, the share in [0, 1] of the budget that is done."""
+"""Schedules: pure functions of progress, the share in [0, 1] of the run's generator steps that is done."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
 
 
-def constant(progress: float) -> float:
-    """No decay."""
-    return 1.0
+class Schedule(Protocol):
+    """The value of a number over a run."""
+
+    def __call__(self, progress: float) -> float:
+        """Return the value at a progress in [0, 1]."""
 
 
-def linear_decay(progress: float) -> float:
-    """From one to zero over the run (Gulrajani et al., 2017, appendix F, for CIFAR-10)."""
-    return 1.0 - progress
+@dataclass(frozen=True)
+class Linear:
+    """From ``start`` to ``end`` in a straight line until a share of the run, constant afterwards.
+
+    Args:
+        start: Value at the first step.
+        end: Value from ``until`` on.
+        until: Share of the run, in (0, 1].
+    """
+
+    start: float
+    end: float
+    until: float = 1.0
+
+    def __call__(self, progress: float) -> float:
+        """Return the value at a progress in [0, 1]."""
+        return self.start + (self.end - self.start) * min(progress / self.until, 1.0)
 
 
-SCHEDULES = {"constant": constant, "linear_decay": linear_decay}
+@dataclass(frozen=True)
+class Cosine:
+    """From ``start`` to ``end`` along half a cosine until a share of the run, constant afterwards.
+
+    Loshchilov & Hutter, 2017, equation 5, without restarts (https://arxiv.org/abs/1608.03983).
+
+    Args:
+        start: Value at the first step.
+        end: Value from ``until`` on.
+        until: Share of the run, in (0, 1].
+    """
+
+    start: float
+    end: float
+    until: float = 1.0
+
+    def __call__(self, progress: float) -> float:
+        """Return the value at a progress in [0, 1]."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * min(progress / self.until, 1.0))) / 2
+
+
+# Factors of the configured learning rates, by the names that callbacks.learning_rate.schedule takes. The linear decay
+# is that of Gulrajani et al., 2017, appendix F, for CIFAR-10.
+SCHEDULES: dict[str, Schedule] = {"constant": Linear(1.0, 1.0), "linear_decay": Linear(1.0, 0.0)}

@@ -15,6 +15,7 @@ from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
 from gan_lightning.network.layers import single_precision
 from gan_lightning.penalty import Penalty
+from gan_lightning.schedule import Schedule
 
 
 class Game(TypedDict, total=False):
@@ -35,6 +36,7 @@ class Game(TypedDict, total=False):
     augment: Augmentation | None
     penalties: Mapping[str, Penalty]
     seed: int
+    schedules: Mapping[str, Schedule]
 
 
 class GAN(Learner):
@@ -59,6 +61,7 @@ class GAN(Learner):
         augment: Augmentation of the samples that the discriminator is given, real and generated, in both updates.
         penalties: Further terms of the discriminator's loss by the name under which they are logged.
         seed: All that a step draws follows from it, the step and the rank.
+        schedules: Numbers that change during training, see :class:`~gan_lightning.learner.Learner`.
     """
 
     players: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
@@ -80,9 +83,10 @@ class GAN(Learner):
         augment: Augmentation | None = None,
         penalties: Mapping[str, Penalty] | None = None,
         seed: int = 0,
+        schedules: Mapping[str, Schedule] | None = None,
     ) -> None:
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
-        super().__init__(generator, optimizers, latent_dim, ema_decay, seed)
+        super().__init__(generator, optimizers, latent_dim, ema_decay, seed, schedules)
         self.discriminator = discriminator
         self.looks_at_batches = has_batchnorm(discriminator)
         self.loss = loss

@@ -1,5 +1,6 @@
 """A training step by itself, without a trainer, and the parts that can be put into it."""
 
+import math
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -7,14 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from game import Outputs, networks, play
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from gan_lightning.callbacks.scalars import accuracies
+from gan_lightning.errors import UserError
 from gan_lightning.learner import Logits, StepOutput
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.vanilla import VanillaGAN
 from gan_lightning.model.wgan_gp import WGANGP
 from gan_lightning.penalty import gradient_penalty, input_gradient_norm
+from gan_lightning.schedule import Cosine, Linear
 
 REAL, Y = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(6)
 
@@ -167,3 +171,42 @@ def test_a_run_with_parts_trains_and_passes_its_results_to_callbacks(build):
     assert [*outputs.last["d"].terms] == ["adversarial", "gradient_penalty", "norm"]
     assert [step for step, _ in model.history] == [1, 2]
     assert model.history[-1][1]["g"]["adversarial"] == outputs.last["g"].terms["adversarial"]
+
+
+def test_schedules_set_numbers_of_optimizers_and_of_the_model(build):
+    """At each step, as a pure function of progress, so that a resumed run needs no state of them."""
+    model, data = build("model=wgan_gp", "model.d_steps=1", "model.ema_decay=0.5")
+    names = "generator_optimizer.lr", "discriminator_optimizer.beta2", "gp_weight", "generator_ema.decay"
+    model.schedules = {name: Linear(0.1, 0.5) for name in names}
+    seen: list[list[float]] = []
+
+    class Numbers(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            g, d = (optimizer.param_groups[0] for optimizer in trainer.optimizers)
+            seen.append([g["lr"], d["betas"][1], model.gp_weight, model.generator_ema.decay])
+
+    play(model, data, 4, Numbers())
+    assert seen == [pytest.approx([value] * 4) for value in (0.1, 0.2, 0.3, 0.4)]
+
+
+def test_a_scheduled_number_that_a_graph_reads_is_changed_in_place():
+    model = WGANGP(**networks())
+    model.gp_weight = weight = torch.tensor(1.0)
+    model.set_number("gp_weight", 0.25)
+    assert model.gp_weight is weight
+    assert weight == 0.25
+
+
+@pytest.mark.parametrize("name", ["gp_wieght", "generator_optimizer.beta3", "nothing.lr", "reuse_fake", "generator"])
+def test_a_schedule_of_an_unknown_number_is_an_error(build, name):
+    model, data = build("model=wgan_gp")
+    model.schedules = {name: Linear(0.1, 0.5)}
+    with pytest.raises(UserError, match=f"schedules: {name}: there is no such number"):
+        play(model, data, 1)
+
+
+def test_schedules():
+    assert [Linear(1.0, 3.0, until=0.5)(progress) for progress in (0, 0.25, 0.5, 1)] == [1, 2, 3, 3]
+    cosine = Cosine(1.0, 3.0, until=0.5)
+    expected = [1, 3 - 2 * (1 + math.cos(math.pi / 4)) / 2, 2, 3, 3]
+    assert [cosine(progress) for progress in (0, 0.125, 0.25, 0.5, 1)] == pytest.approx(expected)
