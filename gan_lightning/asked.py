@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import FIELDS
 from gan_lightning.command_line import Composer, each, elsewhere, options, parse_one
-from gan_lightning.config import faults_of_feature, faults_of_values, make_paths_absolute, nearest, walk
+from gan_lightning.config.validation import faults_of_feature, faults_of_values, make_paths_absolute, nearest, walk
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import absolute, absolute_environment, shorter
 

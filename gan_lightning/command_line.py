@@ -28,8 +28,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import (
+from gan_lightning.config.validation import (
     EXTRAS,
+    FILLED_IN,
     faults_of_meaning,
     faults_of_values,
     how_to_install,
@@ -41,11 +42,6 @@ from gan_lightning.config import (
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
 from gan_lightning.run import first_rank, printed
-
-FILLED_IN = {
-    "run_dir": "hydra.run.dir chooses a run's folder",
-    "found": "what the data turn out to be is found when they are loaded",
-}
 
 SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing ones, each a package of its own
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands

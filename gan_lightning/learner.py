@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
+from gan_lightning.config.constraints import Validated
 from gan_lightning.graph import Graphs, Play
 from gan_lightning.minibatch import minibatches
 from gan_lightning.sampler import Sampler
@@ -22,7 +23,7 @@ OptimizerFn = Callable[[Iterable[nn.Parameter]], Optimizer]
 Terms = dict[str, Tensor]  # named, weighted terms of a loss; a player minimises their sum
 
 
-class Learner(Sampler, LightningModule):
+class Learner(Validated, Sampler, LightningModule):
     """A generator, and the networks that are trained with it, each by one player's optimizer.
 
     Args:

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning import run as runs
 from gan_lightning.class_names import checked, refuse_other_order, storable
 from gan_lightning.command_line import changes, check_command_line
-from gan_lightning.config import (
+from gan_lightning.config.validation import (
     check,
     how_to_import,
     make_paths_absolute,

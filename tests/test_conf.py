@@ -22,7 +22,7 @@ from torchvision import datasets
 from gan_lightning import explore
 from gan_lightning import train as program
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, faults_of_values, how_to_import, unknown_arguments, walk
+from gan_lightning.config.validation import check, faults_of_values, how_to_import, unknown_arguments, walk
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Learner
 from gan_lightning.paths import CONF

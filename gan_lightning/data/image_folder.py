@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_lightning.config.constraints import Channels, ImageSize, NonNegativeFloat
 from gan_lightning.data.base import MOST_HELD_OUT, ImageData
 from gan_lightning.data.cache import Cache
 from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
@@ -39,11 +40,11 @@ class ImageFolder(ImageData):
     def __init__(
         self,
         root: str | Path,
-        image_size: int | Sequence[int] = 64,
-        channels: int = 3,
+        image_size: ImageSize = 64,
+        channels: Channels = 3,
         skip_broken: bool = False,
         cache: str | Path | None = None,
-        memory_gb: float = 4,
+        memory_gb: NonNegativeFloat = 4,
         **data: object,
     ) -> None:
         super().__init__(root, image_size, channels, **data)

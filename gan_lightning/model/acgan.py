@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_lightning.config.constraints import NonNegativeFloat
 from gan_lightning.model.base import GAN, Game, Terms
 from gan_lightning.network.layers import Head, single_precision
 
@@ -35,9 +36,9 @@ class ACGAN(GAN):
 
     def __init__(
         self,
-        class_weight_real: float = 1.0,
-        class_weight_fake: float = 0.0,
-        class_weight_generator: float = 1.0,
+        class_weight_real: NonNegativeFloat = 1.0,
+        class_weight_fake: NonNegativeFloat = 0.0,
+        class_weight_generator: NonNegativeFloat = 1.0,
         **game: Unpack[Game],
     ) -> None:
         super().__init__(**game)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_lightning.average import has_batchnorm
+from gan_lightning.config.constraints import Decay, PositiveFloat, PositiveInt, Seed
 from gan_lightning.learner import Learner, OptimizerFn, Terms
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
@@ -62,14 +63,14 @@ class GAN(Learner):
         loss: AdversarialLoss,
         generator_optimizer: OptimizerFn,
         discriminator_optimizer: OptimizerFn,
-        latent_dim: int,
-        d_steps: int = 1,
-        generator_batch: int = 1,
+        latent_dim: PositiveInt,
+        d_steps: PositiveInt = 1,
+        generator_batch: PositiveInt = 1,
         reuse_fake: bool = False,
-        ema_decay: float | None = None,
-        generator_clip_norm: float | None = None,
-        discriminator_clip_norm: float | None = None,
-        seed: int = 0,
+        ema_decay: Decay | None = None,
+        generator_clip_norm: PositiveFloat | None = None,
+        discriminator_clip_norm: PositiveFloat | None = None,
+        seed: Seed = 0,
     ) -> None:
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed)

@@ -6,9 +6,11 @@ gives the paper's four levels. Channels double with every level, from ``width`` 
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt, Validated
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
     Head,
@@ -16,12 +18,11 @@ from gan_lightning.network.layers import (
     LabelVector,
     normalisation,
     normalise_spectrum,
-    one_of,
     start_from_normal,
 )
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(Validated, nn.Module):
     """Latents to pictures in [-1, 1]: fractionally strided convolutions, normalisation, ReLU, tanh.
 
     Args:
@@ -38,14 +39,14 @@ class DCGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int,
+        latent_dim: PositiveInt,
         shape: Sequence[int],
-        width: int = 64,
-        num_classes: int = 0,
-        embed_dim: int = 32,
-        norm: str = "batch",
-        upsample: str = "transposed",
-        init_std: float | None = 0.02,
+        width: PositiveInt = 64,
+        num_classes: NonNegativeInt = 0,
+        embed_dim: PositiveInt = 32,
+        norm: Norm = "batch",
+        upsample: Literal["transposed", "nearest"] = "transposed",
+        init_std: PositiveFloat | None = 0.02,
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
@@ -73,12 +74,12 @@ class DCGANGenerator(nn.Module):
 
 def doubling(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
     """Layers from ``a`` to ``b`` channels at twice the resolution."""
-    if one_of("upsample", upsample, ("transposed", "nearest")) == "transposed":
+    if upsample == "transposed":
         return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Validated, nn.Module):
     """Pictures to logits: strided convolutions, normalisation but in the first layer, LeakyReLU.
 
     Args:
@@ -94,12 +95,12 @@ class DCGANDiscriminator(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        width: int = 64,
-        num_classes: int = 0,
-        norm: str = "batch",
-        dropout: float = 0.0,
+        width: PositiveInt = 64,
+        num_classes: NonNegativeInt = 0,
+        norm: Norm = "batch",
+        dropout: Fraction = 0.0,
         spectral_norm: bool = False,
-        init_std: float | None = 0.02,
+        init_std: PositiveFloat | None = 0.02,
     ) -> None:
         super().__init__()
         channels, height, base_width = shape

@@ -1,25 +1,15 @@
 """Layers that the networks share, and what is done to a whole network: its start, spectral normalisation."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-NORMS = ("none", "batch", "layer")
+from gan_lightning.config.constraints import Norm
 
 
-def one_of(setting: str, value: str, choices: Sequence[str]) -> str:
-    """The value, where it is one of the choices; a ValueError where it is not."""
-    if value not in choices:
-        raise ValueError(f"{setting}={value}: one of {', '.join(choices)}")
-    return value
-
-
-def normalisation(norm: str, channels: int) -> nn.Module:
+def normalisation(norm: Norm, channels: int) -> nn.Module:
     """A normalisation of feature maps by name; "layer" is over all of a sample's channels and pixels."""
-    one_of("norm", norm, NORMS)
     return {"none": nn.Identity, "batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}[
         norm
     ]()

@@ -5,89 +5,22 @@ Nothing here imports torch, so that mistakes are answered at once.
 
 import difflib
 import logging
-import math
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lightning.config.constraints import ImageSize, describe, mismatch
+from gan_lightning.config.settings import SECTIONS
+from gan_lightning.config.signature import read
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.geometry import halvings
 from gan_lightning.paths import absolute, shorter
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What one setting may be.
-
-    Args:
-        kind: int, float (which takes whole numbers too), bool, str or list.
-        low: Smallest value.
-        high: Largest value.
-        above: ``low`` itself is excluded.
-        below: ``high`` itself is excluded.
-        choices: The only values.
-        optional: null is one more.
-        each: What each entry of a list may be.
-        length: How many entries a list has; None for any number from one on.
-        words: How to say all this, where it is said better by hand.
-    """
-
-    kind: type | tuple[type, ...]
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-    choices: tuple[str, ...] = ()
-    optional: bool = False
-    each: "Rule | None" = None
-    length: int | None = None
-    words: str = ""
-
-    def fault(self, value: Any) -> str | None:
-        """What would be right, or None where the value is."""
-        kinds = self.kind if isinstance(self.kind, tuple) else (self.kind,)
-        if value is None:
-            fits = self.optional
-        elif isinstance(value, bool):
-            fits = bool in kinds
-        elif isinstance(value, int | float):
-            typed = isinstance(value, kinds) or (float in kinds and isinstance(value, int))
-            high_enough = value > self.low if self.above else value >= self.low
-            low_enough = value < self.high if self.below else value <= self.high
-            fits = typed and high_enough and low_enough and math.isfinite(value)
-        elif self.each is not None and isinstance(value, list):
-            long = len(value) == self.length if self.length else len(value) > 0
-            fits = long and not any(self.each.fault(part) for part in value)
-        else:
-            fits = isinstance(value, kinds) and (not self.choices or value in self.choices)
-        return None if fits else self.wanted()
-
-    def wanted(self) -> str:
-        """The rule in words."""
-        if self.words:
-            words = self.words
-        elif self.choices:
-            words = f"one of {', '.join(self.choices)}"
-        elif self.each is not None:
-            words = f"a list{f' of {self.length}' if self.length else ''}, each {self.each.wanted()}"
-        else:
-            names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
-            kinds = self.kind if isinstance(self.kind, tuple) else (self.kind,)
-            words = " or ".join(names[kind] for kind in kinds)
-            if self.low > -math.inf:
-                words += f" {'above' if self.above else 'of at least'} {self.low:.10g}"
-            if self.high < math.inf:
-                words += (
-                    f"{' and' if self.low > -math.inf else ''} {'below' if self.below else 'at most'} {self.high:.10g}"
-                )
-        return words + (" or null" if self.optional else "")
-
 
 REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key
 
@@ -95,128 +28,16 @@ REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key
 PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")
 PATHS += ("latent.picture", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
 
+FILLED_IN = {
+    "run_dir": "hydra.run.dir chooses a run's folder",
+    "found": "what the data turn out to be is found when they are loaded",
+}
+
 OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
 
 # Extras of this package by what they bring.
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow", "litdata": "stream"}
 EXTRAS |= {launcher: launcher for launcher in ("joblib", "submitit", "ray")}
-
-COUNT = Rule(int, 1, 2**31 - 1)
-POSITIVE = Rule(float, low=0, above=True)
-SHARE = Rule(float, 0, 1, below=True)  # of what a whole would leave nothing
-CLASS = Rule((int, str), low=0, words="the name or the number of a class")
-NORM = Rule(str, choices=("none", "batch", "layer"))
-INIT_STD = Rule(float, low=0, above=True, optional=True)
-
-RULES = {
-    "seed": Rule(int, 0, 2**32 - 1),
-    "ckpt_path": Rule(str, optional=True),
-    "init_from": Rule(str, optional=True),
-    "force": Rule(bool),
-    "trust": Rule(bool),
-    "objective": Rule(str, optional=True),
-    "fps": Rule(int, 1, 100),
-    "latent.seeds": Rule(list, each=Rule(int, 0, 2**32 - 1)),
-    "latent.seed": Rule(int, 0, 2**32 - 1),
-    "latent.classes": Rule(list, optional=True, each=CLASS),
-    "latent.factors": Rule(list, each=Rule(float, -1e6, 1e6)),
-    "latent.steps": Rule(int, 1, 100_000),
-    "latent.num": Rule(int, 1, 10_000),
-    "latent.starts": Rule(int, 1, 10_000),
-    "latent.start": CLASS,
-    "latent.end": CLASS,
-    "latent.method": Rule(str, choices=("first_layer", "pca", "boundary", "classifier", "random")),
-    "latent.targets": Rule(list, optional=True, each=CLASS),
-    "latent.k": COUNT,
-    "latent.reach": Rule(float, 0, 1e6, above=True),
-    "latent.samples": Rule(int, 8, 100_000),
-    "latent.picture": Rule(str),
-    "latent.lr": Rule(float, 0, 1e6, above=True),
-    "latent.prior": Rule(float, 0, 1e6),
-    "loss.label_smoothing": SHARE,
-    "model.latent_dim": COUNT,
-    "model.d_steps": COUNT,
-    "model.generator_batch": COUNT,
-    "model.ema_decay": Rule(float, 0, 1, above=True, below=True, optional=True),
-    "model.*_clip_norm": Rule(float, low=0, above=True, optional=True),
-    "model.clip_value": POSITIVE,
-    "model.gp_weight": POSITIVE,
-    "model.class_weight_*": Rule(float, low=0),
-    "model.deviation": POSITIVE,
-    "model.beta": Rule(float, low=0),
-    "model.*optimizer.lr": POSITIVE,
-    "model.*optimizer.betas": Rule(list, each=SHARE, length=2),
-    "model.*optimizer.momentum": SHARE,
-    "network.width": COUNT,
-    "network.depth": Rule(int, 1, 1000),
-    "network.*.embed_dim": COUNT,
-    "network.*.norm": NORM,
-    "network.*.init_std": INIT_STD,
-    "network.*.dropout": SHARE,
-    "network.generator.upsample": Rule(str, choices=("transposed", "nearest")),
-    "network.discriminator.conditioning": Rule(str, choices=("concat", "projection")),
-    "data.root": Rule(str, optional=True),
-    "data.image_size": Rule((int, list), 1, 2**16 - 1, words="a side or [height,width] in pixels"),
-    "data.channels": Rule(int, choices=("1", "3")),
-    "data.limit": Rule(int, low=1, optional=True),
-    "data.attribute": Rule(str, optional=True),
-    "data.cache": Rule(str, optional=True),
-    "data.memory_gb": Rule(float, low=0),
-    "data.cache_gb": POSITIVE,
-    "data.num_classes": Rule(int, 0, 1_000_000),
-    "data.known": COUNT,
-    "data.window": COUNT,
-    "data.batch_size": COUNT,
-    "data.num": COUNT,
-    "data.modes": Rule(int, 1, 10_000),
-    "data.centres": Rule(
-        list, each=Rule(list, each=Rule(float, -1e6, 1e6), length=2), words="a list of pairs, [[0,0],[1,2]] say"
-    ),
-    "data.side": Rule(int, 1, 100),
-    "data.deviation": Rule(float, low=0),
-    "data.radius": POSITIVE,
-    "data.spacing": POSITIVE,
-    "eval.every_n_steps": Rule(int, low=1, optional=True),
-    "eval.best_by": Rule(str, optional=True),
-    "eval.num": Rule(int, 2, 2**31 - 1),
-    "eval.num_real": Rule(int, 2, 2**31 - 1, optional=True),
-    "eval.split": Rule(str, choices=("train", "test")),
-    "eval.labels": Rule(str, choices=("data", "uniform")),
-    "eval.seed": Rule(int, 0),
-    "eval.cache": Rule(str),
-    "feature.weights": Rule(str, optional=True),
-    "feature.resize": Rule(str, choices=("tf1", "bilinear", "bicubic")),
-    "feature.epochs": COUNT,
-    "feature.width": COUNT,
-    "feature.dim": COUNT,
-    "metric.*.subsets": COUNT,
-    "metric.*.subset_size": Rule(int, low=2),
-    "metric.*.splits": COUNT,
-    "metric.*.k": COUNT,
-    "metric.*.seed": Rule(int, 0, 2**32 - 1),
-    "metric.modes.deviations": POSITIVE,
-    "trainer.max_steps": COUNT,
-    "trainer.accelerator": Rule(str, choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
-    "trainer.precision": Rule(
-        (str, int),
-        choices=("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64", "bf16-true", "16-true"),
-    ),
-    "trainer.devices": Rule((int, str, list), low=-1),
-    "trainer.num_nodes": COUNT,
-    "trainer.benchmark": Rule(bool, optional=True),
-    "trainer.cuda_graphs": Rule(bool, optional=True),
-    "trainer.deterministic": Rule((bool, str), choices=("warn",), words="true, false or warn"),
-    "trainer.profiler": Rule(str, choices=("simple", "advanced", "pytorch"), optional=True),
-    "callbacks.evaluate.every_n_steps": Rule(int, low=1, optional=True),
-    "callbacks.*.every_n_steps": COUNT,
-    "callbacks.checkpoint.keep": Rule(int, low=1, optional=True),
-    "callbacks.learning_rate.schedule": Rule(str, choices=("constant", "linear_decay")),
-    "callbacks.progress.refresh_s": POSITIVE,
-    "callbacks.sample_grid.rows": Rule(int, 1, 100),
-    "callbacks.sample_grid.columns": Rule(int, 1, 100),
-    "callbacks.sample_grid.points": Rule(int, 1, 1_000_000),
-    "callbacks.sample_grid.seed": Rule(int, 0),
-}
 
 
 def check(config: DictConfig) -> None:
@@ -247,19 +68,22 @@ def make_paths_absolute(config: DictConfig) -> None:
 
 
 def faults_of_values(config: DictConfig, known: dict[str, Any], within: str = "") -> list[str]:
-    """Values of a wrong type or out of range; keys without a rule must be of the type of their default.
+    """Return an error for each value that is of a wrong type, out of range or of a key that its class does not take.
 
     Args:
         config: The configuration.
-        known: The default of each key.
+        known: The default of each key; what no class restricts must be of its type.
         within: A key, to check only that and what lies below; "" for all.
     """
-    faults = []
+    faults, constraints = [], constraints_of(config)
     for path, node in walk_from(config, within) if within else walk(config):
         section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
         if section and node._is_none():
             faults.append(f"{path}=null: is needed, with all that belongs to it")
-        if path.startswith("hydra") or isinstance(node, DictConfig):
+        if path.startswith("hydra"):
+            continue
+        if isinstance(node, DictConfig):
+            faults += unknown_parameters(path, node)
             continue
         if node._is_missing():
             faults.append(f"{path}: is needed, and has no default: {path}=...")
@@ -270,28 +94,78 @@ def faults_of_values(config: DictConfig, known: dict[str, Any], within: str = ""
             faults.append(f"{path}: {first_line(error)}")
             continue
         if node._is_interpolation() and REFERENCE.fullmatch(str(node._value())):
-            continue  # it is looked at where it stands
+            continue  # the value is checked where it stands
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        rule = next((rule for pattern, rule in RULES.items() if fnmatchcase(path, pattern)), None)
-        if rule is not None:
-            choices = rule.choices and isinstance(value, int) and not isinstance(value, bool)
-            wanted = rule.fault(value) if not choices else None if str(value) in rule.choices else rule.wanted()
-        else:
-            wanted = of_default_type(value, known.get(path))
+        found = constraints.get(path) or [type_of(known.get(path))]
+        wanted = next((wanted for annotation in found if (wanted := mismatch(annotation, value))), None)
         if wanted:
             faults.append(f"{path}={value}: must be {wanted}")
     return faults
 
 
-def of_default_type(value: Any, default: Any) -> str | None:
-    """What a value should be to be of its default's type, or None where it is or there is nothing to compare with."""
-    before = default._value() if default is not None and not OmegaConf.is_config(default) else None
-    if before is None or default._is_interpolation() or value is None:
-        return None
-    for kind in (bool, int, float, str):
-        if isinstance(before, kind):
-            return Rule(kind).fault(value)
-    return None
+def constraints_of(config: DictConfig) -> dict[str, list[Any]]:
+    """Return the annotations that restrict each key, by the signatures of the classes that take its value.
+
+    A class's argument may be a reference, as ``width: ${network.width}``: its annotation restricts what it refers to.
+    """
+    found: dict[str, list[Any]] = {}
+    for path, section in [("", config), *walk(config)]:
+        if path.startswith("hydra") or not isinstance(section, DictConfig) or section._is_none():
+            continue
+        patterns = (classes for pattern, classes in SECTIONS.items() if fnmatchcase(path, pattern))
+        for signature in filter(None, map(read, [*chain(*patterns), *target_of(section)])):
+            for name, parameter in signature.parameters.items():
+                key, node = f"{path}.{name}".lstrip("."), section._get_node(name) if name in section else None
+                while node is not None and node._is_interpolation() and REFERENCE.fullmatch(str(node._value())):
+                    key = str(node._value())[2:-1]
+                    node = None if key.partition(".")[0] in FILLED_IN else node_at(config, key)
+                if node is not None:
+                    found.setdefault(key, []).append(parameter.annotation)
+    return found
+
+
+def target_of(section: DictConfig) -> list[str]:
+    """Return the dotted name of the class that a section describes, in a list; an empty one if it names none."""
+    target = section._get_node("_target_") if "_target_" in section else None
+    return [str(target._value())] if target is not None and not target._is_missing() else []
+
+
+def node_at(config: DictConfig, key: str) -> Any:
+    """Return what stands at a key, unresolved; None if nothing does."""
+    for part in key.split("."):
+        if not isinstance(config, DictConfig) or config._is_none() or part not in config:
+            return None
+        config = config._get_node(part)
+    return config
+
+
+def unknown_parameters(path: str, section: DictConfig, taken: Collection[str] | None = None) -> list[str]:
+    """Return an error for each argument that a section's class does not take.
+
+    Args:
+        path: The section's key.
+        section: The section.
+        taken: What the class takes if its source cannot be read; None if that is not known.
+    """
+    faults = []
+    for target in target_of(section):
+        if (found := read(target)) is not None:
+            taken = None if found.is_open else found.parameters
+        faults += [
+            f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
+            + (f"; ~{path}.{key} leaves it out" if "_partial_" in section else "")
+            for key in (section if taken is not None else ())
+            if key not in taken and not str(key).startswith("_")
+        ]
+    return faults
+
+
+def type_of(default: Any) -> Any:
+    """Return the type that a default's place takes, ``Any`` if there is none to compare with."""
+    value = default._value() if default is not None and not OmegaConf.is_config(default) else None
+    if value is None or default._is_interpolation():
+        return Any
+    return next((kind | None for kind in (bool, int, float, str) if isinstance(value, kind)), Any)
 
 
 def faults_of_meaning(config: DictConfig) -> list[str]:
@@ -440,7 +314,7 @@ def faults_of_size(image_size: Any, pair: str) -> list[str]:
     """Why a pair of networks cannot make pictures of a size."""
     size = [image_size, image_size] if isinstance(image_size, int) else [*image_size]
     if len(size) != 2 or not all(isinstance(side, int) and 0 < side < 2**16 for side in size):
-        return [f"data.image_size={image_size}: must be {RULES['data.image_size'].wanted()}"]
+        return [f"data.image_size={image_size}: must be {describe(ImageSize)}"]
     if pair in ("dcgan", "resnet"):
         try:
             halvings(*size)
@@ -478,25 +352,15 @@ def unknown_arguments(config: DictConfig) -> list[str]:
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it raises; we tell it, shorter
     faults = []
     for path, node in walk(config):
-        if not (isinstance(node, DictConfig) and "_target_" in node):
-            continue
-        target = str(node._get_node("_target_")._value())
-        try:
-            taken = signature(get_class(target)).parameters
-        except Exception as error:
-            package = target.partition(".")[0]
-            faults.append(
-                f"{path}._target_={target}: cannot be imported ({first_line(error)}); {how_to_import(error, [package])}"
-            )
-            continue
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
-            continue
-        faults += [
-            f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
-            + (f"; ~{path}.{key} leaves it out" if "_partial_" in node else "")
-            for key in node
-            if key not in taken and not str(key).startswith("_")
-        ]
+        for target in target_of(node) if isinstance(node, DictConfig) else ():
+            try:
+                taken = signature(get_class(target)).parameters
+            except Exception as error:
+                advice = how_to_import(error, [target.partition(".")[0]])
+                faults.append(f"{path}._target_={target}: cannot be imported ({first_line(error)}); {advice}")
+                continue
+            is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+            faults += unknown_parameters(path, node, None if is_open else taken)
     return faults
 
 
