@@ -29,17 +29,11 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning import run as runs
 from gan_lightning.class_names import checked, refuse_other_order, storable
 from gan_lightning.command_line import changes, check_command_line
-from gan_lightning.config.validation import (
-    check,
-    how_to_import,
-    make_paths_absolute,
-    nearest,
-    ranks_of,
-    unknown_arguments,
-    unshared,
-    walk,
-)
+from gan_lightning.config.combinations import indivisible, world_size
+from gan_lightning.config.nodes import target_of, walk
+from gan_lightning.config.validation import check, how_to_import, make_paths_absolute, nearest, unknown_arguments
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
+from gan_lightning.geometry import sides
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory, refuse_too_large
 from gan_lightning.paths import CONF, absolute_environment, shorter
 from gan_lightning.signals import InterruptedBySignal, ended_by_signals
@@ -110,12 +104,14 @@ def train(
     refuse_missing_devices(config.trainer)
     data = build(config.data, "data")
     check_module(data)
+    if expected := expected_data(config.data):
+        check_networks(OmegaConf.merge(config, {"found": expected}))  # before images are decoded
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
     typed = OmegaConf.to_container(config)  # before building, which puts values in the place of references
 
-    refuse_large_networks(config)
+    check_networks(config)
     torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
     model = build(config.model, "model")
     if str(config.trainer.precision).startswith("64"):
@@ -171,7 +167,7 @@ def train(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(guest, callbacks.Checkpoint) for guest in guests),
     )
-    if fault := unshared(config.data.batch_size, trainer.world_size):
+    if fault := indivisible(config.data.batch_size, trainer.world_size):
         raise UserError(fault)
     refuse_unmeasured(config.objective, guests)
     if trainer.is_global_zero:
@@ -221,7 +217,7 @@ def refuse_missing_devices(trainer: DictConfig) -> None:
     )
     numbers = [int(part) for part in listed if part.strip().isdecimal()]
     several = len(listed) > 1 or not isinstance(wanted, int | str)
-    count = max(numbers, default=-1) + 1 if several else ranks_of(OmegaConf.create({"devices": wanted}))
+    count = max(numbers, default=-1) + 1 if several else world_size(OmegaConf.create({"devices": wanted}))
     if count is not None and count > there:
         raise UserError(
             f"trainer.devices={wanted}: there {'is' if there == 1 else 'are'} {there}"
@@ -242,19 +238,38 @@ def refuse_unmeasured(objective: str | None, guests: Sequence[Any]) -> None:
         raise UserError(f"objective={objective}: is not measured{nearest(name, known)}; there are {', '.join(known)}")
 
 
-def refuse_large_networks(config: DictConfig) -> None:
-    """Raise UserError where the weights or a minibatch are larger than memory, before any of it is allocated."""
+def check_networks(config: DictConfig) -> None:
+    """Build the networks on the meta device, which allocates nothing, to find what their constructors reject.
+
+    Raises:
+        UserError: With the error of every constructor; or the weights or a minibatch are larger than memory.
+    """
     import torch
 
     each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
     refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
+    errors = []
     with torch.device("meta"):
+        for name in (name for name, section in config.network.items() if target_of(section)):
+            try:
+                build(config.network[name], f"network.{name}")
+            except UserError as error:
+                errors += error.faults
+        if errors:
+            raise UserError(*errors)
         networks = build(config.model, "model")
     kinds = ("weight", "gradient", "two moments of the optimizer")
     weights = sum(parameter.nbytes for parameter in networks.parameters())
     refuse_too_large(
         f"network: {weights / 4e6:,.0f} M parameters ({', '.join(kinds)} each)", 4 * weights, "smaller ones"
     )
+
+
+def expected_data(data: DictConfig) -> dict[str, Any] | None:
+    """Return the shape that images will have, with a number of classes to try; None if the settings do not say."""
+    if not {"image_size", "channels"} <= data.keys():
+        return None
+    return {"shape": [data.channels, *sides(data.image_size)], "num_classes": 10}
 
 
 @contextmanager

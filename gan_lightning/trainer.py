@@ -1,7 +1,7 @@
 """Lightning's Trainer with the levers of speed that it lacks."""
 
 import threading
-from typing import Annotated, Any, Literal, TypedDict, Unpack
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
 import pytorch_lightning
 import torch
@@ -43,6 +43,18 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         data_on_device: Hold the training set on the GPU where it takes no more than half of the memory that is free.
         **lightning: Arguments of ``pytorch_lightning.Trainer``.
     """
+
+    needs_single_precision: ClassVar = {"accelerator": ("mps",)}
+    provides_single_precision: ClassVar = {
+        "precision": ("32-true", "bf16-mixed", "16-mixed", "32", "bf16-true", "16-true")
+    }
+    provides_float32_weights: ClassVar = {"precision": ("bf16-mixed", "16-mixed", "32-true", "32", "64-true", "64")}
+    provides_generator_clipping: ClassVar = {
+        "precision": ("bf16-mixed", "32-true", "64-true", "32", "64", "bf16-true", "16-true")
+    }
+    provides_discriminator_clipping: ClassVar = {
+        "precision": ("bf16-mixed", "32-true", "64-true", "32", "64", "bf16-true", "16-true")
+    }
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Interval
@@ -37,6 +37,8 @@ class SampleGrid(Validated, Callback):
         points: Points in a scatter.
         seed: Seed of the noise.
     """
+
+    effective_with: ClassVar = {"columns": "images", "rows": "images", "points": "points"}
 
     def __init__(
         self,

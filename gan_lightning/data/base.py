@@ -273,6 +273,8 @@ class ImageData(StepData):
     """
 
     of_images = True
+    provides_images = True
+    provides_points = False
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class ImageFolder(ImageData):
         memory_gb: Pictures that take more stay in the cache's file, which is mapped (1e9 bytes).
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
+
+    class_folders: ClassVar[str | None] = "root"  # the setting that names the folder whose sub-folders are the classes
 
     def __init__(
         self,

@@ -25,6 +25,10 @@ class Points(StepData):
         seed: Decides the points and their order.
     """
 
+    provides_images = False
+    provides_points = True
+    provides_labels = True
+
     def __init__(
         self, deviation: NonNegativeFloat, num: PositiveInt = 100_000, batch_size: PositiveInt = 64, seed: Seed = 0
     ) -> None:

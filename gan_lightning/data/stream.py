@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -208,6 +208,8 @@ class Stream(ImageData):
         cache_gb: So much of them stays there (1e9 bytes).
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
+
+    provides_labels: ClassVar = {"num_classes": 10}
 
     def __init__(
         self,

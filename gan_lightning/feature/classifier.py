@@ -35,6 +35,9 @@ class Classifier(Validated):
             digits make, and the features are those of all channels.
     """
 
+    needs_images = True
+    needs_four_pixels = "eval.every_n_steps=null"
+
     classes, no_classes = True, ""
     data_classes, instant = True, False
     batch, logits_sha256 = 250, ""

@@ -37,6 +37,8 @@ class Inception(Validated):
             before they shrink, and round to whole levels.
     """
 
+    needs_images = True
+
     data_classes = instant = False
     batch = 32  # larger ones are no faster, and take more memory
     no_classes = f"the weights lack Inception's last layer (fc), which {FILE} has"

@@ -18,6 +18,8 @@ class Modes(Metric):
         deviations: How far a good sample may be.
     """
 
+    needs_points = "metric=class_histogram finds lost classes of images"
+
     lower = ("reverse_kl",)
     higher = ("modes", "quality")
     needs = frozenset({"centres"})

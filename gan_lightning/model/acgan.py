@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1610.09585
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,13 @@ class ACGAN(GAN):
     Raises:
         ValueError: The generator was built without classes.
     """
+
+    needs_labels = True
+    needs_discriminator_class_loss = "model=dcgan has none"
+    provides_discriminator_class_loss: ClassVar = {"class_weight_real": 1.0, "class_weight_fake": 1.0}
+    needs_generator_class_loss = "model=dcgan has none"
+    provides_generator_class_loss: ClassVar = {"class_weight_generator": 1.0}
+    provides_class_aware_discriminator = True  # its class head
 
     def __init__(
         self,

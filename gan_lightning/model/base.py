@@ -52,9 +52,26 @@ class GAN(Learner):
         generator_clip_norm: Bound on the norm of the generator's whole gradient; None is no bound.
         discriminator_clip_norm: The same for the discriminator's.
         seed: All that a step draws follows from it, the step and the rank.
+
+    Attributes:
+        needs_double_backward: Whether a loss holds a derivative with respect to the discriminator's input, which is
+            differentiated again. BatchNorm in the discriminator and half-precision weights are then errors.
+
+    Raises:
+        ValueError: The discriminator has BatchNorm, through which a sample's gradient depends on the others, and the
+            variant needs double backward.
     """
 
     players: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
+
+    needs_one_generator_batch: ClassVar = {"reuse_fake": (True,)}
+    provides_one_generator_batch: ClassVar = {"generator_batch": (1,)}
+    needs_generator_clipping: ClassVar = {"generator_clip_norm": 1.0}
+    provides_generator_clipping: ClassVar = {"generator_optimizer.fused": (False, None)}
+    needs_discriminator_clipping: ClassVar = {"discriminator_clip_norm": 1.0}
+    provides_discriminator_clipping: ClassVar = {"discriminator_optimizer.fused": (False, None)}
+    provides_lipschitz_critic = False
+    needs_double_backward = False
 
     def __init__(
         self,
@@ -76,6 +93,11 @@ class GAN(Learner):
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed)
         self.discriminator = discriminator
         self.looks_at_batches = has_batchnorm(discriminator)
+        if self.needs_double_backward and self.looks_at_batches:
+            raise ValueError(
+                f"discriminator: {type(self).__name__} needs gradients of each sample by itself (double backward), and "
+                "BatchNorm mixes samples; use norm=none or norm=layer"
+            )
         self.loss = loss
         self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}

@@ -34,6 +34,8 @@ class VAE(Learner):
         seed: All that a step draws follows from it, the step and the rank.
     """
 
+    needs_unnormalized_weights = True
+
     players: ClassVar = {"g": ("generator", "encoder")}
 
     def __init__(

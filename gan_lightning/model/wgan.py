@@ -21,6 +21,8 @@ class WGAN(GAN):
         **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
     """
 
+    provides_lipschitz_critic = True
+
     def __init__(self, clip_value: PositiveFloat = 0.01, **game: Unpack[Game]) -> None:
         super().__init__(**game)
         self.clip_value = clip_value

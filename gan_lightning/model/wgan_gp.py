@@ -23,15 +23,13 @@ class WGANGP(GAN):
     Args:
         gp_weight: The penalty's weight :math:`\lambda`.
         **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
-
-    Raises:
-        ValueError: The critic has BatchNorm, through which a sample's slope depends on the others (section 4).
     """
+
+    needs_double_backward = True
+    provides_lipschitz_critic = True
 
     def __init__(self, gp_weight: PositiveFloat = 10.0, **game: Unpack[Game]) -> None:
         super().__init__(**game)
-        if self.looks_at_batches:
-            raise ValueError("wgan_gp: a critic with BatchNorm has no slope at a sample; norm is none or layer")
         self.gp_weight = gp_weight
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> Terms:

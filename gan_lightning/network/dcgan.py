@@ -10,9 +10,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt, Validated
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
+    Discriminator,
+    Generator,
     Head,
     LabelMap,
     LabelVector,
@@ -22,7 +24,7 @@ from gan_lightning.network.layers import (
 )
 
 
-class DCGANGenerator(Validated, nn.Module):
+class DCGANGenerator(Generator):
     """Latents to pictures in [-1, 1]: fractionally strided convolutions, normalisation, ReLU, tanh.
 
     Args:
@@ -36,6 +38,10 @@ class DCGANGenerator(Validated, nn.Module):
             checkerboard (Odena et al., 2016, https://distill.pub/2016/deconv-checkerboard/).
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
+
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
 
     def __init__(
         self,
@@ -79,7 +85,7 @@ def doubling(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
 
 
-class DCGANDiscriminator(Validated, nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Pictures to logits: strided convolutions, normalisation but in the first layer, LeakyReLU.
 
     Args:
@@ -91,6 +97,10 @@ class DCGANDiscriminator(Validated, nn.Module):
         spectral_norm: Bound every layer's largest singular value by one.
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
+
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
 
     def __init__(
         self,

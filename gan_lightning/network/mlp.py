@@ -8,8 +8,15 @@ from typing import Annotated
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt, Validated
-from gan_lightning.network.layers import Head, LabelVector, normalise_spectrum, start_from_normal
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
+from gan_lightning.network.layers import (
+    Discriminator,
+    Generator,
+    Head,
+    LabelVector,
+    normalise_spectrum,
+    start_from_normal,
+)
 
 
 def normalisation(norm: Norm, width: int) -> list[nn.Module]:
@@ -17,7 +24,7 @@ def normalisation(norm: Norm, width: int) -> list[nn.Module]:
     return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[norm]
 
 
-class MLPGenerator(Validated, nn.Module):
+class MLPGenerator(Generator):
     """Latents to samples: hidden ReLU layers, tanh for pictures and nothing for points.
 
     Args:
@@ -30,6 +37,8 @@ class MLPGenerator(Validated, nn.Module):
         norm: "none", "batch" or "layer", before each activation.
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
+
+    provides_convolutional_networks = False
 
     def __init__(
         self,
@@ -56,7 +65,7 @@ class MLPGenerator(Validated, nn.Module):
         return self.output(self.net(self.label(z, y))).unflatten(1, self.shape)
 
 
-class MLPDiscriminator(Validated, nn.Module):
+class MLPDiscriminator(Discriminator):
     """Samples to logits: hidden LeakyReLU layers.
 
     Args:
@@ -70,6 +79,8 @@ class MLPDiscriminator(Validated, nn.Module):
         spectral_norm: Bound every layer's largest singular value by one.
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
+
+    provides_convolutional_networks = False
 
     def __init__(
         self,

@@ -9,10 +9,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt, Validated
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,
+    Discriminator,
+    Generator,
     Head,
     LabelMap,
     LabelVector,
@@ -74,7 +76,7 @@ class DownBlock(nn.Module):
         return self.residual(x) + self.shortcut(x)
 
 
-class ResNetGenerator(Validated, nn.Module):
+class ResNetGenerator(Generator):
     """Latents to pictures in [-1, 1].
 
     Args:
@@ -84,6 +86,10 @@ class ResNetGenerator(Validated, nn.Module):
         num_classes: Classes that choose BatchNorm's scale and shift; 0 ignores labels.
         init_std: Weights start from N(0, init_std^2); None is He's start, as in the paper's code.
     """
+
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
 
     def __init__(
         self,
@@ -113,7 +119,7 @@ class ResNetGenerator(Validated, nn.Module):
         return self.output(x)
 
 
-class ResNetDiscriminator(Validated, nn.Module):
+class ResNetDiscriminator(Discriminator):
     """Pictures to logits.
 
     Args:
@@ -127,6 +133,10 @@ class ResNetDiscriminator(Validated, nn.Module):
         spectral_norm: Bound every layer's largest singular value by one.
         init_std: Weights start from N(0, init_std^2); None is He's start.
     """
+
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
 
     def __init__(
         self,
