@@ -12,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import FIELDS
 from gan_lightning.command_line import Composer, each, elsewhere, options, parse_one
-from gan_lightning.config import faults_of_feature, faults_of_values, make_paths_absolute, nearest, walk
+from gan_lightning.config.combinations import errors_of_combinations
+from gan_lightning.config.nodes import walk
+from gan_lightning.config.validation import faults_of_values, make_paths_absolute, nearest
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import absolute, absolute_environment, shorter
 
@@ -146,7 +148,7 @@ def merged(stored: DictConfig, asked: Asked) -> DictConfig:
         else:
             faults.append(f"{key}: there is no such key{elsewhere(key) or nearest(key, known)}")
     chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
-    faults += faults_of_values(chosen, {}) or faults_of_feature(chosen)
+    faults += faults_of_values(chosen, {}) or errors_of_combinations(chosen)
     if faults:
         raise UserError(*faults)
     make_paths_absolute(chosen)

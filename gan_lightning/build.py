@@ -16,9 +16,12 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.checkpoint import WholeCheckpointIO, take_networks
-from gan_lightning.config import check, nearest, ranks_of, unknown_arguments, unshared
+from gan_lightning.config.combinations import indivisible, world_size
+from gan_lightning.config.nodes import target_of
+from gan_lightning.config.validation import check, nearest, unknown_arguments
 from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
+from gan_lightning.geometry import sides
 from gan_lightning.instantiate import instantiate
 from gan_lightning.learner import Learner
 from gan_lightning.memory import refuse_too_large
@@ -65,14 +68,16 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     refuse_missing_devices(config.trainer)
     data = instantiate(config.data, "data")
     check_module(data)
+    if expected := expected_data(config.data):
+        check_networks(OmegaConf.merge(config, {"found": expected}))  # before images are decoded
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
     settings = OmegaConf.to_container(config)  # before objects are built, which resolves references
-    refuse_large_networks(config)
+    check_networks(config)
     model = build_model(config, resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)
-    if fault := unshared(config.data.batch_size, trainer.world_size):
+    if fault := indivisible(config.data.batch_size, trainer.world_size):
         raise UserError(fault)
     refuse_unmeasured(config.objective, trainer.callbacks)
     return Experiment(config, settings, model, data, trainer)
@@ -155,7 +160,7 @@ def refuse_missing_devices(trainer: DictConfig) -> None:
     )
     numbers = [int(part) for part in listed if part.strip().isdecimal()]
     several = len(listed) > 1 or not isinstance(wanted, int | str)
-    count = max(numbers, default=-1) + 1 if several else ranks_of(OmegaConf.create({"devices": wanted}))
+    count = max(numbers, default=-1) + 1 if several else world_size(OmegaConf.create({"devices": wanted}))
     if count is not None and count > there:
         raise UserError(
             f"trainer.devices={wanted}: there {'is' if there == 1 else 'are'} {there}"
@@ -174,14 +179,33 @@ def refuse_unmeasured(objective: str | None, found: Sequence[Any]) -> None:
         raise UserError(f"objective={objective}: is not measured{nearest(name, known)}; there are {', '.join(known)}")
 
 
-def refuse_large_networks(config: DictConfig) -> None:
-    """Raise UserError where the weights or a minibatch are larger than memory, before any of it is allocated."""
+def check_networks(config: DictConfig) -> None:
+    """Build the networks on the meta device, which allocates nothing, to find what their constructors reject.
+
+    Raises:
+        UserError: With the error of every constructor; or the weights or a minibatch are larger than memory.
+    """
     each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
     refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
+    errors = []
     with torch.device("meta"):
+        for name in (name for name, section in config.network.items() if target_of(section)):
+            try:
+                instantiate(config.network[name], f"network.{name}")
+            except UserError as error:
+                errors += error.faults
+        if errors:
+            raise UserError(*errors)
         networks = instantiate(config.model, "model")
     kinds = ("weight", "gradient", "two moments of the optimizer")
     weights = sum(parameter.nbytes for parameter in networks.parameters())
     refuse_too_large(
         f"network: {weights / 4e6:,.0f} M parameters ({', '.join(kinds)} each)", 4 * weights, "smaller ones"
     )
+
+
+def expected_data(data: DictConfig) -> dict[str, Any] | None:
+    """Return the shape that images will have, with a number of classes to try; None if the settings do not say."""
+    if not {"image_size", "channels"} <= data.keys():
+        return None
+    return {"shape": [data.channels, *sides(data.image_size)], "num_classes": 10}

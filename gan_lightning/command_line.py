@@ -28,24 +28,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config import (
-    EXTRAS,
-    faults_of_meaning,
-    faults_of_values,
-    how_to_install,
-    make_paths_absolute,
-    nearest,
-    ranks_of,
-    walk,
-)
+from gan_lightning.config.combinations import errors_of_combinations, world_size
+from gan_lightning.config.nodes import FILLED_IN, walk
+from gan_lightning.config.validation import EXTRAS, faults_of_values, how_to_install, make_paths_absolute, nearest
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
 from gan_lightning.run import first_rank, printed
-
-FILLED_IN = {
-    "run_dir": "hydra.run.dir chooses a run's folder",
-    "found": "what the data turn out to be is found when they are loaded",
-}
 
 SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing ones, each a package of its own
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
@@ -323,7 +311,7 @@ def faults_of_overrides(
         if key.partition(".")[0] in FILLED_IN:
             faults.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
         elif key.startswith("loss.") and "loss" not in known:
-            faults.append(f"{key}: has no effect, since the model plays no game; leave it out")
+            faults.append(f"{key}: has no effect, since the model has no adversarial loss; leave it out")
         elif key.startswith("hydra") or key in known or (adds and in_foreign_class(plain, key)):
             good.append(override)
         else:
@@ -349,21 +337,22 @@ def faults_of_overrides(
     for path, _ in walk(full):
         if path not in known and not path.startswith("hydra") and not in_foreign_class(full, path):
             faults.append(f"{path}: there is no such key{nearest_key(path, known)} (in {where})")
-    faults += faults_of_values(full, known)
+    reported = {fault.partition(":")[0] for fault in faults}
+    faults += [fault for fault in faults_of_values(full, known) if fault.partition(":")[0] not in reported]
     for override in good:
         if override.is_sweep_override():
             faults += faults_of_sweep(override, full, known)
     if not sweeping:  # a combination that makes no sense fails its own job of a sweep, not the others
         right = [o for o in good if not any(fault.startswith(f"{o.key_or_group}=") for fault in faults)]
-        faults += faults_of_meaning(
-            full if len(right) == len(good) else compose(picked + [o.input_line for o in right])
-        )
-    if sweeping and ranks_of(full.trainer) != 1:
+        together = full if len(right) == len(good) else compose(picked + [o.input_line for o in right])
+        if not (faults_of_values(together, known) if faults else faults):
+            faults += errors_of_combinations(together, [o.key_or_group for o in right])
+    if sweeping and world_size(full.trainer) != 1:
         faults.append(
             "trainer.devices: a sweep runs every job on one device; start jobs on several devices one by one, "
             "or with a launcher that gives each job a process of its own"
         )
-    faults += faults_of_no_effect([o.key_or_group for o in good], OmegaConf.to_container(full))
+    faults += errors_without_effect([o.key_or_group for o in good], OmegaConf.to_container(full))
     if before is not None and not faults:
         told, others = changes(before, OmegaConf.to_container(full), full.force)
         tell(*told)
@@ -393,20 +382,15 @@ def num_jobs(parsed: list[Override]) -> int:
     return math.prod(len([*o.sweep_iterator()]) for o in discrete)
 
 
-def faults_of_no_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
-    """Keys that were typed and mean nothing for what was chosen, though they are there."""
-    network, of_points, faults = config["network"], "image_size" not in config["data"], []
-    for player in ("generator", "discriminator"):
-        if f"network.{player}.embed_dim" in typed and not (network.get(player) or {}).get("num_classes"):
-            faults.append(f"network.{player}.embed_dim: has no effect, since this {player} is not told the class")
-    if "eval.best_by" in typed and config["eval"]["every_n_steps"] is None:
-        faults.append("eval.best_by: has no effect with eval.every_n_steps=null; set that to a number of steps")
-    if "evaluate" not in (config.get("callbacks") or {}) and config["eval"]["every_n_steps"] is not None:
-        of_evaluation = (key for key in typed if key.startswith("eval.") and key != "eval.cache")
-        faults += [f"{key}: has no effect, since callbacks.evaluate was left out" for key in of_evaluation]
-    kind, unused = ("points", ("columns", "rows")) if of_points else ("pictures", ("points",))
-    unused = [f"callbacks.sample_grid.{name}" for name in unused]
-    return faults + [f"{key}: has no effect on {kind}" for key in typed if key in unused]
+def errors_without_effect(typed: list[str], config: dict[str, Any]) -> list[str]:
+    """Return an error for each setting of the evaluation that was set and is not used."""
+    if config["eval"]["every_n_steps"] is None:
+        message = "eval.best_by: has no effect with eval.every_n_steps=null; set that to a number of steps"
+        return [message] if "eval.best_by" in typed else []
+    if "evaluate" in (config.get("callbacks") or {}):
+        return []
+    unused = (key for key in typed if key.startswith("eval.") and key != "eval.cache")
+    return [f"{key}: has no effect, since callbacks.evaluate was left out" for key in unused]
 
 
 def without(group: str, names: list[str]) -> str:

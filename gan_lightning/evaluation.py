@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
 from gan_lightning.bar import bar
 from gan_lightning.card import Score, installed
+from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import FeatureNetwork
 from gan_lightning.image import to_uint8
@@ -26,12 +28,13 @@ VERSION = 1  # of cached features; another number where they come to be computed
 STATISTICS = 2  # likewise of what metrics prepare; 2: radii and nearest distances are those of brute force
 VERSIONS = "gan-lightning", "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy", "scipy"
 
+NumSamples = Annotated[int, Interval(ge=2, le=2_147_483_647)]
 MANY_CLASSES = 20  # more are not listed
 
 OTHERS = "the feature network's classes are not those of the data (feature=classifier)"
 
 
-class Evaluation:
+class Evaluation(Validated):
     """Judges generators on one data set by one protocol.
 
     Args:
@@ -50,11 +53,11 @@ class Evaluation:
         self,
         feature: FeatureNetwork,
         metrics: Mapping[str, Metric],
-        num: int = 2000,
-        num_real: int | None = None,
-        split: str = "train",
-        labels: str = "data",
-        seed: int = 0,
+        num: NumSamples = 2000,
+        num_real: NumSamples | None = None,
+        split: Literal["train", "test"] = "train",
+        labels: Literal["data", "uniform"] = "data",
+        seed: Annotated[int, Ge(0)] = 0,
         cache: str = "~/.cache/gan-lightning",
     ) -> None:
         self.feature, self.metrics = feature, dict(metrics)

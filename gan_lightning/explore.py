@@ -140,7 +140,8 @@ def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
     from omegaconf import OmegaConf
 
     from gan_lightning.command_line import Composer, options, parse_one
-    from gan_lightning.config import faults_of_values, nearest, walk
+    from gan_lightning.config.nodes import walk
+    from gan_lightning.config.validation import faults_of_values, nearest
 
     faults, good = [], []
     with Composer(None) as hydra:

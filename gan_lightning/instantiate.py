@@ -6,7 +6,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig
 
-from gan_lightning.config import how_to_import, walk
+from gan_lightning.config.nodes import walk
+from gan_lightning.config.validation import how_to_import
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.memory import is_lack_of_memory
 

@@ -12,7 +12,7 @@ from gan_lightning.asked import HELD_OUT, Asked, merged
 from gan_lightning.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
 from gan_lightning.class_names import refuse_other_order
 from gan_lightning.comparison import Row, settings
-from gan_lightning.config import nearest
+from gan_lightning.config.validation import nearest
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
 from gan_lightning.evaluation import Evaluation

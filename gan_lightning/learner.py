@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
+from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UserError
 from gan_lightning.graph import CUDAGraphs, Eager
 from gan_lightning.minibatch import minibatches
@@ -55,7 +56,7 @@ class StepOutput:
     logits: Logits | None = None
 
 
-class Learner(Sampler, LightningModule):
+class Learner(Validated, Sampler, LightningModule):
     """A generator, and the networks that are trained with it, each by one player's optimizer.
 
     Args:

@@ -92,7 +92,7 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Seque
         raise UserError("gan-report needs pip install 'gan-lightning[report]'") from error
 
     from gan_lightning.card import installed
-    from gan_lightning.config import nearest
+    from gan_lightning.config.validation import nearest
     from gan_lightning.paths import PACKAGE
 
     rows = [run.row for run in runs if run.row.scores]

@@ -1,13 +1,14 @@
 """Lightning's Trainer with the levers of speed that it lacks."""
 
 import threading
-from inspect import signature
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
 import pytorch_lightning
 import torch
+from annotated_types import Ge, doc
 from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 
+from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Learner
 from gan_lightning.signals import handlers_restored
@@ -16,7 +17,20 @@ from gan_lightning.strategy import TwoPlayers, lost_processes
 StrategyRegistry.register("ddp_two_players", TwoPlayers)
 
 
-class Trainer(pytorch_lightning.Trainer):
+class LightningOptions(TypedDict, total=False):
+    """Arguments of ``pytorch_lightning.Trainer`` whose values are restricted here; it takes the others as well."""
+
+    max_steps: PositiveInt
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+    devices: Annotated[int, Ge(-1)] | str | list[int]
+    num_nodes: PositiveInt
+    precision: Literal["32-true", "32", 32, "bf16-mixed", "16-mixed", "64-true", "64", 64, "bf16-true", "16-true"]
+    deterministic: Annotated[bool | Literal["warn"], doc("true, false or warn")]
+    benchmark: bool | None
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+
+
+class Trainer(Validated, pytorch_lightning.Trainer):
     """Trains as Lightning's does.
 
     Args:
@@ -30,6 +44,18 @@ class Trainer(pytorch_lightning.Trainer):
         **lightning: Arguments of ``pytorch_lightning.Trainer``.
     """
 
+    needs_single_precision: ClassVar = {"accelerator": ("mps",)}
+    provides_single_precision: ClassVar = {
+        "precision": ("32-true", "bf16-mixed", "16-mixed", "32", "bf16-true", "16-true")
+    }
+    provides_float32_weights: ClassVar = {"precision": ("bf16-mixed", "16-mixed", "32-true", "32", "64-true", "64")}
+    provides_generator_clipping: ClassVar = {
+        "precision": ("bf16-mixed", "32-true", "64-true", "32", "64", "bf16-true", "16-true")
+    }
+    provides_discriminator_clipping: ClassVar = {
+        "precision": ("bf16-mixed", "32-true", "64-true", "32", "64", "bf16-true", "16-true")
+    }
+
     def __init__(
         self,
         compile: bool = False,  # noqa: A002
@@ -37,7 +63,7 @@ class Trainer(pytorch_lightning.Trainer):
         channels_last: bool | None = None,
         tf32: bool = False,
         data_on_device: bool = True,
-        **lightning: Any,
+        **lightning: Unpack[LightningOptions],
     ) -> None:
         super().__init__(**lightning)
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
@@ -91,11 +117,3 @@ def stop_observer() -> None:
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
             thread._child_processes = []
-
-
-# What an argument's name is checked against.
-of_ours, of_lightning = (signature(kind).parameters for kind in (Trainer, pytorch_lightning.Trainer))
-named = {name: one for name, one in (of_lightning | of_ours).items() if name != "lightning"}
-Trainer.__signature__ = signature(Trainer).replace(
-    parameters=[one.replace(kind=one.KEYWORD_ONLY) for one in named.values()]
-)

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning import Trainer, callbacks
 
 from gan_lightning.callbacks.scalars import DivergedError, finite_checks, refuse_divergence
+from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
 from gan_lightning.errors import UserError, cannot_write
 from gan_lightning.files import by_step, refuse_full_disk, replace
 from gan_lightning.learner import Learner
@@ -20,7 +21,7 @@ from gan_lightning.learner import Learner
 log = logging.getLogger(__name__)
 
 
-class Checkpoint(callbacks.Checkpoint):
+class Checkpoint(Validated, callbacks.Checkpoint):
     """Saves ``checkpoints/step_00001000.ckpt`` every n steps and at the end, and ``last.ckpt``, the newest.
 
     Lightning's ModelCheckpoint counts as it pleases under manual optimization: it skips the last step of a budget
@@ -37,7 +38,7 @@ class Checkpoint(callbacks.Checkpoint):
         started: When the run began, in seconds, moved back by the duration of earlier commands.
     """
 
-    def __init__(self, every_n_steps: int = 500, keep: int | None = 3) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 500, keep: AtLeastOne | None = 3) -> None:
         self.every_n_steps, self.keep = every_n_steps, keep
         self.saved_at: int | None = None
         self.started = time.time()

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.callbacks.scalars import finite_checks, refuse_divergence
 from gan_lightning.card import Score
+from gan_lightning.config.constraints import AtLeastOne, Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.files import naming, report_damaged, set_aside, whole
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 MUCH_WORSE = 1.5  # times the best, from where the last is told to be much worse
 
 
-class Evaluate(Callback):
+class Evaluate(Validated, Callback):
     """Evaluates from the same noise every n steps and at the last, and keeps ``checkpoints/best.ckpt``.
 
     Every score goes with its card to ``evaluation.jsonl``, into the checkpoints that follow, and as
@@ -42,7 +43,7 @@ class Evaluate(Callback):
         seconds: How long evaluation has taken so far in this run.
     """
 
-    def __init__(self, every_n_steps: int | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
+    def __init__(self, every_n_steps: AtLeastOne | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
         self.every_n_steps, self.best_by = every_n_steps, best_by
         self.evaluation = Evaluation(**evaluation)
         self.curve: list[dict[str, Any]] = []  # step, value and card hash by score, oldest first

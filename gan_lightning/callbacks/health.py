@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.scalars import accuracies, finite_checks, refuse_divergence
+from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.learner import Learner, StepOutput
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ ADVICE = {
 }
 
 
-class Health(Callback):
+class Health(Validated, Callback):
     """Looks every n steps, and at every evaluation; what it finds is told once, and again only after it was well.
 
     It warns of a D that is always right while G's gradient vanishes; of generated batches that vary much less than real
@@ -52,7 +53,7 @@ class Health(Callback):
         told: All warnings of this session.
     """
 
-    def __init__(self, every_n_steps: int = 50, stop: bool = False) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 50, stop: bool = False) -> None:
         self.every_n_steps, self.stop = every_n_steps, stop
         self.peak = 0.0  # of the norm of G's gradient
         self.ill: dict[str, int] = {}  # readings in a row, by sign

@@ -1,14 +1,15 @@
 """A schedule of the players' learning rates."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning import Callback, Trainer
 
+from gan_lightning.config.constraints import Validated
 from gan_lightning.learner import Learner
 from gan_lightning.schedule import SCHEDULES
 
 
-class LearningRate(Callback):
+class LearningRate(Validated, Callback):
     """Sets each optimizer's rate before a step, as a pure function of the step: there is no state to resume.
 
     The first rates are those of the configuration, so that a run can go on with others than it began with.
@@ -17,7 +18,7 @@ class LearningRate(Callback):
         schedule: Name of a function in ``gan_lightning/schedule.py``.
     """
 
-    def __init__(self, schedule: str = "constant") -> None:
+    def __init__(self, schedule: Literal["constant", "linear_decay"] = "constant") -> None:
         self.schedule = SCHEDULES[schedule]
 
     def on_fit_start(self, trainer: Trainer, module: Learner) -> None:

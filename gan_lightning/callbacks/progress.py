@@ -6,17 +6,18 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from tqdm import tqdm
 
+from gan_lightning.config.constraints import PositiveFloat, Validated
 from gan_lightning.learner import Learner, StepOutput
 
 
-class Progress(Callback):
+class Progress(Validated, Callback):
     """Steps done and to do, time left, images seen and the sum of each player's losses.
 
     Args:
         refresh_s: Seconds between two refreshes on a terminal; ten times that in a file.
     """
 
-    def __init__(self, refresh_s: float = 0.5) -> None:
+    def __init__(self, refresh_s: PositiveFloat = 0.5) -> None:
         self.refresh_s = refresh_s
         self.bar: tqdm | None = None
 

@@ -2,14 +2,16 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge, Interval
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lightning.class_names import caption, storable
+from gan_lightning.config.constraints import Validated
 from gan_lightning.data.points import Points
 from gan_lightning.errors import first_line
 from gan_lightning.files import by_step
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 REACH = 1.5  # of a scatter, times the largest coordinate of a real point
 
 
-class SampleGrid(Callback):
+class SampleGrid(Validated, Callback):
     """Draws ``samples/step_00001000.png`` from fixed noise, at steps 1, 2, 5, 10, 20, 50, ... and the last.
 
     Conditional models show one row a class, with its name beside it. For points in the plane the picture is a scatter
@@ -36,7 +38,15 @@ class SampleGrid(Callback):
         seed: Seed of the noise.
     """
 
-    def __init__(self, columns: int = 8, rows: int = 8, points: int = 1000, seed: int = 0) -> None:
+    effective_with: ClassVar = {"columns": "images", "rows": "images", "points": "points"}
+
+    def __init__(
+        self,
+        columns: Annotated[int, Interval(ge=1, le=100)] = 8,
+        rows: Annotated[int, Interval(ge=1, le=100)] = 8,
+        points: Annotated[int, Interval(ge=1, le=1_000_000)] = 1000,
+        seed: Annotated[int, Ge(0)] = 0,
+    ) -> None:
         self.columns, self.rows, self.points, self.seed = columns, rows, points, seed
 
     def on_train_start(self, trainer: Trainer, module: Learner) -> None:

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning import csv_rows
+from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.files import naming, report_damaged, set_aside, whole
 from gan_lightning.learner import Learner, StepOutput
@@ -20,7 +21,7 @@ class DivergedError(UserError):
     """Training has diverged: a loss, a gradient or a weight is NaN or infinite."""
 
 
-class Scalars(Callback):
+class Scalars(Validated, Callback):
     """Logs every term of every loss, a discriminator's logits, gradient norms, rates and speed.
 
     Args:
@@ -30,7 +31,7 @@ class Scalars(Callback):
         last: The latest figures by name.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 50) -> None:
         self.every_n_steps = every_n_steps
         self.last: dict[str, float] = {}
         self.read_at = 0  # the step of ``last``

@@ -16,6 +16,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import AtLeastOne, Channels, ImageSize, PositiveInt, Seed, Validated
 from gan_lightning.data.pages import Pages
 from gan_lightning.data.validate import check_samples, length, levels, warn_of_labels, warn_of_range
 from gan_lightning.errors import UserError
@@ -113,7 +114,7 @@ class StepLoader:
         """Nothing to restore."""
 
 
-class StepData(LightningDataModule):
+class StepData(Validated, LightningDataModule):
     """Samples and labels in memory.
 
     Args:
@@ -130,7 +131,7 @@ class StepData(LightningDataModule):
 
     of_images = False
 
-    def __init__(self, batch_size: int, seed: int) -> None:
+    def __init__(self, batch_size: PositiveInt, seed: Seed) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
         self.samples: Tensor | None = None
@@ -272,16 +273,18 @@ class ImageData(StepData):
     """
 
     of_images = True
+    provides_images = True
+    provides_points = False
 
     def __init__(
         self,
         root: str | Path,
-        image_size: int | Sequence[int],
-        channels: int,
+        image_size: ImageSize,
+        channels: Channels,
         flip: bool = False,
-        limit: int | None = None,
-        batch_size: int = 64,
-        seed: int = 0,
+        limit: AtLeastOne | None = None,
+        batch_size: PositiveInt = 64,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(batch_size, seed)
         self.root = absolute(root)

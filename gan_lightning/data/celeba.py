@@ -3,6 +3,7 @@
 import csv
 import difflib
 from pathlib import Path
+from typing import ClassVar
 
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.layout import Left, without_generated
@@ -25,6 +26,9 @@ class CelebA(ImageFolder):
         attribute: One of the 40 attributes; makes two classes, without it (0) and with it (1). None for no labels.
         **data: Further arguments of :class:`~gan_lightning.data.image_folder.ImageFolder`.
     """
+
+    class_folders = None
+    provides_labels: ClassVar = {"attribute": "Smiling"}
 
     def __init__(self, root: str | Path, attribute: str | None = None, **data: object) -> None:
         super().__init__(root, **data)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from gan_lightning.config.constraints import Channels, ImageSize
 from gan_lightning.data.base import ImageData, downloaded, root_above
 from gan_lightning.data.validate import check_samples
 
@@ -16,7 +17,7 @@ FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"
 class CIFAR10(ImageData):
     """50,000 things and animals of 32 x 32 pixels in colour, downloaded."""
 
-    def __init__(self, root: str, image_size: int | list[int] = 32, channels: int = 3, **data: object) -> None:
+    def __init__(self, root: str, image_size: ImageSize = 32, channels: Channels = 3, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
     @property

@@ -4,13 +4,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from gan_lightning.config.constraints import Channels, ImageSize
 from gan_lightning.data.base import ImageData
 
 
 class Digits(ImageData):
     """1,797 digits of 8 x 8 pixels in 17 shades, enlarged; nothing is downloaded."""
 
-    def __init__(self, root: str = "data", image_size: int | list[int] = 32, channels: int = 1, **data: object) -> None:
+    def __init__(self, root: str = "data", image_size: ImageSize = 32, channels: Channels = 1, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:

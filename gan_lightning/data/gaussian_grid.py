@@ -1,8 +1,12 @@
 """A square grid of Gaussians."""
 
+from typing import Annotated, Any
+
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
+from gan_lightning.config.constraints import NonNegativeFloat, PositiveFloat
 from gan_lightning.data.points import Points
 
 
@@ -16,7 +20,13 @@ class GaussianGrid(Points):
         **points: Arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
-    def __init__(self, side: int = 5, spacing: float = 2.0, deviation: float = 0.05, **points: int) -> None:
+    def __init__(
+        self,
+        side: Annotated[int, Interval(ge=1, le=100)] = 5,
+        spacing: PositiveFloat = 2.0,
+        deviation: NonNegativeFloat = 0.05,
+        **points: Any,
+    ) -> None:
         super().__init__(deviation, **points)
         self.side, self.spacing = side, spacing
 

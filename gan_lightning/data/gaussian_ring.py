@@ -1,10 +1,13 @@
 """A ring of Gaussians."""
 
 import math
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
+from gan_lightning.config.constraints import NonNegativeFloat, PositiveFloat
 from gan_lightning.data.points import Points
 
 
@@ -18,7 +21,13 @@ class GaussianRing(Points):
         **points: Arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
-    def __init__(self, modes: int = 8, radius: float = 1.0, deviation: float = 0.01, **points: int) -> None:
+    def __init__(
+        self,
+        modes: Annotated[int, Interval(ge=1, le=10_000)] = 8,
+        radius: PositiveFloat = 1.0,
+        deviation: NonNegativeFloat = 0.01,
+        **points: Any,
+    ) -> None:
         super().__init__(deviation, **points)
         self.modes, self.radius = modes, radius
 

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from gan_lightning.config.constraints import Channels, ImageSize, NonNegativeFloat
 from gan_lightning.data.base import MOST_HELD_OUT, ImageData
 from gan_lightning.data.cache import Cache
 from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
@@ -36,14 +38,16 @@ class ImageFolder(ImageData):
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
 
+    class_folders: ClassVar[str | None] = "root"  # the setting that names the folder whose sub-folders are the classes
+
     def __init__(
         self,
         root: str | Path,
-        image_size: int | Sequence[int] = 64,
-        channels: int = 3,
+        image_size: ImageSize = 64,
+        channels: Channels = 3,
         skip_broken: bool = False,
         cache: str | Path | None = None,
-        memory_gb: float = 4,
+        memory_gb: NonNegativeFloat = 4,
         **data: object,
     ) -> None:
         super().__init__(root, image_size, channels, **data)

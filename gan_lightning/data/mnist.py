@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor
 from torchvision import datasets
 
+from gan_lightning.config.constraints import Channels, ImageSize
 from gan_lightning.data.base import ImageData, downloaded, root_above
 from gan_lightning.data.validate import check_samples
 
@@ -21,7 +22,7 @@ class MNIST(ImageData):
 
     name, folder, dataset = "mnist", "MNIST", datasets.MNIST
 
-    def __init__(self, root: str, image_size: int | list[int] = 28, channels: int = 1, **data: object) -> None:
+    def __init__(self, root: str, image_size: ImageSize = 28, channels: Channels = 1, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import NonNegativeFloat, PositiveInt, Seed
 from gan_lightning.data.base import StepData
 from gan_lightning.memory import refuse_too_large
 
@@ -24,7 +25,13 @@ class Points(StepData):
         seed: Decides the points and their order.
     """
 
-    def __init__(self, deviation: float, num: int = 100_000, batch_size: int = 64, seed: int = 0) -> None:
+    provides_images = False
+    provides_points = True
+    provides_labels = True
+
+    def __init__(
+        self, deviation: NonNegativeFloat, num: PositiveInt = 100_000, batch_size: PositiveInt = 64, seed: Seed = 0
+    ) -> None:
         super().__init__(batch_size, seed)
         self.deviation, self.num = float(deviation), num
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import ImageSize, PositiveInt
 from gan_lightning.data.mnist import MNIST
 
 
@@ -17,7 +18,7 @@ class StackedMNIST(MNIST):
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
 
-    def __init__(self, root: str, image_size: int | list[int] = 28, num: int = 60_000, **data: object) -> None:
+    def __init__(self, root: str, image_size: ImageSize = 28, num: PositiveInt = 60_000, **data: object) -> None:
         super().__init__(root, image_size, **{"channels": 3, **data})
         self.num = num
 

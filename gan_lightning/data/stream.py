@@ -5,17 +5,19 @@ import json
 import logging
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import Channels, ImageSize, PositiveFloat, PositiveInt
 from gan_lightning.data.base import ImageData, StepLoader
 from gan_lightning.data.decode import WHITE, Picture, decode_one, warn_of_depth, white_of
 from gan_lightning.errors import UserError, printable
@@ -207,16 +209,18 @@ class Stream(ImageData):
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
 
+    provides_labels: ClassVar = {"num_classes": 10}
+
     def __init__(
         self,
         root: str,
-        image_size: int | Sequence[int] = 64,
-        channels: int = 3,
-        num_classes: int = 0,
-        known: int = 10_000,
-        window: int = 4,
+        image_size: ImageSize = 64,
+        channels: Channels = 3,
+        num_classes: Annotated[int, Interval(ge=0, le=1_000_000)] = 0,
+        known: PositiveInt = 10_000,
+        window: PositiveInt = 4,
         cache: str | Path | None = None,
-        cache_gb: float = 50,
+        cache_gb: PositiveFloat = 50,
         **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)

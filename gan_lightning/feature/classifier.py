@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_lightning.bar import bar
+from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import Samples
 from gan_lightning.image import from_uint8
@@ -18,7 +19,7 @@ BATCH, READ_BATCH = 64, 500
 LEAST_STEPS = 200
 
 
-class Classifier:
+class Classifier(Validated):
     """Features of the last hidden layer of a convolutional classifier, and its logits.
 
     It is trained once for a data set, from a fixed seed, on all samples but every tenth; of those its accuracy is
@@ -34,11 +35,16 @@ class Classifier:
             digits make, and the features are those of all channels.
     """
 
+    needs_images = True
+    needs_four_pixels = "eval.every_n_steps=null"
+
     classes, no_classes = True, ""
     data_classes, instant = True, False
     batch, logits_sha256 = 250, ""
 
-    def __init__(self, epochs: int = 3, width: int = 32, dim: int = 64, per_channel: bool = False) -> None:
+    def __init__(
+        self, epochs: PositiveInt = 3, width: PositiveInt = 32, dim: PositiveInt = 64, per_channel: bool = False
+    ) -> None:
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel
         self.network: nn.Module | None = None
 

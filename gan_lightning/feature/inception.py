@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
+from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UnavailableError, UserError, first_line
 from gan_lightning.feature import Samples
 from gan_lightning.files import locked, replace
@@ -23,10 +24,10 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = URL_INCEPTION_V3.rpartition("/")[2]
 SIDE = FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE
 FEATURES, LOGITS = "2048", "logits_unbiased"
-RESIZES = ("tf1", "bilinear", "bicubic")
+Resize = Literal["tf1", "bilinear", "bicubic"]
 
 
-class Inception:
+class Inception(Validated):
     """2,048 features of the last pooling layer, and 1,008 logits without their bias, as Inception Score has them.
 
     Args:
@@ -36,13 +37,13 @@ class Inception:
             before they shrink, and round to whole levels.
     """
 
+    needs_images = True
+
     data_classes = instant = False
     batch = 32  # larger ones are no faster, and take more memory
     no_classes = f"the weights lack Inception's last layer (fc), which {FILE} has"
 
-    def __init__(self, weights: str | Path | None = None, resize: str = "tf1") -> None:
-        if resize not in RESIZES:
-            raise ValueError(f"resize={resize}: one of {', '.join(RESIZES)}")
+    def __init__(self, weights: str | Path | None = None, resize: Resize = "tf1") -> None:
         self.weights, self.resize = weights, resize
         self.network: FeatureExtractorInceptionV3 | None = None
 

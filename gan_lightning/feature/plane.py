@@ -12,6 +12,8 @@ from gan_lightning.store import Store
 class Plane:
     """Coordinates as features."""
 
+    needs_points = True
+
     classes, no_classes = False, "coordinates name no classes"
     data_classes, instant = False, True
     batch, logits_sha256 = 250, ""

@@ -4,18 +4,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval, MinLen
 from torch import Tensor, nn
 
 from gan_lightning.class_names import caption, numbers
+from gan_lightning.config.constraints import ClassLabel, Validated
 from gan_lightning.data.base import StepData
 from gan_lightning.errors import UserError
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
 ROWS = 10  # classes that are shown where none was chosen
+
+# Constraints of the explorers' settings.
+Classes = Annotated[Sequence[ClassLabel], MinLen(1)]
+Rows = Annotated[int, Interval(ge=1, le=10_000)]
+Steps = Annotated[int, Interval(ge=2, le=100_000)]
+NumSamples = Annotated[int, Interval(ge=8, le=100_000)]
+Distance = Annotated[float, Interval(gt=0, le=1e6)]
 
 
 @dataclass
@@ -33,7 +42,7 @@ class Found:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-class Explorer(ABC):
+class Explorer(Validated, ABC):
     """What every way offers.
 
     Attributes:
@@ -68,12 +77,6 @@ def refuse_points(way: str, shape: Sequence[int]) -> None:
     """Raise UserError where the shape of a sample is that of a point in the plane."""
     if len(shape) != 3:
         raise UserError(f"latent={way}: the model makes points, and no pictures")
-
-
-def at_least(name: str, value: float, least: float) -> None:
-    """Raise ValueError where a setting is too small."""
-    if value < least:
-        raise ValueError(f"{name}={value}: must be at least {least:g}")
 
 
 def refuse_more(name: str, value: int, there: int, of: str) -> None:

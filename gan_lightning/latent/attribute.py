@@ -1,21 +1,33 @@
 """Directions along which samples come to be of a class."""
 
+from typing import Literal
+
 import torch
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from gan_lightning.class_names import storable
+from gan_lightning.config.constraints import Seed
 from gan_lightning.data.base import StepData
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.image import to_uint8
-from gan_lightning.latent import Found, OfData, at_least, class_numbers, in_turn, refuse_points, shown_classes
+from gan_lightning.latent import (
+    Classes,
+    Distance,
+    Found,
+    NumSamples,
+    OfData,
+    Steps,
+    class_numbers,
+    in_turn,
+    refuse_points,
+    shown_classes,
+)
 from gan_lightning.latent.directions import MEASURED, RANDOM, random_directions
 from gan_lightning.modes import evaluating
-from gan_lightning.network.layers import one_of
 from gan_lightning.sampler import SAMPLING_BATCH, Sampler
 from gan_lightning.store import Store
 
-METHODS = ("boundary", "classifier", "random")
 SHOWN = 4  # targets, where none was chosen
 SIDE = 4  # of so many samples one is taken for most, and one for least, of a class
 
@@ -41,17 +53,14 @@ class Attribute(OfData):
     def __init__(
         self,
         feature: Classifier,
-        method: str = "boundary",
-        targets: list[int | str] | None = None,
-        reach: float = 6.0,
-        steps: int = 9,
-        samples: int = 2000,
-        seed: int = 0,
-        classes: list[int | str] | None = None,
+        method: Literal["boundary", "classifier", "random"] = "boundary",
+        targets: Classes | None = None,
+        reach: Distance = 6.0,
+        steps: Steps = 9,
+        samples: NumSamples = 2000,
+        seed: Seed = 0,
+        classes: Classes | None = None,
     ) -> None:
-        one_of("method", method, METHODS)
-        at_least("steps", steps, 2)
-        at_least("samples", samples, 2 * SIDE)
         self.feature, self.method, self.targets, self.reach, self.steps = feature, method, targets, reach, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 

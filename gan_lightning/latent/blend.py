@@ -2,7 +2,8 @@
 
 import torch
 
-from gan_lightning.latent import Explorer, Found, at_least, blended, captions, class_numbers
+from gan_lightning.config.constraints import ClassLabel, Seed
+from gan_lightning.latent import Explorer, Found, Rows, Steps, blended, captions, class_numbers
 from gan_lightning.sampler import SAMPLING_BATCH, Sampler
 
 
@@ -19,9 +20,9 @@ class Blend(Explorer):
         seed: Of the latents.
     """
 
-    def __init__(self, start: int | str = 0, end: int | str = 1, steps: int = 9, num: int = 8, seed: int = 0) -> None:
-        at_least("steps", steps, 2)
-        at_least("num", num, 1)
+    def __init__(
+        self, start: ClassLabel = 0, end: ClassLabel = 1, steps: Steps = 9, num: Rows = 8, seed: Seed = 0
+    ) -> None:
         self.start, self.end, self.steps, self.num, self.seed = start, end, steps, num, seed
 
     def __call__(self, model: Sampler) -> Found:

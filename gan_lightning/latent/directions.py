@@ -1,13 +1,26 @@
 """Directions along which samples change most."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.latent import Explorer, Found, at_least, captions, in_turn, refuse_more, shown_classes
-from gan_lightning.network.layers import one_of
+from gan_lightning.config.constraints import Seed
+from gan_lightning.latent import (
+    Classes,
+    Distance,
+    Explorer,
+    Found,
+    NumSamples,
+    Rows,
+    Steps,
+    captions,
+    in_turn,
+    refuse_more,
+    shown_classes,
+)
 from gan_lightning.sampler import Sampler
 
-METHODS = ("first_layer", "pca", "random")
 RANDOM = 32  # directions that others are compared with
 MEASURED = 64  # samples that are moved along each
 
@@ -29,17 +42,14 @@ class Directions(Explorer):
 
     def __init__(
         self,
-        method: str = "first_layer",
-        num: int = 4,
-        reach: float = 3.0,
-        steps: int = 9,
-        samples: int = 2000,
-        seed: int = 0,
-        classes: list[int | str] | None = None,
+        method: Literal["first_layer", "pca", "random"] = "first_layer",
+        num: Rows = 4,
+        reach: Distance = 3.0,
+        steps: Steps = 9,
+        samples: NumSamples = 2000,
+        seed: Seed = 0,
+        classes: Classes | None = None,
     ) -> None:
-        one_of("method", method, METHODS)
-        for name, value, least in (("num", num, 1), ("steps", steps, 2), ("samples", samples, 8)):
-            at_least(name, value, least)
         self.method, self.num, self.reach, self.steps = method, num, reach, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 

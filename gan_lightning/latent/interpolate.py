@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from annotated_types import Interval, MinLen
 from torch import Tensor
 
-from gan_lightning.latent import Explorer, Found, at_least, captions, latents, shown_classes
+from gan_lightning.config.constraints import Seed
+from gan_lightning.latent import Classes, Explorer, Found, captions, latents, shown_classes
 from gan_lightning.sampler import Sampler
 
 
@@ -26,15 +29,12 @@ class Interpolate(Explorer):
 
     def __init__(
         self,
-        seeds: Sequence[int] = (0, 1, 2),
-        steps: int = 8,
+        seeds: Annotated[Sequence[Seed], MinLen(2)] = (0, 1, 2),
+        steps: Annotated[int, Interval(ge=1, le=100_000)] = 8,
         loop: bool = True,
         spherical: bool = True,
-        classes: Sequence[int | str] | None = None,
+        classes: Classes | None = None,
     ) -> None:
-        if len(seeds) < 2:
-            raise ValueError(f"seeds={[*seeds]}: must be at least two")
-        at_least("steps", steps, 1)
         self.seeds, self.steps, self.loop, self.spherical, self.classes = seeds, steps, loop, spherical, classes
 
     def __call__(self, model: Sampler) -> Found:

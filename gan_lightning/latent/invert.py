@@ -1,14 +1,17 @@
 """The latent of a picture."""
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
 from gan_lightning.bar import bar
+from gan_lightning.config.constraints import Seed
 from gan_lightning.data.decode import decode, warn_of_depth
 from gan_lightning.errors import UserError, printable
 from gan_lightning.image import from_uint8
-from gan_lightning.latent import Explorer, Found, at_least, refuse_points, shown_classes
+from gan_lightning.latent import Classes, Distance, Explorer, Found, Rows, refuse_points, shown_classes
 from gan_lightning.modes import evaluating
 from gan_lightning.paths import absolute
 from gan_lightning.sampler import Sampler
@@ -37,15 +40,13 @@ class Invert(Explorer):
     def __init__(
         self,
         picture: str | Path,
-        steps: int = 300,
-        lr: float = 0.05,
-        starts: int = 4,
-        prior: float = 1e-3,
-        seed: int = 0,
-        classes: list[int | str] | None = None,
+        steps: Annotated[int, Interval(ge=1, le=100_000)] = 300,
+        lr: Distance = 0.05,
+        starts: Rows = 4,
+        prior: Annotated[float, Interval(ge=0, le=1e6)] = 1e-3,
+        seed: Seed = 0,
+        classes: Classes | None = None,
     ) -> None:
-        at_least("steps", steps, 1)
-        at_least("starts", starts, 1)
         self.picture, self.steps, self.lr, self.starts = absolute(picture), steps, lr, starts
         self.prior, self.seed, self.classes = prior, seed, classes
 

@@ -1,13 +1,22 @@
 """Samples beside the training pictures that are nearest to them."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from gan_lightning.config.constraints import PositiveInt, Seed
 from gan_lightning.data.base import StepData
 from gan_lightning.image import from_uint8, to_uint8
-from gan_lightning.latent import Found, OfData, at_least, captions, in_turn, refuse_more, refuse_points, shown_classes
+from gan_lightning.latent import (
+    Classes,
+    Found,
+    OfData,
+    Rows,
+    captions,
+    in_turn,
+    refuse_more,
+    refuse_points,
+    shown_classes,
+)
 from gan_lightning.metric import neighbours
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
@@ -30,9 +39,7 @@ class Nearest(OfData):
 
     moves = False
 
-    def __init__(self, num: int = 8, k: int = 6, seed: int = 0, classes: Sequence[int | str] | None = None) -> None:
-        at_least("num", num, 1)
-        at_least("k", k, 1)
+    def __init__(self, num: Rows = 8, k: PositiveInt = 6, seed: Seed = 0, classes: Classes | None = None) -> None:
         self.num, self.k, self.seed, self.classes = num, k, seed, classes
 
     def see(self, data: StepData, store: Store) -> None:

@@ -1,10 +1,13 @@
 """Quality against diversity, by shorter latents."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Interval, MinLen
 
-from gan_lightning.latent import Explorer, Found, at_least
+from gan_lightning.config.constraints import Seed
+from gan_lightning.latent import Explorer, Found, Rows
 from gan_lightning.sampler import Sampler
 
 
@@ -22,10 +25,12 @@ class Truncate(Explorer):
 
     moves = False
 
-    def __init__(self, factors: Sequence[float] = (0, 0.25, 0.5, 0.75, 1), num: int = 8, seed: int = 0) -> None:
-        at_least("num", num, 1)
-        if not factors:
-            raise ValueError("factors=[]: must be at least one")
+    def __init__(
+        self,
+        factors: Annotated[Sequence[Annotated[float, Interval(ge=-1e6, le=1e6)]], MinLen(1)] = (0, 0.25, 0.5, 0.75, 1),
+        num: Rows = 8,
+        seed: Seed = 0,
+    ) -> None:
         self.factors, self.num, self.seed = factors, num, seed
 
     def __call__(self, model: Sampler) -> Found:

@@ -1,11 +1,11 @@
 """Round and round in latent space."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 
-from gan_lightning.latent import Explorer, Found, at_least, captions, shown_classes
+from gan_lightning.config.constraints import Seed
+from gan_lightning.latent import Classes, Explorer, Found, Steps, captions, shown_classes
 from gan_lightning.sampler import Sampler
 
 
@@ -18,8 +18,7 @@ class Walk(Explorer):
         classes: One row each, of a conditional model; None for the first ten.
     """
 
-    def __init__(self, seed: int = 0, steps: int = 32, classes: Sequence[int | str] | None = None) -> None:
-        at_least("steps", steps, 2)
+    def __init__(self, seed: Seed = 0, steps: Steps = 32, classes: Classes | None = None) -> None:
         self.seed, self.steps, self.classes = seed, steps, classes
 
     def __call__(self, model: Sampler) -> Found:

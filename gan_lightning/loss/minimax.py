@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_lightning.config.constraints import Fraction, Validated
 from gan_lightning.loss.non_saturating import NonSaturating
 
 
-class Minimax:
+class Minimax(Validated):
     """The original zero-sum game; G's gradient vanishes where D is sure of itself.
 
     Args:
@@ -15,7 +16,7 @@ class Minimax:
 
     boundary = 0.0
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: Fraction = 0.0) -> None:
         self.discriminator = NonSaturating(label_smoothing).discriminator
 
     def generator(self, fake: Tensor) -> Tensor:

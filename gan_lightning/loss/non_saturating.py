@@ -3,8 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_lightning.config.constraints import Fraction, Validated
 
-class NonSaturating:
+
+class NonSaturating(Validated):
     r"""Binary cross-entropy for D; G maximises :math:`\log D(G(z))` instead of minimising log(1 - D(G(z))).
 
     With D(x) = sigmoid(logit), :math:`-\log D = softplus(-logit)` and :math:`-\log(1 - D) = softplus(logit)`,
@@ -17,7 +19,7 @@ class NonSaturating:
 
     boundary = 0.0
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: Fraction = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from torch import Tensor
 class Wasserstein:
     """The dual of the Wasserstein-1 distance; logits are scores of a critic that must be kept Lipschitz."""
 
+    needs_lipschitz_critic = True
+
     boundary = None
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:

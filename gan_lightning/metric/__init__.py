@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from gan_lightning.config.constraints import Validated
+
 
 @dataclass
 class Seen:
@@ -33,7 +35,7 @@ class Seen:
         return len(self.features)
 
 
-class Metric(ABC):
+class Metric(Validated, ABC):
     """What every metric offers.
 
     Attributes:

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
+from gan_lightning.config.constraints import PositiveInt, Seed
 from gan_lightning.metric import Metric, Seen
 
 
@@ -20,7 +21,7 @@ class InceptionScore(Metric):
     higher = ("inception_score",)
     needs = frozenset({"logits"})
 
-    def __init__(self, splits: int = 10, seed: int = 2020) -> None:
+    def __init__(self, splits: PositiveInt = 10, seed: Seed = 2020) -> None:
         self.splits, self.seed = splits, seed
 
     def settings(self) -> dict[str, object]:

@@ -1,9 +1,13 @@
 """Kernel Inception Distance (Binkowski et al., 2018, section 4, https://arxiv.org/abs/1801.01401)."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
+from gan_lightning.config.constraints import PositiveInt, Seed
 from gan_lightning.metric import Metric, Seen
 from gan_lightning.metric.neighbours import BLOCK
 
@@ -22,7 +26,9 @@ class KID(Metric):
 
     lower = ("kid",)
 
-    def __init__(self, subsets: int = 100, subset_size: int = 1000, seed: int = 2020) -> None:
+    def __init__(
+        self, subsets: PositiveInt = 100, subset_size: Annotated[int, Ge(2)] = 1000, seed: Seed = 2020
+    ) -> None:
         self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def settings(self) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gan_lightning.config.constraints import PositiveFloat
 from gan_lightning.metric import Metric, Seen
 
 
@@ -17,11 +18,13 @@ class Modes(Metric):
         deviations: How far a good sample may be.
     """
 
+    needs_points = "metric=class_histogram finds lost classes of images"
+
     lower = ("reverse_kl",)
     higher = ("modes", "quality")
     needs = frozenset({"centres"})
 
-    def __init__(self, deviations: float = 3.0) -> None:
+    def __init__(self, deviations: PositiveFloat = 3.0) -> None:
         self.deviations = float(deviations)
 
     def settings(self) -> dict[str, object]:

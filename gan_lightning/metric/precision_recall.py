@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gan_lightning.config.constraints import PositiveInt
 from gan_lightning.metric import Seen
 from gan_lightning.metric.neighbours import Balls, blocks, radii
 
@@ -20,7 +21,7 @@ class PrecisionRecall(Balls):
     higher = ("precision", "recall")
     ties = "<="
 
-    def __init__(self, k: int = 3) -> None:
+    def __init__(self, k: PositiveInt = 3) -> None:
         super().__init__(k)
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:

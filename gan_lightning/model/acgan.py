@@ -3,12 +3,13 @@
 https://arxiv.org/abs/1610.09585
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_lightning.config.constraints import NonNegativeFloat
 from gan_lightning.learner import Logits, Terms
 from gan_lightning.model.base import GAN, Game
 from gan_lightning.network.layers import Head, single_precision
@@ -34,11 +35,18 @@ class ACGAN(GAN):
         ValueError: The generator was built without classes.
     """
 
+    needs_labels = True
+    needs_discriminator_class_loss = "model=dcgan has none"
+    provides_discriminator_class_loss: ClassVar = {"class_weight_real": 1.0, "class_weight_fake": 1.0}
+    needs_generator_class_loss = "model=dcgan has none"
+    provides_generator_class_loss: ClassVar = {"class_weight_generator": 1.0}
+    provides_class_aware_discriminator = True  # its class head
+
     def __init__(
         self,
-        class_weight_real: float = 1.0,
-        class_weight_fake: float = 0.0,
-        class_weight_generator: float = 1.0,
+        class_weight_real: NonNegativeFloat = 1.0,
+        class_weight_fake: NonNegativeFloat = 0.0,
+        class_weight_generator: NonNegativeFloat = 1.0,
         **game: Unpack[Game],
     ) -> None:
         super().__init__(**game)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from gan_lightning.augment import Augmentation
 from gan_lightning.average import has_batchnorm
+from gan_lightning.config.constraints import Decay, PositiveFloat, PositiveInt, Seed
 from gan_lightning.learner import Learner, Logits, OptimizerFn, StepOutput, Terms
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.modes import frozen
@@ -62,9 +63,26 @@ class GAN(Learner):
         penalties: Further terms of the discriminator's loss by the name under which they are logged.
         seed: All that a step draws follows from it, the step and the rank.
         schedules: Numbers that change during training, see :class:`~gan_lightning.learner.Learner`.
+
+    Attributes:
+        needs_double_backward: Whether a loss holds a derivative with respect to the discriminator's input, which is
+            differentiated again. BatchNorm in the discriminator and half-precision weights are then errors.
+
+    Raises:
+        ValueError: The discriminator has BatchNorm, through which a sample's gradient depends on the others, and the
+            variant needs double backward.
     """
 
     players: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
+
+    needs_one_generator_batch: ClassVar = {"reuse_fake": (True,)}
+    provides_one_generator_batch: ClassVar = {"generator_batch": (1,)}
+    needs_generator_clipping: ClassVar = {"generator_clip_norm": 1.0}
+    provides_generator_clipping: ClassVar = {"generator_optimizer.fused": (False, None)}
+    needs_discriminator_clipping: ClassVar = {"discriminator_clip_norm": 1.0}
+    provides_discriminator_clipping: ClassVar = {"discriminator_optimizer.fused": (False, None)}
+    provides_lipschitz_critic = False
+    needs_double_backward = False
 
     def __init__(
         self,
@@ -73,22 +91,27 @@ class GAN(Learner):
         loss: AdversarialLoss,
         generator_optimizer: OptimizerFn,
         discriminator_optimizer: OptimizerFn,
-        latent_dim: int,
-        d_steps: int = 1,
-        generator_batch: int = 1,
+        latent_dim: PositiveInt,
+        d_steps: PositiveInt = 1,
+        generator_batch: PositiveInt = 1,
         reuse_fake: bool = False,
-        ema_decay: float | None = None,
-        generator_clip_norm: float | None = None,
-        discriminator_clip_norm: float | None = None,
+        ema_decay: Decay | None = None,
+        generator_clip_norm: PositiveFloat | None = None,
+        discriminator_clip_norm: PositiveFloat | None = None,
         augment: Augmentation | None = None,
         penalties: Mapping[str, Penalty] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         schedules: Mapping[str, Schedule] | None = None,
     ) -> None:
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed, schedules)
         self.discriminator = discriminator
         self.looks_at_batches = has_batchnorm(discriminator)
+        if self.needs_double_backward and self.looks_at_batches:
+            raise ValueError(
+                f"discriminator: {type(self).__name__} needs gradients of each sample by itself (double backward), and "
+                "BatchNorm mixes samples; use norm=none or norm=layer"
+            )
         self.loss = loss
         self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
         self.augment, self.penalties = augment, dict(penalties or {})

@@ -19,6 +19,8 @@ class CGAN(GAN):
         ValueError: A network was built without classes.
     """
 
+    needs_labels = True
+
     def __init__(self, **game: Unpack[Game]) -> None:
         super().__init__(**game)
         if not (self.generator.num_classes and self.discriminator.num_classes):

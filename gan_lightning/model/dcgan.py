@@ -16,3 +16,5 @@ class DCGAN(GAN):
     rate 2e-4 and beta_1 0.5, in ``conf/model/dcgan.yaml``. The authors' code updates G on the fakes that D has just
     seen, hence ``reuse_fake: true``.
     """
+
+    needs_convolutional_networks = "model=vanilla has the same loss for multilayer perceptrons"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gan_lightning.config.constraints import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from gan_lightning.learner import Learner, OptimizerFn, StepOutput, Terms
 from gan_lightning.network.layers import Head, single_precision
 
@@ -33,6 +34,8 @@ class VAE(Learner):
         seed: All that a step draws follows from it, the step and the rank.
     """
 
+    needs_unnormalized_weights = True
+
     players: ClassVar = {"g": ("generator", "encoder")}
 
     def __init__(
@@ -40,11 +43,11 @@ class VAE(Learner):
         generator: nn.Module,
         encoder: nn.Module,
         optimizer: OptimizerFn,
-        latent_dim: int,
-        deviation: float = 0.5,
-        beta: float = 1.0,
-        ema_decay: float | None = None,
-        seed: int = 0,
+        latent_dim: PositiveInt,
+        deviation: PositiveFloat = 0.5,
+        beta: NonNegativeFloat = 1.0,
+        ema_decay: Decay | None = None,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(generator, {"optimizer": optimizer}, latent_dim, ema_decay, seed)
         self.encoder, self.deviation, self.beta = encoder, deviation, beta

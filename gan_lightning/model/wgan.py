@@ -7,6 +7,7 @@ from typing import Unpack
 
 import torch
 
+from gan_lightning.config.constraints import PositiveFloat
 from gan_lightning.model.base import GAN, Game
 
 
@@ -20,7 +21,9 @@ class WGAN(GAN):
         **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
     """
 
-    def __init__(self, clip_value: float = 0.01, **game: Unpack[Game]) -> None:
+    provides_lipschitz_critic = True
+
+    def __init__(self, clip_value: PositiveFloat = 0.01, **game: Unpack[Game]) -> None:
         super().__init__(**game)
         self.clip_value = clip_value
 

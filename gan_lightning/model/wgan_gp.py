@@ -8,6 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from gan_lightning.config.constraints import PositiveFloat
 from gan_lightning.learner import Logits, Terms
 from gan_lightning.model.base import GAN, Game
 from gan_lightning.penalty import gradient_penalty
@@ -23,15 +24,13 @@ class WGANGP(GAN):
     Args:
         gp_weight: The penalty's weight :math:`\lambda`.
         **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
-
-    Raises:
-        ValueError: The critic has BatchNorm, through which a sample's slope depends on the others (section 4).
     """
 
-    def __init__(self, gp_weight: float = 10.0, **game: Unpack[Game]) -> None:
+    needs_double_backward = True
+    provides_lipschitz_critic = True
+
+    def __init__(self, gp_weight: PositiveFloat = 10.0, **game: Unpack[Game]) -> None:
         super().__init__(**game)
-        if self.looks_at_batches:
-            raise ValueError("wgan_gp: a critic with BatchNorm has no slope at a sample; norm is none or layer")
         self.gp_weight = gp_weight
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:

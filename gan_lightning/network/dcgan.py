@@ -6,22 +6,25 @@ gives the paper's four levels. Channels double with every level, from ``width`` 
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
+    Discriminator,
+    Generator,
     Head,
     LabelMap,
     LabelVector,
     normalisation,
     normalise_spectrum,
-    one_of,
     start_from_normal,
 )
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(Generator):
     """Latents to pictures in [-1, 1]: fractionally strided convolutions, normalisation, ReLU, tanh.
 
     Args:
@@ -36,16 +39,20 @@ class DCGANGenerator(nn.Module):
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
 
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
+
     def __init__(
         self,
-        latent_dim: int,
+        latent_dim: PositiveInt,
         shape: Sequence[int],
-        width: int = 64,
-        num_classes: int = 0,
-        embed_dim: int = 32,
-        norm: str = "batch",
-        upsample: str = "transposed",
-        init_std: float | None = 0.02,
+        width: PositiveInt = 64,
+        num_classes: NonNegativeInt = 0,
+        embed_dim: PositiveInt = 32,
+        norm: Norm = "batch",
+        upsample: Literal["transposed", "nearest"] = "transposed",
+        init_std: PositiveFloat | None = 0.02,
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
@@ -73,12 +80,12 @@ class DCGANGenerator(nn.Module):
 
 def doubling(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
     """Layers from ``a`` to ``b`` channels at twice the resolution."""
-    if one_of("upsample", upsample, ("transposed", "nearest")) == "transposed":
+    if upsample == "transposed":
         return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Pictures to logits: strided convolutions, normalisation but in the first layer, LeakyReLU.
 
     Args:
@@ -91,15 +98,19 @@ class DCGANDiscriminator(nn.Module):
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
 
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
+
     def __init__(
         self,
         shape: Sequence[int],
-        width: int = 64,
-        num_classes: int = 0,
-        norm: str = "batch",
-        dropout: float = 0.0,
+        width: PositiveInt = 64,
+        num_classes: NonNegativeInt = 0,
+        norm: Norm = "batch",
+        dropout: Fraction = 0.0,
         spectral_norm: bool = False,
-        init_std: float | None = 0.02,
+        init_std: PositiveFloat | None = 0.02,
     ) -> None:
         super().__init__()
         channels, height, base_width = shape

@@ -1,25 +1,39 @@
 """Layers that the networks share, and what is done to a whole network: its start, spectral normalisation."""
 
-from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-NORMS = ("none", "batch", "layer")
+from gan_lightning.config.constraints import Norm, Validated
 
 
-def one_of(setting: str, value: str, choices: Sequence[str]) -> str:
-    """The value, where it is one of the choices; a ValueError where it is not."""
-    if value not in choices:
-        raise ValueError(f"{setting}={value}: one of {', '.join(choices)}")
-    return value
+class Generator(Validated, nn.Module):
+    """Base class of generators: what they need of other parts and provide."""
+
+    needs_class_aware_discriminator: ClassVar = {"num_classes": 10}
+    provides_class_aware_generator: ClassVar = {"num_classes": 10}
+    needs_several_samples: ClassVar = {"norm": ("batch",)}
+    effective_with: ClassVar[dict[str, Any]] = {"embed_dim": {"num_classes": 10}}
 
 
-def normalisation(norm: str, channels: int) -> nn.Module:
+class Discriminator(Validated, nn.Module):
+    """Base class of discriminators: what they need of other parts and provide."""
+
+    needs_class_aware_generator: ClassVar = {"num_classes": 10}
+    needs_class_aware_discriminator: ClassVar = {"conditioning": ("projection",)}
+    provides_class_aware_discriminator: ClassVar = {"num_classes": 10}
+    needs_several_samples: ClassVar = {"norm": ("batch",)}
+    provides_per_sample_gradients: ClassVar = {"norm": ("none", "layer")}
+    provides_lipschitz_critic: ClassVar = {"spectral_norm": (True,)}
+    provides_unnormalized_weights: ClassVar = {"spectral_norm": (False,)}
+    effective_with: ClassVar[dict[str, Any]] = {"embed_dim": {"num_classes": 10}}
+
+
+def normalisation(norm: Norm, channels: int) -> nn.Module:
     """A normalisation of feature maps by name; "layer" is over all of a sample's channels and pixels."""
-    one_of("norm", norm, NORMS)
     return {"none": nn.Identity, "batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}[
         norm
     ]()

@@ -3,18 +3,28 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Annotated
 
+from annotated_types import Interval
 from torch import Tensor, nn
 
-from gan_lightning.network.layers import NORMS, Head, LabelVector, normalise_spectrum, one_of, start_from_normal
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
+from gan_lightning.network.layers import (
+    Discriminator,
+    Generator,
+    Head,
+    LabelVector,
+    normalise_spectrum,
+    start_from_normal,
+)
 
 
-def normalisation(norm: str, width: int) -> list[nn.Module]:
+def normalisation(norm: Norm, width: int) -> list[nn.Module]:
     """A normalisation of vectors by name; "layer" is over a sample's units."""
-    return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[one_of("norm", norm, NORMS)]
+    return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[norm]
 
 
-class MLPGenerator(nn.Module):
+class MLPGenerator(Generator):
     """Latents to samples: hidden ReLU layers, tanh for pictures and nothing for points.
 
     Args:
@@ -28,16 +38,18 @@ class MLPGenerator(nn.Module):
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
 
+    provides_convolutional_networks = False
+
     def __init__(
         self,
-        latent_dim: int,
+        latent_dim: PositiveInt,
         shape: Sequence[int],
-        width: int = 256,
-        depth: int = 3,
-        num_classes: int = 0,
-        embed_dim: int = 32,
-        norm: str = "none",
-        init_std: float | None = None,
+        width: PositiveInt = 256,
+        depth: Annotated[int, Interval(ge=1, le=1000)] = 3,
+        num_classes: NonNegativeInt = 0,
+        embed_dim: PositiveInt = 32,
+        norm: Norm = "none",
+        init_std: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.shape = num_classes, tuple(shape)
@@ -53,7 +65,7 @@ class MLPGenerator(nn.Module):
         return self.output(self.net(self.label(z, y))).unflatten(1, self.shape)
 
 
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(Discriminator):
     """Samples to logits: hidden LeakyReLU layers.
 
     Args:
@@ -68,20 +80,21 @@ class MLPDiscriminator(nn.Module):
         init_std: Weights start from N(0, init_std^2); None is torch's own start.
     """
 
+    provides_convolutional_networks = False
+
     def __init__(
         self,
         shape: Sequence[int],
-        width: int = 256,
-        depth: int = 3,
-        num_classes: int = 0,
-        embed_dim: int = 32,
-        norm: str = "none",
-        dropout: float = 0.0,
+        width: PositiveInt = 256,
+        depth: Annotated[int, Interval(ge=1, le=1000)] = 3,
+        num_classes: NonNegativeInt = 0,
+        embed_dim: PositiveInt = 32,
+        norm: Norm = "none",
+        dropout: Fraction = 0.0,
         spectral_norm: bool = False,
-        init_std: float | None = None,
+        init_std: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
-        one_of("norm", norm, NORMS)
         self.num_classes, self.feature_dim = num_classes, width
         self.label = LabelVector(num_classes, embed_dim)
         sizes = [prod(shape) + self.label.features, *[width] * depth]

@@ -5,12 +5,16 @@ doubling, the critic one a halving down to twice the coarsest map, then two at t
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
 from gan_lightning.geometry import halvings
 from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,
+    Discriminator,
+    Generator,
     Head,
     LabelMap,
     LabelVector,
@@ -18,7 +22,6 @@ from gan_lightning.network.layers import (
     UpsampledConv2d,
     normalisation,
     normalise_spectrum,
-    one_of,
     start_from_normal,
 )
 
@@ -73,7 +76,7 @@ class DownBlock(nn.Module):
         return self.residual(x) + self.shortcut(x)
 
 
-class ResNetGenerator(nn.Module):
+class ResNetGenerator(Generator):
     """Latents to pictures in [-1, 1].
 
     Args:
@@ -84,13 +87,17 @@ class ResNetGenerator(nn.Module):
         init_std: Weights start from N(0, init_std^2); None is He's start, as in the paper's code.
     """
 
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
+
     def __init__(
         self,
-        latent_dim: int,
+        latent_dim: PositiveInt,
         shape: Sequence[int],
-        width: int = 128,
-        num_classes: int = 0,
-        init_std: float | None = None,
+        width: PositiveInt = 128,
+        num_classes: NonNegativeInt = 0,
+        init_std: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
@@ -112,7 +119,7 @@ class ResNetGenerator(nn.Module):
         return self.output(x)
 
 
-class ResNetDiscriminator(nn.Module):
+class ResNetDiscriminator(Discriminator):
     """Pictures to logits.
 
     Args:
@@ -127,21 +134,25 @@ class ResNetDiscriminator(nn.Module):
         init_std: Weights start from N(0, init_std^2); None is He's start.
     """
 
+    needs_images = True
+    needs_halved_sides = True
+    provides_convolutional_networks = True
+
     def __init__(
         self,
         shape: Sequence[int],
-        width: int = 128,
-        num_classes: int = 0,
-        conditioning: str = "concat",
-        norm: str = "none",
-        dropout: float = 0.0,
+        width: PositiveInt = 128,
+        num_classes: NonNegativeInt = 0,
+        conditioning: Literal["concat", "projection"] = "concat",
+        norm: Norm = "none",
+        dropout: Fraction = 0.0,
         spectral_norm: bool = False,
-        init_std: float | None = None,
+        init_std: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
         self.num_classes, self.feature_dim = num_classes, width
-        projected = num_classes if one_of("conditioning", conditioning, ("concat", "projection")) == "projection" else 0
+        projected = num_classes if conditioning == "projection" else 0
         self.label = LabelMap(num_classes - projected, height, base_width)
         self.projection = LabelVector(projected, width)
         downs = max(halvings(height, base_width) - 1, 1)

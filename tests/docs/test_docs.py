@@ -256,7 +256,7 @@ BY_HAND = """
 import torch
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.model.r1gan import R1GAN
-from gan_lightning.network.mlp import MLPGenerator
+from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
 class Linear(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -265,6 +265,14 @@ class Linear(torch.nn.Module):
         return x @ self.a
 players = dict(generator=MLPGenerator(2, (2,), 4), discriminator=Linear(), loss=NonSaturating())
 game = R1GAN(**players, generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam, latent_dim=2)
+critic = MLPDiscriminator((2,), norm="batch")
+for settings, message in ({"r1_weight": -5}, "r1_weight=-5"), ({"discriminator": critic}, "BatchNorm"):
+    try:
+        R1GAN(**players | settings, generator_optimizer=None, discriminator_optimizer=None, latent_dim=2)
+    except ValueError as error:
+        assert message in str(error), error
+    else:
+        raise AssertionError(message)
 terms, _ = game.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
 assert set(terms) == {"adversarial", "r1"}, terms
 torch.testing.assert_close(terms["r1"], torch.tensor(125.0))
@@ -280,6 +288,47 @@ def test_seventh_variant_is_right_and_its_commands_are_accepted(seventh):
     words = [arguments for _, *arguments in commands(ROOT / "docs" / "seventh.md")]
     assert len(words) == 3
     python(seventh, "-c", BY_HAND.replace("COMMANDS", repr(words)))
+
+
+# What the annotation of one argument and one declaration reject, without any edit elsewhere.
+REJECTED = """
+import sys
+sys.path.insert(0, FOLDER)
+from gan_lightning.command_line import check_command_line
+from gan_lightning.errors import UserError
+for word, message in WORDS.items():
+    try:
+        check_command_line([*FLAGS, "model=r1gan", word])
+    except UserError as error:
+        assert len(error.faults) == 1 and error.faults[0].startswith(message), error
+    else:
+        raise AssertionError(word)
+assert "torch" not in sys.modules
+"""
+
+
+def rejected(folder: Path, cwd: Path, name: str, *flags: str) -> None:
+    """Check that a variant's constraints are read from its source in a folder, and its name in the messages."""
+    words = {
+        "model.r1_weight=-5": "model.r1_weight=-5: must be a number of at least 0",
+        "network.discriminator.norm=batch": f"network.discriminator.norm=batch: {name} needs ",
+        "trainer.precision=bf16-true": f"trainer.precision=bf16-true: {name} needs ",
+    }
+    code = REJECTED.replace("FOLDER", repr(str(folder))).replace("WORDS", repr(words)).replace("FLAGS", repr(flags))
+    python(cwd, "-c", code)
+
+
+def test_seventh_variant_is_validated(seventh):
+    rejected(seventh, seventh, "model=r1gan")
+
+
+def test_a_variant_outside_the_repository_is_validated(tmp_path):
+    files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
+    (tmp_path / "r1gan.py").write_text(files["gan_lightning/model/r1gan.py"])
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    text = files["conf/model/r1gan.yaml"].replace("gan_lightning.model.r1gan.R1GAN", "r1gan.R1GAN")
+    (tmp_path / "mine" / "model" / "r1gan.yaml").write_text(text)
+    rejected(tmp_path, ROOT, "model._target_=r1gan.R1GAN", f"--config-dir={tmp_path / 'mine'}")
 
 
 def test_seventh_variant_trains(seventh):

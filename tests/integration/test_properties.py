@@ -20,7 +20,7 @@ from tiny import TINY
 
 from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import walk
+from gan_lightning.config.nodes import walk
 from gan_lightning.errors import UserError
 from gan_lightning.live import composed
 from gan_lightning.paths import CONF

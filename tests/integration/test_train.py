@@ -267,7 +267,7 @@ def test_a_failing_job_of_a_sweep_takes_no_other_with_it(tmp_path, launcher):
     assert [row["status"] for row in rows] == ["finished", "finished", "finished", "failed"]
     failed = rows[-1]
     assert "model=wgan_gp" in failed["overrides"]
-    assert "a gradient penalty needs a critic" in failed["error"]
+    assert "network.discriminator.norm=batch: model=wgan_gp needs" in failed["error"]
     for row in rows[:3]:
         assert float(row["duration_s"]) > 0
         assert float(row["d/adversarial"])

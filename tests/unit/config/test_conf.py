@@ -20,7 +20,8 @@ from torchvision import datasets
 
 from gan_lightning import explore
 from gan_lightning.command_line import check_command_line
-from gan_lightning.config import check, faults_of_values, how_to_import, unknown_arguments, walk
+from gan_lightning.config.nodes import walk
+from gan_lightning.config.validation import check, faults_of_values, how_to_import, unknown_arguments
 from gan_lightning.errors import UserError
 from gan_lightning.fit import train
 from gan_lightning.instantiate import instantiate
@@ -43,7 +44,7 @@ def word(option: str) -> str:
 
 
 # Networks that a model or data refuse, in words that their refusals hold.
-CONVOLUTIONAL_ONLY = r"model=dcgan: is the game between convolutional networks.*model=vanilla"
+CONVOLUTIONAL_ONLY = r"model=dcgan: needs convolutional networks; model=vanilla"
 LIPSCHITZ = r"loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or network\.discriminator\.spectral"
 
 
@@ -155,6 +156,8 @@ def test_every_file_composes(compose, option):
     config = compose(word(option))
     if option == "feature/module":
         config.feature.network = {"_target_": "torch.nn.Flatten"}
+    if option == "data/image_folder":
+        config.data.root = "folder"
     config.found, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert faults_of_values(config, {}) == []
@@ -285,9 +288,9 @@ def test_all_data_sets_are_tried():
 @pytest.mark.parametrize("model", ["cgan", "acgan"])
 def test_conditional_models_refuse_faces_without_an_attribute(compose, step, files, model):
     words = f"model={model}", "data=celeba", *files("celeba")
-    with pytest.raises(UserError, match=rf"model={model}: is conditional.*data\.attribute=Smiling"):
+    with pytest.raises(UserError, match=rf"data\.attribute=null: model={model} needs labels; data\.attribute=Smiling"):
         check(compose(*words))
-    with pytest.raises(UserError, match=rf"model={model}: is conditional.*no labels"):
+    with pytest.raises(UserError, match=rf"data\.attribute=null: model={model} needs labels"):
         step(*words)
 
 
@@ -312,7 +315,7 @@ def test_every_model_plays_with_points(step, learner, data):
 
 @pytest.mark.parametrize("network", ["dcgan", "resnet"])
 def test_points_refuse_networks_of_pictures(compose, network):
-    with pytest.raises(UserError, match=rf"network={network}: makes pictures.*network=mlp_points"):
+    with pytest.raises(UserError, match=rf"network={network}: needs images.*network=mlp_points"):
         check(compose("model=vanilla", "data=gaussian_ring", f"network={network}"))
 
 
@@ -476,3 +479,22 @@ def test_each_callback_runs_alone(compose, run, tmp_path, name):
 def test_a_run_without_callbacks_and_loggers(run, tmp_path):
     assert run(tmp_path, "~callbacks", "~logger").global_step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+class Picky(torch.nn.Module):
+    """A network of a user's own whose constructor rejects an image size."""
+
+    def __init__(self, shape: list[int], **_: Any) -> None:
+        super().__init__()
+        raise ValueError(f"sides of {shape[1]} are not supported")
+
+
+def test_what_constructors_reject_is_an_error_before_data_are_read(compose, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan_lightning.data.digits.Digits.read", lambda *_: pytest.fail("data were read"))
+    config = compose("model=vanilla")
+    for name in ("generator", "discriminator"):
+        config.network[name]._target_ = "test_conf.Picky"
+    with pytest.raises(UserError) as caught:
+        train(config, tmp_path)
+    told = "sides of 16 are not supported"
+    assert list(caught.value.faults) == [f"network.generator: {told}", f"network.discriminator: {told}"]

@@ -5,6 +5,7 @@ import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_inception_without_its_last_layer_has_no_logits(weights, tmp_path):
 
 def test_resizes_are_named_and_differ(weights, tmp_path):
     pictures = torch.randint(256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    found = {resize: ready(weights, tmp_path, resize=resize) for resize in inception.RESIZES}
+    found = {resize: ready(weights, tmp_path, resize=resize) for resize in get_args(inception.Resize)}
     assert [feature.card()["resize"] for feature in found.values()] == ["tf1", "bilinear", "bicubic"]
     smooth = found["bilinear"].enlarged(pictures)
     assert smooth.shape == (2, 3, 299, 299)

@@ -219,7 +219,7 @@ class Rounding(nn.Module):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_loss_is_of_logits_in_single_precision_or_better(build, monkeypatch, variant, precision):
     if (variant, precision) == ("wgan_gp", "bf16-true"):
-        pytest.skip("gan_lightning.config rejects it: a penalty needs weights in single precision")
+        pytest.skip("the command line rejects it: double backward needs weights of single precision")
     seen: list[torch.dtype] = []
     dtype = PRECISIONS[precision]
     model, data = build(f"model={variant}", "network=mlp")

@@ -152,7 +152,7 @@ def test_cgan_takes_networks_with_classes_and_plays_by_the_real_labels():
 
 @pytest.mark.parametrize("name", ["cgan", "acgan"])
 def test_conditional_models_refuse_data_without_labels(run, tmp_path, name):
-    with pytest.raises(UserError, match=rf"model={name}: is conditional"):
+    with pytest.raises(UserError, match=rf"data\.root=.*: model={name} needs labels"):
         run(tmp_path, f"model={name}", "data=image_folder", f"data.root={pictures(tmp_path / 'pictures')}")
 
 

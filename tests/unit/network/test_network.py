@@ -250,7 +250,7 @@ def test_an_unknown_norm_is_told():
         lambda: DCGANDiscriminator(SHAPE, norm="instance"),
         lambda: ResNetDiscriminator(SHAPE, norm="instance"),
     ):
-        with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
+        with pytest.raises(ValueError, match="norm=instance: must be one of none, batch, layer"):
             build()
 
 
@@ -261,18 +261,18 @@ def test_layer_norm_is_over_all_channels_and_pixels_of_a_sample():
 
 
 def test_other_unknown_choices_are_told():
-    with pytest.raises(ValueError, match="upsample=bilinear: one of transposed, nearest"):
+    with pytest.raises(ValueError, match="upsample=bilinear: must be one of transposed, nearest"):
         DCGANGenerator(LATENT, SHAPE, upsample="bilinear")
-    with pytest.raises(ValueError, match="conditioning=sum: one of concat, projection"):
+    with pytest.raises(ValueError, match="conditioning=sum: must be one of concat, projection"):
         ResNetDiscriminator(SHAPE, conditioning="sum")
-    with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
+    with pytest.raises(ValueError, match="norm=instance: must be one of none, batch, layer"):
         MLPDiscriminator(SHAPE, depth=1, norm="instance")
 
 
 @pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
 def test_perceptrons_tell_an_unknown_norm(network):
     arguments = (LATENT, SHAPE) if network is MLPGenerator else (SHAPE,)
-    with pytest.raises(ValueError, match="norm=instance: one of none, batch, layer"):
+    with pytest.raises(ValueError, match="norm=instance: must be one of none, batch, layer"):
         network(*arguments, norm="instance")
 
 

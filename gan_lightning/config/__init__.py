@@ -1,0 +1,1 @@
+"""The configuration: constraints of settings, read from the constructors' signatures, and their validation."""

@@ -1,0 +1,333 @@
+"""Settings that are right by themselves and do not work together, as the classes that a configuration names declare it.
+
+A class declares what it needs of the other parts of a run and what it provides, as literal class attributes, which
+:mod:`gan_lightning.config.signature` reads without importing torch::
+
+    class WGANGP(GAN):
+        needs_double_backward = True
+        provides_lipschitz_critic = True
+
+    class Discriminator(nn.Module):
+        provides_per_sample_gradients = {"norm": ("none", "layer")}
+
+``needs_X`` is ``True``; or a sentence of advice; or a dictionary of the class's own settings, any of which makes it
+need X. ``provides_X`` is ``True``, ``False``, or a dictionary of settings, any of which provides it. In a dictionary a
+tuple lists the values that count; anything else is an example, and every value but null, zero and false counts. A need
+of X is unmet if parts declare whether they provide X and none does; what no part declares is not checked here, so that
+classes without declarations are accepted. ``effective_with`` names settings that have no effect unless X is provided,
+or unless other settings of the class count.
+
+Nothing here names a class.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_lightning.config.nodes import is_filled_in, node_at, target_of, walk
+from gan_lightning.config.signature import REQUIRED, Signature, read
+from gan_lightning.geometry import halvings
+from gan_lightning.paths import CONF, absolute, shorter
+
+# A need that stands for several.
+IMPLIED = {"double_backward": ("per_sample_gradients", "float32_weights")}
+# What a class needs, as messages state it, where the capability's name does not say enough.
+WORDS = {
+    "per_sample_gradients": "gradients of each sample by itself (double backward), and BatchNorm mixes samples",
+    "float32_weights": "weights of single precision (double backward)",
+    "lipschitz_critic": "a Lipschitz critic",
+    "images": "images, and the data are points",
+    "points": "points, and the data are images",
+    "halved_sides": "an image size whose sides are multiples of 4, from 8 on",
+    "four_pixels": "at least 4 pixels a side",
+    "several_samples": "at least 2 samples a device (BatchNorm)",
+    "unnormalized_weights": "weights without spectral normalization",
+    "class_aware_generator": "a generator that is given the class too (model=cgan gives it to both)",
+    "class_aware_discriminator": "a discriminator that is given the class too (model=cgan gives it to both)",
+    "generator_clipping": "unscaled gradients, and with 16-mixed a fused optimizer unscales after clipping",
+    "discriminator_clipping": "unscaled gradients, and with 16-mixed a fused optimizer unscales after clipping",
+    "single_precision": "single precision",
+    "one_generator_batch": "a generator batch of the discriminator's size",
+    "discriminator_class_loss": "a class loss of the discriminator",
+    "generator_class_loss": "a class loss of the generator",
+}
+UNKNOWN = "the data's"  # in place of a value that is found when the data are loaded
+MAX_CHOICES = 3  # that a message lists of one setting
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run: a section of the configuration that names a class, or facts of one."""
+
+    key: str
+    section: DictConfig
+    signature: Signature
+
+    def value(self, name: str) -> Any:
+        """Return the value of a setting, resolved; ``REQUIRED`` if the class has no such setting."""
+        node, parameter = node_at(self.section, name), self.signature.parameters.get(name)
+        if node is None:
+            return parameter.default if parameter else None if "." in name else REQUIRED
+        if is_filled_in(node):
+            return UNKNOWN
+        try:
+            return OmegaConf.select(self.section, name)
+        except OmegaConfBaseException:
+            return UNKNOWN
+
+    def settings(self, declared: dict[str, Any], counting: bool) -> list[tuple[str, Any, Any]]:
+        """Return those settings of a declaration that count, or those that do not: key, value and what would count."""
+        values = ((name, self.value(name), choices) for name, choices in declared.items())
+        found = [one for one in values if one[1] is not REQUIRED and one[1] is not ...]
+        return [(f"{self.key}.{n}", v, choices) for n, v, choices in found if counts(v, choices) is counting]
+
+    def provides(self, capability: str) -> bool | None:
+        """Return whether this part provides a capability; None if it does not say."""
+        declared = self.signature.attributes.get(f"provides_{capability}")
+        if not isinstance(declared, dict):
+            return None if declared is None else bool(declared)
+        return True if self.settings(declared, True) else False if self.settings(declared, False) else None
+
+    def missing(self, capability: str) -> list[tuple[str, Any, Any]]:
+        """Return the settings that would provide a capability with other values: key, value and what would count."""
+        declared = self.signature.attributes.get(f"provides_{capability}")
+        return self.settings(declared, False) if isinstance(declared, dict) else []
+
+
+def counts(value: Any, choices: Any) -> bool:
+    """Return whether a value is one of a declaration's choices; of an example, whether it is set at all."""
+    if value is UNKNOWN:
+        return True
+    return str(value) in map(str, choices) if isinstance(choices, tuple) else bool(value)
+
+
+def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
+    """Return an error for each need that is unmet, and for each setting that has no effect.
+
+    Args:
+        config: The composed configuration; every value by itself is right.
+        typed: Keys that the user set.
+    """
+    parts = [*parts_of(config)]
+    if any(part.signature.attributes.get("needs_labels") for part in parts):
+        parts += facts_of_labels(config, parts)
+    unmet = {lead: text for part in reversed(parts) for lead, text in unmet_needs(part, parts)}
+    errors = [f"{lead}: {text}" for (lead, _), text in reversed(unmet.items())]
+    errors += [error for part in parts for error in without_effect(part, parts, typed)]
+    for part in parts:
+        name = part.signature.attributes.get("class_folders")
+        if name and (folder := part.value(name)) and not absolute(folder).is_dir():
+            errors.append(f"{part.key}.{name}={str(shorter(Path(folder)))!r}: there is no such folder")
+    return [*dict.fromkeys([*errors_of_numbers(config), *errors])]
+
+
+def without_effect(part: Part, parts: list[Part], typed: Collection[str]) -> Iterator[str]:
+    """Yield an error for each setting that the user set and that has no effect."""
+    for name, needed in part.signature.attributes.get("effective_with", {}).items():
+        if f"{part.key}.{name}" not in typed:
+            continue
+        if isinstance(needed, str) and provided(needed, parts) is False:
+            yield f"{part.key}.{name}: has no effect, since it needs {in_words(needed)}"
+        elif isinstance(needed, dict) and (unset := part.settings(needed, False)):
+            told = ", ".join(f"{key}={shown(value)}" for key, value, _ in unset)
+            yield f"{part.key}.{name}: has no effect with {told}"
+
+
+def parts_of(config: DictConfig) -> Iterator[Part]:
+    """Yield the parts that a configuration names, and what follows from sizes."""
+    for key, section in walk(config):
+        for target in target_of(section) if not key.startswith("hydra") else ():
+            if signature := read(target):
+                yield Part(key, section, signature)
+    data = config.get("data") or {}
+    size = [data.image_size] * 2 if isinstance(data.get("image_size"), int) else data.get("image_size")
+    if size:
+        try:
+            halvings(*size)
+        except ValueError:
+            yield fact("data", data, "halved_sides", {"image_size": (32, 64)})
+        if min(size) < 4 and config.get("eval", {}).get("every_n_steps", 1) is not None:
+            yield fact("data", data, "four_pixels", {"image_size": (32,)})
+    ranks = (world_size(config.trainer) if "trainer" in config else None) or 1
+    if "batch_size" in data and data.batch_size == ranks:
+        yield fact("data", data, "several_samples", {"batch_size": (2 * ranks,)})
+
+
+def facts_of_labels(config: DictConfig, parts: list[Part]) -> list[Part]:
+    """Return what tells whether the data have labels: what was found when they were loaded, or a folder's sub-folders.
+
+    A folder may hold millions of files, so that it is listed only if a part needs labels.
+    """
+    num_classes = config.get("found", {}).get("num_classes")
+    if num_classes:
+        return [fact("data", config.data, "labels", True)]
+    facts = []
+    for part in parts:
+        name = part.signature.attributes.get("class_folders")
+        folder = part.value(name) if name else None
+        with suppress(OSError):  # there is another error for a folder that is not there
+            if folder and not any(entry.is_dir() for entry in os.scandir(absolute(folder))):
+                facts.append(
+                    fact(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)})
+                )
+    if num_classes == 0 and provided("labels", parts + facts) is None:
+        facts.append(fact("data", config.data, "labels", False))
+    return facts
+
+
+def fact(key: str, section: DictConfig, capability: str, declared: Any) -> Part:
+    """Return a part that declares what only the values of a configuration tell."""
+    return Part(key, section, Signature(attributes={f"provides_{capability}": declared}))
+
+
+def unmet_needs(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what a message begins with and a capability, and the message, for each need that no part meets."""
+    for name, needed in part.signature.attributes.items():
+        if not name.startswith("needs_") or not needed:
+            continue
+        causes = [label(part)]
+        if isinstance(needed, dict):
+            causes = [f"{key}={shown(value)}" for key, value, _ in part.settings(needed, True)]
+        name = name.removeprefix("needs_")
+        for capability in IMPLIED.get(name, (name,)) if causes else ():
+            if provided(capability, parts) is False:
+                advice = needed if isinstance(needed, str) else fixes(capability, part, parts)
+                yield message(causes[0], advice, capability, parts)
+
+
+def provided(capability: str, parts: list[Part]) -> bool | None:
+    """Return whether any part provides a capability; None if none says."""
+    known = [found for part in parts if (found := part.provides(capability)) is not None]
+    return any(known) if known else None
+
+
+def message(cause: str, advice: str, capability: str, parts: list[Part]) -> tuple[tuple[str, str], str]:
+    """Return what begins the message for a need that is unmet, with the capability, and the rest."""
+    declaring = [part for part in parts if part.provides(capability) is False]
+    settings = [one for part in declaring for one in part.missing(capability)]
+    advice = f"; {advice}" if advice else ""
+    if settings and all(part.missing(capability) for part in declaring):
+        lead = ", ".join(f"{key}={shown(value)}" for key, value, _ in settings)
+        return (lead, capability), f"{cause} needs {in_words(capability)}{advice}"
+    return (cause, capability), f"needs {in_words(capability)}{advice}"
+
+
+def fixes(capability: str, part: Part, parts: list[Part]) -> str:
+    """Return the options and settings that would meet a need of a part, as they are typed."""
+    found, name, own = [], f"provides_{capability}", part.key.partition(".")[0]
+    declaring = [other for other in parts if other.provides(capability) is False]
+    for other in declaring:
+        group = other.key.partition(".")[0]
+        if other.missing(capability):
+            continue
+        if group == "data":  # the data stay, another option of the part may fit them
+            found += [f"{own}={option}" for option in with_attribute(own, f"needs_{capability}", False)]
+        else:
+            found += [f"{group}={option}" for option in with_attribute(group, name, True)]
+    for key, _, choices in (one for other in declaring for one in other.missing(capability)):
+        listed = choices[:MAX_CHOICES] if isinstance(choices, tuple) else (choices,)
+        found += [f"{key}={shown(choice)}" for choice in listed]
+    *first, last = [*dict.fromkeys(found)] or [""]
+    return " or ".join(filter(None, [", ".join(first), last]))
+
+
+def in_words(capability: str) -> str:
+    """Return what a message calls a capability."""
+    return WORDS.get(capability, capability.replace("_", " "))
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is typed."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def label(part: Part) -> str:
+    """Return the option of a group that names a part's class, as it is typed; the class if no option of ours does."""
+    group, (target,) = part.key.partition(".")[0], target_of(part.section)
+    option = next((name for name, targets in options_of(group).items() if target in targets), None)
+    return f"{group}={option}" if option else f"{part.key}._target_={target}"
+
+
+def with_attribute(group: str, name: str, wanted: bool) -> list[str]:
+    """Return the options of a group all of whose classes, or none of them, have a class attribute that is true."""
+    found = {
+        option: [bool(signature.attributes.get(name)) for signature in map(read, targets) if signature]
+        for option, targets in options_of(group).items()
+    }
+    return [option for option, has in found.items() if has and (any(has) if wanted else not any(has))]
+
+
+@cache
+def options_of(group: str) -> dict[str, list[str]]:
+    """Return the classes that each option of a group names, those of options that it builds on too."""
+    return {path.stem: targets_of(path) for path in sorted((CONF / group).glob("*.yaml"))}
+
+
+def targets_of(path: Path) -> list[str]:
+    """Return the dotted names of the classes of a file of conf."""
+    node, group = OmegaConf.load(path), path.parent.name
+    base = [name for name in node.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+    found = [target for name in base for target in targets_of(path.with_name(f"{name.partition('@')[0]}.yaml"))]
+    sections = [("", node), *walk(node)]
+    return found + [
+        target
+        for key, section in sections
+        for target in target_of(section)
+        if group not in node or key.partition(".")[0] == group
+    ]
+
+
+def errors_of_numbers(config: DictConfig) -> Iterator[str]:
+    """Yield an error for each size, number of devices or file that does not fit the others."""
+    if "loss" in config and "model" in config and "loss" not in config.model:
+        yield "loss: has no effect, since the model has no adversarial loss; leave it out"
+    if "trainer" in config:
+        ranks = world_size(config.trainer)
+        if ranks != 1 and config.trainer.strategy in ("auto", "ddp"):
+            yield (
+                f"trainer.devices={config.trainer.devices}: several devices need trainer=ddp, since an update of one "
+                "network leaves the other's weights unused"
+            )
+        if error := indivisible(config.data.batch_size, ranks or 1):
+            yield error
+    classes = config.get("found", {}).get("num_classes")
+    for key, network in (config.get("network") or {}).items():
+        if not isinstance(network, DictConfig):
+            continue
+        size, wanted = network.get("latent_dim"), config.model.get("latent_dim")
+        if size != wanted and isinstance(size, int):
+            yield f"network.{key}.latent_dim={size}: must be model.latent_dim={wanted}; set that"
+        labels = network.get("num_classes")
+        if isinstance(labels, int) and labels and classes is not None and labels != classes:
+            yield f"network.{key}.num_classes={labels}: the data have {classes}; leave it out"
+    # A resumed run has its own weights, and the file may be on another machine.
+    if (path := config.get("init_from")) and not config.get("ckpt_path") and not absolute(path).exists():
+        yield f"init_from={shorter(Path(path))}: there is no such file or run directory"
+
+
+def world_size(trainer: DictConfig) -> int | None:
+    """Return the number of processes that train; None if that is as many as there are devices."""
+    devices = trainer.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    elif isinstance(devices, str) and devices.strip().isdecimal():
+        devices = int(devices)
+    if isinstance(devices, str) or (isinstance(devices, int) and devices < 0):
+        return None
+    return max(devices if isinstance(devices, int) else len(devices), 1) * trainer.get("num_nodes", 1)
+
+
+def indivisible(batch_size: int, ranks: int) -> str | None:
+    """Return the error that a minibatch cannot be divided among devices; None if it can."""
+    if batch_size % ranks:
+        return f"data.batch_size={batch_size}: must be a multiple of the {ranks} devices that share it"
+    return None

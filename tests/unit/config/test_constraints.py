@@ -1,0 +1,229 @@
+"""Constraints stand in the constructors' signatures: read from source without importing it, enforced in Python."""
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, Unpack
+
+import pytest
+from annotated_types import Ge, Gt, Interval, Len, MinLen, MultipleOf, doc
+from omegaconf import OmegaConf
+
+from gan_lightning.config import constraints, signature
+from gan_lightning.config.constraints import Validated, describe, mismatch
+from gan_lightning.config.signature import REQUIRED, read
+from gan_lightning.config.validation import faults_of_values
+
+Pairs = Annotated[Sequence[Annotated[Sequence[float], Len(2, 2)]], MinLen(1), doc("a list of pairs")]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "right", "wrong", "words"),
+    [
+        (bool, [True], [1, None, "true"], "true or false"),
+        (int, [3], [True, 1.5, "3", None], "a whole number"),
+        (float, [3, 0.5], [True, "x", float("nan"), float("inf")], "a number"),
+        (str | Path, ["a", Path("a")], [1, None], "text"),
+        (str | None, ["a", None], [1], "text or null"),
+        (None | int, [1, None], ["a"], "a whole number or null"),
+        (Annotated[float, Gt(0)], [0.1, 3], [0, -1, "a"], "a number above 0"),
+        (Annotated[int, Interval(ge=1, lt=5)], [1, 4], [0, 5], "a whole number of at least 1 and below 5"),
+        (Annotated[int, Ge(0), MultipleOf(4)], [0, 8], [6, -4], "a whole number of at least 0 and a multiple of 4"),
+        (Literal["a", 3], ["a", 3], ["b", "3", True], "one of a, 3"),
+        (Literal[1], [1], [True, 1.0], "one of 1"),
+        (list[int], [[1, 2], [], (1,)], [["a"], "12", 3], "a list, each a whole number"),
+        (tuple[float, float], [[1, 2]], [[1], [1, 2, 3]], "a list of 2, each a number"),
+        (tuple[int, ...], [[1, 2, 3]], [["a"]], "a list, each a whole number"),
+        (Annotated[list[int], MinLen(2)], [[1, 2]], [[1], 3], "a list of at least 2, each a whole number"),
+        (Pairs, [[[0, 1], [1, 2]]], [[], [[0]], [0]], "a list of pairs"),
+        (Any, [1, "a", None], [], "Any"),
+    ],
+)
+def test_a_value_is_compared_with_its_annotation(annotation, right, wrong, words):
+    assert [value for value in right if mismatch(annotation, value)] == []
+    assert [value for value in wrong if mismatch(annotation, value) != words] == []
+    assert describe(annotation) == words
+
+
+SOURCE = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Annotated, Literal, Optional, Unpack
+import annotated_types as at
+from annotated_types import Interval
+from package import Base, Options
+from package.deep import Weight as W
+if TYPE_CHECKING:
+    from torch import Tensor
+
+class Mine(Base):
+    needs_labels = True
+    names = ("a", "b")
+    computed = len("a")
+    def __init__(self, weight: W = 10.0, k: Annotated[int, at.Gt(0)] = 1, norm: Literal["a", None] = "a",
+                 old: Optional["int"] = None, x: Tensor | None = None, **more: Unpack[Options]) -> None:
+        super().__init__(**more)
+
+class Child(Mine):
+    names = ("c",)
+
+class Other(Base):
+    def __init__(self, **kwargs) -> None:
+        self.part = dict(**kwargs)
+
+class Unreadable(nowhere.Base):
+    pass
+
+def function(a: int, *, b: bool = False) -> None: ...
+"""
+PACKAGE = """
+from typing import TypedDict
+from .deep import Weight
+class Options(TypedDict, total=False):
+    steps: int
+    extra: bool
+class Base:
+    needs_labels = False
+    provides = {"norm": ("a",)}
+    def __init__(self, steps: Weight = 5, seed: int = 0) -> None: ...
+"""
+
+
+DEEP = """
+from typing import Annotated
+from annotated_types import Interval
+Weight = Annotated[float, Interval(gt=0)]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of a user's own and a package that it imports from."""
+    (tmp_path / "mine.py").write_text(SOURCE)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text(PACKAGE)
+    (tmp_path / "package" / "deep.py").write_text(DEEP)
+    monkeypatch.syspath_prepend(tmp_path)
+    for cached in (signature.load, signature.read):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_class_is_read_with_its_base_classes_and_options():
+    found = read("mine.Mine")
+    assert not found.is_open
+    wanted = {name: describe(one.annotation) for name, one in found.parameters.items()}
+    assert wanted == {
+        "steps": "a number above 0",  # the base class's own annotation, not that of the options
+        "extra": "true or false",
+        "seed": "a whole number",
+        "weight": "a number above 0",
+        "k": "a whole number above 0",
+        "norm": "one of a, None",
+        "old": "a whole number or null",
+        "x": "Any or null",
+    }
+    assert (found.parameters["weight"].default, found.parameters["seed"].default) == (10.0, 0)
+    assert found.parameters["extra"].default is REQUIRED
+    assert found.attributes == {"needs_labels": True, "provides": {"norm": ("a",)}, "names": ("a", "b")}
+    child = read("mine.Child")
+    assert (child.parameters, child.attributes["names"]) == (found.parameters, ("c",))
+    assert [*read("mine.function").parameters] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_cannot_be_read_takes_everything():
+    assert read("mine.Other").is_open, "it does not pass its arguments on to the base class"
+    assert read("mine.Unreadable").is_open
+    assert read("mine.Nothing") is read("nowhere.Nothing") is read("mine") is read("") is None
+    assert "mine" not in sys.modules
+
+
+def test_reading_imports_nothing(tmp_path):
+    names = "gan_lightning.model.wgan_gp.WGANGP", "gan_lightning.trainer.Trainer", "torch.optim.Adam"
+    code = f"""
+import sys
+from gan_lightning.config.signature import read
+for name in {names}:
+    assert not read(name).is_open
+    assert read(name).parameters
+assert not {{"torch", "pytorch_lightning", "numpy"}} & {{*sys.modules}}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+class Options(TypedDict, total=False):
+    k: Annotated[int, Gt(0)]
+    label: str
+
+
+class Part(Validated):
+    def __init__(self, weight: Annotated[float, Gt(0)] = 1.0, norm: Literal["none", "batch"] = "none") -> None:
+        self.weight = weight
+
+
+class Child(Part):
+    def __init__(self, k: Annotated[int, Gt(0)] = 1, **part: Any) -> None:
+        super().__init__(**part)
+        self.k = k
+
+
+class Collected(Validated):
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self.options = options
+
+
+def test_a_constructor_enforces_its_annotations():
+    assert Child(2, weight=0.5).weight == 0.5
+    with pytest.raises(ValueError, match=r"^weight=0: must be a number above 0; norm=x: must be one of none, batch$"):
+        Part(0, "x")
+    with pytest.raises(ValueError, match="weight=-1"):
+        Child(weight=-1)
+    with pytest.raises(ValueError, match="k=0"):
+        Child(0)
+    with pytest.raises(ValueError, match="k=0"):
+        Collected(k=0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
+        Part(other=1)
+    assert [*inspect.signature(Part).parameters] == ["weight", "norm"]
+
+
+def test_a_reference_restricts_what_it_refers_to():
+    part = {"_target_": "gan_lightning.network.mlp.MLPDiscriminator", "shape": "${found.shape}", "width": "${width}"}
+    config = OmegaConf.create({"width": 0, "found": {"shape": None}, "one": part, "two": dict(part)})
+    assert faults_of_values(config, {}) == [
+        "width=0: must be a whole number of at least 1 and at most 2147483647",
+    ]
+
+
+def test_arguments_that_a_class_does_not_take_are_errors():
+    optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "betas": [0.5, 0.9], "nesterov": "x"}
+    model = {"_target_": "gan_lightning.model.wgan_gp.WGANGP", "gp_wieght": 1, "seed": -1}
+    config = OmegaConf.create({"model": {**model, "optimizer": optimizer}})
+    first, *rest = faults_of_values(config, {})
+    assert first.startswith(
+        "model.gp_wieght: gan_lightning.model.wgan_gp.WGANGP takes no such argument, the nearest is gp_"
+    )
+    assert [one.partition(":")[0] for one in rest] == [
+        "model.optimizer",
+        "model.seed=-1",
+        "model.optimizer.betas",
+        "model.optimizer.nesterov=x",
+    ]
+
+
+def test_annotations_of_the_package_are_read_and_enforced_alike():
+    """What a class restricts in Python is what the command line reads from its source."""
+    from typing import get_type_hints
+
+    from gan_lightning.evaluation import Evaluation
+    from gan_lightning.model.base import GAN
+    from gan_lightning.network.resnet import ResNetDiscriminator
+
+    for kind in (GAN, Evaluation, ResNetDiscriminator):
+        found = read(f"{kind.__module__}.{kind.__qualname__}").parameters
+        for name, hint in get_type_hints(kind.__init__, include_extras=True).items():
+            if name != "return" and found[name].annotation is not Any:
+                assert describe(found[name].annotation) == describe(hint), name
+    assert constraints.PositiveInt.__metadata__
