@@ -1,7 +1,6 @@
 """Constraints stand in the constructors' signatures: read from source without importing it, enforced in Python."""
 
 import inspect
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,19 +139,6 @@ def test_what_cannot_be_read_takes_everything():
     assert "mine" not in sys.modules
 
 
-def test_reading_imports_nothing(tmp_path):
-    names = "gan_lightning.model.wgan_gp.WGANGP", "gan_lightning.trainer.Trainer", "torch.optim.Adam"
-    code = f"""
-import sys
-from gan_lightning.config.signature import read
-for name in {names}:
-    assert not read(name).is_open
-    assert read(name).parameters
-assert not {{"torch", "pytorch_lightning", "numpy"}} & {{*sys.modules}}
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
-
-
 class Options(TypedDict, total=False):
     k: Annotated[int, Gt(0)]
     label: str
@@ -224,6 +210,6 @@ def test_annotations_of_the_package_are_read_and_enforced_alike():
     for kind in (GAN, Evaluation, ResNetDiscriminator):
         found = read(f"{kind.__module__}.{kind.__qualname__}").parameters
         for name, hint in get_type_hints(kind.__init__, include_extras=True).items():
-            if name != "return" and found[name].annotation is not Any:
+            if name != "return" and "Any" not in describe(found[name].annotation):  # other than a class
                 assert describe(found[name].annotation) == describe(hint), name
     assert constraints.PositiveInt.__metadata__
