@@ -30,7 +30,7 @@ from gan_lightning import run as runs
 from gan_lightning.class_names import checked, refuse_other_order, storable
 from gan_lightning.command_line import changes, check_command_line
 from gan_lightning.config.combinations import indivisible, world_size
-from gan_lightning.config.nodes import target_of, walk
+from gan_lightning.config.nodes import node_at, target_of, walk
 from gan_lightning.config.validation import check, how_to_import, make_paths_absolute, nearest, unknown_arguments
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
 from gan_lightning.geometry import sides
@@ -250,7 +250,7 @@ def check_networks(config: DictConfig) -> None:
     refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
     errors = []
     with torch.device("meta"):
-        for name in (name for name, section in config.network.items() if target_of(section)):
+        for name in (name for name in config.network if target_of(node_at(config.network, name))):
             try:
                 build(config.network[name], f"network.{name}")
             except UserError as error:

@@ -192,14 +192,15 @@ def unmet_needs(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[str, str]
     for name, needed in part.signature.attributes.items():
         if not name.startswith("needs_") or not needed:
             continue
-        causes = [label(part)]
-        if isinstance(needed, dict):
-            causes = [f"{key}={shown(value)}" for key, value, _ in part.settings(needed, True)]
+        causes = part.settings(needed, True) if isinstance(needed, dict) else []
+        if isinstance(needed, dict) and not causes:
+            continue
         name = name.removeprefix("needs_")
-        for capability in IMPLIED.get(name, (name,)) if causes else ():
+        for capability in IMPLIED.get(name, (name,)):
             if provided(capability, parts) is False:
+                cause = f"{causes[0][0]}={shown(causes[0][1])}" if causes else label(part)
                 advice = needed if isinstance(needed, str) else fixes(capability, part, parts)
-                yield message(causes[0], advice, capability, parts)
+                yield message(cause, advice, capability, parts)
 
 
 def provided(capability: str, parts: list[Part]) -> bool | None:
@@ -300,8 +301,9 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
         if error := indivisible(config.data.batch_size, ranks or 1):
             yield error
     classes = config.get("found", {}).get("num_classes")
-    for key, network in (config.get("network") or {}).items():
-        if not isinstance(network, DictConfig):
+    for key in config.get("network") or ():
+        network = node_at(config.network, key)
+        if not isinstance(network, DictConfig) or network._is_interpolation():
             continue
         size, wanted = network.get("latent_dim"), config.model.get("latent_dim")
         if size != wanted and isinstance(size, int):
