@@ -22,7 +22,6 @@ Nothing here names a class.
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -172,14 +171,20 @@ def facts_of_labels(config: DictConfig, parts: list[Part]) -> list[Part]:
     for part in parts:
         name = part.signature.attributes.get("class_folders")
         folder = part.value(name) if name else None
-        with suppress(OSError):  # there is another error for a folder that is not there
-            if folder and not any(entry.is_dir() for entry in os.scandir(absolute(folder))):
-                facts.append(
-                    fact(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)})
-                )
+        if folder and not has_folders(absolute(folder)):
+            facts.append(fact(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)}))
     if num_classes == 0 and provided("labels", parts + facts) is None:
         facts.append(fact("data", config.data, "labels", False))
     return facts
+
+
+def has_folders(folder: Path) -> bool:
+    """Return whether a folder has sub-folders; true if it cannot be read, of which another error tells."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() for entry in entries)
+    except OSError:
+        return True
 
 
 def fact(key: str, section: DictConfig, capability: str, declared: Any) -> Part:
