@@ -17,7 +17,7 @@ from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.checkpoint import WholeCheckpointIO, take_networks
 from gan_lightning.config.combinations import indivisible, world_size
-from gan_lightning.config.nodes import target_of
+from gan_lightning.config.nodes import node_at, target_of
 from gan_lightning.config.validation import check, nearest, unknown_arguments
 from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
@@ -189,7 +189,7 @@ def check_networks(config: DictConfig) -> None:
     refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
     errors = []
     with torch.device("meta"):
-        for name in (name for name, section in config.network.items() if target_of(section)):
+        for name in (name for name in config.network if target_of(node_at(config.network, name))):
             try:
                 instantiate(config.network[name], f"network.{name}")
             except UserError as error:

@@ -30,7 +30,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations, world_size
 from gan_lightning.config.nodes import FILLED_IN, walk
-from gan_lightning.config.validation import EXTRAS, faults_of_values, how_to_install, make_paths_absolute, nearest
+from gan_lightning.config.validation import (
+    EXTRAS,
+    faults_of_values,
+    how_to_install,
+    make_paths_absolute,
+    nearest,
+    parameters_of,
+)
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
 from gan_lightning.run import first_rank, printed
@@ -343,7 +350,8 @@ def faults_of_overrides(
         if override.is_sweep_override():
             faults += faults_of_sweep(override, full, known)
     if not sweeping:  # a combination that makes no sense fails its own job of a sweep, not the others
-        right = [o for o in good if not any(fault.startswith(f"{o.key_or_group}=") for fault in faults)]
+        wrong = {re.split("[=:]", fault, maxsplit=1)[0] for fault in faults}
+        right = [o for o in good if o.key_or_group not in wrong]
         together = full if len(right) == len(good) else compose(picked + [o.input_line for o in right])
         if not (faults_of_values(together, known) if faults else faults):
             faults += errors_of_combinations(together, [o.key_or_group for o in right])
@@ -365,6 +373,7 @@ def faults_of_sweep(override: Override, config: DictConfig, known: dict[str, Any
     config, key, faults, parser = copy.deepcopy(config), override.key_or_group, [], OverridesParser.create()
     if not override.is_discrete_sweep() or "glob(" in override.input_line:
         return []
+    parameters = parameters_of(config)
     for text in override.sweep_string_iterator():
         try:
             value = parser.parse_override(f"{key}={text}").value()
@@ -372,7 +381,7 @@ def faults_of_sweep(override: Override, config: DictConfig, known: dict[str, Any
         except (HydraException, OmegaConfBaseException) as error:
             faults.append(f"{key}: {first_line(error)}")
             continue
-        faults += faults_of_values(config, known, key)
+        faults += faults_of_values(config, known, key, parameters)
     return faults
 
 

@@ -22,7 +22,6 @@ Nothing here names a class.
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -172,14 +171,20 @@ def facts_of_labels(config: DictConfig, parts: list[Part]) -> list[Part]:
     for part in parts:
         name = part.signature.attributes.get("class_folders")
         folder = part.value(name) if name else None
-        with suppress(OSError):  # there is another error for a folder that is not there
-            if folder and not any(entry.is_dir() for entry in os.scandir(absolute(folder))):
-                facts.append(
-                    fact(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)})
-                )
+        if folder and not has_folders(absolute(folder)):
+            facts.append(fact(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)}))
     if num_classes == 0 and provided("labels", parts + facts) is None:
         facts.append(fact("data", config.data, "labels", False))
     return facts
+
+
+def has_folders(folder: Path) -> bool:
+    """Return whether a folder has sub-folders; true if it cannot be read, of which another error tells."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() for entry in entries)
+    except OSError:
+        return True
 
 
 def fact(key: str, section: DictConfig, capability: str, declared: Any) -> Part:
@@ -192,14 +197,15 @@ def unmet_needs(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[str, str]
     for name, needed in part.signature.attributes.items():
         if not name.startswith("needs_") or not needed:
             continue
-        causes = [label(part)]
-        if isinstance(needed, dict):
-            causes = [f"{key}={shown(value)}" for key, value, _ in part.settings(needed, True)]
+        causes = part.settings(needed, True) if isinstance(needed, dict) else []
+        if isinstance(needed, dict) and not causes:
+            continue
         name = name.removeprefix("needs_")
-        for capability in IMPLIED.get(name, (name,)) if causes else ():
+        for capability in IMPLIED.get(name, (name,)):
             if provided(capability, parts) is False:
+                cause = f"{causes[0][0]}={shown(causes[0][1])}" if causes else label(part)
                 advice = needed if isinstance(needed, str) else fixes(capability, part, parts)
-                yield message(causes[0], advice, capability, parts)
+                yield message(cause, advice, capability, parts)
 
 
 def provided(capability: str, parts: list[Part]) -> bool | None:
@@ -300,8 +306,9 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
         if error := indivisible(config.data.batch_size, ranks or 1):
             yield error
     classes = config.get("found", {}).get("num_classes")
-    for key, network in (config.get("network") or {}).items():
-        if not isinstance(network, DictConfig):
+    for key in config.get("network") or ():
+        network = node_at(config.network, key)
+        if not isinstance(network, DictConfig) or network._is_interpolation():
             continue
         size, wanted = network.get("latent_dim"), config.model.get("latent_dim")
         if size != wanted and isinstance(size, int):

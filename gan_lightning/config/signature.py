@@ -185,9 +185,11 @@ def unpacked(module: Module, function: ast.FunctionDef) -> dict[str, Parameter]:
 
 def passes_on(init: ast.FunctionDef) -> bool:
     """Return whether a constructor passes its keyword arguments on to that of its base class."""
+    if init.args.kwarg is None:
+        return False
     calls = [one for one in ast.walk(init) if isinstance(one, ast.Call) and ast.unparse(one.func) == "super().__init__"]
     inside = {part.id for call in calls for part in ast.walk(call) if isinstance(part, ast.Name)}
-    return init.args.kwarg is not None and init.args.kwarg.arg in inside
+    return init.args.kwarg.arg in inside
 
 
 def default(node: ast.expr | None) -> Any:

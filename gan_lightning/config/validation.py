@@ -62,15 +62,21 @@ def make_paths_absolute(config: DictConfig) -> None:
             OmegaConf.update(config, key, str(absolute(text)))
 
 
-def faults_of_values(config: DictConfig, known: dict[str, Any], within: str = "") -> list[str]:
+def faults_of_values(
+    config: DictConfig,
+    known: dict[str, Any],
+    within: str = "",
+    parameters: dict[str, list[Parameter]] | None = None,
+) -> list[str]:
     """Return an error for each value that is of a wrong type, out of range or of a key that its class does not take.
 
     Args:
         config: The configuration.
         known: The default of each key; what no class restricts must be of its type.
         within: A key, to check only that and what lies below; "" for all.
+        parameters: What :func:`parameters_of` returns for the configuration, where many values are checked in turn.
     """
-    faults, parameters = [], parameters_of(config)
+    faults, parameters = [], parameters_of(config) if parameters is None else parameters
     for path, node in walk_from(config, within) if within else walk(config):
         section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
         if section and node._is_none():

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from gan_lightning import summary
 from gan_lightning.command_line import check_command_line
+from gan_lightning.config import validation
 
 ROOT = Path(__file__).parents[3]
 
@@ -475,9 +476,12 @@ def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys
     monkeypatch.setattr(
         ConfigLoaderImpl, "load_configuration", lambda *args, **more: composed.append(1) or compose(*args, **more)
     )
+    read, of = [], validation.parameters_of
+    monkeypatch.setattr(validation, "parameters_of", lambda config: read.append(1) or of(config))
     values = ",".join(map(str, range(1000)))
     _, words = check_command_line(["-m", f"seed={values}", "model.generator_optimizer.lr=1e-4,2e-4"])
     assert len(composed) < 5
+    assert len(read) < 5
     assert "hydra.sweeper.max_batch_size=10" in words
     assert "sweep of 2,000 jobs" in capsys.readouterr().out
     assert faults("-m", f"seed={values},-1,x", "model.generator_optimizer.lr=1e-4,no") == [
