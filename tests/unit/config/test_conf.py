@@ -47,7 +47,7 @@ CONVOLUTIONAL_ONLY = r"model=dcgan: is the game between convolutional networks.*
 LIPSCHITZ = r"loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or network\.discriminator\.spectral"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose(compose) -> Callable[..., DictConfig]:
     """Of conftest, and it takes ``optimizer@model.generator_optimizer=sgd`` too."""
 
