@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -116,6 +117,20 @@ def run(compose) -> Callable[..., Any]:
             logging.disable(before)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(run, tmp_path_factory) -> Callable[..., None]:
+    """``trained(folder, "model=wgan", ...)``: as ``run``, but trained once in a session and copied from then on."""
+    originals: dict[tuple[str, ...], Path] = {}
+
+    def trained(folder: Path, *overrides: str) -> None:
+        if overrides not in originals:
+            originals[overrides] = tmp_path_factory.mktemp("trained")
+            run(originals[overrides], *overrides)
+        shutil.copytree(originals[overrides], folder, symlinks=True, dirs_exist_ok=True)
+
+    return trained
 
 
 @pytest.fixture(scope="session")

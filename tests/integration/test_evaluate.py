@@ -72,10 +72,10 @@ def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
     assert line["fid card"] == judge.curve[-1]["scores"]["fid"][1]
 
 
-def test_a_folder_of_runs_is_grouped_over_seeds(run, here, capsys):
+def test_a_folder_of_runs_is_grouped_over_seeds(trained, here, capsys):
     for model in ("vanilla", "dcgan"):
         for seed in (0, 1):
-            run(here / "sweep" / f"{model}{seed}", f"model={model}", f"seed={seed}", *QUICK)
+            trained(here / "sweep" / f"{model}{seed}", f"model={model}", f"seed={seed}", *QUICK)
     capsys.readouterr()
     program.evaluate([here / "sweep"], ["out=table", "sort_by=kid"])
     assert len(rows_of(here, "table")) == 4
@@ -87,10 +87,10 @@ def test_a_folder_of_runs_is_grouped_over_seeds(run, here, capsys):
     assert table[0].endswith("best")
 
 
-def test_earlier_evaluations_are_kept(run, here):
+def test_earlier_evaluations_are_kept(trained, here):
     """Nothing that was measured is written over, and what is read is read before anything is written."""
     for seed in (0, 1):
-        run(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+        trained(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     program.evaluate([here / "0"], [])
     before = rows_of(here)
     program.evaluate([here / "1", here / "evaluation.json"], [])
@@ -114,8 +114,8 @@ def test_two_evaluations_at_once_write_two_files(here):
 
 
 @pytest.mark.parametrize("content", ["", '{"unfinished": true, "rows": []}'])
-def test_what_a_killed_evaluation_has_left_is_replaced(run, here, content):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_what_a_killed_evaluation_has_left_is_replaced(trained, here, content):
+    trained(here / "one", "model=vanilla", *QUICK)
     (here / "scores.json").write_text(content)
     (here / ".scores.json.lock").touch()
     program.evaluate([here / "one"], ["out=scores"])
@@ -140,12 +140,12 @@ def test_scores_of_a_killed_evaluation_are_not_replaced_under_a_name_that_nobody
 
 
 @pytest.mark.parametrize("when", ["before a score", "between two runs", "before the table"])
-def test_a_killed_evaluation_can_be_repeated(run, here, monkeypatch, when):
+def test_a_killed_evaluation_can_be_repeated(trained, here, monkeypatch, when):
     class Killed(BaseException):
         pass
 
     for seed in (0, 1):
-        run(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+        trained(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     place, calls = judge.evaluate_one, []
 
     def kill(*_: object) -> None:
@@ -257,9 +257,9 @@ def test_scores_that_cannot_be_compared_are_not_lost_where_they_are_taken_over(h
     assert (here / "scores.json").read_bytes() == before
 
 
-def test_rows_of_a_killed_evaluation_can_be_taken_over(run, here):
+def test_rows_of_a_killed_evaluation_can_be_taken_over(trained, here):
     for seed in (0, 1):
-        run(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+        trained(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     program.evaluate([here / "0"], ["out=scores"])
     rows = rows_of(here, "scores")
     (here / "scores.json").write_text(json.dumps({"unfinished": True, "rows": rows}))
@@ -269,8 +269,8 @@ def test_rows_of_a_killed_evaluation_can_be_taken_over(run, here):
     assert [row["seed"] for row in rows_of(here, "scores")] == [0, 1]
 
 
-def test_weights_that_are_not_finite_are_refused(run, here):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_weights_that_are_not_finite_are_refused(trained, here):
+    trained(here / "one", "model=vanilla", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     content = read(path)
     name = next(key for key in content["state_dict"] if key.startswith("generator."))
@@ -282,8 +282,8 @@ def test_weights_that_are_not_finite_are_refused(run, here):
     assert [path.name for path in here.iterdir()] == ["one"]
 
 
-def test_data_with_the_classes_in_another_order_are_refused(run, here):
-    run(here / "one", "model=cgan", *QUICK)
+def test_data_with_the_classes_in_another_order_are_refused(trained, here):
+    trained(here / "one", "model=cgan", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     content = read(path)
     content["hyper_parameters"]["class_names"] = [*"9876543210"]
@@ -292,8 +292,8 @@ def test_data_with_the_classes_in_another_order_are_refused(run, here):
         program.evaluate([here / "one"], TYPED)
 
 
-def test_a_run_that_is_named_twice_is_no_repetition(run, here, capsys):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_a_run_that_is_named_twice_is_no_repetition(trained, here, capsys):
+    trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one", here / "one" / "checkpoints" / "last.ckpt", here / "." / "one"], [])
     assert len(rows_of(here)) == 1
     program.evaluate([here / "one"], [])
@@ -304,15 +304,15 @@ def test_a_run_that_is_named_twice_is_no_repetition(run, here, capsys):
     assert "+-" not in line
 
 
-def test_best_and_last_are_not_repetitions(run, here):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_best_and_last_are_not_repetitions(trained, here):
+    trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one"], ["which=both"])
     assert [row["experiment"]["checkpoint"] for row in rows_of(here)] == ["step 2", "best"]
 
 
-def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(run, here, capsys):
-    run(here / "raw", "model=dcgan", *QUICK)
-    run(here / "ema", "model=dcgan", "model.ema_decay=0.9", *QUICK)
+def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(trained, here, capsys):
+    trained(here / "raw", "model=dcgan", *QUICK)
+    trained(here / "ema", "model=dcgan", "model.ema_decay=0.9", *QUICK)
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "raw", here / "ema"], [])
     raw, ema = (here / name / "checkpoints" / "last.ckpt" for name in ("raw", "ema"))
@@ -328,8 +328,8 @@ def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(run, here,
     assert rows_of(here, "again") == rows_of(here)
 
 
-def test_earlier_scores_are_compared_without_measuring(run, here, monkeypatch):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_earlier_scores_are_compared_without_measuring(trained, here, monkeypatch):
+    trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one"], ["out=first"])
     program.evaluate([here / "one"], ["out=second", "eval.num=30"])
     monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured again"))
@@ -341,8 +341,8 @@ def test_earlier_scores_are_compared_without_measuring(run, here, monkeypatch):
         program.evaluate([here / "first.json"], ["metric=kid"])
 
 
-def test_a_folder_of_pictures_against_a_data_set(run, here, capsys):
-    run(here / "one", "model=dcgan", *QUICK)
+def test_a_folder_of_pictures_against_a_data_set(trained, here, capsys):
+    trained(here / "one", "model=dcgan", *QUICK)
     pictures = here / "pictures"
     pictures.mkdir()
     for i in range(30):
@@ -405,23 +405,23 @@ def test_held_out_pictures_are_the_mark(here, monkeypatch):
     assert scores_of(row)["fid"] < 0.2
 
 
-def test_copies_come_with_the_picture_of_neighbours(run, here):
-    run(here / "one", "model=dcgan", "metric=all", *QUICK)
+def test_copies_come_with_the_picture_of_neighbours(trained, here):
+    trained(here / "one", "model=dcgan", "metric=all", *QUICK)
     program.evaluate([here / "one"], [])
     (picture,) = here.glob("evaluation_neighbours_*.png")
     with Image.open(picture) as image:
         assert image.size == (7 * 18 + 2, 10 * 18 + 2)
 
 
-def test_folders_of_one_name_keep_pictures_of_their_own(run, here):
-    run(here / "a/s/0", "model=dcgan", "metric=all", *QUICK)
+def test_folders_of_one_name_keep_pictures_of_their_own(trained, here):
+    trained(here / "a/s/0", "model=dcgan", "metric=all", *QUICK)
     shutil.copytree(here / "a", here / "b")
     program.evaluate([here / "a/s/0", here / "b/s/0"], ["metric=memorization"])
     assert len([*here.glob("evaluation_neighbours_*.png")]) == 2
 
 
-def test_points_keep_their_own_metrics(run, here, capsys):
-    run(here / "one", "model=wgan_gp", "data=gaussian_ring", *(word for word in QUICK if "kid" not in word))
+def test_points_keep_their_own_metrics(trained, here, capsys):
+    trained(here / "one", "model=wgan_gp", "data=gaussian_ring", *(word for word in QUICK if "kid" not in word))
     program.evaluate([here / "one"], [])
     assert scores_of(rows_of(here)[0]).keys() == {"modes", "quality", "reverse_kl"}
 
@@ -469,16 +469,16 @@ def test_points_keep_their_own_metrics(run, here, capsys):
         (["feature.per_channel=true"], "is for data=stacked_mnist"),
     ],
 )
-def test_mistakes_are_told(run, here, words, told):
-    run(here / "one", "model=vanilla", "data.limit=null", *QUICK)
+def test_mistakes_are_told(trained, here, words, told):
+    trained(here / "one", "model=vanilla", "data.limit=null", *QUICK)
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "one"], words)
     assert told in str(caught.value)
 
 
-def test_a_protocol_brings_its_feature_network_along(run, here):
+def test_a_protocol_brings_its_feature_network_along(trained, here):
     """Also to a checkpoint that has another one."""
-    run(here / "one", "model=vanilla", *QUICK)
+    trained(here / "one", "model=vanilla", *QUICK)
     asked, faults = asked_for.parse(["protocol=50k_train"])
     stored = OmegaConf.load(here / "one" / "config.yaml")
     assert faults == []
@@ -492,9 +492,9 @@ def test_a_protocol_brings_its_feature_network_along(run, here):
     )
 
 
-def test_a_judge_that_did_not_get_ready_judges_nobody(run, here):
+def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
     for name in ("0", "1"):
-        run(here / name, "model=vanilla", *QUICK)
+        trained(here / name, "model=vanilla", *QUICK)
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "0", here / "1"], ["feature=inception", "feature.weights=nowhere.pth"])
     first = here / "0" / "checkpoints" / "last.ckpt"
@@ -531,8 +531,8 @@ def test_all_mistakes_come_at_once(here):
         program.evaluate([here / "empty"], [])
 
 
-def test_a_stranger_s_checkpoint_runs_no_code(run, here):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_a_stranger_s_checkpoint_runs_no_code(trained, here):
+    trained(here / "one", "model=vanilla", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"]["config"]["data"]["_target_"] = "os.system"
@@ -541,9 +541,9 @@ def test_a_stranger_s_checkpoint_runs_no_code(run, here):
         program.evaluate([path], [])
 
 
-def test_a_stranger_s_interpolation_runs_no_code_either(run, here):
+def test_a_stranger_s_interpolation_runs_no_code_either(trained, here):
     """What is looked at is what is built: a class may hide in another section, behind an interpolation."""
-    run(here / "one", "model=vanilla", *QUICK)
+    trained(here / "one", "model=vanilla", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     config = checkpoint["hyper_parameters"]["config"]
@@ -558,9 +558,9 @@ def test_a_stranger_s_interpolation_runs_no_code_either(run, here):
     assert not (here / "written").exists()
 
 
-def test_a_checkpoint_of_another_version_takes_no_other_with_it(run, here):
+def test_a_checkpoint_of_another_version_takes_no_other_with_it(trained, here):
     for name in ("old", "new"):
-        run(here / name, "model=vanilla", *QUICK)
+        trained(here / name, "model=vanilla", *QUICK)
     path = here / "old" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"]["config"]["model"]["gone"] = 3
@@ -571,9 +571,9 @@ def test_a_checkpoint_of_another_version_takes_no_other_with_it(run, here):
     assert len(rows_of(here)) == 1
 
 
-def test_a_run_that_was_stopped_is_told(run, here, capsys):
+def test_a_run_that_was_stopped_is_told(trained, here, capsys):
     for name in ("whole", "stopped"):
-        run(here / name, "model=vanilla", *QUICK)
+        trained(here / name, "model=vanilla", *QUICK)
     (here / "whole" / "result.json").write_text('{"status": "finished"}')
     (here / "stopped" / "result.json").write_text('{"status": "failed", "error": "stopped at step 2\\u001b[2J"}')
     program.evaluate([here / "whole", here / "stopped"], [])
@@ -581,8 +581,8 @@ def test_a_run_that_was_stopped_is_told(run, here, capsys):
     assert told == ["", ", of a run that stopped at step 2\\x1b[2J"]
 
 
-def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(run, here):
-    run(here / "sweep" / "good", "model=vanilla", *QUICK)
+def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(trained, here):
+    trained(here / "sweep" / "good", "model=vanilla", *QUICK)
     for part in ("sweep/failed", "alone"):
         (here / part / "samples").mkdir(parents=True)
         (here / part / "config.yaml").write_text("")
@@ -593,26 +593,26 @@ def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(run, here):
         program.evaluate([here / "alone"], ["data=digits"])
 
 
-def test_runs_of_another_schedule_are_no_repetitions(run, here):
+def test_runs_of_another_schedule_are_no_repetitions(trained, here):
     for schedule in ("constant", "linear_decay"):
-        run(here / "runs" / schedule, "model=vanilla", f"callbacks.learning_rate.schedule={schedule}", *QUICK)
+        trained(here / "runs" / schedule, "model=vanilla", f"callbacks.learning_rate.schedule={schedule}", *QUICK)
     program.evaluate([here / "runs"], [])
     assert len({str(row["experiment"]) for row in rows_of(here)}) == 2
 
 
-def test_which_checkpoint_is_a_question_of_a_folder(run, here):
-    run(here / "one", "model=vanilla", *QUICK)
+def test_which_checkpoint_is_a_question_of_a_folder(trained, here):
+    trained(here / "one", "model=vanilla", *QUICK)
     with pytest.raises(UserError, match="which=best: has no effect"):
         program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], ["which=best"])
 
 
-def test_what_a_logger_keeps_in_a_run_is_no_run(run, here):
-    run(here / "runs" / "one", "model=vanilla", *QUICK)
+def test_what_a_logger_keeps_in_a_run_is_no_run(trained, here):
+    trained(here / "runs" / "one", "model=vanilla", *QUICK)
     kept = here / "runs" / "one" / "wandb" / "files"
     kept.mkdir(parents=True)
     (kept / "config.yaml").write_text("_wandb: {}")
     inside = here / "runs" / "one" / "more"
-    run(inside, "model=vanilla", *QUICK)
+    trained(inside, "model=vanilla", *QUICK)
     assert folders(here / "runs") == [here / "runs" / "one", inside]
     assert [kind for _, kind in program.sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
 
@@ -644,9 +644,9 @@ def test_the_command_ends_with_its_status(here):
     assert command().returncode == 2
 
 
-def test_a_damaged_checkpoint_takes_no_other_with_it(run, here, capsys):
+def test_a_damaged_checkpoint_takes_no_other_with_it(trained, here, capsys):
     for seed in (0, 1):
-        run(here / "sweep" / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
+        trained(here / "sweep" / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     path = here / "sweep" / "0" / "checkpoints" / "last.ckpt"
     path.unlink()
     path.write_bytes(b"no checkpoint")

@@ -48,7 +48,7 @@ CONVOLUTIONAL_ONLY = r"model=dcgan: needs convolutional networks; model=vanilla"
 LIPSCHITZ = r"loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or network\.discriminator\.spectral"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose(compose) -> Callable[..., DictConfig]:
     """Of conftest, and it takes ``optimizer@model.generator_optimizer=sgd`` too."""
 

@@ -40,27 +40,19 @@ def gan_export(*words: object) -> str:
     return program.export(program.parser().parse_args([*map(str, words)]))
 
 
-@pytest.fixture(scope="module")
-def trained(run, tmp_path_factory) -> Path:
-    """A run directory, trained once for all tests of this file."""
-    folder = tmp_path_factory.mktemp("trained")
-    run(folder, "model=cgan", "trainer.max_steps=1", *QUIET)
-    return folder
-
-
 @pytest.fixture
 def checkpoint(trained, tmp_path) -> Path:
-    """The checkpoint of a copy of that run in ``tmp_path/run``."""
-    shutil.copytree(trained, tmp_path / "run")
+    trained(tmp_path / "run", "model=cgan", "trainer.max_steps=1", *QUIET)
     return tmp_path / "run" / "checkpoints" / "last.ckpt"
 
 
 @pytest.fixture(scope="module")
 def with_onnx(trained, tmp_path_factory) -> Path:
-    """An export of that run with ONNX, which takes seconds, made once for all tests of this file."""
-    folder = tmp_path_factory.mktemp("exported") / "out"
-    gan_export(trained / "checkpoints" / "last.ckpt", "--out", folder)
-    return folder
+    """An export of the checkpoint above with ONNX, which takes seconds, made once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("exported")
+    trained(folder / "run", "model=cgan", "trainer.max_steps=1", *QUIET)
+    gan_export(folder / "run" / "checkpoints" / "last.ckpt", "--out", folder / "out")
+    return folder / "out"
 
 
 @pytest.fixture

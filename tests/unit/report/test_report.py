@@ -4,9 +4,7 @@ import itertools
 import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,22 +21,12 @@ from gan_lightning.run import files_named, folders
 QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
 
 
-@pytest.fixture(scope="module")
-def trained(run, tmp_path_factory) -> Callable[..., None]:
-    """``trained(folder, "model=vanilla")``: put a tiny evaluated run there, trained once for all tests of this file."""
-    originals: dict[tuple[str, ...], Path] = {}
-
-    def trained(folder: Path, *overrides: str, **changes: object) -> None:
-        if overrides not in originals:
-            originals[overrides] = tmp_path_factory.mktemp("trained")
-            run(originals[overrides], *overrides, *QUICK)
-        shutil.copytree(originals[overrides], folder)
-        config = OmegaConf.load(folder / "config.yaml")
-        for key, value in changes.items():
-            OmegaConf.update(config, key, value)
-        OmegaConf.save(config, folder / "config.yaml")
-
-    return trained
+def changed(folder: Path, **changes: object) -> None:
+    """Change values in the configuration of a run."""
+    config = OmegaConf.load(folder / "config.yaml")
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    OmegaConf.save(config, folder / "config.yaml")
 
 
 def gan_report(*words: object) -> str:
@@ -105,7 +93,7 @@ def test_a_damaged_line_of_metrics_costs_no_other(tmp_path):
 
 
 def test_curves_are_drawn_once(trained, tmp_path, monkeypatch):
-    trained(tmp_path / "one", "model=vanilla")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
     drawn = []
     monkeypatch.setattr(record, "curves", lambda panels, columns: drawn.append(panels) or curves(panels, columns))
     gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
@@ -113,7 +101,7 @@ def test_curves_are_drawn_once(trained, tmp_path, monkeypatch):
 
 
 def test_nothing_is_fetched_and_nothing_is_run(trained, tmp_path):
-    trained(tmp_path / "one", "model=vanilla")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
     gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "default-src 'none'" in text
@@ -125,7 +113,8 @@ def test_a_sweep_is_ranked_over_seeds(trained, tmp_path):
     for model in ("vanilla", "dcgan"):
         for seed in (0, 1):
             folder = tmp_path / "sweep" / f"{model},{seed}"
-            trained(folder, f"model={model}", seed=seed, **{"data.root": f"{tmp_path}/{seed}"})
+            trained(folder, f"model={model}", *QUICK)
+            changed(folder, seed=seed, **{"data.root": f"{tmp_path}/{seed}"})
     assert gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html", "--sort-by", "kid").startswith("4 runs in ")
     seen = page(tmp_path / "r.html")
     ranked = seen.text.partition("Ranked")[2].partition("Side by side")[0]
@@ -139,8 +128,9 @@ def test_what_was_killed_is_ranked_as_what_it_is(trained, tmp_path):
     """Without a result.json: seeds together, and other settings apart."""
     for lr in (0.0001, 0.01):
         for seed in (0, 1):
-            changes = {"model.generator_optimizer.lr": lr, "seed": seed}
-            trained(tmp_path / "sweep" / f"{lr},{seed}", "model=vanilla", **changes)
+            folder = tmp_path / "sweep" / f"{lr},{seed}"
+            trained(folder, "model=vanilla", *QUICK)
+            changed(folder, seed=seed, **{"model.generator_optimizer.lr": lr})
     (tmp_path / "sweep/0.0001,0/result.json").write_text('{"status": "finished", "overrides": ["ckpt_path=last"]}')
     gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html")
     ranked = page(tmp_path / "r.html").text.partition("Ranked")[2].partition("Side by side")[0]
@@ -151,7 +141,7 @@ def test_what_was_killed_is_ranked_as_what_it_is(trained, tmp_path):
 
 def test_a_name_that_is_no_text_is_shown(trained, tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
-    trained(tmp_path / "made" / "one", "model=vanilla")
+    trained(tmp_path / "made" / "one", "model=vanilla", *QUICK)
     (tmp_path / "made").rename(folder)
     line = json.loads((folder / "one" / "evaluation.jsonl").read_text().splitlines()[-1])
     with (folder / "one" / "evaluation.jsonl").open("a") as file:
@@ -162,7 +152,7 @@ def test_a_name_that_is_no_text_is_shown(trained, tmp_path):
 
 
 def test_a_configuration_that_grows_without_end_is_none(trained, tmp_path):
-    trained(tmp_path / "one", "model=vanilla")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
     bomb = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 60))
     for content in (bomb, "model: &a {b: *a}"):
         (tmp_path / "one" / "config.yaml").write_text(content)
@@ -171,7 +161,7 @@ def test_a_configuration_that_grows_without_end_is_none(trained, tmp_path):
 
 
 def test_unlike_scores_are_not_ranked(trained, run, tmp_path):
-    trained(tmp_path / "runs/a", "model=vanilla")
+    trained(tmp_path / "runs/a", "model=vanilla", *QUICK)
     run(tmp_path / "runs/b", "model=vanilla", *QUICK, "eval.num=30")
     gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
     seen = page(tmp_path / "r.html")
@@ -198,7 +188,7 @@ def test_each_data_set_has_a_ranking_of_its_own(run, tmp_path):
 
 
 def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_path):
-    trained(tmp_path / "one", "model=vanilla")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
     (tmp_path / "one" / "result.json").write_text('{"status": "finished", "step": 2}')
     last = tmp_path / "one" / "checkpoints" / "last.ckpt"
     run(tmp_path / "one", "model=vanilla", "trainer.max_steps=6", *QUICK, ckpt_path=last)
@@ -212,7 +202,7 @@ def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_pat
 def test_what_a_stranger_writes_is_text(trained, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     folder = tmp_path / "runs" / evil.replace("/", "")
-    trained(folder, "model=vanilla")
+    trained(folder, "model=vanilla", *QUICK)
     line = json.loads((folder / "evaluation.jsonl").read_text().splitlines()[-1])
     line["card"] |= {"data": evil, "feature": evil}
     (folder / "evaluation.jsonl").write_text(json.dumps(line | {"card_hash": evil}))
@@ -246,7 +236,7 @@ def test_whatever_a_folder_holds(tmp_path, content):
 
 
 def test_what_a_killed_report_has_left_is_removed(trained, tmp_path):
-    trained(tmp_path / "one", "model=vanilla")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
     stale, others = tmp_path / f".r.html.{ENDED}.part", tmp_path / f".r.html.{os.getppid()}.part"
     for path in (stale, others, tmp_path / ".r.html.x.part", tmp_path / f".s.html.{ENDED}.part"):
         path.write_text("<html>")
@@ -319,7 +309,7 @@ def test_mistakes_are_told(trained, tmp_path, monkeypatch):
     ]
     with pytest.raises(UserError, match=r"holds no run; a run's folder has a config\.yaml"):
         gan_report(tmp_path / "empty")
-    trained(tmp_path / "one", "model=vanilla")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
     with pytest.raises(UserError, match="--sort-by fidd: was not measured, the nearest is fid; there are fid, kid"):
         gan_report(tmp_path / "one", "--sort-by", "fidd")
     monkeypatch.setitem(sys.modules, "jinja2", None)

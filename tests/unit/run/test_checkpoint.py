@@ -19,18 +19,10 @@ def steps_of(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-@pytest.fixture(scope="module")
-def original(run, tmp_path_factory) -> Path:
-    """A run of two steps, trained once for all tests of this file."""
-    folder = tmp_path_factory.mktemp("trained")
-    run(folder, "model=vanilla", "model.ema_decay=0.9")
-    return folder
-
-
 @pytest.fixture
-def trained(original, tmp_path) -> Path:
-    """The last checkpoint of a copy of that run."""
-    shutil.copytree(original, tmp_path / "trained")
+def trained(trained, tmp_path) -> Path:
+    """A checkpoint of two steps."""
+    trained(tmp_path / "trained", "model=vanilla", "model.ema_decay=0.9")
     return tmp_path / "trained" / "checkpoints" / "last.ckpt"
 
 
