@@ -143,6 +143,11 @@ def test_the_front_door_imports_nothing_at_once():
     assert {node.module for node in at_once} == {"pathlib", "typing"}
 
 
+def test_every_test_is_in_a_tier():
+    tests = ROOT / "tests"
+    assert {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")} == {"unit", "integration", "docs"}
+
+
 def test_no_file_is_a_drawer():
     names = {path.stem for path in PACKAGE.rglob("*.py")} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
     assert names & {"util", "utils", "helpers", "helper", "misc", "common"} == set()
