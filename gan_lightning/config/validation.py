@@ -28,6 +28,8 @@ from gan_lightning.paths import absolute
 PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")
 PATHS += ("latent.picture", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
 
+MAX_REFERENCES = 10  # that are followed one after the other, since they may go round in a circle
+
 OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
 
 # Extras of this package by what they bring.
@@ -81,6 +83,9 @@ def faults_of_values(
         section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
         if section and node._is_none():
             faults.append(f"{path}=null: is needed, with all that belongs to it")
+        elif section and not isinstance(node, DictConfig) and not node._is_interpolation():
+            faults.append(f"{path}={node._value()}: is a section; set its keys, {path}.KEY=VALUE")
+            continue
         if path.startswith("hydra"):
             continue
         if isinstance(node, DictConfig):
@@ -100,7 +105,8 @@ def faults_of_values(
         found = parameters.get(path) or [Parameter(type_of(known.get(path)), None)]
         for wanted, parameter in ((wanted, one) for one in found if (wanted := mismatch(one.annotation, value))):
             needed = value is None and parameter.default is REQUIRED
-            faults.append(f"{path}: is needed: {path}=..." if needed else f"{path}={value}: must be {wanted}")
+            told = f"{path}={'null' if value is None else value}: must be {wanted}"
+            faults.append(f"{path}: is needed: {path}=..." if needed else told)
             break
     return faults
 
@@ -112,15 +118,16 @@ def parameters_of(config: DictConfig) -> dict[str, list[Parameter]]:
     """
     found: dict[str, list[Parameter]] = {}
     for path, section in [("", config), *walk(config)]:
-        if path.startswith("hydra") or not isinstance(section, DictConfig) or section._is_none():
+        if path.startswith("hydra") or not isinstance(section, DictConfig):
             continue
         patterns = (classes for pattern, classes in SECTIONS.items() if fnmatchcase(path, pattern))
         for signature in filter(None, map(read, [*chain(*patterns), *target_of(section)])):
             for name, parameter in signature.parameters.items():
-                key, node = f"{path}.{name}".lstrip("."), section._get_node(name) if name in section else None
-                while node is not None and (refers_to := referenced_key(node)):
-                    key = refers_to
-                    node = None if is_filled_in(node) else node_at(config, key)
+                key, node = f"{path}.{name}".lstrip("."), node_at(section, name)
+                for _ in range(MAX_REFERENCES):
+                    if node is None or (refers_to := referenced_key(node)) is None:
+                        break
+                    key, node = refers_to, None if is_filled_in(node) else node_at(config, refers_to)
                 if node is not None:
                     found.setdefault(key, []).append(parameter)
     return found

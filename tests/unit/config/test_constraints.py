@@ -183,6 +183,11 @@ def test_a_reference_restricts_what_it_refers_to():
     ]
 
 
+def test_references_in_a_circle_end():
+    config = OmegaConf.create({"seed": "${a.b}", "a": {"b": "${seed}"}})
+    assert all(error.startswith(("seed: ", "a.b: ")) for error in faults_of_values(config, {}))
+
+
 def test_arguments_that_a_class_does_not_take_are_errors():
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "betas": [0.5, 0.9], "nesterov": "x"}
     model = {"_target_": "gan_lightning.model.wgan_gp.WGANGP", "gp_wieght": 1, "seed": -1}
