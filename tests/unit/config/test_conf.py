@@ -493,7 +493,7 @@ def test_what_constructors_reject_is_an_error_before_data_are_read(compose, tmp_
     monkeypatch.setattr("gan_lightning.data.digits.Digits.read", lambda *_: pytest.fail("data were read"))
     config = compose("model=vanilla")
     for name in ("generator", "discriminator"):
-        config.network[name]._target_ = "test_conf.Picky"
+        config.network[name]._target_ = f"{Picky.__module__}.Picky"
     with pytest.raises(UserError) as caught:
         train(config, tmp_path)
     told = "sides of 16 are not supported"

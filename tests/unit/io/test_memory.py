@@ -36,7 +36,7 @@ def test_other_faults_are_not():
 def test_a_run_that_is_too_large_says_so(run, tmp_path):
     for words, told in (
         (("network.width=1000000",), "network: .* M parameters"),
-        (("data.image_size=32768",), "data.image_size: "),
+        (("data.image_size=32768",), "data.batch_size: such minibatches"),
         (("data.batch_size=2000000000",), "data.batch_size: such minibatches"),
         (("model=vanilla", "data=gaussian_ring", "data.num=2147483647"), "data.num: so many points"),
     ):
