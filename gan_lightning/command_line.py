@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations, world_size
 from gan_lightning.config.nodes import FILLED_IN, walk
+from gan_lightning.config.synonyms import suggest_key, suggest_option
 from gan_lightning.config.validation import (
     EXTRAS,
     faults_of_values,
@@ -84,7 +85,10 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
     if args.hydra_help or args.shell_completion or args.info is not None:
         return "train", argv
     if rest:
-        raise UserError(f"{' '.join(rest)}: not a flag; --help shows the groups and keys, --hydra-help the flags")
+        keys = [flag.partition("=")[0] for flag in rest]
+        settings = [f"{key}: settings have no dashes{suggest_key(key)}" for key in keys if suggest_key(key)]
+        flags = f"{' '.join(rest)}: not a flag; settings are KEY=VALUE; --help shows the groups and keys"
+        raise UserError(flags, *settings)
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {shorter(Path(args.config_dir))}: there is no such folder")
     name, overrides = args.config_name or "train", args.overrides
@@ -293,7 +297,8 @@ def faults_of_overrides(
             elif group == "hydra/sweeper" and choice in SWEEPERS:
                 faults.append(f"{group}={choice}: needs {how_to_install(f'hydra-{choice}-sweeper')}")
             else:
-                faults.append(f"{group}={choice}: no such option{nearest(choice, names)}; there are {', '.join(names)}")
+                near = suggest_option(group, str(choice)) or nearest(choice, names)
+                faults.append(f"{group}={choice}: no such option{near}; there are {', '.join(names)}")
         if not wrong:
             groups.append(override)
 
@@ -324,7 +329,9 @@ def faults_of_overrides(
         else:
             sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
             more = elsewhere(key) if key.rpartition(".")[0] in known else ""
-            near = nearest(key, sections) if override.is_delete() else more or nearest_key(key, known)
+            near = (
+                nearest(key, sections) if override.is_delete() else more or suggest_key(key) or nearest_key(key, known)
+            )
             faults.append(f"{key}: there is no such key{near}")
     try:
         if all(o.type == OverrideType.CHANGE and not (o.package or o.is_sweep_override()) for o in good):

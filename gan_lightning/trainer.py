@@ -44,6 +44,34 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         **lightning: Arguments of ``pytorch_lightning.Trainer``.
     """
 
+    # Arguments of Lightning's that would have no effect or break the order of the data, each with the project's own
+    # setting or the reason.
+    rejected_arguments: ClassVar = {
+        "max_epochs": "trainer.max_steps is the budget, in generator steps",
+        "min_epochs": "trainer.max_steps is the budget, in generator steps",
+        "min_steps": "trainer.max_steps is the budget, in generator steps",
+        "logger": "logger=OPTION, or ~logger for none",
+        "callbacks": "+callbacks.NAME._target_=CLASS adds a callback",
+        "plugins": "the run sets them",
+        "default_root_dir": "hydra.run.dir=FOLDER",
+        "enable_checkpointing": "~callbacks.checkpoint saves no checkpoints",
+        "enable_progress_bar": "~callbacks.progress shows no progress bar",
+        "enable_model_summary": "the numbers of parameters are logged when a run starts",
+        "limit_train_batches": "data.limit=NUMBER or debug=overfit trains on fewer samples",
+        "overfit_batches": "data.limit=NUMBER or debug=overfit trains on fewer samples",
+        "fast_dev_run": "trainer.max_steps=2 is a short run",
+        "accumulate_grad_batches": "data.batch_size=NUMBER; manual optimization accumulates no gradients",
+        "gradient_clip_val": "model.generator_clip_norm and model.discriminator_clip_norm",
+        "gradient_clip_algorithm": "model.generator_clip_norm and model.discriminator_clip_norm",
+        "limit_val_batches": "eval.every_n_steps=NUMBER; there is no validation loop",
+        "limit_test_batches": "eval.every_n_steps=NUMBER; there is no validation loop",
+        "limit_predict_batches": "eval.every_n_steps=NUMBER; there is no validation loop",
+        "num_sanity_val_steps": "eval.every_n_steps=NUMBER; there is no validation loop",
+        "val_check_interval": "eval.every_n_steps=NUMBER; there is no validation loop",
+        "check_val_every_n_epoch": "eval.every_n_steps=NUMBER; there is no validation loop",
+        "use_distributed_sampler": "each rank takes its slice of every minibatch",
+        "reload_dataloaders_every_n_epochs": "there are no epochs",
+    }
     needs_single_precision: ClassVar = {"accelerator": ("mps",)}
     provides_single_precision: ClassVar = {
         "precision": ("32-true", "bf16-mixed", "16-mixed", "32", "bf16-true", "16-true")

@@ -21,6 +21,7 @@ from gan_lightning.config.constraints import mismatch
 from gan_lightning.config.nodes import is_filled_in, node_at, referenced_key, target_of, walk, walk_from
 from gan_lightning.config.settings import SECTIONS
 from gan_lightning.config.signature import REQUIRED, Parameter, read
+from gan_lightning.config.synonyms import suggest_value
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import absolute
 
@@ -105,7 +106,7 @@ def faults_of_values(
         found = parameters.get(path) or [Parameter(type_of(known.get(path)), None)]
         for wanted, parameter in ((wanted, one) for one in found if (wanted := mismatch(one.annotation, value))):
             needed = value is None and parameter.default is REQUIRED
-            told = f"{path}={'null' if value is None else value}: must be {wanted}"
+            told = f"{path}={'null' if value is None else value}: must be {wanted}{suggest_value(path, value)}"
             faults.append(f"{path}: is needed: {path}=..." if needed else told)
             break
     return faults
@@ -143,13 +144,16 @@ def unknown_parameters(path: str, section: DictConfig, taken: Collection[str] | 
     """
     faults = []
     for target in target_of(section):
+        rejected = {}
         if (found := read(target)) is not None:
             taken = None if found.is_open else found.parameters
+            rejected = found.attributes.get("rejected_arguments", {})
+        faults += [f"{path}.{key}: is not supported; {rejected[key]}" for key in section if key in rejected]
         faults += [
             f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
             + (f"; ~{path}.{key} leaves it out" if "_partial_" in section else "")
             for key in (section if taken is not None else ())
-            if key not in taken and not str(key).startswith("_")
+            if key not in taken and key not in rejected and not str(key).startswith("_")
         ]
     return faults
 
