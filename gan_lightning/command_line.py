@@ -356,18 +356,19 @@ def faults_of_overrides(
     for override in good:
         if override.is_sweep_override():
             faults += faults_of_sweep(override, full, known)
-    if not sweeping:  # a combination that makes no sense fails its own job of a sweep, not the others
-        wrong = {re.split("[=:]", fault, maxsplit=1)[0] for fault in faults}
-        right = [o for o in good if o.key_or_group not in wrong]
-        together = full if len(right) == len(good) else compose(picked + [o.input_line for o in right])
-        if not (faults_of_values(together, known) if faults else faults):
-            faults += errors_of_combinations(together, [o.key_or_group for o in right])
+    wrong = {re.split("[=:]", fault, maxsplit=1)[0] for fault in faults}
+    right = [o for o in good if o.key_or_group not in wrong]
+    together = full if len(right) == len(good) else compose(picked + [first_choice(o) for o in right])
+    if not (faults and faults_of_values(together, known)):
+        typed = [o.key_or_group for o in right]
+        faults += errors_without_effect(typed, OmegaConf.to_container(together))
+        if not sweeping:  # a combination that does not work fails its own job of a sweep, not the others
+            faults += errors_of_combinations(together, typed)
     if sweeping and world_size(full.trainer) != 1:
         faults.append(
             "trainer.devices: a sweep runs every job on one device; start jobs on several devices one by one, "
             "or with a launcher that gives each job a process of its own"
         )
-    faults += errors_without_effect([o.key_or_group for o in good], OmegaConf.to_container(full))
     if before is not None and not faults:
         told, others = changes(before, OmegaConf.to_container(full), full.force)
         tell(*told)

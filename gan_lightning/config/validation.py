@@ -98,7 +98,9 @@ def faults_of_values(
         try:
             value = OmegaConf.select(config, path, throw_on_resolution_failure=True)
         except OmegaConfBaseException as error:
-            faults.append(f"{path}: {first_line(error)}")
+            refers_to = (referenced_key(node) or "").partition(".")[0]
+            if not any(fault.startswith(f"{refers_to}=") for fault in faults):  # that section is the error
+                faults.append(f"{path}: {first_line(error)}")
             continue
         if referenced_key(node):
             continue  # the value is checked where it stands

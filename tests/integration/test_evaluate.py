@@ -462,7 +462,7 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fid, kid"),
         (["metric=[]"], "metric=[]: none is chosen; there are all"),
         (["data=null"], "data=null: none is chosen"),
-        (["eval.cache=null"], "eval.cache=None: must be"),
+        (["eval.cache=null"], "eval.cache=null: must be"),
         (["eval.cache=3"], "eval.cache=3: must be"),
         (["allow=[weigths]"], "allow=weigths: no card has such a field"),
         (["data.image_size=8"], "of 1 x 16 x 16, the data are of 1 x 8 x 8; data.image_size=[16,16] data.channels=1"),
