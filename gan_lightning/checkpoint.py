@@ -2,11 +2,12 @@
 
 import copy
 import logging
-import math
 import re
+import time
 import warnings
 import zipfile
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from gan_lightning.callbacks.checkpoint import saved_step
+from gan_lightning.callbacks.checkpoint import saved_step, without_weights
 from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
@@ -134,15 +135,15 @@ def newest_first(folder: Path) -> list[Path]:
 def history(path: Path) -> tuple[list[str], float]:
     """Return the overrides of all commands of a run up to a checkpoint, and the run's duration in seconds.
 
-    Both are empty or 0 where the checkpoint does not contain them.
+    Both are empty or 0 where the checkpoint does not contain them. A duration longer than the time since 1970 is
+    damaged or made up.
     """
-    try:
-        checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
+    checkpoint, overrides, seconds = without_weights(path), [], 0.0
+    with suppress(KeyError, TypeError):  # another version's checkpoint, or one without that callback
         overrides = [str(word) for word in checkpoint["hyper_parameters"]["overrides"]]
-        seconds = float(checkpoint["callbacks"]["Checkpoint"]["seconds"])
-        return overrides, seconds if 0 <= seconds < math.inf else 0.0
-    except Exception:  # of an earlier version, or without that callback; what is damaged is an error elsewhere
-        return [], 0.0
+        seconds = checkpoint["callbacks"]["Checkpoint"]["seconds"]
+    possible = isinstance(seconds, int | float) and 0 <= seconds <= time.time()
+    return overrides, float(seconds) if possible else 0.0
 
 
 def checkpoint_of(place: Path) -> Path:

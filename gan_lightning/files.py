@@ -323,15 +323,16 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
 
 
 def by_step(folder: Path, suffix: str = ".png") -> list[tuple[int, Path]]:
-    """Files of a run by the steps in their names, ``step_00000500.png``; others, such as a user's copies, are ignored.
+    """Return files of a run with the steps in their names, ``step_00000500.png``, in the order of the steps.
 
-    File dates have no meaning here: an archive, a copy or a clock that is wrong changes them.
+    Files with other names, such as a user's copies, are ignored, and so is what is no regular file: a named pipe would
+    block whoever opens it. File dates have no meaning here: an archive, a copy or a wrong clock changes them.
     """
     found = []
     with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
         for entry in islice(entries, MOST_ENTRIES):
             if entry.name.startswith("step_") and entry.name.endswith(suffix):
                 step = entry.name[len("step_") : -len(suffix)]
-                if step.isascii() and step.isdecimal() and len(step) < 20:
+                if step.isascii() and step.isdecimal() and len(step) < 20 and entry.is_file():
                     found.append((int(step), folder / entry.name))
     return sorted(found)

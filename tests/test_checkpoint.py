@@ -11,7 +11,8 @@ import torch
 
 import gan_lightning
 from gan_lightning import checkpoint as checkpoints
-from gan_lightning.checkpoint import newest, read, refuse_foreign, take_networks
+from gan_lightning.callbacks.checkpoint import saved_step
+from gan_lightning.checkpoint import history, newest, newest_first, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
 
 
@@ -106,6 +107,28 @@ def test_what_is_no_checkpoint_beside_whole_ones_is_skipped(run, tmp_path, kind)
     assert read(path)["global_step"] == 2
     run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=path)
     assert read(newest(tmp_path)[0])["global_step"] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in directories")
+def test_a_pipe_among_checkpoints_is_not_opened(tmp_path):
+    """To open it would block for ever."""
+    pipe = tmp_path / "best.ckpt"
+    os.mkfifo(pipe)
+    assert saved_step(pipe) == -1
+    assert history(pipe) == ([], 0.0)
+    assert newest_first(tmp_path) == [pipe]
+
+
+@pytest.mark.parametrize("seconds", [1e300, -1.0, float("nan"), "text", 1e10])
+def test_a_duration_that_is_impossible_is_not_taken_over(run, tmp_path, seconds):
+    run(tmp_path, *OFTEN, "trainer.max_steps=1")
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    content = read(path)
+    assert 0 < history(path)[1] < 1000
+    content["hyper_parameters"]["overrides"] = ["model=vanilla"]
+    content["callbacks"]["Checkpoint"]["seconds"] = seconds
+    torch.save(content, path)
+    assert history(path) == (["model=vanilla"], 0.0)
 
 
 def test_checkpoints_that_are_removed_while_they_are_read_are_looked_for_again(run, tmp_path, monkeypatch):

@@ -65,6 +65,17 @@ def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
     assert by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
 
 
+def test_only_regular_files_are_ordered_by_their_steps(tmp_path):
+    """To open a named pipe would block for ever."""
+    (tmp_path / "step_1.png").touch()
+    (tmp_path / "step_2.png").mkdir()
+    (tmp_path / "step_3.png").symlink_to("nowhere")
+    (tmp_path / "step_4.png").symlink_to("step_1.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "step_5.png")
+    assert by_step(tmp_path) == [(step, tmp_path / f"step_{step}.png") for step in (1, 4)]
+
+
 def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
     (tmp_path / "a.csv").mkdir()
     (tmp_path / "a.csv.1").touch()

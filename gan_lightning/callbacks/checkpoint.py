@@ -55,7 +55,7 @@ class Checkpoint(callbacks.Checkpoint):
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            files = self.files(folder / "checkpoints")
+            files = by_step(folder / "checkpoints", ".ckpt")
             there = sum(file.stat().st_size for _, file in files)
             if abandoned := [step for step, _ in files if step > trainer.global_step]:
                 steps = ", ".join(f"{step:,}" for step in abandoned)
@@ -137,21 +137,26 @@ class Checkpoint(callbacks.Checkpoint):
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, part)
             replace(part, folder / "last.ckpt")
-            files = self.files(folder)
+            files = by_step(folder, ".ckpt")
             of_this = [file for step, file in files if step <= trainer.global_step]
             abandoned = [file for step, file in files if step > trainer.global_step]
             for old in abandoned + of_this[: -self.keep if self.keep else 0]:
                 old.unlink(missing_ok=True)
 
-    def files(self, folder: Path) -> list[tuple[int, Path]]:
-        """Checkpoints of a directory that were written as files of one step."""
-        return [(step, path) for step, path in by_step(folder, ".ckpt") if path.is_file()]
-
 
 def saved_step(path: Path) -> int:
-    """The step of a checkpoint, read without its weights; -1 where the file is missing or damaged."""
-    try:
-        step = torch.load(path, "cpu", weights_only=True, mmap=True)["global_step"]
-    except Exception:  # damaged files make torch raise a dozen kinds
-        return -1
+    """Return the step of a checkpoint, read without its weights; -1 where the file is missing or damaged."""
+    step = without_weights(path).get("global_step")
     return step if isinstance(step, int) else -1
+
+
+def without_weights(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, its tensors left on the disk; empty where it cannot be read.
+
+    Only a regular file is opened: a named pipe would block for ever.
+    """
+    try:
+        content = torch.load(path, "cpu", weights_only=True, mmap=True) if path.is_file() else {}
+    except Exception:  # damaged files make torch raise a dozen kinds
+        return {}
+    return content if isinstance(content, dict) else {}
