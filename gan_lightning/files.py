@@ -1,6 +1,7 @@
 """Atomic writes, locks between processes, and safe reads of files in a directory that somebody else made."""
 
 import itertools
+import json
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -275,6 +276,19 @@ def read_regular(path: Path, within: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(f"{path}: larger than {limit:,} bytes")
     return content
+
+
+def read_json(path: Path, within: Path, limit: int) -> Any:
+    """Read a JSON file that somebody else may have written or changed; arguments as of :func:`read_regular`.
+
+    Raises:
+        OSError: It is missing, not a regular file, outside the directory, or too large.
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(read_regular(path, within, limit))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:

@@ -474,13 +474,15 @@ def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, words, told):
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize("ending", ["png", "mp4", "json"])
-def test_files_that_are_not_its_own_are_left_alone(checkpoint, tmp_path, ending):
+@pytest.mark.parametrize(
+    ("ending", "content"), [("png", b"{}"), ("mp4", b"{}"), ("json", b"{}"), ("json", b"[" * 200_000)]
+)
+def test_files_that_are_not_its_own_are_left_alone(checkpoint, tmp_path, ending, content):
     file = tmp_path / f"holiday.{ending}"
-    file.write_bytes(b"{}")
+    file.write_bytes(content)
     with pytest.raises(UserError, match=rf"holiday\.{ending} is there, and not of gan-explore"):
         program.explore(checkpoint("model=dcgan"), ["latent=truncate", f"out={tmp_path}/holiday"])
-    assert file.read_bytes() == b"{}"
+    assert file.read_bytes() == content
     assert [*tmp_path.iterdir()] == [file]
 
 

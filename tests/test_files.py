@@ -10,7 +10,7 @@ import pytest
 
 from gan_lightning import files
 from gan_lightning.errors import UserError
-from gan_lightning.files import by_step, read_regular, remove_parts, set_aside, whole
+from gan_lightning.files import by_step, read_json, read_regular, remove_parts, set_aside, whole
 from gan_lightning.paths import absolute
 
 
@@ -197,6 +197,18 @@ def test_regular_files_and_links_within_the_directory_are_read(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 100)
     (tmp_path / "b").symlink_to("a")
     assert read_regular(tmp_path / "a", tmp_path, 100) == read_regular(tmp_path / "b", tmp_path, 100) == b"x" * 100
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"", b"{", b"\xff", b"9" * 5000])
+def test_json_that_cannot_be_read_is_one_kind_of_error(tmp_path, content):
+    """Also where the parser gives up with a RecursionError."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"nested|line|decode|digits"):
+        read_json(tmp_path / "a.json", tmp_path, 1 << 20)
+    (tmp_path / "a.json").write_bytes(b'{"a": [1]}')
+    assert read_json(tmp_path / "a.json", tmp_path, 1 << 20) == {"a": [1]}
+    with pytest.raises(OSError, match="larger than"):
+        read_json(tmp_path / "a.json", tmp_path, 3)
 
 
 def test_paths_of_users_are_expanded_and_absolute(tmp_path, monkeypatch):
