@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step, without_weights
-from gan_lightning.class_names import checked
+from gan_lightning.class_names import checked, other_order
 from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
@@ -486,10 +486,13 @@ def is_ours(target: str) -> bool:
 def take_networks(model: Learner, path: Path) -> None:
     """Start a model from the networks of another run, and nothing else of it.
 
+    A warning tells where its classes have other names or numbers than those of this run.
+
     Raises:
         UserError: The other run's networks are of another kind or size, or not finite.
     """
-    state = read(path)["state_dict"]
+    content = read(path)
+    state = content["state_dict"]
     for name, network in model.networks().items():
         weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         unfit = f"init_from={path}: its {name} does not fit this one"
@@ -500,5 +503,8 @@ def take_networks(model: Learner, path: Path) -> None:
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise UserError(f"{unfit}: {reason}") from error
+    stored = checked(content["hyper_parameters"].get("class_names"), model.num_classes, path)
+    if fault := other_order(stored, model.class_names)[0]:
+        log.warning(f"init_from={path}: {fault}")
     if model.generator_ema is not None:
         model.generator_ema.network.load_state_dict(model.generator.state_dict())

@@ -163,7 +163,7 @@ def file_name(names: Sequence[str], label: int) -> str:
 
 
 def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UserError where data have a model's class names in another order; warn where the names are others.
+    """Raise UserError where a model's class has another number in the data; warn where a class has another name.
 
     Args:
         path: The model's file.
@@ -171,13 +171,32 @@ def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) 
         names: Names of the data's classes.
 
     Raises:
-        UserError: The same names have other numbers, so that each would be taken for another.
+        UserError: A name that both have stands for another number: samples would be taken for another class's.
     """
-    names = storable(names)
+    fault, moved = other_order(stored, names)
+    if moved:
+        raise UserError(f"{path}: {fault}; use the training data, or rename the classes as they were")
+    if fault:
+        log.warning(f"{path}: {fault}")
+
+
+def other_order(stored: Sequence[str], names: Sequence[str]) -> tuple[str, bool]:
+    """Return the first difference of a model's class names from the data's, and whether a common name has moved.
+
+    One renamed folder can move all classes behind it. So a name that both have is compared by its number, whatever
+    the other names are.
+
+    Args:
+        stored: Names of the model's classes.
+        names: Names of the data's classes.
+    """
+    stored, names = ([*map(plain, storable(each))] for each in (stored, names))
     wrong = [label for label, pair in enumerate(zip(stored, names, strict=False)) if pair[0] != pair[1]]
+    kept = {name for name, other in zip(stored, names, strict=False) if name == other}
+    moved = [label for label in wrong if stored[label] in names and stored[label] not in kept]
     if not wrong:
-        return
-    fault = f"{path}: class {wrong[0]} is {stored[wrong[0]]!r} in the model and {names[wrong[0]]!r} in the data"
-    if sorted(stored) == sorted(names):
-        raise UserError(f"{fault}, which have the same classes in another order; use the training data")
-    log.warning(fault)
+        return "", False
+    label = (moved or wrong)[0]
+    fault = f"class {label} is {stored[label]!r} in the model and {names[label]!r} in the data"
+    where = f", where {stored[label]!r} is class {names.index(stored[label])}" if moved else ""
+    return f"{fault}{where}", bool(moved)

@@ -125,6 +125,8 @@ def train(
     except (TypeError, ValueError, LookupError) as error:
         settings = " or ".join(f"model.{name}" for name in model.optimizer_fns)
         raise UserError(f"{settings}: {error}") from error
+    names = storable(data.class_names)
+    model.class_names = names if model.num_classes else []
     if config.init_from and not ckpt_path:
         take_networks(model, Path(config.init_from))
     before = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
@@ -132,11 +134,8 @@ def train(
         take_state(model, before["state_dict"], ckpt_path)  # Lightning's own complaint would be a traceback
         check_training_state(model, before, ckpt_path)
     step, choices = before["global_step"], before["hyper_parameters"].get("choices", {}) | (choices or {})
-    names = storable(data.class_names)
-    if model.num_classes:
-        model.class_names = names
-        if stored := before["hyper_parameters"].get("class_names"):
-            refuse_other_order(ckpt_path, checked(stored, model.num_classes, ckpt_path), names)
+    if stored := before["hyper_parameters"].get("class_names"):
+        refuse_other_order(ckpt_path, checked(stored, model.num_classes, ckpt_path), model.class_names)
     kept = {"config": typed, "choices": choices, "versions": runs.versions(), "class_names": names}
     kept |= {"overrides": list(overrides)}
     model.save_hyperparameters(kept, logger=False)

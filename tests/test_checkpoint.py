@@ -402,6 +402,18 @@ def test_take_networks_takes_networks_only(run, build, trained):
     assert any(not torch.equal(state[f"generator_ema.network.{k}"], state[f"generator.{k}"]) for k in ["net.0.weight"])
 
 
+def test_init_from_warns_where_classes_have_other_numbers(run, trained, tmp_path, caplog):
+    """Samples of the other run's class 1 would be taken for those of another class."""
+    run(tmp_path / "first", "model=cgan", "trainer.max_steps=1")
+    path = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    content = read(path)
+    content["hyper_parameters"]["class_names"] = [*"1234567890"]
+    torch.save(content, path)
+    run(tmp_path / "second", "model=cgan", "trainer.max_steps=1", f"init_from={path}")
+    told = f"init_from={path}: class 0 is '1' in the model and '0' in the data, where '1' is class 1"
+    assert told in [record.message for record in caplog.records]
+
+
 def test_init_from_starts_at_step_zero(run, trained, tmp_path):
     trainer = run(tmp_path / "next", "model=vanilla", f"init_from={trained}", "trainer.max_steps=1")
     assert trainer.global_step == 1

@@ -140,16 +140,33 @@ def test_names_of_strangers_are_validated():
         assert len(caught.value.faults) == 1
 
 
-def test_the_same_names_in_another_order_are_refused(caplog):
-    refuse_other_order(PATH, ["a", "b"], ["a", "b"])
-    refuse_other_order(PATH, [], ["a", "b"])
-    with pytest.raises(
-        UserError, match=r"class 0 is 'a' in the model and 'b' in the data, which have the same classes"
-    ):
-        refuse_other_order(PATH, ["a", "b"], ["b", "a"])
+@pytest.mark.parametrize(
+    ("stored", "names", "told"),
+    [
+        (["a", "b"], ["b", "a"], "class 0 is 'a' in the model and 'b' in the data, where 'a' is class 1"),
+        # One folder was renamed, and now sorts at another place.
+        (["a", "b", "c"], ["b", "c", "z"], "class 1 is 'b' in the model and 'c' in the data, where 'b' is class 0"),
+        (["a", "b", "c"], ["A", "a", "c"], "class 0 is 'a' in the model and 'A' in the data, where 'a' is class 1"),
+    ],
+)
+def test_a_class_that_has_another_number_in_the_data_is_refused(caplog, stored, names, told):
+    with pytest.raises(UserError) as caught:
+        refuse_other_order(PATH, stored, names)
+    assert str(caught.value) == f"last.ckpt: {told}; use the training data, or rename the classes as they were"
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("stored", "names", "told"),
+    [
+        (["a", "b"], ["a", "b"], []),
+        ([], ["a", "b"], []),
+        (["\u00e9t\u00e9"], ["e\u0301te\u0301"], []),  # as macOS spells it
+        (["a", "b"], ["a", "c"], ["last.ckpt: class 1 is 'b' in the model and 'c' in the data"]),
+        (["a", "a"], ["a", "c"], ["last.ckpt: class 1 is 'a' in the model and 'c' in the data"]),
+    ],
+)
+def test_a_class_with_another_name_is_warned_about(caplog, stored, names, told):
     with caplog.at_level(logging.WARNING):
-        refuse_other_order(PATH, ["a", "b"], ["a", "c"])
-    assert [record.message for record in caplog.records] == [
-        "last.ckpt: class 1 is 'b' in the model and 'c' in the data"
-    ]
+        refuse_other_order(PATH, stored, names)
+    assert [record.message for record in caplog.records] == told
