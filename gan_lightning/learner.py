@@ -137,6 +137,11 @@ class Learner(Sampler, LightningModule):
         if self.generator_ema is not None:
             self.generator_ema.count_labels_of(self.trainer.datamodule)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let optimizers keep their configured settings, as a checkpoint's would change the training unnoticed."""
+        for state, optimizer in zip(checkpoint.get("optimizer_states", ()), self.configure_optimizers(), strict=False):
+            state["param_groups"] = optimizer.state_dict()["param_groups"]
+
     def on_train_start(self) -> None:
         """Lay the moments of a checkpoint out as the weights are: fused optimizers go through both in one order."""
         for optimizer in self.trainer.optimizers:

@@ -1,5 +1,6 @@
 """Checkpoints: written, pruned, read, damaged, foreign, and networks taken from one."""
 
+import math
 import os
 import pickle
 import shutil
@@ -173,8 +174,13 @@ def moments(change: Any) -> Any:
 
 
 def first(name: str, value: Any) -> Any:
-    """Set one value of the first weight's state."""
-    return lambda checkpoint: checkpoint["optimizer_states"][0]["state"][0].update({name: value})
+    """Set one value of the first weight's state, or compute it from what is there."""
+
+    def applied(checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["optimizer_states"][0]["state"][0]
+        state[name] = value(state[name]) if callable(value) else value
+
+    return applied
 
 
 def setting(name: str, value: Any) -> Any:
@@ -198,6 +204,7 @@ def weights(change: Any) -> Any:
     return applied
 
 
+SCALER = torch.amp.GradScaler("cpu").state_dict()
 UNFIT = {
     "moments of a wrong size": (moments(lambda _: torch.zeros(3)), "exp_avg of weight 0 has the shape"),
     "moments without a size": (moments(lambda _: torch.tensor(0.0)), "exp_avg of weight 0 has the shape"),
@@ -210,7 +217,7 @@ UNFIT = {
     "moments are text": (moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
     "no moments": (lambda c: c["optimizer_states"][0]["state"][0].pop("exp_avg"), "weight 0 lacks 'exp_avg'"),
     "more moments than the settings say": (first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
-    "more moments, and the settings": (enlarged, "max_exp_avg_sq of weight 0 has the shape"),
+    "more moments, and the settings": (enlarged, "weight 0 has 'max_exp_avg_sq'"),
     "steps of a wrong size": (first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
     "state of no weight": (
         lambda c: c["optimizer_states"][0]["state"].update({999: {}}),
@@ -220,14 +227,23 @@ UNFIT = {
     "groups are text": (lambda c: c["optimizer_states"][0].update(param_groups="x"), "other groups of weights"),
     "fewer weights": (setting("params", [0]), "1 weights, not"),
     "weights of a group are text": (setting("params", "x"), "a group without weights"),
-    "rate is text": (setting("lr", "x"), "lr is 'x'"),
-    "too many betas": (setting("betas", (0.5, 0.9, 0.9)), "betas is (0.5, 0.9, 0.9), not 2 values"),
-    "capturable": (setting("capturable", "x"), "capturable is 'x'"),
-    "no rate": (dropped("lr"), "the settings lack 'lr'"),
-    "no betas": (dropped("betas"), "the settings lack 'betas'"),
+    "NaN in moments": (moments(lambda x: x * math.nan), "exp_avg of weight 0: "),
+    "an infinite moment": (first("exp_avg_sq", lambda x: x.index_fill(0, torch.tensor(0), math.inf)), "exp_avg_sq of "),
+    "negative second moments": (first("exp_avg_sq", lambda x: x - 1), "exp_avg_sq of weight 0 has negative values"),
+    "a negative step": (first("step", torch.tensor(-2.0)), "step of weight 0 has negative values"),
+    "a negative step that is no tensor": (first("step", -2), "step of weight 0 has negative values"),
+    "a step that is not a number": (first("step", math.nan), "step of weight 0: "),
     "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
     "optimizers are a dict": (lambda c: c.update(optimizer_states={}), "dict, not 2"),
     "scaler is text": (lambda c: c.update(MixedPrecision="x"), "its state of the gradient scaler is none"),
+    "scale is not a number": (
+        lambda c: c.update(MixedPrecision=SCALER | {"scale": math.nan}),
+        "its state of the gradient scaler is none",
+    ),
+    "scale is negative": (
+        lambda c: c.update(MixedPrecision=SCALER | {"scale": -1.0}),
+        "its state of the gradient scaler is none",
+    ),
     "scale is text": (lambda c: c.update(MixedPrecision={"scale": "x"}), "its state of the gradient scaler is none"),
     "integer weights": (weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
     "weights of another shape": (weights(lambda x: x[None]), "has the shape"),
@@ -249,14 +265,17 @@ def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained,
     with pytest.raises(UserError) as caught:
         run(trained.parents[1], *words, ckpt_path=trained)
     (line,) = caught.value.faults
-    assert line.startswith(f"{trained}: its ")
+    assert line.startswith(f"{trained}: ")
     assert told in line
     if "its weights" in line:
         with pytest.raises(UserError, match="its weights do not fit"):
             gan_lightning.load(trained)
 
 
-@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9")])
+SGD = "experiment=vanilla_mnist", "data=digits", "model.generator_optimizer.momentum=0"  # keeps no momentum
+
+
+@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9"), SGD])
 def test_a_state_that_fits_is_taken(run, tmp_path, words):
     """Of RMSprop and of Adam; its settings are those of the checkpoint."""
     run(tmp_path, *words, "trainer.max_steps=2")
@@ -264,12 +283,36 @@ def test_a_state_that_fits_is_taken(run, tmp_path, words):
     assert run(tmp_path, *words, "trainer.max_steps=3", ckpt_path=last).global_step == 3
 
 
-def test_settings_that_an_earlier_torch_did_not_have_get_their_defaults(run, trained):
-    checkpoint = read(trained)
-    dropped("decoupled_weight_decay")(checkpoint)
-    torch.save(checkpoint, trained)
-    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
-    assert run(trained.parents[1], *words, ckpt_path=trained).global_step == 3
+SETTINGS = {
+    "of an earlier torch": dropped("decoupled_weight_decay"),
+    "maximize": setting("maximize", True),
+    "weight_decay": setting("weight_decay", 0.5),
+    "rate": setting("lr", 1.0),
+    "no rate": dropped("lr"),
+    "rate is text": setting("lr", "x"),
+    "betas": setting("betas", (0.9, 0.9)),
+    "too many betas": setting("betas", (0.5, 0.9, 0.9)),
+    "capturable": setting("capturable", "x"),
+    "other": setting("other", 3),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_optimizers_are_those_of_the_configuration(run, trained, tmp_path, name):
+    """A checkpoint's own, which no configuration shows, would train another way."""
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3", "~callbacks.learning_rate"
+    copied = Path(shutil.copytree(trained.parents[1], tmp_path / "copy"), "checkpoints", "last.ckpt")
+    known = run(trained.parents[1], *words, ckpt_path=trained)
+    checkpoint = read(copied)
+    SETTINGS[name](checkpoint)
+    torch.save(checkpoint, copied)
+    found = run(copied.parents[1], *words, ckpt_path=copied)
+    for one, other in zip(found.optimizers, known.optimizers, strict=True):
+        assert [group | {"params": ()} for group in one.param_groups] == [
+            group | {"params": ()} for group in other.param_groups
+        ]
+    state = known.lightning_module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in found.lightning_module.state_dict().items())
 
 
 def test_a_flipped_byte_is_noticed(trained):
