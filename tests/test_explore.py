@@ -501,7 +501,7 @@ def named(path: Path, target: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "word", ["latent.classes=[dogs,10,'sea lion',5]", "latent.classes=['dogs','10',\"sea lion\",'5']"]
+    "word", ["latent.classes=[dogs,10,'sea lion',f]", "latent.classes=['dogs','10',\"sea lion\",'f']"]
 )
 def test_classes_are_chosen_by_name(checkpoint, tmp_path, monkeypatch, word):
     path, found = named(checkpoint("model=cgan"), tmp_path / "named.ckpt"), []
