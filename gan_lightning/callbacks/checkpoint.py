@@ -1,6 +1,5 @@
 """Checkpoints, counted in generator steps."""
 
-import errno
 import logging
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, callbacks
 
-from gan_lightning.callbacks.scalars import DivergedError, figures_of, refuse_divergence
+from gan_lightning.callbacks.scalars import ended_after_step, figures_of, refuse_divergence
 from gan_lightning.errors import UserError, cannot_write
 from gan_lightning.files import by_step, refuse_full_disk, replace
 from gan_lightning.learner import Learner
@@ -87,17 +86,8 @@ class Checkpoint(callbacks.Checkpoint):
             self.save(trainer, module)
 
     def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
-        """Save the last step if a hook after it failed, such as another callback's ``on_train_batch_end``.
-
-        Other processes would not take part in saving, so several save nothing here. A signal that ends a run at once
-        is not delayed. A full disk has no room for a further checkpoint either.
-        """
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current
-        complete = batches.started == batches.processed  # otherwise some networks have been updated and others not
-        full = isinstance(exception, OSError) and exception.errno in (errno.ENOSPC, errno.EDQUOT)
-        failed_hook = isinstance(exception, Exception) and not isinstance(exception, DivergedError) and not full
-        unsaved = self.saved_at is not None and self.saved_at != trainer.global_step
-        if not (unsaved and complete and failed_hook and trainer.world_size == 1):
+        """Save the last step if a hook after it failed, such as another callback's ``on_train_batch_end``."""
+        if self.saved_at in (None, trainer.global_step) or not ended_after_step(trainer, exception):
             return
         try:
             refuse_divergence(module, trainer.global_step, figures_of(module))
