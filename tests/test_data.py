@@ -616,6 +616,9 @@ class OwnPoints(StepData):
     def load(self):
         return self.returned
 
+    def scale(self, samples, dtype=torch.float32):
+        return samples.to(dtype)
+
     def test(self):
         return self.held
 
@@ -633,6 +636,18 @@ class OwnPoints(StepData):
 def test_points_are_validated_too(samples, told):
     with pytest.raises(UserError, match=told):
         OwnPoints(samples).setup()
+
+
+def test_samples_with_channels_are_images_also_outside_of_imagedata():
+    """They would train in a range that generators do not have."""
+    images = IMAGES / 255
+    for samples, low, high, fix in ((images, "0", "1", "2 * samples - 1"), (IMAGES.float(), "0", "255", "samples / ")):
+        told = rf"OwnPoints: images in \[{low}, {high}\], and should be in \[-1, 1\]: {re.escape(fix)}"
+        with pytest.raises(UserError, match=told):
+            OwnPoints(samples).setup()
+    data = OwnPoints(2 * images - 1)
+    data.setup()
+    assert data.shape == IMAGES.shape[1:]
 
 
 def test_held_out_points_are_of_the_same_shape():

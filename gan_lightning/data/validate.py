@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 NAMED = 5  # names that a message lists
 PROBED = 10_000  # images whose range of values is looked at
+LARGEST = 1.5  # absolute value of images in [-1, 1], which resizing may exceed a little
 NARROW = 32  # levels of 256; an 8-bit image of fewer is nearly uniform
 METHODS = "setup", "train_dataloader", "scale", "real", "held_out", "stored", "verify"  # of a data module
 
@@ -134,6 +135,61 @@ def point_errors(samples: Tensor) -> list[str]:
         return [f"samples are {str(samples.dtype).removeprefix('torch.')}; convert them: samples.float()"]
     wrong = int((~samples.isfinite()).flatten(1).any(1).sum())
     return [f"{wrong:,} of {len(samples):,} samples hold values that are NaN or infinite; leave them out"] * bool(wrong)
+
+
+def scale_error(low: float, high: float) -> str:
+    """Return what is wrong with the range of images as the networks get them; empty if nothing is.
+
+    Images in [0, 1], as ``ToTensor`` returns them, have no dark pixels in [-1, 1], though they lie in that range.
+    """
+    inside = low >= -LARGEST and high <= LARGEST
+    if inside and (low < 0 or low == high):
+        return ""
+    fix = ": 2 * samples - 1" if inside else ": samples / 127.5 - 1" if low >= 0 and high <= 255 else ""
+    return f"images in [{low:.4g}, {high:.4g}], and should be in [-1, 1]{fix}"
+
+
+def check_batch(samples: Tensor, labels: Tensor, shape: Sequence[int], dtype: torch.dtype, num_classes: int) -> None:
+    """Validate the values of a batch of any data loader, with one transfer from the device.
+
+    Args:
+        samples: Samples (N, ...).
+        labels: Labels (N,), which unconditional models ignore.
+        shape: Shape of a sample that the networks take.
+        dtype: Type of their weights.
+        num_classes: Their classes; 0 for unconditional ones.
+
+    Raises:
+        UserError: The networks cannot be trained on it.
+    """
+    of, kind = tuple(samples.shape[1:]), str(samples.dtype).removeprefix("torch.")
+    errors = []
+    if samples.dtype == torch.uint8:
+        errors.append("samples are uint8; the networks take floats in [-1, 1]: samples / 127.5 - 1")
+    elif samples.dtype != dtype:
+        errors.append(f"samples are {kind}; the networks are {str(dtype).removeprefix('torch.')}: samples.to({dtype})")
+    if of != tuple(shape):
+        last = len(of) == 3 and (of[2], *of[:2]) == tuple(shape)
+        fix = "; channels are last: samples.permute(0, 3, 1, 2)" if last else ""
+        fix = "; add the axis of the channels: samples[:, None]" if (1, *of) == tuple(shape) else fix
+        errors.append(f"samples have the shape {of}, and the networks are of {tuple(shape)}{fix}")
+    if num_classes and labels.dtype != torch.int64:
+        kind = str(labels.dtype).removeprefix("torch.")
+        errors.append(f"labels are {kind}; class numbers are int64: labels.long()")
+    extremes = samples.min(), samples.max(), labels.min(), labels.max()
+    low, high, first, last = torch.stack([value.float() for value in extremes]).tolist()
+    if not math.isfinite(high - low):
+        errors.append("samples hold values that are NaN or infinite")
+    elif len(shape) == 3 and not errors and (error := scale_error(low, high)):
+        if low >= -LARGEST and high <= LARGEST:
+            log.warning(f"batch: {error}")
+        else:
+            errors.append(error)
+    if num_classes and not 0 <= first <= last < num_classes:
+        fix = "; subtract 1: labels - 1" if first == 1 else ""
+        errors.append(f"labels run from {first:.0f} to {last:.0f}, and should run from 0 to {num_classes - 1}{fix}")
+    if errors:
+        raise UserError(*(f"batch: {error}" for error in errors))
 
 
 def checked_names(names: Any) -> tuple[list[str], list[str]]:
