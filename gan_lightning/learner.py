@@ -12,10 +12,8 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.average import Average
-from gan_lightning.data.validate import check_batch
 from gan_lightning.graph import Graphs, Play
 from gan_lightning.minibatch import minibatches
-from gan_lightning.modes import evaluating
 from gan_lightning.sampler import Sampler
 
 RECENT = 1000  # steps
@@ -55,16 +53,13 @@ class Learner(Sampler, LightningModule):
         self.automatic_optimization = False
         self.generator = generator
         self.generator_ema = None if ema_decay is None else Average(generator, ema_decay)
-        self.optimizer_fns = optimizers
-        self.latent_dim, self.seed = latent_dim, seed
+        self.optimizer_fns, self.latent_dim, self.seed = optimizers, latent_dim, seed
         self.num_classes: int = generator.num_classes
         self.class_names: list[str] = []
         self.terms: dict[str, Terms] = {}  # of the last update of each player, for whoever watches
         self.logits: dict[str, Tensor] = {}  # a discriminator's, on real and on fake, likewise
         self.fake: Tensor | None = None  # samples of the last generator update, likewise
-        self.recent: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=RECENT)  # terms by step, to find what diverged
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
-        self.is_first_batch = False  # of a fit, which is validated
         self.records = False  # each player's gradient as a CUDA graph
 
     def begin(self) -> int:
@@ -76,20 +71,7 @@ class Learner(Sampler, LightningModule):
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
         """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
-        found = minibatches(batch, self.d_steps)
-        if self.is_first_batch:  # of a fit; to look at every batch would make the host wait for the device
-            self.is_first_batch = False
-            shape = getattr(self.trainer.datamodule, "shape", None) or self.sample_shape()
-            check_batch(*batch, shape, next(self.generator.parameters()).dtype, self.num_classes)
-        return found
-
-    @torch.no_grad()
-    def sample_shape(self) -> tuple[int, ...]:
-        """Return the shape of a sample, without a random draw."""
-        weight = next(self.generator.parameters())
-        with evaluating(self.generator) as generator:
-            z, y = weight.new_zeros(1, self.latent_dim), torch.zeros(1, dtype=torch.long, device=weight.device)
-            return tuple(generator(z, y).shape[1:])
+        return minibatches(batch, self)
 
     def end(self, step: int) -> None:
         """Note the step's terms and move the average, once the generator has moved."""
@@ -148,8 +130,8 @@ class Learner(Sampler, LightningModule):
 
     def on_fit_start(self) -> None:
         """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
-        self.is_first_batch = True
         self.rng = torch.Generator(self.device)
+        self.recent: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=RECENT)  # terms by step, to find what diverged
         self.play = Graphs(self.device, self.rng) if self.records else Play()
         if self.generator_ema is not None:
             self.generator_ema.count_labels_of(self.trainer.datamodule)

@@ -22,7 +22,6 @@ from gan_lightning.data.validate import (
     check_samples,
     length,
     levels,
-    scale_error,
     warn_of_labels,
     warn_of_range,
 )
@@ -31,6 +30,7 @@ from gan_lightning.files import directories, locked
 from gan_lightning.geometry import sides
 from gan_lightning.image import from_uint8, resize, with_channels
 from gan_lightning.memory import refuse_too_large
+from gan_lightning.minibatch import scale_error
 from gan_lightning.paths import absolute
 
 log = logging.getLogger(__name__)

@@ -131,7 +131,7 @@ class Cache:
 
             decoded = decode_to(begin, paths, size, channels, white)
         facts = {"checksums": checksums, "broken": decoded.broken}
-        names = "passing", "levels", "deep", "white", "stretched", "high_byte"
+        names = "passing", "levels", "deep", "dark", "white", "stretched", "high_byte"
         facts |= {name: getattr(decoded, name) for name in names}
         facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
         with whole(path.with_suffix(".json"), "w") as file:
@@ -148,7 +148,7 @@ class Cache:
             rows = [row for row in range(len(paths)) if row not in broken]
             passing = [int(row) for row in facts["passing"]]
             low, high = map(int, facts["levels"])
-            numbers = (low, high), int(facts["deep"]), int(facts["white"]), int(facts["stretched"])
+            numbers = (low, high), *(int(facts[name]) for name in ("deep", "dark", "white", "stretched"))
             high_byte = None if facts["high_byte"] is None else int(facts["high_byte"])
             decoded = Decoded(torch.empty(0), rows, broken, sizes, modes, passing, *numbers, high_byte)
             if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in passing):

@@ -21,8 +21,7 @@ log = logging.getLogger(__name__)
 
 NAMED = 5  # names that a message lists
 PROBED = 10_000  # images whose range of values is looked at
-LARGEST = 1.5  # absolute value of images in [-1, 1], which resizing may exceed a little
-NARROW = 32  # levels of 256; an 8-bit image of fewer is nearly uniform
+NARROW = 64  # levels of 256; an 8-bit image of fewer is nearly uniform
 METHODS = "setup", "train_dataloader", "scale", "real", "held_out", "stored", "verify"  # of a data module
 
 
@@ -60,6 +59,8 @@ def check_samples(
 def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
     """A tensor of a tensor, an array or nested lists, or else the error."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            return None, [f"{what} are a sparse tensor; make them dense: {what}.to_dense()"]
         return value.detach(), []
     if isinstance(value, list | tuple) and value and all(isinstance(one, Tensor) for one in value):
         return None, [f"{what} are a list of tensors; join them: torch.stack({what})"]
@@ -67,6 +68,10 @@ def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
         array = np.ascontiguousarray(value)  # torch takes no negative strides
         if array.dtype.kind in "US":
             return None, [f"{what} are text; use whole numbers"]
+        if array.dtype.kind == "O" and isinstance(value, np.ndarray):
+            kind = "np.int64" if what == "labels" else "np.uint8"
+            return None, [f"{what} are a NumPy array of objects; convert it: {what}.astype({kind})"]
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of read-only arrays, which nothing writes to
             return torch.from_numpy(array), []
@@ -135,61 +140,6 @@ def point_errors(samples: Tensor) -> list[str]:
         return [f"samples are {str(samples.dtype).removeprefix('torch.')}; convert them: samples.float()"]
     wrong = int((~samples.isfinite()).flatten(1).any(1).sum())
     return [f"{wrong:,} of {len(samples):,} samples hold values that are NaN or infinite; leave them out"] * bool(wrong)
-
-
-def scale_error(low: float, high: float) -> str:
-    """Return what is wrong with the range of images as the networks get them; empty if nothing is.
-
-    Images in [0, 1], as ``ToTensor`` returns them, have no dark pixels in [-1, 1], though they lie in that range.
-    """
-    inside = low >= -LARGEST and high <= LARGEST
-    if inside and (low < 0 or low == high):
-        return ""
-    fix = ": 2 * samples - 1" if inside else ": samples / 127.5 - 1" if low >= 0 and high <= 255 else ""
-    return f"images in [{low:.4g}, {high:.4g}], and should be in [-1, 1]{fix}"
-
-
-def check_batch(samples: Tensor, labels: Tensor, shape: Sequence[int], dtype: torch.dtype, num_classes: int) -> None:
-    """Validate the values of a batch of any data loader, with one transfer from the device.
-
-    Args:
-        samples: Samples (N, ...).
-        labels: Labels (N,), which unconditional models ignore.
-        shape: Shape of a sample that the networks take.
-        dtype: Type of their weights.
-        num_classes: Their classes; 0 for unconditional ones.
-
-    Raises:
-        UserError: The networks cannot be trained on it.
-    """
-    of, kind = tuple(samples.shape[1:]), str(samples.dtype).removeprefix("torch.")
-    errors = []
-    if samples.dtype == torch.uint8:
-        errors.append("samples are uint8; the networks take floats in [-1, 1]: samples / 127.5 - 1")
-    elif samples.dtype != dtype:
-        errors.append(f"samples are {kind}; the networks are {str(dtype).removeprefix('torch.')}: samples.to({dtype})")
-    if of != tuple(shape):
-        last = len(of) == 3 and (of[2], *of[:2]) == tuple(shape)
-        fix = "; channels are last: samples.permute(0, 3, 1, 2)" if last else ""
-        fix = "; add the axis of the channels: samples[:, None]" if (1, *of) == tuple(shape) else fix
-        errors.append(f"samples have the shape {of}, and the networks are of {tuple(shape)}{fix}")
-    if num_classes and labels.dtype != torch.int64:
-        kind = str(labels.dtype).removeprefix("torch.")
-        errors.append(f"labels are {kind}; class numbers are int64: labels.long()")
-    extremes = samples.min(), samples.max(), labels.min(), labels.max()
-    low, high, first, last = torch.stack([value.float() for value in extremes]).tolist()
-    if not math.isfinite(high - low):
-        errors.append("samples hold values that are NaN or infinite")
-    elif len(shape) == 3 and not errors and (error := scale_error(low, high)):
-        if low >= -LARGEST and high <= LARGEST:
-            log.warning(f"batch: {error}")
-        else:
-            errors.append(error)
-    if num_classes and not 0 <= first <= last < num_classes:
-        fix = "; subtract 1: labels - 1" if first == 1 else ""
-        errors.append(f"labels run from {first:.0f} to {last:.0f}, and should run from 0 to {num_classes - 1}{fix}")
-    if errors:
-        raise UserError(*(f"batch: {error}" for error in errors))
 
 
 def checked_names(names: Any) -> tuple[list[str], list[str]]:
@@ -266,18 +216,31 @@ def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:
 def warn_of_range(source: str, low: int, high: int) -> None:
     """Log a warning where the values of 8-bit images span a small part of their range."""
     if high == low:
-        log.warning(f"{source}: all pixels of all images are {low}; check the files, there is nothing to learn")
+        log.warning(f"{source}: all pixels of nearly all images are {low}; check the files, there is nothing to learn")
     elif high - low < NARROW:
         log.warning(
-            f"{source}: the images use only the values {low} to {high} of 0 to 255, so they are nearly uniform; scale "
-            "them to 0 to 255 (a mask of zeros and ones times 255)"
+            f"{source}: nearly all images use only the values {low} to {high} of 0 to 255, so they have little "
+            "contrast; scale them to 0 to 255 (a mask of zeros and ones times 255)"
         )
 
 
 def levels(images: Tensor) -> tuple[int, int]:
-    """Lowest and highest value of images, of up to 10,000 evenly spaced ones."""
-    some = images[:: -(-len(images) // PROBED)]
-    return int(some.min()), int(some.max())
+    """Return the lowest and highest value of images, of up to 10,000 evenly spaced ones, outliers aside."""
+    some = images[:: -(-len(images) // PROBED)].flatten(1)
+    return usual_levels(some.amin(1).tolist(), some.amax(1).tolist())
+
+
+def usual_levels(lowest: Sequence[int], highest: Sequence[int]) -> tuple[int, int]:
+    """Return the lowest and highest value of images, without the darkest and the brightest tenth of the images.
+
+    A few images of another range would hide that all others are nearly uniform.
+
+    Args:
+        lowest: The lowest value of each image.
+        highest: The highest value of each image.
+    """
+    outliers = len(lowest) // 10
+    return (sorted(lowest)[outliers], sorted(highest)[-1 - outliers]) if lowest else (0, 0)
 
 
 def check_module(data: Any) -> None:
