@@ -15,7 +15,9 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.callbacks.scalars import Scalars
 from gan_lightning.checkpoint import WholeCheckpointIO, take_networks
+from gan_lightning.class_names import storable
 from gan_lightning.config.combinations import indivisible, world_size
 from gan_lightning.config.nodes import node_at, target_of
 from gan_lightning.config.validation import check, nearest, unknown_arguments
@@ -75,7 +77,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     check(config)
     settings = OmegaConf.to_container(config)  # before objects are built, which resolves references
     check_networks(config)
-    model = build_model(config, resumed=step is not None)
+    model = build_model(config, storable(data.class_names), resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)
     if fault := indivisible(config.data.batch_size, trainer.world_size):
         raise UserError(fault)
@@ -83,7 +85,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     return Experiment(config, settings, model, data, trainer)
 
 
-def build_model(config: DictConfig, resumed: bool = False) -> Learner:
+def build_model(config: DictConfig, class_names: list[str], resumed: bool = False) -> Learner:
     """Build the model with its initial weights, which depend on the seed alone, or with those of ``init_from``.
 
     Raises:
@@ -98,6 +100,7 @@ def build_model(config: DictConfig, resumed: bool = False) -> Learner:
     except (TypeError, ValueError, LookupError) as error:
         settings = " or ".join(f"model.{name}" for name in model.optimizer_fns)
         raise UserError(f"{settings}: {error}") from error
+    model.class_names = class_names if model.num_classes else []
     if config.init_from and not resumed:
         take_networks(model, Path(config.init_from))
     return model
@@ -112,6 +115,9 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         loggers.append(instantiate(node, f"logger.{name}", **purge))
     configured = (config.get("callbacks") or {}).items()
     found = [*more_callbacks, *(instantiate(node, f"callbacks.{name}") for name, node in configured)]
+    found.sort(
+        key=lambda callback: not isinstance(callback, Scalars)
+    )  # it gets a step's results before others may fail
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning would save in the middle of a step

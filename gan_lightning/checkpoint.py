@@ -4,9 +4,11 @@ import copy
 import logging
 import math
 import re
+import time
 import warnings
 import zipfile
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from gan_lightning.callbacks.checkpoint import saved_step
-from gan_lightning.class_names import checked
+from gan_lightning.callbacks.checkpoint import saved_step, without_weights
+from gan_lightning.class_names import checked, other_order
 from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
@@ -41,6 +43,8 @@ DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"
 TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
+# Values of torch's optimizers that are counts, or means or maxima of squares or absolute values.
+NON_NEGATIVE = "step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"
 PARTS = {"hyper_parameters", "state_dict", "global_step"}
 MAX_LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
 
@@ -134,15 +138,15 @@ def newest_first(folder: Path) -> list[Path]:
 def history(path: Path) -> tuple[list[str], float]:
     """Return the overrides of all commands of a run up to a checkpoint, and the run's duration in seconds.
 
-    Both are empty or 0 where the checkpoint does not contain them.
+    Both are empty or 0 where the checkpoint does not contain them. A duration longer than the time since 1970 is
+    damaged or made up.
     """
-    try:
-        checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
+    checkpoint, overrides, seconds = without_weights(path), [], 0.0
+    with suppress(KeyError, TypeError):  # another version's checkpoint, or one without that callback
         overrides = [str(word) for word in checkpoint["hyper_parameters"]["overrides"]]
-        seconds = float(checkpoint["callbacks"]["Checkpoint"]["seconds"])
-        return overrides, seconds if 0 <= seconds < math.inf else 0.0
-    except Exception:  # of an earlier version, or without that callback; what is damaged is an error elsewhere
-        return [], 0.0
+        seconds = checkpoint["callbacks"]["Checkpoint"]["seconds"]
+    possible = isinstance(seconds, int | float) and 0 <= seconds <= time.time()
+    return overrides, float(seconds) if possible else 0.0
 
 
 def checkpoint_of(place: Path) -> Path:
@@ -313,7 +317,7 @@ def check_training_state(model: Learner, checkpoint: dict[str, Any], path: Path)
     found by one of its updates, on a copy of the model.
 
     Raises:
-        UserError: The state is of another form.
+        UserError: The state is of another form, or has values that no training leaves.
     """
     unfit = f"{path}: its state of the optimizers does not fit the model that it describes"
     copied = copy.deepcopy(model)
@@ -324,19 +328,28 @@ def check_training_state(model: Learner, checkpoint: dict[str, Any], path: Path)
     for number, (found, optimizer) in enumerate(zip(stored, optimizers, strict=True)):
         if fault := unlike(found, optimizer):
             raise UserError(f"{unfit}: optimizer {number}: {fault}")
+        for weight, state in found["state"].items():
+            kept = {name: value for name, value in state.items() if isinstance(value, torch.Tensor | int | float)}
+            values = {f"{name} of weight {weight}": torch.as_tensor(value) for name, value in kept.items()}
+            refuse_non_finite({f"optimizer {number}: {name}": value for name, value in values.items()}, path)
+            negative = [name for name, value in values.items() if name.startswith(NON_NEGATIVE) and (value < 0).any()]
+            if negative:
+                raise UserError(f"{unfit}: optimizer {number}: {negative[0]} has negative values")
     scaler, expected = checkpoint.get("MixedPrecision") or {}, torch.amp.GradScaler("cpu").state_dict()
     fits = isinstance(scaler, dict) and scaler.keys() in (set(), expected.keys())
-    if not fits or any(difference(value, expected[name]) or value is None for name, value in scaler.items()):
+    fits = fits and not any(difference(value, expected[name]) or value is None for name, value in scaler.items())
+    if not fits or not all(0 <= value < math.inf for value in scaler.values()):
         raise UserError(f"{path}: its state of the gradient scaler is none")
 
 
 def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
     """Return how a stored optimizer state differs in form from the state after an update; empty if it fits.
 
+    The stored settings are not compared, since those of the configuration take their place.
+
     Args:
         found: The stored state.
-        optimizer: An optimizer of the same class over a copy of the weights; it loads the stored settings and makes one
-            update.
+        optimizer: An optimizer as it is configured, over a copy of the weights; it makes one update.
     """
     if not (isinstance(found, dict) and isinstance(found.get("state"), dict)):
         return "there is no state"
@@ -349,21 +362,10 @@ def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
             return "a group without weights"
         if weights != other["params"]:
             return f"{len(weights)} weights, not {len(other['params'])}"
-        settings = {name: value for name, value in group.items() if name in other and name != "params"}
-        for name, value in settings.items():
-            if fault := difference(value, other[name]):
-                return f"{name} {fault}"
-    try:
-        # The settings decide which tensors the state holds. Loading adds those that an earlier version of torch lacked.
-        optimizer.load_state_dict({"state": {}, "param_groups": groups})
-        for own, other in zip(optimizer.param_groups, others, strict=True):
-            if missing := other.keys() - own.keys():
-                return f"the settings lack {', '.join(map(repr, sorted(missing)))}"
-            for weight in own["params"]:
-                weight.grad = torch.zeros_like(weight)
-        optimizer.step()
-    except Exception as error:  # of settings that the optimizer itself would have rejected
-        return f"its settings allow no update ({first_line(error)})"
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            weight.grad = torch.zeros_like(weight)
+    optimizer.step()
     expected = optimizer.state_dict()["state"]
     for weight, state in found["state"].items():
         if weight not in expected or not isinstance(state, dict):
@@ -485,6 +487,8 @@ def is_ours(target: str) -> bool:
 def take_networks(model: Learner, path: Path) -> None:
     """Start a model from the networks of another run, and nothing else of it.
 
+    A warning tells where its classes have other names or numbers than those of this run.
+
     Args:
         model: The model.
         path: A checkpoint, or a run directory, see :func:`checkpoint_of`.
@@ -493,7 +497,8 @@ def take_networks(model: Learner, path: Path) -> None:
         UserError: The other run's networks are of another kind or size, or not finite.
     """
     path = checkpoint_of(path)
-    state = read(path)["state_dict"]
+    content = read(path)
+    state = content["state_dict"]
     for name, network in model.networks().items():
         weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         unfit = f"init_from={path}: its {name} does not fit this one"
@@ -504,5 +509,8 @@ def take_networks(model: Learner, path: Path) -> None:
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise UserError(f"{unfit}: {reason}") from error
+    stored = checked(content["hyper_parameters"].get("class_names"), model.num_classes, path)
+    if fault := other_order(stored, model.class_names)[0]:
+        log.warning(f"init_from={path}: {fault}")
     if model.generator_ema is not None:
         model.generator_ema.network.load_state_dict(model.generator.state_dict())

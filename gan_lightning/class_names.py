@@ -5,6 +5,7 @@ import functools
 import logging
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,8 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
     """Return the numbers of classes that are given by name or by number.
 
     A text that is a class name stands for that class, also where the name is a number, as of a folder ``10``. Any other
-    text must be the number of a class. Where all names are numbers, it must have the value of exactly one of them, as
-    ``3`` has that of ``003``: as the number of a class it would be mistaken for a name.
+    text must be the number of a class. Where a name is a number, such as ``003``, ``1.0`` or ``-1``, it must have the
+    value of exactly one of them: as the number of a class it would be mistaken for a name.
 
     Args:
         words: Names, numbers as text, or numbers.
@@ -63,29 +64,28 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
         ValueError: There is no such class, or several have the name.
     """
     places: dict[str, list[int]] = {}
-    for label, name in enumerate(names):
-        places.setdefault(plain(name), []).append(label)
-    only_names = bool(names) and all(name.isdecimal() for name in places)
-    values: dict[int, list[int]] = {}
-    for label, name in enumerate(names if only_names else ()):
-        values.setdefault(int(plain(name)), []).append(label)
+    values: dict[Decimal, list[int]] = {}
+    for label, name in enumerate(map(comparable, names)):
+        places.setdefault(name, []).append(label)
+        if (value := value_of(name)) is not None:
+            values.setdefault(value, []).append(label)
     found, missing = [], []
     for word in words:
-        text, is_text = plain(str(word)), isinstance(word, str)
-        value = int(text) if text.isdecimal() and len(text) <= LONGEST else -1  # int() raises for thousands of digits
+        text, is_text = comparable(str(word)), isinstance(word, str)
+        label = int(text) if text.isdecimal() and len(text) <= LONGEST else -1  # int() raises for thousands of digits
         if is_text and text in places:
             if len(places[text]) > 1:
                 raise ValueError(f"{len(places[text])} classes have the name {text}; give the number")
             found += places[text]
-        elif is_text and only_names and len(values.get(value, ())) == 1:
-            found += values[value]
-        elif 0 <= value < num_classes and not (is_text and only_names):
-            found.append(value)
+        elif is_text and len(values.get(value_of(text), ())) == 1:
+            found += values[value_of(text)]
+        elif 0 <= label < num_classes and not (is_text and values):
+            found.append(label)
         else:
             missing.append(text)
     if missing:
         wrong = ", ".join(f"{word!r}" if not word.isdecimal() else word for word in missing)
-        near = suggestion(missing[0], names) if len(missing) == 1 and not missing[0].isdecimal() else ""
+        near = suggestion(missing[0], names) if len(missing) == 1 and value_of(missing[0]) is None else ""
         raise ValueError(f"there is no class {wrong}{near}; the classes are {listed(names, num_classes)}")
     return found
 
@@ -93,6 +93,20 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
 def plain(name: str) -> str:
     """Return a name in one form of Unicode, since file systems and keyboards differ in it, without outer spaces."""
     return unicodedata.normalize("NFC", name).strip()
+
+
+def comparable(name: str) -> str:
+    """Return a name, as stored or as typed, in the form in which names are compared."""
+    return plain(*storable([name]))
+
+
+def value_of(name: str) -> Decimal | None:
+    """Return the value of a name that is a number, such as ``10``, ``003``, ``-1`` or ``1.0``; None of any other."""
+    try:
+        value = Decimal(name) if "_" not in name else None
+    except InvalidOperation:
+        return None
+    return value if value is not None and value.is_finite() else None
 
 
 def suggestion(word: str, names: Sequence[str]) -> str:
@@ -104,10 +118,11 @@ def suggestion(word: str, names: Sequence[str]) -> str:
 
 def split(text: str, names: Sequence[str]) -> list[str]:
     """Split ``cats,dogs`` at its commas, except at those that belong to a class name."""
-    parts, known, words, start = text.split(","), {plain(name) for name in names}, [], 0
+    parts, known, words, start = text.split(","), {*map(comparable, names)}, [], 0
+    longest = 1 + max((name.count(",") for name in known), default=0)
     while start < len(parts):
-        ends = range(len(parts), start + 1, -1)
-        end = next((end for end in ends if plain(",".join(parts[start:end])) in known), start + 1)
+        ends = range(min(start + longest, len(parts)), start + 1, -1)
+        end = next((end for end in ends if comparable(",".join(parts[start:end])) in known), start + 1)
         words.append(",".join(parts[start:end]).strip())
         start = end
     return words
@@ -119,7 +134,7 @@ def listed(names: Sequence[str], num_classes: int) -> str:
         return "none: it is not conditional"
     if not names or [*names] == [*map(str, range(num_classes))]:
         return f"0 to {num_classes - 1}"
-    only_names = all(plain(name).isdecimal() for name in names)
+    only_names = any(value_of(plain(name)) is not None for name in names)  # a number would be mistaken for a name
     return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], LISTED)
 
 
@@ -163,7 +178,7 @@ def file_name(names: Sequence[str], label: int) -> str:
 
 
 def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UserError where data have a model's class names in another order; warn where the names are others.
+    """Raise UserError where a model's class has another number in the data; warn where a class has another name.
 
     Args:
         path: The model's file.
@@ -171,13 +186,32 @@ def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) 
         names: Names of the data's classes.
 
     Raises:
-        UserError: The same names have other numbers, so that each would be taken for another.
+        UserError: A name that both have stands for another number: samples would be taken for another class's.
     """
-    names = storable(names)
+    fault, moved = other_order(stored, names)
+    if moved:
+        raise UserError(f"{path}: {fault}; use the training data, or rename the classes as they were")
+    if fault:
+        log.warning(f"{path}: {fault}")
+
+
+def other_order(stored: Sequence[str], names: Sequence[str]) -> tuple[str, bool]:
+    """Return the first difference of a model's class names from the data's, and whether a common name has moved.
+
+    One renamed folder can move all classes behind it. So a name that both have is compared by its number, whatever
+    the other names are.
+
+    Args:
+        stored: Names of the model's classes.
+        names: Names of the data's classes.
+    """
+    stored, names = ([*map(comparable, each)] for each in (stored, names))
     wrong = [label for label, pair in enumerate(zip(stored, names, strict=False)) if pair[0] != pair[1]]
+    kept = {name for name, other in zip(stored, names, strict=False) if name == other}
+    moved = [label for label in wrong if stored[label] in names and stored[label] not in kept]
     if not wrong:
-        return
-    fault = f"{path}: class {wrong[0]} is {stored[wrong[0]]!r} in the model and {names[wrong[0]]!r} in the data"
-    if sorted(stored) == sorted(names):
-        raise UserError(f"{fault}, which have the same classes in another order; use the training data")
-    log.warning(fault)
+        return "", False
+    label = (moved or wrong)[0]
+    fault = f"class {label} is {stored[label]!r} in the model and {names[label]!r} in the data"
+    where = f", where {stored[label]!r} is class {names.index(stored[label])}" if moved else ""
+    return f"{fault}{where}", bool(moved)

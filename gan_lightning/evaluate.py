@@ -15,7 +15,7 @@ from gan_lightning.asked import HELD_OUT, Asked, parse
 from gan_lightning.command_line import each
 from gan_lightning.config.validation import nearest
 from gan_lightning.errors import UserError, abridged, first_line, printable, told_plainly
-from gan_lightning.files import locked, read_regular, whole
+from gan_lightning.files import locked, read_json, whole
 from gan_lightning.paths import absolute
 from gan_lightning.run import files_named, folders
 from gan_lightning.summary import shorter
@@ -214,8 +214,8 @@ def is_empty(path: Path) -> bool:
 
 def is_unfinished(path: Path) -> bool:
     """Whether a file holds the scores of an evaluation that was ended before all were measured."""
-    with suppress(OSError, ValueError, AttributeError, RecursionError):
-        return json.loads(path.read_text()).get(UNFINISHED) is True
+    with suppress(OSError, ValueError, AttributeError):
+        return read_json(path, path.parent, MOST_BYTES).get(UNFINISHED) is True
     return False
 
 
@@ -301,7 +301,7 @@ def read_rows(path: Path) -> list["Row"]:
 
     file = path.resolve()  # a link that the user has named
     try:
-        found = json.loads(read_regular(file, file.parent, MOST_BYTES))
+        found = read_json(file, file.parent, MOST_BYTES)
         if not is_shallow(found):
             raise ValueError("nested too deeply")
         rows = [Row(**row) for row in found["rows"]]
@@ -326,7 +326,7 @@ def read_rows(path: Path) -> list["Row"]:
     except OSError as error:
         reason = error.strerror or str(error).removeprefix(f"{file}: ")
         raise UserError(f"{path}: cannot be read ({reason})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
 
 

@@ -1,13 +1,13 @@
 """gan-explore: ways through the latent space of a checkpoint, as pictures and films."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.errors import UserError, first_line, told_plainly
+from gan_lightning.files import read_json
 from gan_lightning.paths import absolute
 from gan_lightning.summary import shorter
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 CLASSES = "latent.classes", "latent.targets", "latent.start", "latent.end"  # by name or by number
+MOST_BYTES = 1 << 24  # of NAME.json; ours take some kilobytes
 ENDINGS = ".png", ".gif", ".mp4", ".json"
 EPILOG = """\
 latent=interpolate  from seed to seed     latent.seeds=[3,1,4] latent.steps=8 latent.spherical=false
@@ -200,7 +201,7 @@ def strangers(out: Path) -> list[Path]:
     """Files that an exploration of this name would take the place of, and that none has written."""
     told = out.with_name(f"{out.name}.json")
     with suppress(OSError, ValueError, AttributeError):
-        if json.loads(told.read_text()).keys() >= {"checkpoint", "typed"}:
+        if read_json(told, told.parent, MOST_BYTES).keys() >= {"checkpoint", "typed"}:
             return []
     return [path for ending in ENDINGS if (path := out.with_name(f"{out.name}{ending}")).exists()]
 

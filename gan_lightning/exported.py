@@ -1,6 +1,5 @@
 """A generator by itself: a folder with its weights and a description, which is data and nothing else."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 from gan_lightning.checkpoint import load_model, refuse_foreign, refuse_non_finite, take_state
 from gan_lightning.class_names import checked
 from gan_lightning.errors import UserError, first_line
-from gan_lightning.files import read_regular
+from gan_lightning.files import read_json
 from gan_lightning.paths import DESCRIPTION, WEIGHTS
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
@@ -85,13 +84,13 @@ def load_chosen(path: Path, trust: bool = False, checkpoint: dict[str, Any] | No
 def described(path: Path) -> dict[str, Any]:
     """What a description says, its form checked."""
     try:
-        config = json.loads(read_regular(path, Path(path.absolute().anchor), MOST_BYTES))  # links are the Hub's cache
+        config = read_json(path, Path(path.absolute().anchor), MOST_BYTES)  # links are the Hub's cache
         if not isinstance(config, dict) or "_target_" not in config["generator"]:
             raise ValueError("no generator")
         sizes = [config[name] for name in ("format", "latent_dim", "num_classes")]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: was not written by gan-export") from error
     if not all(type(size) is int and 0 <= size < 2**20 for size in sizes) or sizes[1] == 0:
         raise UserError(f"{path}: was not written by gan-export: sizes that make no sense")

@@ -1,6 +1,7 @@
 """Atomic writes, locks between processes, and safe reads of files in a directory that somebody else made."""
 
 import itertools
+import json
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -277,6 +278,19 @@ def read_regular(path: Path, within: Path, limit: int) -> bytes:
     return content
 
 
+def read_json(path: Path, within: Path, limit: int) -> Any:
+    """Read a JSON file that somebody else may have written or changed; arguments as of :func:`read_regular`.
+
+    Raises:
+        OSError: It is missing, not a regular file, outside the directory, or too large.
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(read_regular(path, within, limit))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:
     """Yield a directory and those below it, the shallow ones first, each with the names in it.
 
@@ -323,15 +337,16 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
 
 
 def by_step(folder: Path, suffix: str = ".png") -> list[tuple[int, Path]]:
-    """Files of a run by the steps in their names, ``step_00000500.png``; others, such as a user's copies, are ignored.
+    """Return files of a run with the steps in their names, ``step_00000500.png``, in the order of the steps.
 
-    File dates have no meaning here: an archive, a copy or a clock that is wrong changes them.
+    Files with other names, such as a user's copies, are ignored, and so is what is no regular file: a named pipe would
+    block whoever opens it. File dates have no meaning here: an archive, a copy or a wrong clock changes them.
     """
     found = []
     with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
         for entry in islice(entries, MOST_ENTRIES):
             if entry.name.startswith("step_") and entry.name.endswith(suffix):
                 step = entry.name[len("step_") : -len(suffix)]
-                if step.isascii() and step.isdecimal() and len(step) < 20:
+                if step.isascii() and step.isdecimal() and len(step) < 20 and entry.is_file():
                     found.append((int(step), folder / entry.name))
     return sorted(found)

@@ -67,13 +67,11 @@ def fit(
         take_state(model, before["state_dict"], ckpt_path)  # with a message; Lightning raises a traceback
         check_training_state(model, before, ckpt_path)
     step, stored = before["global_step"], before["hyper_parameters"]
-    names = storable(data.class_names)
-    if model.num_classes:
-        model.class_names = names
-        if stored.get("class_names"):
-            refuse_other_order(ckpt_path, checked(stored["class_names"], model.num_classes, ckpt_path), names)
+    if stored.get("class_names"):
+        names = checked(stored["class_names"], model.num_classes, ckpt_path)
+        refuse_other_order(ckpt_path, names, model.class_names)
     kept = {"config": experiment.settings, "choices": stored.get("choices", {}) | (choices or {})}
-    kept |= {"versions": runs.versions(), "class_names": names, "overrides": list(overrides)}
+    kept |= {"versions": runs.versions(), "class_names": storable(data.class_names), "overrides": list(overrides)}
     model.save_hyperparameters(kept, logger=False)
     text = runs.begin(run_dir, config) if runs.first_rank() else ""
     for callback in trainer.callbacks:

@@ -145,7 +145,7 @@ class Learner(Validated, Sampler, LightningModule):
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
         """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
-        return minibatches(batch, self.d_steps)
+        return minibatches(batch, self)
 
     def finish_step(self, outputs: dict[str, StepOutput]) -> dict[str, StepOutput]:
         """Update the EMA and the history of terms after the generator's update.
@@ -230,8 +230,14 @@ class Learner(Validated, Sampler, LightningModule):
         """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
         self.rng = torch.Generator(self.device)
         self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
+        self.history.clear()
         if self.generator_ema is not None:
             self.generator_ema.count_labels_of(self.trainer.datamodule)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let optimizers keep their configured settings, as a checkpoint's would change the training unnoticed."""
+        for state, optimizer in zip(checkpoint.get("optimizer_states", ()), self.configure_optimizers(), strict=False):
+            state["param_groups"] = optimizer.state_dict()["param_groups"]
 
     def on_train_start(self) -> None:
         """Check the schedules, and convert restored optimizer state to the parameters' memory format.

@@ -112,7 +112,8 @@ class Record:
         health = warned(read.text(run / "train.log", LOG_BYTES), frozenset(notes))
         if len(health) > WARNINGS:
             read.omit(run / "train.log", f"{len(health) - WARNINGS:,} of {len(health):,} warnings")
-        pictures = by_step(run / "samples")
+        known_step = steps or lines or "step" in result
+        pictures = [(at, path) for at, path in by_step(run / "samples") if at <= step or not known_step]
         return cls(
             title=f"{named(described, 'model')[1]} on {named(described, 'data')[1]}",
             name=printable(name),

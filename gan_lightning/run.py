@@ -23,7 +23,7 @@ from gan_lightning import csv_rows
 from gan_lightning.card import installed
 from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError, cannot_write, first_line, printable
-from gan_lightning.files import directories, locked, read_regular, remove_parts, set_aside, whole
+from gan_lightning.files import directories, locked, read_json, remove_parts, set_aside, whole
 from gan_lightning.paths import shorter
 from gan_lightning.signals import available
 
@@ -135,7 +135,7 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
 
 def read_result(run: Path) -> dict[str, Any]:
     """Return ``result.json``; empty where it is missing or damaged."""
-    with suppress(OSError, ValueError, TypeError, OverflowError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, OverflowError):
         return load_result(run)
     return {}
 
@@ -145,10 +145,10 @@ def load_result(run: Path) -> dict[str, Any]:
 
     Raises:
         OSError: It is missing or cannot be read.
-        ValueError, TypeError, OverflowError, RecursionError: It is not the result of a run.
+        ValueError, TypeError, OverflowError: It is not the result of a run.
     """
     kinds = {"overrides": list, "status": str, "metrics": dict, "cards": dict, "duration_s": int | float, "error": str}
-    found = json.loads(read_regular(run / "result.json", run, RESULT_BYTES))
+    found = read_json(run / "result.json", run, RESULT_BYTES)
     if not (isinstance(found, dict) and "status" in found):
         raise ValueError("not the result of a run")
     if wrong := [key for key, kind in kinds.items() if key in found and not isinstance(found[key], kind)]:
@@ -265,7 +265,7 @@ class SweepTable(Callback):
         folder, records, results = cls.folder, {}, {}
         for path in sorted(cls.records.glob("*.json")):
             with suppress(OSError, ValueError):  # a full disk has kept a job from recording more
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path, cls.records, RESULT_BYTES)
                 records[Path(record["run"])] = record
                 cls.failed += record["exit_status"] != 0
         shutil.rmtree(cls.records, ignore_errors=True)
@@ -342,7 +342,7 @@ def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         result["job"] = result["job"] if isinstance(result.get("job"), int) else 0
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         result["error"] = f"{shorter(run / 'result.json')}: cannot be read ({first_line(error)})"
     if not record:
         return result

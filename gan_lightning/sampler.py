@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,8 @@ class Sampler(nn.Module):
             return z, torch.randint(max(self.num_classes, 1), (num,), generator=generator)
         if isinstance(labels, str):
             raise ValueError(f"labels={labels!r}: a list is needed, one for each sample: labels=[{labels!r}] * {num}")
+        if isinstance(labels, np.ndarray):
+            labels = labels.tolist()  # torch takes no text, no objects and no other byte order
         if isinstance(labels, Sequence) and any(isinstance(label, str) for label in labels):
             labels = self.numbers_of(labels)
         y = torch.as_tensor(labels)

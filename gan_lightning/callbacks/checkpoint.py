@@ -1,6 +1,5 @@
 """Checkpoints, counted in generator steps."""
 
-import errno
 import logging
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, callbacks
 
-from gan_lightning.callbacks.scalars import DivergedError, finite_checks, refuse_divergence
+from gan_lightning.callbacks.scalars import ended_after_step, finite_checks, refuse_divergence
 from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
 from gan_lightning.errors import UserError, cannot_write
 from gan_lightning.files import by_step, refuse_full_disk, replace
@@ -56,7 +55,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            files = self.files(folder / "checkpoints")
+            files = by_step(folder / "checkpoints", ".ckpt")
             there = sum(file.stat().st_size for _, file in files)
             if abandoned := [step for step, _ in files if step > trainer.global_step]:
                 steps = ", ".join(f"{step:,}" for step in abandoned)
@@ -88,17 +87,8 @@ class Checkpoint(Validated, callbacks.Checkpoint):
             self.save(trainer, module)
 
     def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
-        """Save the last step if a hook after it failed, such as another callback's ``on_train_batch_end``.
-
-        Other processes would not take part in saving, so several save nothing here. A signal that ends a run at once
-        is not delayed. A full disk has no room for a further checkpoint either.
-        """
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current
-        complete = batches.started == batches.processed  # otherwise some networks have been updated and others not
-        full = isinstance(exception, OSError) and exception.errno in (errno.ENOSPC, errno.EDQUOT)
-        failed_hook = isinstance(exception, Exception) and not isinstance(exception, DivergedError) and not full
-        unsaved = self.saved_at is not None and self.saved_at != trainer.global_step
-        if not (unsaved and complete and failed_hook and trainer.world_size == 1):
+        """Save the last step if a hook after it failed, such as another callback's ``on_train_batch_end``."""
+        if self.saved_at in (None, trainer.global_step) or not ended_after_step(trainer, exception):
             return
         try:
             refuse_divergence(module, trainer.global_step, finite_checks(module))
@@ -138,21 +128,26 @@ class Checkpoint(Validated, callbacks.Checkpoint):
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, part)
             replace(part, folder / "last.ckpt")
-            files = self.files(folder)
+            files = by_step(folder, ".ckpt")
             of_this = [file for step, file in files if step <= trainer.global_step]
             abandoned = [file for step, file in files if step > trainer.global_step]
             for old in abandoned + of_this[: -self.keep if self.keep else 0]:
                 old.unlink(missing_ok=True)
 
-    def files(self, folder: Path) -> list[tuple[int, Path]]:
-        """Checkpoints of a directory that were written as files of one step."""
-        return [(step, path) for step, path in by_step(folder, ".ckpt") if path.is_file()]
-
 
 def saved_step(path: Path) -> int:
-    """The step of a checkpoint, read without its weights; -1 where the file is missing or damaged."""
-    try:
-        step = torch.load(path, "cpu", weights_only=True, mmap=True)["global_step"]
-    except Exception:  # damaged files make torch raise a dozen kinds
-        return -1
+    """Return the step of a checkpoint, read without its weights; -1 where the file is missing or damaged."""
+    step = without_weights(path).get("global_step")
     return step if isinstance(step, int) else -1
+
+
+def without_weights(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, its tensors left on the disk; empty where it cannot be read.
+
+    Only a regular file is opened: a named pipe would block for ever.
+    """
+    try:
+        content = torch.load(path, "cpu", weights_only=True, mmap=True) if path.is_file() else {}
+    except Exception:  # damaged files make torch raise a dozen kinds
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -22,7 +22,7 @@ class LearningRate(Validated, Callback):
         self.schedule = SCHEDULES[schedule]
 
     def on_fit_start(self, trainer: Trainer, module: Learner) -> None:
-        """Note the configured rates; Lightning puts a checkpoint's in their place after this."""
+        """Note the configured rates."""
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
     def on_train_batch_start(self, trainer: Trainer, module: Learner, *_: Any) -> None:

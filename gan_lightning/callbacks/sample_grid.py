@@ -49,6 +49,10 @@ class SampleGrid(Validated, Callback):
     ) -> None:
         self.columns, self.rows, self.points, self.seed = columns, rows, points, seed
 
+    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
+        """Find the folder."""
+        self.folder = Path(trainer.default_root_dir, "samples")
+
     def on_train_start(self, trainer: Trainer, module: Learner) -> None:
         """Choose what is drawn every time, and draw the real samples."""
         data = trainer.datamodule
@@ -60,7 +64,7 @@ class SampleGrid(Validated, Callback):
         )
         names = module.class_names or storable(data.class_names)
         self.captions = [caption(names, label) for label in range(classes)]
-        self.folder = Path(trainer.default_root_dir, "samples")
+        self.drawn_at = trainer.global_step if self.path(trainer.global_step).exists() else None
         if trainer.is_global_zero:
             self.real = data.real(self.num, self.labels).cpu()
             if self.is_picture:
@@ -78,8 +82,14 @@ class SampleGrid(Validated, Callback):
 
     def on_train_end(self, trainer: Trainer, module: Learner) -> None:
         """Draw the last step also of a run that stops early."""
-        if trainer.is_global_zero and not self.path(trainer.global_step).exists():
+        if trainer.is_global_zero and self.drawn_at != trainer.global_step:
             self.draw(trainer, module)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: Learner, checkpoint: dict[str, Any]) -> None:
+        """Remove images of later steps, which belong to a continuation that was abandoned, as its checkpoints do."""
+        for step, path in by_step(self.folder) if trainer.is_global_zero else ():
+            if step > trainer.global_step:
+                path.unlink(missing_ok=True)
 
     def path(self, step: int) -> Path:
         """File of a step's picture."""
@@ -102,6 +112,7 @@ class SampleGrid(Validated, Callback):
             logits = surface(module, extent) if "discriminator" in module.networks() else None
             picture = scatter(self.real, fake, extent, logits, step)
         self.show(trainer, f"step_{step:08d}", picture, step)
+        self.drawn_at = step
         drawn = by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn

@@ -1,9 +1,11 @@
 """Figures of a run, every n-th step, to the loggers and to ``metrics.csv``."""
 
 import csv
+import errno
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class Scalars(Validated, Callback):
     def __init__(self, every_n_steps: PositiveInt = 50) -> None:
         self.every_n_steps = every_n_steps
         self.last: dict[str, float] = {}
-        self.read_at = 0  # the step of ``last``
+        self.read_at: int | None = None  # the step of ``last``; None before training
         self.outputs: dict[str, StepOutput] = {}  # of the latest step
 
     def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
@@ -105,6 +107,12 @@ class Scalars(Validated, Callback):
         if self.read_at != trainer.global_step:
             self.log_step(trainer, module, trainer.global_step)
 
+    def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
+        """Read the figures of a step after which another callback failed, since its checkpoint is saved."""
+        if self.read_at not in (None, trainer.global_step) and ended_after_step(trainer, exception):
+            with suppress(Exception):  # Lightning raises the first exception afterwards
+                self.log_step(trainer, module, trainer.global_step)
+
     def log_step(self, trainer: Trainer, module: Learner, step: int) -> None:
         """Read the figures of the step that has just ended, and write them to the loggers and the file."""
         self.last, self.read_at = self.measure(trainer, module, step), step
@@ -114,9 +122,9 @@ class Scalars(Validated, Callback):
         refuse_divergence(module, step, {name: value for name, value in self.last.items() if name not in passing})
         if not trainer.is_global_zero:
             return
+        self.add({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
         for logger in trainer.loggers:
             logger.log_metrics(self.last, step)
-        self.add({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
 
     def measure(self, trainer: Trainer, module: Learner, step: int) -> dict[str, float]:
         """All figures of the step that has just ended."""
@@ -142,6 +150,19 @@ class Scalars(Validated, Callback):
         values["images_per_second"] = (step - self.since) * per_step / (now - self.then)
         self.then, self.since = now, step
         return {name: float(value) for name, value in values.items()}
+
+
+def ended_after_step(trainer: Trainer, exception: BaseException) -> bool:
+    """Return whether an exception came after a whole step, as of a callback, so that this step can be recorded.
+
+    Other processes would not take part in recording it, so several record nothing. A signal that ends a run at once is
+    not delayed. A full disk has no room for more, and what has diverged is not kept.
+    """
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    complete = batches.started == batches.processed  # otherwise some networks have been updated and others not
+    full = isinstance(exception, OSError) and exception.errno in (errno.ENOSPC, errno.EDQUOT)
+    failed_hook = isinstance(exception, Exception) and not isinstance(exception, DivergedError) and not full
+    return complete and failed_hook and trainer.world_size == 1
 
 
 def accuracies(module: Learner, outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:

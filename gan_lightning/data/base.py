@@ -18,12 +18,20 @@ from torch import Tensor
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import AtLeastOne, Channels, ImageSize, PositiveInt, Seed, Validated
 from gan_lightning.data.pages import Pages
-from gan_lightning.data.validate import check_samples, length, levels, warn_of_labels, warn_of_range
+from gan_lightning.data.validate import (
+    PROBED,
+    check_samples,
+    length,
+    levels,
+    warn_of_labels,
+    warn_of_range,
+)
 from gan_lightning.errors import UserError
 from gan_lightning.files import directories, locked
 from gan_lightning.geometry import sides
 from gan_lightning.image import from_uint8, resize, with_channels
 from gan_lightning.memory import refuse_too_large
+from gan_lightning.minibatch import scale_error
 from gan_lightning.paths import absolute
 
 log = logging.getLogger(__name__)
@@ -159,6 +167,10 @@ class StepData(Validated, LightningDataModule):
         if self.samples is None:
             loaded = check_samples(self.source, self.load(), self.of_images)
             self.samples, self.labels, self.class_names = loaded
+            if not self.of_images and self.samples.ndim == 4 and self.samples.shape[1] in (1, 3):
+                probed = self.scale(self.samples[:: -(-len(self.samples) // PROBED)])
+                if error := scale_error(float(probed.min()), float(probed.max())):
+                    raise UserError(f"{self.source}: {error}")
             warn_of_labels(self.source, self.labels, self.class_names)
 
     def test(self) -> tuple[Tensor, Tensor, list[str]] | None:

@@ -19,11 +19,13 @@ from gan_lightning.bar import bar
 from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, decode_to
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
-from gan_lightning.files import locked, refuse_full_disk, whole
+from gan_lightning.files import locked, read_json, refuse_full_disk, whole
 from gan_lightning.image import MARK, MARKED_SUFFIXES, is_generated
 from gan_lightning.paths import cache_directory
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 30  # of a description; one of ten million images takes about a tenth of that
 
 
 class Cache:
@@ -87,7 +89,7 @@ class Cache:
         if self.folder is not None:
             place = self.folder / f"generated-{key(files, MARK)}.json"
             with suppress(OSError, ValueError, TypeError, IndexError):  # there is none yet, or it is damaged
-                return [rows[int(i)] for i in json.loads(place.read_text())]
+                return [rows[int(i)] for i in read_json(place, self.folder, MOST_BYTES)]
         marked, unread = [], 0
         for i, path in enumerate(bar(files, "searching for generated images")):
             try:
@@ -129,7 +131,7 @@ class Cache:
 
             decoded = decode_to(begin, paths, size, channels, white)
         facts = {"checksums": checksums, "broken": decoded.broken}
-        names = "passing", "levels", "deep", "white", "stretched", "high_byte"
+        names = "passing", "levels", "deep", "dark", "white", "stretched", "high_byte"
         facts |= {name: getattr(decoded, name) for name in names}
         facts |= {"sizes": [[*size, count] for size, count in decoded.sizes.items()], "modes": dict(decoded.modes)}
         with whole(path.with_suffix(".json"), "w") as file:
@@ -139,14 +141,14 @@ class Cache:
     def read(self, path: Path, paths: Sequence[Path], shape: tuple[int, int, int]) -> Decoded | None:
         """What a file holds; None where it is missing or damaged, or pictures can be read now that could not be."""
         try:
-            facts = json.loads(path.with_suffix(".json").read_text())
+            facts = read_json(path.with_suffix(".json"), path.parent, MOST_BYTES)
             broken = {int(row): str(line) for row, line in facts["broken"].items()}
             sizes = Counter({(int(w), int(h)): int(count) for w, h, count in facts["sizes"]})
             modes = Counter({str(mode): int(count) for mode, count in facts["modes"].items()})
             rows = [row for row in range(len(paths)) if row not in broken]
             passing = [int(row) for row in facts["passing"]]
             low, high = map(int, facts["levels"])
-            numbers = (low, high), int(facts["deep"]), int(facts["white"]), int(facts["stretched"])
+            numbers = (low, high), *(int(facts[name]) for name in ("deep", "dark", "white", "stretched"))
             high_byte = None if facts["high_byte"] is None else int(facts["high_byte"])
             decoded = Decoded(torch.empty(0), rows, broken, sizes, modes, passing, *numbers, high_byte)
             if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in passing):

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from gan_lightning.bar import bar
 from gan_lightning.data.pages import Pages
+from gan_lightning.data.validate import usual_levels
 from gan_lightning.errors import printable
 from gan_lightning.memory import refuse_too_large
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of what is made of a file; to be raised when that changes, so that nothing older is used again
+VERSION = 4  # of what is made of a file; to be raised when that changes, so that nothing older is used again
 CHUNK, CHUNK_BYTES = 32, 2**24  # files that a thread takes at a time, fewer where what they become is large
 AHEAD = 4  # chunks for each thread, in work or waiting to be read
 WHITE = 65535  # of images with integers of more than 8 bits a pixel
@@ -49,8 +50,9 @@ class Decoded:
         sizes: How often each (width, height) was met, as a viewer shows it.
         modes: How often each of Pillow's modes was met.
         passing: Which of the others may be read another time.
-        levels: Lowest and highest of the decoded values; (0, 0) without images.
+        levels: Lowest and highest of the decoded values, outliers aside; (0, 0) without images.
         deep: How many images hold integers of more than 8 bits, in 0 to 65,535.
+        dark: How many of these use less than a quarter of the range up to ``white``.
         white: The value that became 255 in these.
         stretched: How many hold floats or other integers, of which each was scaled by its own range.
         high_byte: The highest value of colour with 16 bits a channel, as Pillow keeps it; None without such images.
@@ -65,6 +67,7 @@ class Decoded:
     passing: list[int]
     levels: tuple[int, int] = (0, 0)
     deep: int = 0
+    dark: int = 0
     white: int = WHITE
     stretched: int = 0
     high_byte: int | None = None
@@ -144,7 +147,7 @@ def decode_pass(
 ) -> tuple[Decoded, int]:
     """Decode files once; returns the highest value of integers of more than 8 bits as well."""
     decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], {}, Counter(), Counter(), [], white=white), 0
-    levels, high_bytes = [], []
+    lowest, highest, high_bytes = bytearray(), bytearray(), []
     for row, picture in enumerate(pictures(paths, size, channels, white)):
         if picture.pixels is None:
             decoded.broken[row] = picture.fault
@@ -157,11 +160,12 @@ def decode_pass(
         decoded.stretched += picture.stretched
         if picture.peak is not None:
             decoded.deep, peak = decoded.deep + 1, max(peak, picture.peak)
+            decoded.dark += is_dark(picture.peak, white)
         if picture.high_byte is not None:
             high_bytes = [max([picture.high_byte, *high_bytes])]
-        levels += [int(picture.pixels.min()), int(picture.pixels.max())]
-        levels = [min(levels), max(levels)]
-    return replace(decoded, levels=tuple(levels) or (0, 0), high_byte=max(high_bytes, default=None)), peak
+        lowest.append(int(picture.pixels.min()))
+        highest.append(int(picture.pixels.max()))
+    return replace(decoded, levels=usual_levels(lowest, highest), high_byte=max(high_bytes, default=None)), peak
 
 
 def white_of(peak: int) -> int:
@@ -169,12 +173,18 @@ def white_of(peak: int) -> int:
     return next(2**bits - 1 for bits in DEPTHS if peak < 2**bits)
 
 
-def warn_of_depth(source: str, deep: int, white: int, stretched: int, high_byte: int | None) -> None:
+def is_dark(peak: int, white: int) -> bool:
+    """Return whether an image that is not black uses less than a quarter of the range from 0 to ``white``."""
+    return 0 < peak < (white + 1) // 4
+
+
+def warn_of_depth(source: str, deep: int, dark: int, white: int, stretched: int, high_byte: int | None) -> None:
     """Log a warning where the range of values was found in the files, and not given by their format.
 
     Args:
         source: The data set as messages name it.
         deep: Number of images with integers of more than 8 bits.
+        dark: Number of these that use less than a quarter of the range up to ``white``.
         white: What became 255 in these.
         stretched: Number of images that were scaled by their own range.
         high_byte: The highest value of colour with 16 bits a channel, of which Pillow keeps the high byte.
@@ -184,6 +194,12 @@ def warn_of_depth(source: str, deep: int, white: int, stretched: int, high_byte:
             f"{source}: {deep:,} images in a format of 16 or 32 bits a pixel use {white.bit_length()} of them, so "
             f"{white:,} becomes white; if white is another value, scale the files to 0 to {WHITE:,}, or save them with "
             "8 bits"
+        )
+    if 2 * dark > deep:
+        log.warning(
+            f"{source}: {dark:,} of {deep:,} images with more than 8 bits a pixel use less than a quarter of 0 to "
+            f"{white:,}, which the brightest image needs, and become dark; remove images of another range and hot "
+            "pixels, or scale the files"
         )
     if stretched:
         log.warning(

@@ -103,7 +103,8 @@ class ImageFolder(ImageData):
         self.extremes = decoded.levels if decoded.rows else (0, 255)
         if self.samples is None:  # and not those held out
             self.pages, self.white = decoded.pages, decoded.white
-            warn_of_depth(self.source, decoded.deep, decoded.white, decoded.stretched, decoded.high_byte)
+            found = decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte
+            warn_of_depth(self.source, *found)
         elif decoded.pages is not None:
             decoded.pages.verify_all()  # nothing verifies them later
         return decoded.images, labels, class_names

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gan_lightning.data.natural import natural
@@ -24,11 +24,18 @@ SKIPPED_FOLDERS = {  # lower case; hidden folders are skipped without a note
     **dict.fromkeys(("$recycle.bin", "system volume information", "__pycache__", "@recently-snapshot"), THUMBNAILS),
     **dict.fromkeys(("wandb", "mlruns", "lightning_logs"), "folders of experiment trackers"),
 }
-SPLIT = re.compile(  # folded names: train, images_test, "training data", train2017, trainA of CycleGAN's data
+SPLIT = re.compile(  # folded names: train, images_test, "training data", train2017, trainA, train-00, split1
     r"((images?|imgs?|photos?|pictures?|data|dataset|ilsvrc\d{4}_img)[\W_]*)?"
     r"(train|training|trainval|val|valid|validation|dev|eval|evaluation|test|testing|unlabell?ed)"
     r"([\W_]*(sets?|splits?|images?|imgs?|photos?|pictures?|data|dataset|[ab]))?"
-    r"([\W_]*(19|20)\d\d)?"
+    r"([\W_]*\d{1,5})?|(split|fold|part)[\W_]*\d{1,5}"
+)
+ANNOTATIONS = re.compile(
+    r"((segmentation|instance|semantic|binary)[\W_]*)?(masks?|labels?|annotations?|annots?|segmentations?|ground[\W_]*truths?"
+    r"|gts?|bbox(es)?|depth|trimaps?)([\W_]*(images?|imgs?|maps?))?"
+)
+IMAGES = re.compile(
+    r"(original|raw|input|real|rgb)?[\W_]*(images?|imgs?|photos?|pictures?|inputs?|originals?|jpegimages)"
 )
 
 
@@ -126,6 +133,14 @@ def without_generated(paths: Sequence[Path], generated: Sequence[int], root: Pat
     return [path for row, path in enumerate(paths) if row not in removed]
 
 
+def annotations_among(names: Collection[str]) -> list[str]:
+    """Return sub-folders whose images probably annotate those of the others; none where these may be classes too."""
+    found = [name for name in names if ANNOTATIONS.fullmatch(name.casefold())]
+    others = [name for name in names if name not in found]
+    of_images = others and all(is_split(name) or IMAGES.fullmatch(name.casefold()) for name in others)
+    return found if of_images else []
+
+
 def warn_of_layout(root: Path, loose: int, counts: dict[str, int]) -> bool:
     """Log a warning where a folder is probably laid out for something else than classes.
 
@@ -141,12 +156,21 @@ def warn_of_layout(root: Path, loose: int, counts: dict[str, int]) -> bool:
     if not counts:
         return False
     splits = [name for name in counts if is_split(name)]
-    if len(splits) == len(counts):
+    annotations = annotations_among(counts)
+    # A single "train" may be a class of vehicles, but hardly one with most of the images.
+    mixed = len(splits) > 1 or any(name != "train" or 2 * counts[name] > sum(counts.values()) for name in splits)
+    if annotations:
+        images = next(name for name in counts if name not in annotations)
+        log.warning(
+            f"{where}: its sub-folders {listed(annotations)} look like annotations of other images, not classes; set "
+            f"data.root={printable(str(root / images))} to leave them out"
+        )
+    elif len(splits) == len(counts):
         log.warning(
             f"{where}: its sub-folders {listed(splits)} are splits of a data set, not classes; the images of all are "
             f"used, without labels. Set data.root={printable(str(root / splits[0]))} to use one split and its classes"
         )
-    elif len(splits) > 1:
+    elif mixed:
         log.warning(
             f"{where}: its sub-folders {listed(splits)} look like splits of a data set and are used as classes; set "
             f"data.root={printable(str(root / splits[0]))} to use one split"

@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import Channels, ImageSize, PositiveFloat, PositiveInt
 from gan_lightning.data.base import ImageData, StepLoader
-from gan_lightning.data.decode import WHITE, Picture, decode_one, warn_of_depth, white_of
+from gan_lightning.data.decode import WHITE, Picture, decode_one, is_dark, warn_of_depth, white_of
 from gan_lightning.errors import UserError, printable
 from gan_lightning.paths import cache_directory
 
@@ -259,7 +259,8 @@ class Stream(ImageData):
                 self.white = white  # of the whole stream, since its images have to stay comparable
                 pictures, _ = decoded(pool, samples, self.image_size, self.channels, white)
         high_byte = max((picture.high_byte for picture in found if picture.high_byte is not None), default=None)
-        warn_of_depth(self.source, len(deep), self.white, sum(picture.stretched for picture in found), high_byte)
+        dark, stretched = sum(is_dark(peak, self.white) for peak in deep), sum(picture.stretched for picture in found)
+        warn_of_depth(self.source, len(deep), dark, self.white, stretched, high_byte)
         log.info(f"{sum(self.chunks.sizes):,} pictures in {len(self.chunks.sizes):,} chunks; {len(samples):,} are held")
         return pictures, labels, [str(label) for label in range(self.classes)]
 

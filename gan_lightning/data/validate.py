@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 NAMED = 5  # names that a message lists
 PROBED = 10_000  # images whose range of values is looked at
-NARROW = 32  # levels of 256; an 8-bit image of fewer is nearly uniform
+NARROW = 64  # levels of 256; an 8-bit image of fewer is nearly uniform
 METHODS = "setup", "train_dataloader", "scale", "real", "held_out", "stored", "verify"  # of a data module
 
 
@@ -59,6 +59,8 @@ def check_samples(
 def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
     """A tensor of a tensor, an array or nested lists, or else the error."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            return None, [f"{what} are a sparse tensor; make them dense: {what}.to_dense()"]
         return value.detach(), []
     if isinstance(value, list | tuple) and value and all(isinstance(one, Tensor) for one in value):
         return None, [f"{what} are a list of tensors; join them: torch.stack({what})"]
@@ -66,6 +68,10 @@ def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
         array = np.ascontiguousarray(value)  # torch takes no negative strides
         if array.dtype.kind in "US":
             return None, [f"{what} are text; use whole numbers"]
+        if array.dtype.kind == "O" and isinstance(value, np.ndarray):
+            kind = "np.int64" if what == "labels" else "np.uint8"
+            return None, [f"{what} are a NumPy array of objects; convert it: {what}.astype({kind})"]
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of read-only arrays, which nothing writes to
             return torch.from_numpy(array), []
@@ -210,18 +216,31 @@ def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:
 def warn_of_range(source: str, low: int, high: int) -> None:
     """Log a warning where the values of 8-bit images span a small part of their range."""
     if high == low:
-        log.warning(f"{source}: all pixels of all images are {low}; check the files, there is nothing to learn")
+        log.warning(f"{source}: all pixels of nearly all images are {low}; check the files, there is nothing to learn")
     elif high - low < NARROW:
         log.warning(
-            f"{source}: the images use only the values {low} to {high} of 0 to 255, so they are nearly uniform; scale "
-            "them to 0 to 255 (a mask of zeros and ones times 255)"
+            f"{source}: nearly all images use only the values {low} to {high} of 0 to 255, so they have little "
+            "contrast; scale them to 0 to 255 (a mask of zeros and ones times 255)"
         )
 
 
 def levels(images: Tensor) -> tuple[int, int]:
-    """Lowest and highest value of images, of up to 10,000 evenly spaced ones."""
-    some = images[:: -(-len(images) // PROBED)]
-    return int(some.min()), int(some.max())
+    """Return the lowest and highest value of images, of up to 10,000 evenly spaced ones, outliers aside."""
+    some = images[:: -(-len(images) // PROBED)].flatten(1)
+    return usual_levels(some.amin(1).tolist(), some.amax(1).tolist())
+
+
+def usual_levels(lowest: Sequence[int], highest: Sequence[int]) -> tuple[int, int]:
+    """Return the lowest and highest value of images, without the darkest and the brightest tenth of the images.
+
+    A few images of another range would hide that all others are nearly uniform.
+
+    Args:
+        lowest: The lowest value of each image.
+        highest: The highest value of each image.
+    """
+    outliers = len(lowest) // 10
+    return (sorted(lowest)[outliers], sorted(highest)[-1 - outliers]) if lowest else (0, 0)
 
 
 def check_module(data: Any) -> None:

@@ -26,6 +26,7 @@ from gan_lightning.fit import train
 from gan_lightning.image import grid, read_png, to_uint8, write_png
 from gan_lightning.learner import Learner, Logits, StepOutput
 from gan_lightning.model.base import GAN
+from gan_lightning.run import last_figures
 from gan_lightning.summary import conclude, stopped_by
 
 EVERY_STEP = "callbacks.scalars.every_n_steps=1"
@@ -181,6 +182,24 @@ def test_pictures_at_round_steps_and_the_last(run, tmp_path, name):
     found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert [event.step for event in found.Images("samples")] == steps
     assert [event.step for event in found.Images("real")] == [0]
+
+
+def test_pictures_of_an_abandoned_continuation_are_removed_with_the_next_save(run, compose, tmp_path):
+    words = "model=vanilla", "trainer.max_steps=10"
+    run(tmp_path, *words, "callbacks.checkpoint.every_n_steps=1", "callbacks.checkpoint.keep=null")
+    stale = tmp_path / "samples" / "step_00000003.png"
+    stale.write_bytes(b"of another continuation")
+    (tmp_path / "samples" / "mine.png").touch()
+    first = tmp_path / "checkpoints" / "step_00000001.ckpt"
+
+    class Stops(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step == 3
+
+    train(compose(*words), tmp_path, first, guests=[Stops()])
+    names = ["mine.png", "real.png", *(f"step_{step:08d}.png" for step in (1, 2, 3)), "timeline.png"]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
+    assert read_png(stale).shape == (3, 8 * 18 + 2, 8 * 18 + 2), "drawn anew"
 
 
 def test_the_timeline_grows_and_holds_the_same_noise(run, tmp_path):
@@ -433,6 +452,10 @@ def test_a_callback_that_fails_after_a_step_does_not_cost_the_checkpoint_of_it(c
     assert caught.value is error
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert read(last)["global_step"] == step
+    assert [int(line["step"]) for line in table(tmp_path)] == [step], "figures are those of the checkpoint"
+    assert last_figures(tmp_path)["step"] == step
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in found.Scalars("d/adversarial")] == [step]
     assert train(compose(*words), tmp_path, ckpt_path=last).global_step == 4
 
 
@@ -465,6 +488,7 @@ def test_a_logger_that_fails_does_not_cost_the_checkpoint_of_the_step(compose, t
     with pytest.raises(FileNotFoundError):
         train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.scalars.every_n_steps=3"), tmp_path)
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
+    assert [int(line["step"]) for line in table(tmp_path)] == [3]
 
 
 def test_a_full_disk_is_not_filled_further(compose, tmp_path):

@@ -86,7 +86,17 @@ def test_it_depends_on_everything(paths, tmp_path, monkeypatch):
     assert len(asked) == 8
 
 
-DAMAGES = "cut", "longer", "one bit", "no description", "half a description", "lies"
+def test_a_damaged_list_of_generated_images_is_made_anew(paths, tmp_path):
+    cache = Cache(tmp_path / "cache", 1)
+    assert cache.generated(paths) == []
+    (found,) = (tmp_path / "cache").glob("generated-*.json")
+    for content in ("[" * 200_000, "[99]", "{", "1"):
+        found.write_text(content)
+        assert cache.generated(paths) == []
+        assert found.read_text() == "[]"
+
+
+DAMAGES = "cut", "longer", "one bit", "no description", "half a description", "lies", "nested"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +110,8 @@ def test_a_damaged_file_is_made_anew(paths, tmp_path, caplog, monkeypatch, how, 
         facts.unlink()
     elif how == "half a description":
         facts.write_text(facts.read_text()[:30])
+    elif how == "nested":
+        facts.write_text("[" * 200_000)
     elif how == "lies":
         facts.write_text(json.dumps(json.loads(facts.read_text()) | {"broken": {"x": "y"}}))
     else:

@@ -30,6 +30,7 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.data.stacked_mnist import StackedMNIST
 from gan_lightning.data.stream import Stream
+from gan_lightning.data.validate import check_samples
 from gan_lightning.errors import UserError
 from gan_lightning.fit import train
 from gan_lightning.image import from_uint8, resize, to_uint8, with_channels
@@ -560,6 +561,29 @@ def test_arrays_lists_and_other_integers_are_taken(samples, labels, names):
     assert data.class_names == [str(name) for name in names]
 
 
+def test_arrays_in_another_byte_order_are_read():
+    data = Own(IMAGES.numpy(), LABELS.numpy().astype(">i8"))
+    data.setup()
+    assert torch.equal(data.labels, LABELS)
+    points = OwnPoints(torch.randn(40, 2).numpy().astype(">f4"))
+    points.setup()
+    assert torch.equal(points.samples, torch.from_numpy(points.returned[0].astype("<f4")))
+
+
+@pytest.mark.parametrize(
+    ("samples", "labels", "told"),
+    [
+        (IMAGES, LABELS.numpy().astype(object), r"labels are a NumPy array of objects; .* labels\.astype\(np\.int64\)"),
+        (IMAGES.numpy().astype(object), LABELS, r"samples are a NumPy array of objects; .*samples\.astype\("),
+        (IMAGES.to_sparse(), LABELS, r"samples are a sparse tensor; .* samples\.to_dense\(\)"),
+        (IMAGES, LABELS.to_sparse(), r"labels are a sparse tensor; .* labels\.to_dense\(\)"),
+    ],
+)
+def test_containers_that_are_not_read_are_named(samples, labels, told):
+    with pytest.raises(UserError, match=f"^Own: {told}"):
+        check_samples("Own", (samples, labels, NAMES), True)
+
+
 def test_without_classes_labels_may_be_missing(caplog):
     data = Own(labels=None, names=None)
     data.setup()
@@ -579,7 +603,9 @@ def test_empty_classes_are_named(caplog):
     [
         (IMAGES // 16, "use only the values 0 to 15 of 0 to 255"),
         (IMAGES % 2, "use only the values 0 to 1 of 0 to 255.*times 255"),
-        (torch.full_like(IMAGES, 7), "all pixels of all images are 7"),
+        (IMAGES // 4, "use only the values 0 to 63 of 0 to 255"),
+        (torch.cat([IMAGES[:3], IMAGES[3:] // 16]), "use only the values 0 to 15 of 0 to 255"),  # with outliers
+        (torch.full_like(IMAGES, 7), "all pixels of nearly all images are 7"),
     ],
 )
 def test_images_of_a_small_range_get_a_warning(caplog, samples, told):
@@ -616,6 +642,9 @@ class OwnPoints(StepData):
     def load(self):
         return self.returned
 
+    def scale(self, samples, dtype=torch.float32):
+        return samples.to(dtype)
+
     def test(self):
         return self.held
 
@@ -633,6 +662,18 @@ class OwnPoints(StepData):
 def test_points_are_validated_too(samples, told):
     with pytest.raises(UserError, match=told):
         OwnPoints(samples).setup()
+
+
+def test_samples_with_channels_are_images_also_outside_of_imagedata():
+    """They would train in a range that generators do not have."""
+    images = IMAGES / 255
+    for samples, low, high, fix in ((images, "0", "1", "2 * samples - 1"), (IMAGES.float(), "0", "255", "samples / ")):
+        told = rf"OwnPoints: images in \[{low}, {high}\], and should be in \[-1, 1\]: {re.escape(fix)}"
+        with pytest.raises(UserError, match=told):
+            OwnPoints(samples).setup()
+    data = OwnPoints(2 * images - 1)
+    data.setup()
+    assert data.shape == IMAGES.shape[1:]
 
 
 def test_held_out_points_are_of_the_same_shape():

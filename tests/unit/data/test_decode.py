@@ -285,6 +285,30 @@ def test_the_bits_that_a_set_uses_are_a_warning(tmp_path, caplog, cache):
         assert int(data.samples[1].max()) == int(held_out.max()) == round(255 * 4000 / 4095)
 
 
+@pytest.mark.parametrize("peaks", [[4095] * 5 + [65535], [255, 255, 1023], [4000, 10_000, 65535, 4000]])
+def test_a_set_that_one_image_makes_dark_is_a_warning(tmp_path, caplog, peaks):
+    """As one hot pixel does, or one image of 16 bits among images of 12."""
+    for i, peak in enumerate(peaks):
+        Image.fromarray(np.linspace(0, peak, 256).reshape(16, 16).astype(np.uint16)).save(tmp_path / f"{i}.png")
+    data = ImageFolder(tmp_path, 16, channels=1, cache=None)
+    data.setup()
+    dark = sum(peak < (max(peaks) + 1) // 4 for peak in peaks)
+    bits = max(peaks).bit_length()
+    told = (
+        f"data.root={tmp_path}: {dark} of {len(peaks)} images with more than 8 bits a pixel use less than a quarter of "
+    )
+    (line,) = [record.message for record in caplog.records if "a quarter of" in record.message]
+    assert line.startswith(f"{told}0 to {2**bits - 1:,}")
+
+
+@pytest.mark.parametrize("peaks", [[4095, 4095, 65535, 65535], [0, 0, 0, 65535], [16384] * 3])
+def test_a_set_of_which_most_images_are_bright_gets_no_such_warning(tmp_path, caplog, peaks):
+    for i, peak in enumerate(peaks):
+        Image.fromarray(np.linspace(0, peak, 256).reshape(16, 16).astype(np.uint16)).save(tmp_path / f"{i}.png")
+    ImageFolder(tmp_path, 16, channels=1, cache=None).setup()
+    assert "a quarter of" not in caplog.text
+
+
 def deep_colour(path: Path, peak: int) -> Path:
     """Write an image of 16 bits a channel, which Pillow reads and does not write."""
     values = np.zeros((8, 8, 3), np.uint16)

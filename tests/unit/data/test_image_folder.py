@@ -453,6 +453,7 @@ def test_a_sub_folder_of_the_name_of_thumbnails_is_left_out_with_a_warning(tmp_p
         "train", "Training", "TRAIN", "val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing",
         "train2017", "val2017", "test_2015", "images_test", "train_set", "Training Data", "test-images", "testset",
         "unlabeled", "unlabelled2017", "trainval", "trainA", "testB", "ILSVRC2012_img_val", "img_train", "train split",
+        "train-00", "test_3", "split1", "fold_2", "train-00001", "part-3",
     ],
 )  # fmt: skip
 def test_names_of_splits(name):
@@ -464,10 +465,38 @@ def test_names_of_splits(name):
     [
         "trainers", "testudo", "trains", "devil", "values", "valley", "tester", "contest", "validator", "trainee",
         "evaluator", "images", "data", "2017", "test pattern", "steam train", "train station", "cats", "",
+        "split", "fold", "banana split", "part", "10", "party3", "masks",
     ],
 )  # fmt: skip
 def test_names_of_classes_are_not_those_of_splits(name):
     assert not layout.is_split(name)
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        (
+            {"train": 9, "masks": 9},
+            "'masks' look like annotations of other images, not classes; set data.root=D/train ",
+        ),
+        (
+            {"images": 9, "Labels": 9},
+            "'Labels' look like annotations of other images, not classes; set data.root=D/imag",
+        ),
+        ({"img": 9, "ground_truth": 9, "gt": 1}, "'ground_truth', 'gt' look like annotations"),
+        ({"train-00": 9, "train-01": 9}, "'train-00', 'train-01' are splits of a data set"),
+        ({"validation": 5, "extra": 9}, "'validation' look like splits of a data set and are used as classes"),
+        ({"train": 9, "extra": 5}, "'train' look like splits of a data set and are used as classes"),
+        ({"train": 9, "bus": 9, "car": 9}, ""),  # a class of vehicles
+        ({"cats": 9, "masks": 9}, ""),  # a class of things
+        ({"masks": 9, "labels": 9}, ""),
+    ],
+)
+def test_folders_that_are_hardly_classes_get_a_warning(caplog, counts, told):
+    layout.warn_of_layout(Path("D"), 0, counts)
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == bool(told)
+    assert all(message.startswith(f"data.root=D: its sub-folders {told}") for message in messages)
 
 
 @pytest.mark.parametrize(

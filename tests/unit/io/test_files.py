@@ -10,7 +10,7 @@ from processes import ENDED
 
 from gan_lightning import files
 from gan_lightning.errors import UserError
-from gan_lightning.files import by_step, read_regular, remove_parts, set_aside, whole
+from gan_lightning.files import by_step, read_json, read_regular, remove_parts, set_aside, whole
 from gan_lightning.paths import absolute
 
 
@@ -63,6 +63,17 @@ def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
         os.utime(tmp_path / name, (-date + 2**32, -date + 2**32))
     assert by_step(tmp_path, ".ckpt") == [(step, tmp_path / f"step_{step:08d}.ckpt") for step in (9, 10)]
     assert by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
+
+
+def test_only_regular_files_are_ordered_by_their_steps(tmp_path):
+    """To open a named pipe would block for ever."""
+    (tmp_path / "step_1.png").touch()
+    (tmp_path / "step_2.png").mkdir()
+    (tmp_path / "step_3.png").symlink_to("nowhere")
+    (tmp_path / "step_4.png").symlink_to("step_1.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "step_5.png")
+    assert by_step(tmp_path) == [(step, tmp_path / f"step_{step}.png") for step in (1, 4)]
 
 
 def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
@@ -184,6 +195,18 @@ def test_regular_files_and_links_within_the_directory_are_read(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 100)
     (tmp_path / "b").symlink_to("a")
     assert read_regular(tmp_path / "a", tmp_path, 100) == read_regular(tmp_path / "b", tmp_path, 100) == b"x" * 100
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"", b"{", b"\xff", b"9" * 5000])
+def test_json_that_cannot_be_read_is_one_kind_of_error(tmp_path, content):
+    """Also where the parser gives up with a RecursionError."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"nested|line|decode|digits"):
+        read_json(tmp_path / "a.json", tmp_path, 1 << 20)
+    (tmp_path / "a.json").write_bytes(b'{"a": [1]}')
+    assert read_json(tmp_path / "a.json", tmp_path, 1 << 20) == {"a": [1]}
+    with pytest.raises(OSError, match="larger than"):
+        read_json(tmp_path / "a.json", tmp_path, 3)
 
 
 def test_paths_of_users_are_expanded_and_absolute(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gan_lightning.data.base import StepLoader
 from gan_lightning.errors import UserError
 from gan_lightning.graph import Eager
+from gan_lightning.model.cgan import CGAN
 from gan_lightning.model.vanilla import VanillaGAN
 
 OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))
@@ -91,6 +92,44 @@ def test_a_batch_that_is_not_d_steps_minibatches_is_an_error(d_steps, loader, me
     model = VanillaGAN(**networks(), d_steps=d_steps)
     with pytest.raises(UserError, match=message):
         play(model, loader, 3)
+
+
+NOISE = torch.linspace(-1, 1, 8 * 16).reshape(8, 1, 4, 4)
+EIGHT = torch.arange(8) % 3
+
+
+@pytest.mark.parametrize(
+    ("samples", "labels", "message"),
+    [
+        (torch.zeros(8, 1, 4, 4, dtype=torch.uint8), EIGHT, r"uint8; .* floats in \[-1, 1\]: samples / 127\.5 - 1"),
+        (NOISE.double(), EIGHT, r"float64; .* float32: samples\.to\(torch\.float32\)"),
+        ((NOISE + 1) * 127.5, EIGHT, r"in \[0, 255\], .* \[-1, 1\]: samples / 127\.5 - 1"),
+        (NOISE * 2, EIGHT, r"in \[-2, 2\], and should be in \[-1, 1\]$"),
+        (NOISE * torch.nan, EIGHT, "NaN or infinite"),
+        (NOISE * torch.inf, EIGHT, "NaN or infinite"),
+        (NOISE.permute(0, 2, 3, 1), EIGHT, r"\(4, 4, 1\), .* \(1, 4, 4\); channels are last: samples\.permute"),
+        (NOISE[:, 0], EIGHT, r"\(4, 4\), .* \(1, 4, 4\); add the axis of the channels: samples\[:, None\]"),
+        (NOISE.expand(-1, 3, -1, -1), EIGHT, r"\(3, 4, 4\), and the networks are of \(1, 4, 4\)$"),
+        (NOISE, EIGHT + 1, "labels run from 1 to 3, .* 0 to 2.* labels - 1"),
+        (NOISE, EIGHT - 1, "labels run from -1 to 1, .* 0 to 2"),
+        (NOISE, EIGHT.to(torch.uint8), r"labels are uint8; .* labels\.long\(\)"),
+    ],
+)
+def test_the_values_of_the_first_batch_are_validated(samples, labels, message):
+    """Such values would train without a message, or end in a traceback of torch."""
+    model = CGAN(**networks(3, 3))
+    with pytest.raises(UserError, match=f"^batch: .*{message}"):
+        play(model, DataLoader([(samples, labels)], batch_size=None), 1)
+
+
+def test_images_from_zero_to_one_get_a_warning_once(caplog):
+    loader = DataLoader([((NOISE + 1) / 2, EIGHT)] * 3, batch_size=None)
+    play(VanillaGAN(**networks()), loader, 3)
+    told = "batch: images in [0, 1], and should be in [-1, 1]: 2 * samples - 1"
+    assert [record.message for record in caplog.records if "batch" in record.message] == [told]
+    caplog.clear()
+    play(VanillaGAN(**networks()), DataLoader([(NOISE, EIGHT + 7)], batch_size=None), 1)
+    assert "batch" not in caplog.text, "labels of unconditional models are not looked at"
 
 
 @pytest.mark.parametrize("batch", [(IMAGES[:8],), (IMAGES[:8], LABELS[:6]), IMAGES[:2]])

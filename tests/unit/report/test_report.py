@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -197,6 +198,17 @@ def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_pat
     text = page(tmp_path / "r.html").text
     assert "going on, or ended without a word at step 6" in text
     assert "Samples at step 5" in text
+
+
+def test_samples_are_those_of_the_step_that_the_run_is_at(trained, tmp_path):
+    """Of a run that went back to an earlier step, pictures of later ones may be there still."""
+    trained(tmp_path, "model=vanilla", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1")
+    shutil.copy(tmp_path / "samples" / "step_00000002.png", tmp_path / "samples" / "step_00000030.png")
+    gan_report(tmp_path, "--out", tmp_path / "r.html")
+    assert "Samples at step 5" in page(tmp_path / "r.html").text
+    (tmp_path / "metrics.csv").unlink()
+    gan_report(tmp_path, "--out", tmp_path / "r.html")
+    assert "Samples at step 30" in page(tmp_path / "r.html").text, "nothing tells its step"
 
 
 def test_what_a_stranger_writes_is_text(trained, tmp_path):

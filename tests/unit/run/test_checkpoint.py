@@ -1,5 +1,6 @@
 """Checkpoints: written, pruned, read, damaged, foreign, and networks taken from one."""
 
+import math
 import os
 import pickle
 import shutil
@@ -11,7 +12,8 @@ import torch
 
 import gan_lightning
 from gan_lightning import checkpoint as checkpoints
-from gan_lightning.checkpoint import newest, read, refuse_foreign, take_networks
+from gan_lightning.callbacks.checkpoint import saved_step
+from gan_lightning.checkpoint import history, newest, newest_first, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
 
 
@@ -108,6 +110,28 @@ def test_what_is_no_checkpoint_beside_whole_ones_is_skipped(run, tmp_path, kind)
     assert read(newest(tmp_path)[0])["global_step"] == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in directories")
+def test_a_pipe_among_checkpoints_is_not_opened(tmp_path):
+    """To open it would block for ever."""
+    pipe = tmp_path / "best.ckpt"
+    os.mkfifo(pipe)
+    assert saved_step(pipe) == -1
+    assert history(pipe) == ([], 0.0)
+    assert newest_first(tmp_path) == [pipe]
+
+
+@pytest.mark.parametrize("seconds", [1e300, -1.0, float("nan"), "text", 1e10])
+def test_a_duration_that_is_impossible_is_not_taken_over(run, tmp_path, seconds):
+    run(tmp_path, *OFTEN, "trainer.max_steps=1")
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    content = read(path)
+    assert 0 < history(path)[1] < 1000
+    content["hyper_parameters"]["overrides"] = ["model=vanilla"]
+    content["callbacks"]["Checkpoint"]["seconds"] = seconds
+    torch.save(content, path)
+    assert history(path) == (["model=vanilla"], 0.0)
+
+
 def test_checkpoints_that_are_removed_while_they_are_read_are_looked_for_again(run, tmp_path, monkeypatch):
     """As a process does that trains meanwhile: what was listed is gone, and a newer one is there."""
     run(tmp_path, *OFTEN, "trainer.max_steps=2")
@@ -150,8 +174,13 @@ def moments(change: Any) -> Any:
 
 
 def first(name: str, value: Any) -> Any:
-    """Set one value of the first weight's state."""
-    return lambda checkpoint: checkpoint["optimizer_states"][0]["state"][0].update({name: value})
+    """Set one value of the first weight's state, or compute it from what is there."""
+
+    def applied(checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["optimizer_states"][0]["state"][0]
+        state[name] = value(state[name]) if callable(value) else value
+
+    return applied
 
 
 def setting(name: str, value: Any) -> Any:
@@ -175,6 +204,7 @@ def weights(change: Any) -> Any:
     return applied
 
 
+SCALER = torch.amp.GradScaler("cpu").state_dict()
 UNFIT = {
     "moments of a wrong size": (moments(lambda _: torch.zeros(3)), "exp_avg of weight 0 has the shape"),
     "moments without a size": (moments(lambda _: torch.tensor(0.0)), "exp_avg of weight 0 has the shape"),
@@ -187,7 +217,7 @@ UNFIT = {
     "moments are text": (moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
     "no moments": (lambda c: c["optimizer_states"][0]["state"][0].pop("exp_avg"), "weight 0 lacks 'exp_avg'"),
     "more moments than the settings say": (first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
-    "more moments, and the settings": (enlarged, "max_exp_avg_sq of weight 0 has the shape"),
+    "more moments, and the settings": (enlarged, "weight 0 has 'max_exp_avg_sq'"),
     "steps of a wrong size": (first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
     "state of no weight": (
         lambda c: c["optimizer_states"][0]["state"].update({999: {}}),
@@ -197,14 +227,23 @@ UNFIT = {
     "groups are text": (lambda c: c["optimizer_states"][0].update(param_groups="x"), "other groups of weights"),
     "fewer weights": (setting("params", [0]), "1 weights, not"),
     "weights of a group are text": (setting("params", "x"), "a group without weights"),
-    "rate is text": (setting("lr", "x"), "lr is 'x'"),
-    "too many betas": (setting("betas", (0.5, 0.9, 0.9)), "betas is (0.5, 0.9, 0.9), not 2 values"),
-    "capturable": (setting("capturable", "x"), "capturable is 'x'"),
-    "no rate": (dropped("lr"), "the settings lack 'lr'"),
-    "no betas": (dropped("betas"), "the settings lack 'betas'"),
+    "NaN in moments": (moments(lambda x: x * math.nan), "exp_avg of weight 0: "),
+    "an infinite moment": (first("exp_avg_sq", lambda x: x.index_fill(0, torch.tensor(0), math.inf)), "exp_avg_sq of "),
+    "negative second moments": (first("exp_avg_sq", lambda x: x - 1), "exp_avg_sq of weight 0 has negative values"),
+    "a negative step": (first("step", torch.tensor(-2.0)), "step of weight 0 has negative values"),
+    "a negative step that is no tensor": (first("step", -2), "step of weight 0 has negative values"),
+    "a step that is not a number": (first("step", math.nan), "step of weight 0: "),
     "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
     "optimizers are a dict": (lambda c: c.update(optimizer_states={}), "dict, not 2"),
     "scaler is text": (lambda c: c.update(MixedPrecision="x"), "its state of the gradient scaler is none"),
+    "scale is not a number": (
+        lambda c: c.update(MixedPrecision=SCALER | {"scale": math.nan}),
+        "its state of the gradient scaler is none",
+    ),
+    "scale is negative": (
+        lambda c: c.update(MixedPrecision=SCALER | {"scale": -1.0}),
+        "its state of the gradient scaler is none",
+    ),
     "scale is text": (lambda c: c.update(MixedPrecision={"scale": "x"}), "its state of the gradient scaler is none"),
     "integer weights": (weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
     "weights of another shape": (weights(lambda x: x[None]), "has the shape"),
@@ -226,14 +265,17 @@ def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained,
     with pytest.raises(UserError) as caught:
         run(trained.parents[1], *words, ckpt_path=trained)
     (line,) = caught.value.faults
-    assert line.startswith(f"{trained}: its ")
+    assert line.startswith(f"{trained}: ")
     assert told in line
     if "its weights" in line:
         with pytest.raises(UserError, match="its weights do not fit"):
             gan_lightning.load(trained)
 
 
-@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9")])
+SGD = "experiment=vanilla_mnist", "data=digits", "model.generator_optimizer.momentum=0"  # keeps no momentum
+
+
+@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9"), SGD])
 def test_a_state_that_fits_is_taken(run, tmp_path, words):
     """Of RMSprop and of Adam; its settings are those of the checkpoint."""
     run(tmp_path, *words, "trainer.max_steps=2")
@@ -241,12 +283,36 @@ def test_a_state_that_fits_is_taken(run, tmp_path, words):
     assert run(tmp_path, *words, "trainer.max_steps=3", ckpt_path=last).global_step == 3
 
 
-def test_settings_that_an_earlier_torch_did_not_have_get_their_defaults(run, trained):
-    checkpoint = read(trained)
-    dropped("decoupled_weight_decay")(checkpoint)
-    torch.save(checkpoint, trained)
-    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
-    assert run(trained.parents[1], *words, ckpt_path=trained).global_step == 3
+SETTINGS = {
+    "of an earlier torch": dropped("decoupled_weight_decay"),
+    "maximize": setting("maximize", True),
+    "weight_decay": setting("weight_decay", 0.5),
+    "rate": setting("lr", 1.0),
+    "no rate": dropped("lr"),
+    "rate is text": setting("lr", "x"),
+    "betas": setting("betas", (0.9, 0.9)),
+    "too many betas": setting("betas", (0.5, 0.9, 0.9)),
+    "capturable": setting("capturable", "x"),
+    "other": setting("other", 3),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_optimizers_are_those_of_the_configuration(run, trained, tmp_path, name):
+    """A checkpoint's own, which no configuration shows, would train another way."""
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3", "~callbacks.learning_rate"
+    copied = Path(shutil.copytree(trained.parents[1], tmp_path / "copy"), "checkpoints", "last.ckpt")
+    known = run(trained.parents[1], *words, ckpt_path=trained)
+    checkpoint = read(copied)
+    SETTINGS[name](checkpoint)
+    torch.save(checkpoint, copied)
+    found = run(copied.parents[1], *words, ckpt_path=copied)
+    for one, other in zip(found.optimizers, known.optimizers, strict=True):
+        assert [group | {"params": ()} for group in one.param_groups] == [
+            group | {"params": ()} for group in other.param_groups
+        ]
+    state = known.lightning_module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in found.lightning_module.state_dict().items())
 
 
 def test_a_flipped_byte_is_noticed(trained):
@@ -377,6 +443,18 @@ def test_take_networks_takes_networks_only(run, build, trained):
     for key, value in weights.items():
         assert torch.equal(value, state[key.replace("generator_ema.network.", "generator.")]), key
     assert any(not torch.equal(state[f"generator_ema.network.{k}"], state[f"generator.{k}"]) for k in ["net.0.weight"])
+
+
+def test_init_from_warns_where_classes_have_other_numbers(run, trained, tmp_path, caplog):
+    """Samples of the other run's class 1 would be taken for those of another class."""
+    run(tmp_path / "first", "model=cgan", "trainer.max_steps=1")
+    path = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    content = read(path)
+    content["hyper_parameters"]["class_names"] = [*"1234567890"]
+    torch.save(content, path)
+    run(tmp_path / "second", "model=cgan", "trainer.max_steps=1", f"init_from={path}")
+    told = f"init_from={path}: class 0 is '1' in the model and '0' in the data, where '1' is class 1"
+    assert told in [record.message for record in caplog.records]
 
 
 def test_init_from_starts_at_step_zero(run, trained, tmp_path):
