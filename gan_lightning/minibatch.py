@@ -68,7 +68,7 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
         UserError: It cannot be trained on them.
     """
     weight, num_classes = next(model.generator.parameters()), model.num_classes
-    dtype, shape = weight.dtype, tuple(getattr(model.trainer.datamodule, "shape", ()))
+    dtype, shape = weight.dtype, tuple(getattr(getattr(model.trainer, "datamodule", None), "shape", ()))
     if not shape:  # any other data module, or a loader alone
         with torch.no_grad(), evaluating(model.generator) as generator:
             z, y = weight.new_zeros(1, model.latent_dim), torch.zeros(1, dtype=torch.long, device=weight.device)
