@@ -244,18 +244,29 @@ class SweepTable(Callback):
         records: The directory of the records; None while no sweep is running.
         process: The process that started the sweep.
         failed: Number of jobs that failed, for the exit status.
+        held: The lock of the records, by which another sweep knows that this one is running.
     """
 
     folder, process, failed = Path(), 0, 0
     records: Path | None = None
+    held = ExitStack()
 
     def __init__(self, sweep: str = "") -> None:
         self.sweep = sweep
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the directories, which jobs with ``hydra.job.chdir=true`` must not change."""
+        """Remember the directories, which jobs with ``hydra.job.chdir=true`` must not change, and lock the records.
+
+        Records of sweeps that were killed, whose locks nobody holds, are removed.
+        """
         SweepTable.folder = Path(config.hydra.sweep.dir).absolute()
         SweepTable.records, SweepTable.process = records_of(config.hydra), os.getpid()
+        with suppress(OSError):  # cannot be written, as the jobs will report, or has no locks
+            SweepTable.records.mkdir(parents=True, exist_ok=True)
+            SweepTable.held.enter_context(locked(SweepTable.records, refuse_to_wait))
+            for stale in SweepTable.folder.glob(".jobs-*"):
+                with suppress(OSError), locked(stale, refuse_to_wait):
+                    shutil.rmtree(stale, ignore_errors=True)
 
     @classmethod
     def tell(cls) -> None:
@@ -268,6 +279,7 @@ class SweepTable(Callback):
                 record = read_json(path, cls.records, RESULT_BYTES)
                 records[Path(record["run"])] = record
                 cls.failed += record["exit_status"] != 0
+        cls.held.close()
         shutil.rmtree(cls.records, ignore_errors=True)
         cls.records = None
         for run in {path.parent for path in files_named(folder, "result.json")} | records.keys():
@@ -301,6 +313,11 @@ class SweepTable(Callback):
             where = cannot_write(error)
         print_table(rows, columns)
         print(where)
+
+
+def refuse_to_wait() -> None:
+    """Raise BlockingIOError: another process holds a lock."""
+    raise BlockingIOError
 
 
 def records_of(settings: DictConfig) -> Path:

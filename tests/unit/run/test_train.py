@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAA
 
 from gan_lightning.build import refuse_missing_devices
 from gan_lightning.errors import UserError
+from gan_lightning.files import locked
 from gan_lightning.fit import settings_put_back, train
 from gan_lightning.instantiate import instantiate
 from gan_lightning.model.base import GAN
+from gan_lightning.run import SweepTable
 from gan_lightning.signals import InterruptedBySignal
 from gan_lightning.train import left_by
 
@@ -164,3 +167,26 @@ def test_what_other_libraries_refuse_is_told_before_training(run, tmp_path, word
 def test_no_gpu_is_looked_for_in_every_step(run, tmp_path):
     run(tmp_path)
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
+
+
+def test_records_of_a_killed_sweep_are_removed_by_the_next_one(tmp_path, monkeypatch):
+    """A sweep that is running holds the lock of its records, which the system releases when it is killed."""
+    for name in ("folder", "process", "failed", "records"):
+        monkeypatch.setattr(SweepTable, name, getattr(SweepTable, name))
+    for name in ("dead", "live"):
+        (tmp_path / f".jobs-{name}").mkdir()
+        (tmp_path / f".jobs-{name}" / "0.json").write_text("{}")
+    hydra = {"sweep": {"dir": str(tmp_path)}, "callbacks": {"sweep_table": {"sweep": "own"}}}
+    with locked(tmp_path / ".jobs-live", lambda: None):
+        SweepTable("own").on_multirun_start(OmegaConf.create({"hydra": hydra}))
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live", ".jobs-own"]
+        other = OmegaConf.create({"hydra": hydra | {"callbacks": {"sweep_table": {"sweep": "other"}}}})
+        with monkeypatch.context() as patch:
+            patch.setattr(SweepTable, "held", ExitStack())
+            SweepTable("other").on_multirun_start(other)
+            assert (tmp_path / ".jobs-own").exists(), "it is running"
+            SweepTable.tell()
+        monkeypatch.setattr(SweepTable, "records", tmp_path / ".jobs-own")
+        SweepTable.tell()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live"]
+    assert (tmp_path / ".jobs-live" / "0.json").exists()
