@@ -1,6 +1,5 @@
 """Checkpoints: written whole, loaded as data, rebuilt as models."""
 
-import copy
 import logging
 import math
 import re
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step, without_weights
+from gan_lightning.checkpoint_format import format_error
 from gan_lightning.class_names import checked, other_order
 from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
@@ -41,11 +41,11 @@ REFERENCE = re.compile(r"\$\{([\w.]+)\}|\$\{oc\.env:[^${}]*\}")  # to another ke
 OF_THE_READER = "${run_dir}", "${eval.cache}", "${oc.env:MLFLOW_TRACKING_URI,null}"  # filled in anew, or nobody else's
 DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"
 TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
+CALLS = "_args_", "_partial_", "_recursive_", "_convert_"  # keys of Hydra's instantiate(), beside _target_
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
 # Values of torch's optimizers that are counts, or means or maxima of squares or absolute values.
 NON_NEGATIVE = "step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"
-PARTS = {"hyper_parameters", "state_dict", "global_step"}
 MAX_LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
 
 
@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
     """What a checkpoint of ours holds, as plain data; nothing in the file is run.
 
     Raises:
-        UserError: The file is missing, damaged or not a checkpoint of ours.
+        UserError: The file is missing, damaged, not a checkpoint of ours or of another format.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
@@ -87,16 +87,9 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # damaged files make torch and zipfile raise a dozen kinds
         kind = "it names code to run" if "weights_only" in str(error).lower() else "damaged, or no checkpoint at all"
         raise UserError(f"{path}: cannot be read ({kind})") from error
-    if not (isinstance(checkpoint, dict) and checkpoint.keys() >= PARTS and holds_config(checkpoint)):
-        raise UserError(f"{path}: a checkpoint, but not one of gan-lightning's: it holds no configuration of ours")
+    if error := format_error(checkpoint):
+        raise UserError(f"{path}: {error}")
     return checkpoint
-
-
-def holds_config(checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint's hyperparameters hold a configuration with a model in it."""
-    kept = checkpoint["hyper_parameters"]
-    config = kept.get("config") if isinstance(kept, dict) else None
-    return isinstance(config, dict) and "_target_" in (config.get("model") or {})
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -220,7 +213,7 @@ def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | Non
     try:
         node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
         if not trust:
-            refuse_foreign(node, path)
+            refuse_foreign(node, path, key="model")
         with torch.device("meta"):  # a size that the weights do not have is found before it is allocated
             described = instantiate(node, _convert_="all")
         if not isinstance(described, Learner):
@@ -310,22 +303,34 @@ def difference(value: Any, expected: Any) -> str:
     return "" if same else f"is {value!r:.40}, not of the type {type(expected).__name__}"
 
 
-def check_training_state(model: Learner, checkpoint: dict[str, Any], path: Path) -> None:
+def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Path, allow_missing: bool = False) -> None:
     """Compare the optimizers' and the gradient scaler's state of a checkpoint with what this model's would be.
 
     torch loads moments of any size, and its fused kernels then write outside of them. What an optimizer keeps is
-    found by one of its updates, on a copy of the model.
+    found by one of its updates.
+
+    Args:
+        initial: A copy of the model with its initial weights, which is updated here. A weight that differs from them
+            in the checkpoint has been updated, so that its optimizer must have state for it.
+        checkpoint: The content of the checkpoint, whose weights fit the model.
+        path: Its path.
+        allow_missing: Accept that updated weights have no optimizer state; training resumes with fresh state.
 
     Raises:
-        UserError: The state is of another form, or has values that no training leaves.
+        UserError: The state is of another form, missing, or has values that no training leaves.
     """
     unfit = f"{path}: its state of the optimizers does not fit the model that it describes"
-    copied = copy.deepcopy(model)
-    stored, optimizers = checkpoint.get("optimizer_states"), copied.configure_optimizers()
-    if not isinstance(stored, list) or len(stored) != len(optimizers):
-        found = f"{len(stored)} optimizers" if isinstance(stored, list) else type(stored).__name__
-        raise UserError(f"{unfit}: {found}, not {len(optimizers)}")
+    stored, optimizers = checkpoint["optimizer_states"], initial.configure_optimizers()
+    if allow_missing and not stored:
+        optimizers = []
+    if len(stored) != len(optimizers):
+        raise UserError(f"{unfit}: {len(stored)} optimizers, not {len(optimizers)}")
+    names, weights = {weight: name for name, weight in initial.named_parameters()}, checkpoint["state_dict"]
     for number, (found, optimizer) in enumerate(zip(stored, optimizers, strict=True)):
+        trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+        updated = {
+            i: names[w] for i, w in enumerate(trained) if not torch.equal(w.cpu(), weights[names[w]].to(w.dtype))
+        }
         if fault := unlike(found, optimizer):
             raise UserError(f"{unfit}: optimizer {number}: {fault}")
         for weight, state in found["state"].items():
@@ -335,6 +340,15 @@ def check_training_state(model: Learner, checkpoint: dict[str, Any], path: Path)
             negative = [name for name, value in values.items() if name.startswith(NON_NEGATIVE) and (value < 0).any()]
             if negative:
                 raise UserError(f"{unfit}: optimizer {number}: {negative[0]} has negative values")
+        # The update in unlike() has shown for which weights this optimizer has state; SGD without momentum has none.
+        missing = [
+            name for i, name in updated.items() if optimizer.state_dict()["state"].get(i) and i not in found["state"]
+        ]
+        if missing and not allow_missing:
+            raise UserError(
+                f"{path}: the state of optimizer {number} is missing for {len(missing)} weights that have been updated "
+                f"({abridged(missing, 3)}), so it would not be the same run; force=true resumes with fresh state"
+            )
     scaler, expected = checkpoint.get("MixedPrecision") or {}, torch.amp.GradScaler("cpu").state_dict()
     fits = isinstance(scaler, dict) and scaler.keys() in (set(), expected.keys())
     fits = fits and not any(difference(value, expected[name]) or value is None for name, value in scaler.items())
@@ -417,7 +431,10 @@ def refuse_foreign(
     root = node if root is None else root
     parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, part in parts:
-        refuse_foreign(part, path, how, typed, f"{key}.{name}" if key else str(name), root)
+        inner = f"{key}.{name}" if key else str(name)
+        if name in CALLS and not (name == "_partial_" and str(node.get("_target_")).startswith("torch.optim.")):
+            raise UserError(f"{path}: {inner} changes how a class is called. If you trust the file: {how}")
+        refuse_foreign(part, path, how, typed, inner, root)
     if not isinstance(node, str) or key in typed:
         return
     text = REFERENCE.sub("@", node)

@@ -1,5 +1,6 @@
 """Training of an experiment in a run directory, from the start or from a checkpoint."""
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from gan_lightning import run as runs
 from gan_lightning.build import Experiment, build
 from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.checkpoint import check_training_state, config_of, read, take_state
+from gan_lightning.checkpoint_format import FORMAT_VERSION, HYPER_PARAMETERS, form_error
 from gan_lightning.class_names import checked, refuse_other_order, storable
 from gan_lightning.errors import UserError
 from gan_lightning.summary import introduce, log_rate_changes
@@ -64,14 +66,18 @@ def fit(
     config, model, data, trainer = experiment.config, experiment.model, experiment.data, experiment.trainer
     before = checkpoint or {"global_step": 0, "hyper_parameters": {}}
     if ckpt_path:
+        initial = copy.deepcopy(model)
         take_state(model, before["state_dict"], ckpt_path)  # with a message; Lightning raises a traceback
-        check_training_state(model, before, ckpt_path)
+        check_training_state(initial, before, ckpt_path, config.force)
     step, stored = before["global_step"], before["hyper_parameters"]
     if stored.get("class_names"):
         names = checked(stored["class_names"], model.num_classes, ckpt_path)
         refuse_other_order(ckpt_path, names, model.class_names)
     kept = {"config": experiment.settings, "choices": stored.get("choices", {}) | (choices or {})}
     kept |= {"versions": runs.versions(), "class_names": storable(data.class_names), "overrides": list(overrides)}
+    kept["format_version"] = FORMAT_VERSION
+    if error := form_error(kept, HYPER_PARAMETERS, ""):  # what is written can be read again
+        raise UserError(f"{error}, and a checkpoint cannot store that")
     model.save_hyperparameters(kept, logger=False)
     text = runs.begin(run_dir, config) if runs.first_rank() else ""
     for callback in trainer.callbacks:

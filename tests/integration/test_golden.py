@@ -1,4 +1,4 @@
-"""What earlier versions have made: their losses come out again, and their checkpoints load."""
+"""Losses of earlier versions are reproduced, and checkpoints of this format load, whichever version wrote them."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_golden_curves_can_tell_a_change(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
-def test_checkpoints_of_earlier_versions_load_and_go_on(tmp_path, path):
+def test_checkpoints_of_this_format_load_and_resume(tmp_path, path):
     samples = torch.load(path.with_suffix(".pt"), weights_only=True)
     torch.testing.assert_close(gan_lightning.load(path).sample(len(samples), seed=0), samples, rtol=1e-5, atol=1e-5)
     checkpoint = read(path)

@@ -20,6 +20,7 @@ from faults import Process
 import gan_lightning
 from gan_lightning import evaluate, explore, export, report, sample
 from gan_lightning.checkpoint import read
+from gan_lightning.checkpoint_format import CALLBACKS, FIT_LOOP
 from gan_lightning.command_line import check_command_line
 from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.image_folder import ImageFolder
@@ -155,6 +156,24 @@ DOORS = {
     "gan-export": lambda path: export.export(export.parser().parse_args([str(path), "--no-onnx"])),
     "gan-explore": lambda path: explore.explore(path, ["latent.steps=1"]),
 }
+
+
+@pytest.mark.parametrize("door", ["gan_lightning.load", "gan-train"])
+@pytest.mark.parametrize("name", [*hostile.MALFORMED, *hostile.UNTRUSTED])
+def test_checkpoints_of_another_form(good, place, name, door):
+    maker, message = (hostile.MALFORMED | hostile.UNTRUSTED)[name]
+    path = maker(place.parent / "sent", good)
+    told = refused(lambda: DOORS[door](path), place.parent, place)
+    one_line(told)
+    assert told.startswith(f"{path}: ")
+    assert message in told
+
+
+def test_the_form_names_the_states_that_callbacks_of_ours_have(good):
+    assert good["callbacks"].keys() == {name.removesuffix("?") for name in CALLBACKS}
+    for name in ("fit_loop", "validate_loop"):
+        assert good["loops"][name]
+    assert good["loops"]["fit_loop"].keys() <= {name.removesuffix("?") for name in FIT_LOOP}
 
 
 TOO_LARGE = [name for name in hostile.CHECKPOINTS if "_larger_than_" in name]
@@ -361,7 +380,8 @@ def test_a_cache_that_somebody_has_written_to(place, name):
 
 def test_there_are_many():
     kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.MOMENTS, hostile.FLAGS, hostile.PICTURES, hostile.DATA
+    kinds += hostile.MALFORMED, hostile.UNTRUSTED
     kinds += hostile.WEIGHTS, hostile.SCORES, hostile.CACHED, hostile.DIRECTORIES, hostile.EVALUATIONS, hostile.SETTINGS
-    assert sum(map(len, kinds)) >= 130
+    assert sum(map(len, kinds)) >= 170
     print(f"{sum(map(len, kinds))} hostile inputs:", ", ".join(f"{number} {what}" for what, number in count.items()))
     assert (count["executed"], count["written outside"]) == (0, 0)

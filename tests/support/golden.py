@@ -1,11 +1,12 @@
 """Losses of the first hundred steps of each variant, in float64 on one thread: what a refactoring must not change.
 
-    python tests/support/golden.py      # writes the golden folder anew, where a change of the game is meant
-
-The checkpoint beside them is of the version in its name, and is never written anew: later versions must load it.
+python tests/support/golden.py                # writes the losses anew, where a change of training is meant
+python tests/support/golden.py checkpoint     # writes format_N.ckpt of the current checkpoint format, and its samples
 """
 
 import json
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
+import gan_lightning
 from gan_lightning.callbacks.scalars import named
+from gan_lightning.checkpoint_format import FORMAT_VERSION
 from gan_lightning.fit import train
 from gan_lightning.paths import CONF
 
@@ -43,7 +46,35 @@ def curves(variant: str, run: Path) -> dict[str, list[float]]:
     return {name: [float(step[name]) for step in steps] for name in steps[0]}
 
 
+CHECKPOINT_WORDS = (
+    "model=wgan_gp",
+    "model.latent_dim=8",
+    "model.ema_decay=0.9",
+    "data.image_size=8",
+    "data.limit=26",
+    "data.batch_size=4",
+    "network.width=2",
+    "trainer=cpu",
+    "trainer.max_steps=6",
+    "eval.every_n_steps=null",
+)
+
+
+def write_checkpoint() -> None:
+    """Write a checkpoint of the current format, and samples of its model."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        argv = sys.executable, "-m", "gan_lightning.train", *CHECKPOINT_WORDS, f"hydra.run.dir={folder}/run"
+        subprocess.run(argv, check=True)
+        path = FOLDER / f"format_{FORMAT_VERSION}.ckpt"
+        shutil.copyfile(Path(folder, "run", "checkpoints", "last.ckpt"), path)
+    torch.save(gan_lightning.load(path).sample(4, seed=0), path.with_suffix(".pt"))
+
+
 def main() -> None:
+    if sys.argv[1:] == ["checkpoint"]:
+        write_checkpoint()
+        return
     for variant in sys.argv[1:] or sorted(path.stem for path in (CONF / "model").glob("*.yaml")):
         with tempfile.TemporaryDirectory() as run:
             found = curves(variant, Path(run))

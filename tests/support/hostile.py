@@ -209,6 +209,124 @@ def names_that_speak_to_the_terminal(folder, good):
     return names(f"os.{ESCAPE}system", "x")(folder, good)
 
 
+# --- checkpoints of another form: what each is told ------------------------------------------------------------------
+
+MALFORMED: dict[str, tuple[Maker, str]] = {}
+
+
+def malformed(change: Callable[[dict[str, Any]], Any], message: str) -> tuple[Maker, str]:
+    """A checkpoint with one change, and a part of the message that rejects it."""
+
+    def maker(folder: Path, good: dict[str, Any]) -> Path:
+        bad = copy.deepcopy(good)
+        change(bad)
+        return saved(folder, bad)
+
+    return maker, message
+
+
+def of_config(change: Callable[[dict[str, Any]], Any], message: str) -> tuple[Maker, str]:
+    return malformed(lambda checkpoint: change(checkpoint["hyper_parameters"]["config"]), message)
+
+
+def very_deep(levels: int) -> dict[str, Any]:
+    return {"a": very_deep(levels - 1)} if levels else {}
+
+
+def kept(**changed: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda checkpoint: checkpoint["hyper_parameters"].update(changed)
+
+
+def progress(value: Any) -> Callable[[dict[str, Any]], Any]:
+    key = "epoch_loop.manual_optimization.optim_step_progress"
+    return lambda checkpoint: checkpoint["loops"]["fit_loop"][key]["total"].update(completed=value)
+
+
+COUNTED = "not a whole number from 0 to 2147483647"
+CURVE = [{"step": 1, "scores": {"fid": "x"}}]
+MALFORMED |= {
+    "weight_is_text": malformed(
+        lambda c: c["state_dict"].update({next(iter(c["state_dict"])): "x"}), "is 'x', not of type Tensor"
+    ),
+    "weight_of_no_name": malformed(lambda c: c["state_dict"].update({5: torch.zeros(1)}), "state_dict has the key 5"),
+    "state_dict_is_list": malformed(lambda c: c.update(state_dict=[1]), "state_dict is of type list, not of type dict"),
+    "step_is_text": malformed(lambda c: c.update(global_step="x"), f"global_step is 'x', {COUNTED}"),
+    "step_is_true": malformed(lambda c: c.update(global_step=True), f"global_step is True, {COUNTED}"),
+    "step_is_negative": malformed(lambda c: c.update(global_step=-1), f"global_step is -1, {COUNTED}"),
+    "step_is_huge": malformed(
+        lambda c: c.update(global_step=10**30), f"global_step is a number of 100 bits, {COUNTED}"
+    ),
+    "step_of_very_many_digits": malformed(
+        lambda c: c.update(global_step=10**500), "global_step is a number of 1661 bits"
+    ),
+    "step_of_other_loops": malformed(
+        lambda c: c.update(global_step=7), "its loops count 1 steps, its global_step is 7"
+    ),
+    "loops_of_another_step": malformed(progress(7), "its loops count 7 steps, its global_step is 1"),
+    "loops_are_text": malformed(lambda c: c.update(loops={"fit_loop": "x"}), "loops.fit_loop is 'x', not of type dict"),
+    "loops_count_text": malformed(progress("x"), f"total.completed is 'x', {COUNTED}"),
+    "no_loops": malformed(lambda c: c.pop("loops"), "loops is missing"),
+    "epoch_is_text": malformed(lambda c: c.update(epoch="x"), f"epoch is 'x', {COUNTED}"),
+    "choices_are_text": malformed(kept(choices="x"), "hyper_parameters.choices is 'x', not of type dict"),
+    "choice_is_number": malformed(kept(choices={"model": 5}), "choices.model is 5, not a string, a list of strings or"),
+    "overrides_are_numbers": malformed(kept(overrides=[5]), "hyper_parameters.overrides[0] is 5, not of type str"),
+    "no_lightning_version": malformed(
+        lambda c: c.pop("pytorch-lightning_version"), "pytorch-lightning_version is missing"
+    ),
+    "lightning_version_is_none": malformed(
+        lambda c: c.update({"pytorch-lightning_version": "new"}), "is 'new', not a version of Lightning from 2.0 on"
+    ),
+    "lightning_version_is_old": malformed(
+        lambda c: c.update({"pytorch-lightning_version": "1.5.0"}), "is '1.5.0', not a version of Lightning from 2.0 on"
+    ),
+    "callbacks_are_list": malformed(lambda c: c.update(callbacks=[]), "callbacks is of type list, not of type dict"),
+    "callback_state_is_text": malformed(lambda c: c["callbacks"].update(Mine="x"), "callbacks.Mine is 'x', not of"),
+    "callback_state_of_other_form": malformed(
+        lambda c: c["callbacks"].update(Evaluate={"curve": "x"}), "callbacks.Evaluate.curve is 'x', not of type list"
+    ),
+    "scores_of_other_form": malformed(
+        lambda c: c["callbacks"].update(Evaluate={"curve": CURVE, "cards": {}}), "scores.fid is 'x', not [number, card]"
+    ),
+    "optimizers_are_text": malformed(
+        lambda c: c.update(optimizer_states=["x"]), "optimizer_states[0] is 'x', not of type dict"
+    ),
+    "optimizers_are_a_dict": malformed(
+        lambda c: c.update(optimizer_states={}), "optimizer_states is of type dict, not of type list"
+    ),
+    "no_optimizer_states": malformed(lambda c: c.pop("optimizer_states"), "optimizer_states is missing"),
+    "scaler_is_text": malformed(lambda c: c.update(MixedPrecision="x"), "MixedPrecision is 'x', not of type dict"),
+    "deep_config": of_config(lambda c: c.update(deep=very_deep(150)), "is nested more than 32 levels deep"),
+    "infinite_config": of_config(
+        lambda c: c["model"].update(clip_value=float("inf")), "config.model.clip_value is inf"
+    ),
+    "config_with_tensors": of_config(lambda c: c.update(x=torch.zeros(1)), "config.x is of type Tensor"),
+    "config_with_huge_numbers": of_config(lambda c: c.update(x=10**500), "config.x is a number of 1661 bits"),
+    "config_with_odd_keys": of_config(lambda c: c.update({(1, 2): 3}), "config has the key of type tuple"),
+    "no_seed": of_config(lambda c: c.pop("seed"), "config.seed is missing"),
+    "no_trainer": of_config(lambda c: c.pop("trainer"), "config.trainer is missing"),
+    "no_data": of_config(lambda c: c.pop("data"), "config.data is missing"),
+    "data_without_target": of_config(lambda c: c["data"].pop("_target_"), "config.data._target_ is missing"),
+    "logger_is_list": of_config(lambda c: c.update(logger=["x"]), "config.logger is of type list, not a dictionary"),
+    "newer_format": malformed(
+        kept(format_version=99), "its checkpoint format is 99, and this gan-lightning reads format 2; use the version"
+    ),
+    "older_format": malformed(
+        lambda c: c["hyper_parameters"].pop("format_version"),
+        "its checkpoint format is 1, and this gan-lightning reads format 2; use the version that wrote it ('0.",
+    ),
+}
+
+
+# --- calls that only classes of ours may make -------------------------------------------------------------------------
+
+UNTRUSTED: dict[str, tuple[Maker, str]] = {
+    "partial_model": of_config(lambda c: c["model"].update(_partial_=True), "model._partial_"),
+    "not_recursive_model": of_config(lambda c: c["model"].update(_recursive_=False), "model._recursive_"),
+    "converted_model": of_config(lambda c: c["model"].update(_convert_="object"), "model._convert_"),
+    "model_by_position": of_config(lambda c: c["model"].update(_args_=[1]), "model._args_"),
+}
+
+
 # --- what only a run that goes on would do ---------------------------------------------------------------------------
 
 GOING_ON: dict[str, Maker] = {}
@@ -237,6 +355,12 @@ def logger_that_writes_where_another_key_says(folder, good):
 
 
 @fixture(GOING_ON)
+def logger_by_position(folder, good):
+    call = {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "_args_": [".git"], "name": "hooks"}
+    return with_config(lambda config: config["logger"].update(x=call), folder, good)
+
+
+@fixture(GOING_ON)
 def guest_that_writes_elsewhere(folder, good):
     call = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": str(folder / "elsewhere")}
     return with_config(lambda config: config["callbacks"].update(more=call), folder, good)
@@ -245,11 +369,6 @@ def guest_that_writes_elsewhere(folder, good):
 @fixture(GOING_ON)
 def trainer_that_writes_elsewhere(folder, good):
     return with_config(lambda config: config["trainer"].update(default_root_dir="../../elsewhere"), folder, good)
-
-
-@fixture(GOING_ON)
-def configuration_without_data(folder, good):
-    return with_config(lambda config: config.pop("data"), folder, good)
 
 
 @fixture(GOING_ON)
@@ -289,6 +408,7 @@ def with_moments(change: Callable[[Any], Any], folder: Path, good: dict[str, Any
     return saved(folder, bad)
 
 
+MOMENTS["no_optimizers"] = malformed(lambda checkpoint: checkpoint.update(optimizer_states=[]), "")[0]
 MOMENTS |= {
     f"moments_{name}": partial(with_moments, change)
     for name, change in {
