@@ -12,7 +12,6 @@ import torch
 
 import gan_lightning
 from gan_lightning import checkpoint as checkpoints
-from gan_lightning.build import build
 from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.checkpoint import history, newest, newest_first, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
@@ -235,9 +234,6 @@ UNFIT = {
     "a negative step that is no tensor": (first("step", -2), "step of weight 0 has negative values"),
     "a step that is not a number": (first("step", math.nan), "step of weight 0: "),
     "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
-from gan_lightning.build import build
-    "optimizers are a dict": (lambda c: c.update(optimizer_states={}), "dict, not 2"),
-    "scaler is text": (lambda c: c.update(MixedPrecision="x"), "its state of the gradient scaler is none"),
     "scale is not a number": (
         lambda c: c.update(MixedPrecision=SCALER | {"scale": math.nan}),
         "its state of the gradient scaler is none",
@@ -272,7 +268,6 @@ def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained,
             gan_lightning.load(trained)
 
 
-from gan_lightning.build import build
 SGD = "experiment=vanilla_mnist", "data=digits", "model.generator_optimizer.momentum=0"  # keeps no momentum
 
 
