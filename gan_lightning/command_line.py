@@ -107,7 +107,9 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
             faults += [f"{o.input_line}: several values; add -m for a sweep" for o in parsed if o.is_sweep_override()]
             parsed = [o for o in parsed if not o.is_sweep_override()]
         before: dict[str, Any] | None = None
-        if not faults and (args.config_dir or any(o.key_or_group.startswith("hydra") for o in parsed)):
+        may_set_directories = ("hydra", "experiment", "debug")  # files of conf may set hydra.run.dir as well
+        others = any(o.key_or_group.startswith(may_set_directories) for o in parsed)
+        if not faults and (args.config_dir or args.config_name or others or set_in_home()):
             parsed = with_absolute_directories(hydra, name, parsed)
         typed = {o.key_or_group: o for o in parsed}
         overrides = [o.input_line for o in parsed]
@@ -197,7 +199,7 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -
     try:
         for section, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
             path, text = f"hydra.{section}.{key}", config.hydra[section]._get_node(key)._value()
-            if text == ours[section]._get_node(key)._value() or not isinstance(text, str):
+            if not isinstance(text, str) or (text == ours[section]._get_node(key)._value() and text[:1] != "~"):
                 continue
             if key == "subdir" and not text.startswith("~"):
                 continue  # relative to the directory of the sweep, and resolved by each job
@@ -208,6 +210,12 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -
     finally:
         HydraConfig.instance().cfg = None
     return [o for o in parsed if o.key_or_group not in found] + [*found.values()]
+
+
+def set_in_home() -> bool:
+    """Return whether conf/train.yaml itself puts runs or sweeps below the home directory."""
+    ours = OmegaConf.load(CONF / "train.yaml").hydra
+    return any(str(node._get_node("dir")._value()).startswith("~") for node in (ours.run, ours.sweep))
 
 
 def quoted(key: str, value: str) -> str:

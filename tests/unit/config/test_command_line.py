@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from gan_lightning import summary
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config import validation
+from gan_lightning.paths import CONF
 
 ROOT = Path(__file__).parents[3]
 
@@ -459,6 +461,21 @@ def test_directories_are_absolute_before_hydra_has_them(tmp_path, monkeypatch, t
     _, words = check_command_line(typed)
     found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
     assert found[key] == place.format(home=tmp_path / "home", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("where", ["experiment/mine.yaml", "train.yaml"])
+def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypatch, where):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
+    if where == "train.yaml":
+        text = (conf / where).read_text(encoding="utf-8").replace('run: {dir: "runs/', 'run: {dir: "~/runs/')
+        (conf / where).write_text(text, encoding="utf-8")
+    else:
+        (conf / where).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
+    monkeypatch.setattr("gan_lightning.command_line.CONF", conf)
+    _, words = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
+    found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
+    assert found["hydra.run.dir"].startswith(str(tmp_path / "home" / ("runs" if where == "train.yaml" else "job")))
 
 
 def get_overrides(words: list[str]) -> list[str]:
