@@ -12,6 +12,7 @@ import torch
 
 import gan_lightning
 from gan_lightning import checkpoint as checkpoints
+from gan_lightning.build import build
 from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.checkpoint import history, newest, newest_first, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
@@ -269,6 +270,40 @@ def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained,
 
 
 SGD = "experiment=vanilla_mnist", "data=digits", "model.generator_optimizer.momentum=0"  # keeps no momentum
+
+
+MISSING = {
+    "all states": lambda c: [optimizer.update(state={}) for optimizer in c["optimizer_states"]],
+    "one network's state": lambda c: c["optimizer_states"][1].update(state={}),
+    "one weight's state": lambda c: c["optimizer_states"][0]["state"].pop(2),
+    "no optimizers": lambda c: c.update(optimizer_states=[]),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_optimizer_state_is_an_error_unless_forced(run, trained, name):
+    """torch starts with fresh moments where a state is missing, which is another run."""
+    checkpoint = read(trained)
+    MISSING[name](checkpoint)
+    torch.save(checkpoint, trained)
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    with pytest.raises(UserError) as caught:
+        run(trained.parents[1], *words, ckpt_path=trained)
+    (line,) = caught.value.faults
+    told = "0 optimizers, not 2" if name == "no optimizers" else "weights that have been updated"
+    assert told in line
+    assert run(trained.parents[1], *words, "force=true", ckpt_path=trained).global_step == 3
+
+
+def test_a_weight_that_was_never_updated_needs_no_optimizer_state(run, compose, trained, tmp_path):
+    """As one that the loss does not depend on: it still has its initial value."""
+    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    name, initial = next(build(compose(*words), tmp_path).model.generator.named_parameters())
+    checkpoint = read(trained)
+    checkpoint["state_dict"][f"generator.{name}"] = initial.detach()
+    checkpoint["optimizer_states"][0]["state"].pop(0)
+    torch.save(checkpoint, trained)
+    assert run(trained.parents[1], *words, ckpt_path=trained).global_step == 3
 
 
 @pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9"), SGD])
