@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations, world_size
-from gan_lightning.config.nodes import FILLED_IN, walk
+from gan_lightning.config.nodes import FILLED_IN, node_at, walk
 from gan_lightning.config.synonyms import suggest_key, suggest_option
 from gan_lightning.config.validation import (
     EXTRAS,
@@ -48,6 +48,7 @@ OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
 OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # a setting that the one of another choice does not take
 BATCH = 10  # jobs of a sweep that are composed together
+OPEN_SECTIONS = ("callbacks.", "logger.", "metric.")  # to which a user may add classes
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
 
 OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
@@ -192,7 +193,7 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -
         lines.append(f"++{override.input_line.lstrip('+')}" if forced else override.input_line)
     try:
         config = loader.load_configuration(name, lines, RunMode.RUN, from_shell=False)
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ValueError):  # the last of a group that is set to null
         return parsed  # the checks that follow report what is wrong
     parser, found = OverridesParser.create(), {}
     HydraConfig.instance().set_config(config)  # for references such as ${hydra:runtime.choices.model}
@@ -332,7 +333,12 @@ def faults_of_overrides(
             faults.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
         elif key.startswith("loss.") and "loss" not in known:
             faults.append(f"{key}: has no effect, since the model has no adversarial loss; leave it out")
-        elif key.startswith("hydra") or key in known or (adds and in_foreign_class(plain, key)):
+        elif (
+            key.startswith("hydra")
+            or key in known
+            or (adds and in_foreign_class(plain, key))
+            or (own_section(key, known) and (adds or node_at(plain, key) is not None))
+        ):
             good.append(override)
         else:
             sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
@@ -357,7 +363,12 @@ def faults_of_overrides(
     where = " or ".join(f"{group}={choices[group]}" for group in ("experiment", "debug") if choices.get(group))
     where = where or "a file of your own"
     for path, _ in walk(full):
-        if path not in known and not path.startswith("hydra") and not in_foreign_class(full, path):
+        if path in known or path.startswith("hydra") or in_foreign_class(full, path):
+            continue
+        if section := own_section(path, known):
+            if node_at(full, f"{section}._target_") is None:
+                faults.append(f"{section}: names no class; +{section}._target_=CLASS adds one of your own")
+        else:
             faults.append(f"{path}: there is no such key{nearest_key(path, known)} (in {where})")
     reported = {fault.partition(":")[0] for fault in faults}
     faults += [fault for fault in faults_of_values(full, known) if fault.partition(":")[0] not in reported]
@@ -453,11 +464,16 @@ def first_choice(override: Override) -> str:
 
 def in_foreign_class(config: DictConfig, key: str) -> bool:
     """Whether a key belongs to a class that is not ours, whose own signature says what it takes."""
-    parent = OmegaConf.select(config, key.rpartition(".")[0], default=None) if "." in key else None
-    target = parent._get_node("_target_") if isinstance(parent, DictConfig) else None
+    target = node_at(config, f"{key.rpartition('.')[0]}._target_") if "." in key else None
     # One that has still to be named is the user's own; our Trainer passes on what Lightning's takes.
     ours = re.compile(r"gan_lightning\.(?!trainer\.)")
     return target is not None and (target._is_missing() or not ours.match(str(target._value())))
+
+
+def own_section(key: str, known: dict[str, Any]) -> str:
+    """Return the section of a class of the user's own that a key adds to, as ``callbacks.mine``; empty for others."""
+    section = ".".join(key.split(".")[:2])
+    return section if section.startswith(OPEN_SECTIONS) and section not in known else ""
 
 
 def nearest_key(key: str, known: dict[str, Any]) -> str:

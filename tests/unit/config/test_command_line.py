@@ -463,6 +463,46 @@ def test_directories_are_absolute_before_hydra_has_them(tmp_path, monkeypatch, t
     assert found[key] == place.format(home=tmp_path / "home", cwd=tmp_path)
 
 
+OWN = """class Mine:
+    def __init__(self, n: int = 1) -> None:
+        self.n = n
+"""
+
+
+@pytest.mark.parametrize("section", ["callbacks", "logger", "metric"])
+def test_a_class_of_ones_own_is_added_by_a_key(tmp_path, monkeypatch, section):
+    (tmp_path / "own_class.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = f"+{section}.mine._target_=own_class.Mine"
+    assert check_command_line([target, f"+{section}.mine.n=3"])[0] == "train"
+    assert check_command_line([f"+{section}.mine={{_target_:own_class.Mine,n:3}}"])[0] == "train"
+    assert faults(target, f"+{section}.mine.m=3") == [f"{section}.mine.m: own_class.Mine takes no such argument"]
+    (fault,) = faults(target, f"+{section}.mine.n=x")
+    assert fault.startswith(f"{section}.mine.n=x: must be a whole number")
+    (fault,) = faults(f"+{section}.mine.n=3")
+    assert f"+{section}.mine._target_=CLASS" in fault
+
+
+@pytest.mark.parametrize("where", ["experiment", "config-dir"])
+def test_a_class_of_ones_own_is_added_by_a_file(tmp_path, monkeypatch, where):
+    (tmp_path / "own_class.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ncallbacks: {mine: {_target_: own_class.Mine, n: 2}}\n"
+    (tmp_path / "experiment" / "own.yaml").write_text(text)
+    words = ["--config-dir", str(tmp_path), "experiment=own"]
+    assert check_command_line(words)[0] == "train"
+    (fault,) = faults(*words, "callbacks.mine.n=x") if where == "experiment" else faults(*words, "+callbacks.mine.m=1")
+    assert fault.startswith(("callbacks.mine.n=x: must be", "callbacks.mine.m: own_class.Mine takes no such argument"))
+
+
+@pytest.mark.parametrize("key", ["eval.patience", "network.x", "callbacks.x", "logger.x", "metric.x", "trainer.x"])
+def test_an_added_key_hides_no_other_error(key):
+    found = faults(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
+    named = [re.split("[:=]", fault, maxsplit=1)[0] for fault in found]
+    assert {key, "modle", "trainer.max_steps", "data.batch_size"} <= {*named}
+
+
 @pytest.mark.parametrize("where", ["experiment/mine.yaml", "train.yaml"])
 def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypatch, where):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
