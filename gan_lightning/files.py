@@ -336,17 +336,23 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
         )
 
 
-def by_step(folder: Path, suffix: str = ".png") -> list[tuple[int, Path]]:
+def by_step(folder: Path, suffix: str = ".png", regular_only: bool = True) -> list[tuple[int, Path]]:
     """Return files of a run with the steps in their names, ``step_00000500.png``, in the order of the steps.
 
-    Files with other names, such as a user's copies, are ignored, and so is what is no regular file: a named pipe would
-    block whoever opens it. File dates have no meaning here: an archive, a copy or a wrong clock changes them.
+    Files with other names, such as a user's copies, are ignored. File dates have no meaning here: an archive, a copy or a
+    wrong clock changes them.
+
+    Args:
+        folder: The directory.
+        suffix: Of the files.
+        regular_only: Leave out all but regular files, since opening a named pipe would block; False for a caller that
+            opens them with :func:`read_regular` and reports what it leaves out.
     """
     found = []
     with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
         for entry in islice(entries, MOST_ENTRIES):
             if entry.name.startswith("step_") and entry.name.endswith(suffix):
                 step = entry.name[len("step_") : -len(suffix)]
-                if step.isascii() and step.isdecimal() and len(step) < 20 and entry.is_file():
+                if step.isascii() and step.isdecimal() and len(step) < 20 and (not regular_only or entry.is_file()):
                     found.append((int(step), folder / entry.name))
     return sorted(found)

@@ -113,7 +113,8 @@ class Record:
         if len(health) > WARNINGS:
             read.omit(run / "train.log", f"{len(health) - WARNINGS:,} of {len(health):,} warnings")
         known_step = steps or lines or "step" in result
-        pictures = [(at, path) for at, path in by_step(run / "samples") if at <= step or not known_step]
+        pictures = by_step(run / "samples", regular_only=False)
+        pictures = [(at, path) for at, path in pictures if at <= step or not known_step]
         return cls(
             title=f"{named(described, 'model')[1]} on {named(described, 'data')[1]}",
             name=printable(name),
