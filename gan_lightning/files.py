@@ -339,8 +339,8 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) ->
 def by_step(folder: Path, suffix: str = ".png", regular_only: bool = True) -> list[tuple[int, Path]]:
     """Return files of a run with the steps in their names, ``step_00000500.png``, in the order of the steps.
 
-    Files with other names, such as a user's copies, are ignored. File dates have no meaning here: an archive, a copy or a
-    wrong clock changes them.
+    Files with other names, such as a user's copies, are ignored. File dates have no meaning here: an archive, a copy or
+    a wrong clock changes them.
 
     Args:
         folder: The directory.
