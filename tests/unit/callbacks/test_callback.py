@@ -196,7 +196,7 @@ def test_pictures_of_an_abandoned_continuation_are_removed_with_the_next_save(ru
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             trainer.should_stop = trainer.global_step == 3
 
-    train(compose(*words), tmp_path, first, guests=[Stops()])
+    train(compose(*words), tmp_path, first, more_callbacks=[Stops()])
     names = ["mine.png", "real.png", *(f"step_{step:08d}.png" for step in (1, 2, 3)), "timeline.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
     assert read_png(stale).shape == (3, 8 * 18 + 2, 8 * 18 + 2), "drawn anew"
