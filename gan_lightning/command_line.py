@@ -343,9 +343,7 @@ def faults_of_overrides(
         else:
             sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
             more = elsewhere(key) if key.rpartition(".")[0] in known else ""
-            near = (
-                nearest(key, sections) if override.is_delete() else more or suggest_key(key) or nearest_key(key, known)
-            )
+            near = nearest(key, sections) if override.is_delete() else more or suggestion(key, known)
             faults.append(f"{key}: there is no such key{near}")
     try:
         if all(o.type == OverrideType.CHANGE and not (o.package or o.is_sweep_override()) for o in good):
@@ -474,6 +472,13 @@ def own_section(key: str, known: dict[str, Any]) -> str:
     """Return the section of a class of the user's own that a key adds to, as ``callbacks.mine``; empty for others."""
     section = ".".join(key.split(".")[:2])
     return section if section.startswith(OPEN_SECTIONS) and section not in known else ""
+
+
+def suggestion(key: str, known: dict[str, Any]) -> str:
+    """Return what to use for an unknown key: a key of the same name elsewhere, a synonym, or the nearest key."""
+    near = nearest_key(key, known)
+    same_name = near.rpartition(".")[2] == key.rpartition(".")[2] and "." in key
+    return near if same_name else suggest_key(key) or near
 
 
 def nearest_key(key: str, known: dict[str, Any]) -> str:

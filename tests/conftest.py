@@ -78,6 +78,12 @@ def quiet_libraries() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _log_level():
+    """Commands that a test runs in this process set the level of the package's logger."""
+    logging.getLogger("gan_lightning").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
 def _quiet_libraries():
     with quiet_libraries():
         yield

@@ -58,7 +58,7 @@ class Invert(Explorer):
         if decoded.broken:
             raise UserError(f"latent.picture={self.picture}: {decoded.broken[0]}")
         source = f"latent.picture={printable(str(self.picture))}"
-        warn_of_depth(source, decoded.deep, decoded.white, decoded.stretched, decoded.high_byte)
+        warn_of_depth(source, decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte)
         classes = shown_classes(model, self.classes)
         y = torch.tensor(classes).repeat_interleave(self.starts)
         z, _ = model.draw_latents(len(y), seed=self.seed)

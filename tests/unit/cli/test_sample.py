@@ -1,5 +1,6 @@
 """gan-sample: pictures, arrays and folders from a checkpoint, and what it says to mistakes."""
 
+import copy
 import errno
 import os
 import sys
@@ -363,7 +364,10 @@ def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tm
     folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for step, name in ((2, "step_00000002"), (4, "step_00000004"), (4, "last"), (2, "best")):
-        torch.save(content | {"global_step": step}, folder / f"{name}.ckpt")
+        changed = copy.deepcopy(content) | {"global_step": step}
+        progress = changed["loops"]["fit_loop"]["epoch_loop.manual_optimization.optim_step_progress"]
+        progress["total"]["completed"] = step
+        torch.save(changed, folder / f"{name}.ckpt")
     (run / "config.yaml").touch()
     for place in ("run", "run/checkpoints", run):
         gan_sample(monkeypatch, place, "--num", 1, "--out", "a.npz")

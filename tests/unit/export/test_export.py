@@ -345,7 +345,7 @@ def test_a_checkpoint_that_tells_too_little_is_refused(checkpoint, tmp_path, key
     content = read(checkpoint)
     (content if key == "callbacks" else content["hyper_parameters"]["config"]).pop(key)
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"other\.ckpt: does not tell how it was trained and judged"):
+    with pytest.raises(UserError, match=rf"other\.ckpt: not a valid checkpoint: .*{key} is missing"):
         gan_export(tmp_path / "other.ckpt", "--out", tmp_path / "out", "--no-onnx")
     assert not (tmp_path / "out").exists()
 
@@ -370,7 +370,7 @@ def test_a_strangers_scores_are_told_or_refused(checkpoint, tmp_path, score):
     curve = [{"step": content["global_step"], "scores": {"fid": score}}]
     content["callbacks"]["Evaluate"] = {"curve": curve, "cards": cards}
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"other\.ckpt: does not tell how it was trained and judged"):
+    with pytest.raises(UserError, match=r"other\.ckpt: (does not tell how it was|not a valid checkpoint: .*scores)"):
         gan_export(tmp_path / "other.ckpt", "--out", tmp_path / "out", "--no-onnx")
 
 
@@ -419,9 +419,10 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     refused("weights do not fit")
     described(out, generator=generator | {"what": 1})
     refused("cannot be built")
-    for other in ({"_target_": "gan_lightning.loss.hinge.Hinge"}, generator | {"_partial_": True}):
-        described(out, generator=other)
-        refused("what it describes is no network")
+    described(out, generator={"_target_": "gan_lightning.loss.hinge.Hinge"})
+    refused("what it describes is no network")
+    described(out, generator=generator | {"_partial_": True})
+    refused("_partial_ changes how a class is called")
     for changes in (
         {"latent_dim": 10**12},
         {"latent_dim": 0},
