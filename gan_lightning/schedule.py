@@ -13,8 +13,8 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class Linear:
-    """From ``start`` to ``end`` in a straight line until a share of the run, constant afterwards.
+class Ramp:
+    """From ``start`` to ``end`` until a share of the run, constant afterwards.
 
     Args:
         start: Value at the first step.
@@ -25,27 +25,21 @@ class Linear:
     start: float
     end: float
     until: float = 1.0
+
+
+class Linear(Ramp):
+    """A ramp in a straight line."""
 
     def __call__(self, progress: float) -> float:
         """Return the value at a progress in [0, 1]."""
         return self.start + (self.end - self.start) * min(progress / self.until, 1.0)
 
 
-@dataclass(frozen=True)
-class Cosine:
-    """From ``start`` to ``end`` along half a cosine until a share of the run, constant afterwards.
+class Cosine(Ramp):
+    """A ramp along half a cosine: Loshchilov & Hutter, 2017, equation 5, without restarts.
 
-    Loshchilov & Hutter, 2017, equation 5, without restarts (https://arxiv.org/abs/1608.03983).
-
-    Args:
-        start: Value at the first step.
-        end: Value from ``until`` on.
-        until: Share of the run, in (0, 1].
+    https://arxiv.org/abs/1608.03983
     """
-
-    start: float
-    end: float
-    until: float = 1.0
 
     def __call__(self, progress: float) -> float:
         """Return the value at a progress in [0, 1]."""
