@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.checkpoint import WholeCheckpointIO, take_networks
+from gan_lightning.checkpoint import WholeCheckpointIO, storable, take_networks
 from gan_lightning.config import check, nearest, ranks_of, unknown_arguments, unshared
 from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
@@ -31,7 +31,7 @@ class Experiment:
 
     Attributes:
         config: The configuration, with the shape and the number of classes of the data filled in (``found``).
-        settings: The same before references between keys were resolved, as checkpoints store it.
+        settings: The same as checkpoints store it, see :func:`checkpoint.storable`.
         model: The model.
         data: The data, set up.
         trainer: The trainer, with its callbacks and loggers.
@@ -68,7 +68,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
-    settings = OmegaConf.to_container(config)  # before objects are built, which resolves references
+    settings = storable(config)
     refuse_large_networks(config)
     model = build_model(config, resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)
