@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.scalars import Scalars
-from gan_lightning.checkpoint import WholeCheckpointIO, take_networks
+from gan_lightning.checkpoint import WholeCheckpointIO, storable_config, take_networks
 from gan_lightning.class_names import storable
 from gan_lightning.config.combinations import indivisible, world_size
 from gan_lightning.config.nodes import node_at, target_of
@@ -36,7 +36,7 @@ class Experiment:
 
     Attributes:
         config: The configuration, with the shape and the number of classes of the data filled in (``found``).
-        settings: The same before references between keys were resolved, as checkpoints store it.
+        settings: The same as checkpoints store it, see :func:`checkpoint.storable_config`.
         model: The model.
         data: The data, set up.
         trainer: The trainer, with its callbacks and loggers.
@@ -75,7 +75,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     data.setup()
     config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
-    settings = OmegaConf.to_container(config)  # before objects are built, which resolves references
+    settings = storable_config(config)
     check_networks(config)
     model = build_model(config, storable(data.class_names), resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)

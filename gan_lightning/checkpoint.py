@@ -1,12 +1,13 @@
 """Checkpoints: written whole, loaded as data, rebuilt as models."""
 
+import copy
 import logging
 import math
 import re
 import time
 import warnings
 import zipfile
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from gan_lightning.callbacks.checkpoint import saved_step, without_weights
 from gan_lightning.checkpoint_format import format_error
 from gan_lightning.class_names import checked, other_order
+from gan_lightning.config.nodes import walk
 from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
 from gan_lightning.learner import Learner
@@ -37,9 +39,13 @@ OURS = re.compile(
     rf"|gan_lightning\.trainer\.Trainer|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
 )
 
-REFERENCE = re.compile(r"\$\{([\w.]+)\}|\$\{oc\.env:[^${}]*\}")  # to another key, or to the environment
-OF_THE_READER = "${run_dir}", "${eval.cache}", "${oc.env:MLFLOW_TRACKING_URI,null}"  # filled in anew, or nobody else's
+# What a checkpoint stores in place of the run directory, and of caches, the default data.root and the environment.
+RUN_DIR, NOT_STORED = "<run_dir>", "<not stored>"
 DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"
+CACHE_DIR = "${oc.env:GAN_CACHE_DIR,'~/.cache/gan-lightning'}"
+CACHES = "eval.cache", "data.cache", "callbacks.evaluate.cache"
+FILLED_IN = dict.fromkeys(CACHES, "${eval.cache}") | {"eval.cache": CACHE_DIR, "data.root": DATA_DIR}
+RUN_SECTIONS = "model", "network", "loss", "penalty", "augment", "data"  # environment values are stored in these
 TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
 CALLS = "_args_", "_partial_", "_recursive_", "_convert_"  # keys of Hydra's instantiate(), beside _target_
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
@@ -92,9 +98,38 @@ def read(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def storable_config(config: DictConfig) -> dict[str, Any]:
+    """Resolve a configuration for a checkpoint, without places and, outside of the model and the data, the environment.
+
+    They belong to the machine, or are secrets, and are filled in anew by whoever reads the checkpoint.
+    """
+    config = copy.deepcopy(config)
+    config.run_dir = RUN_DIR
+    for key, node in [*walk(config)]:
+        text = node._value()
+        if not isinstance(text, str):
+            continue
+        place = key in CACHES or (key == "data.root" and text == DATA_DIR)
+        if place or ("${oc.env:" in text and key.partition(".")[0] not in RUN_SECTIONS):
+            OmegaConf.update(config, key, NOT_STORED)
+    return OmegaConf.to_container(config, resolve=True)
+
+
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
-    """The configuration that a checkpoint was made with, interpolations and all."""
-    return OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    """Return the configuration that a checkpoint was made with; places are references to those of this machine."""
+
+    def filled(node: Any, key: str) -> Any:
+        if isinstance(node, dict):
+            return {name: filled(part, f"{key}.{name}".removeprefix(".")) for name, part in node.items()}
+        if isinstance(node, list):
+            return [filled(part, key) for part in node]
+        if node == NOT_STORED or (key in CACHES and isinstance(node, str)):
+            return FILLED_IN.get(key, node)
+        in_run = isinstance(node, str) and (node == RUN_DIR or node.startswith(f"{RUN_DIR}/"))
+        return node.replace(RUN_DIR, "${run_dir}", 1) if in_run else node
+
+    stored = {name: part for name, part in checkpoint["hyper_parameters"]["config"].items() if name != "run_dir"}
+    return OmegaConf.create(filled(stored, "") | {"run_dir": None})
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -412,41 +447,60 @@ def refuse_non_finite(tensors: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def refuse_foreign(
-    node: Any, path: Path, how: str = TRUST, typed: Container[str] = (), key: str = "", root: Any = None
-) -> None:
-    """Refuse a configuration that could run a stranger's code, or write where its file's reader did not say.
+def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str] = (), key: str = "") -> None:
+    """Reject a configuration that could run code of an untrusted file.
 
     Args:
-        node: The configuration, unresolved, or a part of it.
+        node: The configuration, resolved, or a part of it.
         path: The file that it is from.
-        how: What to type to trust it.
+        how: The option that trusts it.
         typed: Keys that the user has typed, whose values are the user's own.
-        key: Where the part stands in the configuration.
-        root: The whole, where this is a part.
+        key: The key of the part.
 
     Raises:
-        UserError: It names a class that is not ours, computes a value, or writes to a path of its own.
+        UserError: It names a class that is not ours, changes how a class is called, or computes a value.
     """
-    root = node if root is None else root
-    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for name, part in parts:
-        inner = f"{key}.{name}" if key else str(name)
+    for name, part in named_parts(node):
+        inner = f"{key}.{name}".removeprefix(".")
         if name in CALLS and not (name == "_partial_" and str(node.get("_target_")).startswith("torch.optim.")):
             raise UserError(f"{path}: {inner} changes how a class is called. If you trust the file: {how}")
-        refuse_foreign(part, path, how, typed, inner, root)
+        refuse_foreign(part, path, how, typed, inner)
     if not isinstance(node, str) or key in typed:
         return
-    text = REFERENCE.sub("@", node)
     if key.rpartition(".")[2] == "_target_" and not is_ours(node):
         fault = f"names {node!r}, which is no class of this version; loading would run its code"
-    elif "${" in text:
+    elif "${" in node:
         fault = f"{key}={node!r} would be computed while loading"
-    elif key.startswith(WRITERS) and is_place(key, put_in(node, root)):
-        fault = f"{key}={node!r} is a place of its own to write to"
     else:
         return
     raise UserError(f"{path}: {fault}. If you trust the file: {how}")
+
+
+def refuse_places(node: Any, path: Path, how: str, typed: Container[str], key: str = "") -> None:
+    """Reject a configuration with a place to write to outside of the run directory.
+
+    Args:
+        node: The configuration; its references are those of this version's files.
+        path: The file that it is from.
+        how: The option that trusts it.
+        typed: Keys that the user has typed, whose values are the user's own.
+        key: The key of the part.
+
+    Raises:
+        UserError: A logger, a callback or the trainer has such a place.
+    """
+    for name, part in named_parts(node):
+        refuse_places(part, path, how, typed, f"{key}.{name}".removeprefix("."))
+    if not isinstance(node, str) or key in typed or not key.startswith(WRITERS):
+        return
+    known = node == NOT_STORED or node.startswith("${")
+    if ".." in node or (not known and (key.endswith(PLACES) or "/" in node or node.startswith("~"))):
+        raise UserError(f"{path}: {key}={node!r} is a place of its own to write to. If you trust the file: {how}")
+
+
+def named_parts(node: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the parts of a dictionary or a list with their keys or positions."""
+    return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
 
 
 def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = ()) -> None:
@@ -459,38 +513,8 @@ def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = (
     root = data.get("root") if isinstance(data, dict) else None
     if not isinstance(root, str) or root == DATA_DIR or "data.root" in typed:
         return
-    try:
-        place = str(OmegaConf.select(config, "data.root"))
-    except OmegaConfBaseException:
-        place = ""
-    if not (place and absolute(place).is_dir()):
+    if not (root and absolute(root).is_dir()):
         raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
-
-
-def put_in(text: str, root: Any) -> str:
-    """A value with the texts that its references lead to: @ for what whoever reads it fills in, / for other variables.
-
-    Args:
-        text: The value.
-        root: The configuration.
-    """
-
-    def stands_for(reference: re.Match[str]) -> str:
-        if reference[0] in OF_THE_READER:
-            return "@"
-        found = root
-        for name in (reference[1] or "").split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        return "/" if reference[1] is None else found if isinstance(found, str) else "@"
-
-    for _ in range(8):
-        text = REFERENCE.sub(stands_for, text)
-    return REFERENCE.sub("/", text)  # what refers to itself
-
-
-def is_place(key: str, text: str) -> bool:
-    """Whether the value of a key, its references put in, names a place that is not below one of the run's own."""
-    return ".." in text or (not text.startswith("@") and (key.endswith(PLACES) or "/" in text or text.startswith("~")))
 
 
 def is_ours(target: str) -> bool:

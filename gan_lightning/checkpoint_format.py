@@ -66,7 +66,7 @@ def values(expected: str, fits: Callable[[Any], bool]) -> Check:
 
 
 def plain(node: Any, key: str, levels: int = NESTING) -> str:
-    """Check that a configuration consists of dictionaries, lists, strings, finite numbers, booleans and None."""
+    """Check that a configuration has only dictionaries, lists, resolved strings, finite numbers, booleans and None."""
     if levels < 0:
         return f"{key:.40}... is nested more than {NESTING} levels deep"
     if isinstance(node, dict | list):
@@ -75,6 +75,8 @@ def plain(node: Any, key: str, levels: int = NESTING) -> str:
             return f"{key} has the key {shown(odd[0])}, which is not a string"
         parts = node.items() if isinstance(node, dict) else enumerate(node)
         return next(filter(None, (plain(part, f"{key}.{name}", levels - 1) for name, part in parts)), "")
+    if isinstance(node, str) and "${" in node:
+        return f"{key} is {shown(node)}, an interpolation, and the configuration is stored resolved"
     fits = node is None or isinstance(node, str) or (isinstance(node, float) and math.isfinite(node))
     return "" if fits or (isinstance(node, int) and node.bit_length() < 64) else f"{key} is {shown(node)}"
 

@@ -10,14 +10,13 @@ import math
 import os
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -41,31 +40,13 @@ from gan_lightning.config.validation import (
 )
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
-from gan_lightning.run import first_rank, printed
+from gan_lightning.resume import OF_OPTIMIZER, OPTIONAL, changes, resume, tell
 
 SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing ones, each a package of its own
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OF_OTHERS = {"latent": "gan-explore"}  # groups of which another command knows
-OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # a setting that the one of another choice does not take
 BATCH = 10  # jobs of a sweep that are composed together
 OPEN_SECTIONS = ("callbacks.", "logger.", "metric.")  # to which a user may add classes
-OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")
-
-OF_THE_LINE = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # what each command says for itself
-
-# What a run is: going on with other values would be another run. Folders may move, and a lower rate may save a run.
-MEANING = ("model", "network", "loss", "data", "seed")
-MAY_CHANGE = (
-    "data.root",
-    "data.cache",
-    "data.memory_gb",
-    "model.generator_optimizer.lr",
-    "model.discriminator_optimizer.lr",
-    "model.optimizer.lr",
-)
-FORCEABLE_GROUPS = "loss", "data"  # the others bring parts of each other
-NEEDED = ("model", "network", "data", "trainer")  # sections without which there is no run
-MEANING_GROUPS = ("model", "network", "loss", "data", "experiment", "optimizer")
 
 
 def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
@@ -115,7 +96,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         typed = {o.key_or_group: o for o in parsed}
         overrides = [o.input_line for o in parsed]
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
-            name, parsed, before = resume(typed, parsed, args.multirun)
+            name, parsed, before = resume(hydra.config_loader, typed, parsed, args.multirun)
             overrides = [o.input_line for o in parsed]
         if several_processes() and name == "train" and not args.multirun and "hydra.run.dir" not in typed:
             faults.append(
@@ -503,162 +484,3 @@ def elsewhere(key: str) -> str:
         if path.stem != "base" and (key if group in node else tail) in keys:
             owners.append(path.stem)
     return f" here; it is a setting of {choice}={', '.join(owners)}" if owners else ""
-
-
-def resume(
-    typed: dict[str, Override], parsed: list[Override], sweeping: bool
-) -> tuple[str, list[Override], dict[str, Any] | None]:
-    """Replace the configuration by that of the checkpoint to go on from.
-
-    Returns:
-        The configuration's name, the overrides that are left, and the configuration the checkpoint was made with;
-        the last is None where there is no checkpoint yet and the run starts afresh.
-    """
-    if sweeping:
-        raise UserError("ckpt_path: a sweep cannot go on with a run; leave out -m or ckpt_path")
-    parser = OverridesParser.create()
-    asked = Path(str(typed["ckpt_path"].value()))
-    asked = asked if str(asked) == "last" else shorter(absolute(str(typed["ckpt_path"].value())))
-    folder = typed.get("hydra.run.dir")
-    run = shorter(absolute(str(folder.value()))) if folder else None
-    rest = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
-    if str(asked) == "last" and run is None:
-        raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
-    if str(asked) != "last" and "init_from" in typed and typed["init_from"].value() is not None:
-        raise UserError("init_from: has no effect on a run that goes on; leave out either ckpt_path or init_from")
-    if str(asked) != "last" and not asked.exists():
-        raise UserError(f"ckpt_path={asked}: there is no such checkpoint")
-
-    from gan_lightning.checkpoint import config_of, newest, no_run, read, refuse_absent_data, refuse_foreign  # torch
-
-    if str(asked) == "last":
-        path, notes = newest(run)
-        tell(*notes)
-        if path is None and notes:
-            raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
-        if path is None:
-            return "train", [*rest, folder], None
-        asked = path
-    elif asked.is_dir():
-        of_run = asked.parent if asked.name == "checkpoints" else asked
-        path, notes = newest(of_run)
-        tell(*notes)
-        if path is None:
-            raise UserError(f"ckpt_path={asked}: {no_run(asked)}")
-        asked = path
-    checkpoint = read(asked)
-    if run is None:
-        run = asked.resolve().parent.parent
-        if asked.parent.name != "checkpoints":
-            raise UserError(
-                f"ckpt_path={asked}: it lies outside a run's folder; say where to go on: hydra.run.dir=FOLDER"
-            )
-    stored, choices = config_of(checkpoint), checkpoint["hyper_parameters"].get("choices", {})
-    if missing := [name for name in NEEDED if not isinstance(stored.get(name), DictConfig)]:
-        raise UserError(f"{asked}: its configuration has no {', no '.join(missing)}; a run cannot go on from it")
-    forced, trusted = (key in typed and typed[key].value() is True for key in ("force", "trust"))
-    if not trusted:
-        refuse_foreign(OmegaConf.to_container(stored), asked, "trust=true", typed)
-        refuse_absent_data(stored, asked, typed)
-    make_paths_absolute(stored)
-    tell(f"going on from {asked}, step {checkpoint['global_step']:,}")
-
-    node, faults, kept, replaced = OmegaConf.to_container(stored), [], [], []
-    last = {(o.key_or_group, o.package): o for o in rest}
-    for override in rest:
-        group = override.key_or_group
-        key = f"{group}@{override.package}" if override.package else group
-        section, _, inside = group.partition(".")
-        there = OmegaConf.select(stored, group, throw_on_resolution_failure=False) is not None
-        if override.is_delete() and section in OPTIONAL and not (inside and there):
-            node.pop(group, None)  # a whole group; what is left out already needs nothing
-        elif override.is_delete() and OF_OPTIMIZER.fullmatch(group) and not there:
-            continue  # the line that the run was started with
-        elif override.is_add() and there:  # the line that the run was started with
-            kept += parser.parse_overrides([f"++{override.input_line.lstrip('+')}"])
-        elif key not in choices and group not in ("experiment", "debug"):
-            kept.append(override)
-        elif override is not last[group, override.package]:
-            continue  # a choice that a later one has taken back
-        elif str(override.value()) == str(choices.get(key)) and (there or group not in ("callbacks", "logger")):
-            continue  # with whatever else was set there, by an experiment say
-        elif group in MEANING_GROUPS or group == "debug":
-            if forced and group in FORCEABLE_GROUPS:
-                kept.append(override)
-                replaced.append(group)
-            else:
-                faults.append(other_meaning(key, choices.get(key), override.value(), group in FORCEABLE_GROUPS))
-        else:
-            kept.append(override)
-            replaced.append(group)
-    if faults:
-        raise UserError(*faults)
-    if "trainer" in replaced:  # another device is no other budget
-        kept = parser.parse_overrides([f"trainer.max_steps={stored.trainer.max_steps}"]) + kept
-    brought = {name: new for group in replaced for name, new in brought_along(group, typed[group].value()).items()}
-    same = [name for name, new in brought.items() if str(choices.get(name)) == new and name not in replaced]
-    replaced = [name for name in brought if name not in (*same, *replaced)] + replaced  # what brings others comes last
-    node = {key: value for key, value in node.items() if key not in replaced}
-    own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
-    hydra_node = own["hydra"] | {"run": {"dir": str(absolute(run))}}
-    defaults = [*({name: choices[name]} for name in same), "_self_", *({name: choices.get(name)} for name in replaced)]
-    anew = {"ckpt_path": str(absolute(asked)), "force": False, "trust": False}  # not kept from one time to the next
-    node |= {"defaults": defaults, "hydra": hydra_node, **anew}
-    node["eval"] = node.get("eval", {}) | {"cache": own["eval"]["cache"]}  # the place's, not the run's
-    if "cache" in node.get("data", {}):
-        node["data"]["cache"] = "${eval.cache}"
-    ConfigStore.instance().store(name="resume", node=node)
-    return "resume", kept, OmegaConf.to_container(stored)
-
-
-def brought_along(group: str, choice: str) -> dict[str, str]:
-    """Choices of other groups that an option makes in their place, and what these make in turn."""
-    path, found = CONF / group / f"{choice}.yaml", {}
-    for entry in OmegaConf.load(path).get("defaults", []) if path.exists() else []:
-        for key, value in entry.items() if OmegaConf.is_dict(entry) else ():
-            if str(key).startswith("override /"):
-                name = str(key).removeprefix("override /")
-                found |= {name: str(value)} | brought_along(name, str(value))
-    return found
-
-
-def changes(before: dict[str, Any], after: dict[str, Any], force: bool) -> tuple[list[str], list[str]]:
-    """What differs from the settings that a run was started with: lines, and faults where it would be another run.
-
-    What is typed anew for every command, and what belongs to the place rather than the run, is no difference.
-    """
-    old, new, told, faults = dict(leaves(before)), dict(leaves(after)), [], []
-    for key in dict.fromkeys([*old, *new]):
-        section = key.partition(".")[0]
-        if old.get(key) == new.get(key) or section in (*FILLED_IN, *OF_THE_LINE):
-            continue
-        if section in MEANING and key not in MAY_CHANGE and not force:
-            faults.append(other_meaning(key, old.get(key), new.get(key)))
-        else:
-            told.append(f"changed: {key} from {old.get(key)} to {new.get(key)}")
-    return told, faults
-
-
-def tell(*lines: str) -> None:
-    """Print, once for all ranks of a run."""
-    if first_rank():
-        print(*lines, sep="\n", end="\n" if lines else "")
-        printed.extend(lines)
-
-
-def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of plain nested dictionaries, with its key in dotted form."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def other_meaning(key: str, old: Any, new: Any, forceable: bool = True) -> str:
-    """The fault of going on under another setting."""
-    forced = "; force=true goes on all the same" if forceable else ""
-    return (
-        f"{key}: the run was started with {old}, not {new}; going on would make it another run. "
-        f"A new run may start from its networks: init_from=FILE{forced}"
-    )

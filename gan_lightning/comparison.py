@@ -11,9 +11,9 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from gan_lightning.card import differences
-from gan_lightning.command_line import leaves
 from gan_lightning.errors import UserError, abridged, printable
 from gan_lightning.files import whole
+from gan_lightning.resume import leaves
 
 NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
 SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds

@@ -26,11 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning import run as runs
-from gan_lightning.command_line import changes, check_command_line
+from gan_lightning.command_line import check_command_line
 from gan_lightning.config.validation import check, make_paths_absolute, nearest
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory
 from gan_lightning.paths import CONF, absolute_environment, shorter
+from gan_lightning.resume import changes, list_choices
 from gan_lightning.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.summary import again, conclude, stopped_by
 
@@ -116,6 +117,7 @@ def run_job(config: DictConfig, typed: list[str]) -> float | None:
 
             held.enter_context(settings_put_back())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
+            choices |= list_choices(settings.overrides.task)
             trainer = train(config, run, ckpt_path, choices, overrides=overrides, started=started)
             ended = conclude(config, trainer, run, started)
         status, reason = stopped_by(trainer)

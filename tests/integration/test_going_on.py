@@ -263,8 +263,6 @@ def test_force_and_trust_are_not_kept(run):
     ("key", "value", "told"),
     [
         ("loss._target_", "os.system", "names 'os.system', which is no class of this version"),
-        ("model.generator.width", "${oc.create:{_target_: os.system}}", "would be computed while loading"),
-        ("model.generator", "${${seed}:4}", "would be computed while loading"),
         ("logger.tensorboard.save_dir", "/elsewhere", "is a place of its own to write to"),
         ("logger.tensorboard.save_dir", "elsewhere", "is a place of its own to write to"),
         ("logger.tensorboard.name", "../../elsewhere", "is a place of its own to write to"),
@@ -282,6 +280,64 @@ def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
     assert told in fault
     assert fault.startswith(f"{path}: ")
     assert fault.endswith("trust=true")
+
+
+@pytest.mark.parametrize("trust", ["trust=false", "trust=true"])
+@pytest.mark.parametrize("value", ["${oc.create:{_target_: os.system}}", "${${seed}:4}", "${oc.env:HOME}", "${seed}"])
+def test_a_stored_configuration_has_no_interpolations(run, value, trust):
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    assert "${" not in str(checkpoint["hyper_parameters"]["config"])
+    checkpoint["hyper_parameters"]["config"]["model"]["generator"]["width"] = value
+    torch.save(checkpoint, path)
+    (fault,) = faults(f"ckpt_path={path}", trust)
+    assert fault.startswith(f"{path}: not a valid checkpoint: hyper_parameters.config.model.generator.width is '$")
+    assert fault.endswith("an interpolation, and the configuration is stored resolved")
+
+
+def test_places_and_the_environment_are_not_stored(run, tmp_path, monkeypatch):
+    """They are those of the machine that resumes."""
+    stored = read(run / "checkpoints" / "last.ckpt")["hyper_parameters"]["config"]
+    assert str(run) not in str(stored)
+    assert [stored[key] for key in ("run_dir",)] == ["<run_dir>"]
+    assert stored["logger"]["tensorboard"]["save_dir"] == "<run_dir>"
+    for section in ("data", "eval"):
+        assert "<not stored>" in stored[section].values()
+    monkeypatch.setenv("GAN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GAN_CACHE_DIR", str(tmp_path / "cache"))
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
+    config.run_dir = "here"
+    assert config.data.root == str(tmp_path / "data")
+    assert config.eval.cache == config.callbacks.evaluate.cache == str(tmp_path / "cache")
+    assert config.logger.tensorboard.save_dir == "here"
+
+
+def test_references_between_keys_are_kept(run):
+    """An override on resume has its effect wherever the key is referred to, and nowhere else."""
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "eval.num=64", "feature.dim=5", "data.root=here")
+    assert (config.callbacks.evaluate.num, config.callbacks.evaluate.feature.dim) == (64, 5)
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = read(path)
+    stored = checkpoint["hyper_parameters"]["config"]
+    for node in (stored["network"]["generator"], stored["model"]["generator"]):
+        node["width"] = 6  # as the run was given it, apart from network.width
+    torch.save(checkpoint, path)
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "network.width=8", "force=true")
+    assert config.model.generator.width == config.network.generator.width == 6
+    assert config.model.discriminator.width == config.network.discriminator.width == 8
+
+
+def test_several_options_of_a_group_are_a_choice(done, tmp_path):
+    """Hydra does not list them among its choices, and the command that started the run has them again."""
+    folder, words = tmp_path / "run", ["metric=[fid]", "model=vanilla", "data.limit=20", "network.width=4"]
+    words += ["data.image_size=16", "data.batch_size=4", "trainer=cpu", "eval.every_n_steps=null", "ckpt_path=last"]
+    command = [sys.executable, "train.py", *words, "trainer.max_steps=1", f"hydra.run.dir={folder}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert read(folder / "checkpoints" / "last.ckpt")["hyper_parameters"]["choices"]["metric"] == ["fid"]
+    _, config = resumed(*words, f"hydra.run.dir={folder}")
+    assert [*config.metric] == [*config.callbacks.evaluate.metrics] == ["fid"]
+    _, config = resumed(*words, "metric=[fid,kid]", f"hydra.run.dir={folder}")
+    assert [*config.metric] == ["fid", "kid"]
 
 
 def test_what_the_user_has_typed_is_trusted(run):

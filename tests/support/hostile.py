@@ -181,8 +181,11 @@ def bomb_of_zeros(folder, good):
 @fixture(CHECKPOINTS)
 def network_larger_than_its_weights(folder, good):
     def change(config):
-        config["model"]["latent_dim"] = 2**31 - 1
         config["network"]["width"] = 2**20
+        for section in (config["network"], config["model"]):
+            section["generator"]["width"] = section["discriminator"]["width"] = 2**20
+            section["generator"]["latent_dim"] = 2**31 - 1
+        config["model"]["latent_dim"] = 2**31 - 1
 
     return with_config(change, folder, good)
 
@@ -302,6 +305,9 @@ MALFORMED |= {
     "config_with_tensors": of_config(lambda c: c.update(x=torch.zeros(1)), "config.x is of type Tensor"),
     "config_with_huge_numbers": of_config(lambda c: c.update(x=10**500), "config.x is a number of 1661 bits"),
     "config_with_odd_keys": of_config(lambda c: c.update({(1, 2): 3}), "config has the key of type tuple"),
+    "environment_secret": of_config(
+        lambda c: c.update(note="${oc.env:SECRET_TOKEN}"), "config.note is '${oc.env:SECRET"
+    ),
     "no_seed": of_config(lambda c: c.pop("seed"), "config.seed is missing"),
     "no_trainer": of_config(lambda c: c.pop("trainer"), "config.trainer is missing"),
     "no_data": of_config(lambda c: c.pop("data"), "config.data is missing"),
