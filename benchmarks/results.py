@@ -36,7 +36,7 @@ from gan_lightning.image import grid, read_png, write_png
 from gan_lightning.instantiate import instantiate
 from gan_lightning.paths import CONF
 from gan_lightning.summary import stopped_by
-from gan_lightning.train import NOT_FOR_USERS
+from gan_lightning.train import IGNORED_WARNINGS
 
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
@@ -307,7 +307,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for pattern in NOT_FOR_USERS:
+    for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     wanted = [
         (key, name, kind, seed)

@@ -62,7 +62,7 @@ from gan_lightning.model.base import GAN
 from gan_lightning.paths import CONF
 from gan_lightning.run import versions
 from gan_lightning.summary import stopped_by
-from gan_lightning.train import NOT_FOR_USERS
+from gan_lightning.train import IGNORED_WARNINGS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -198,7 +198,7 @@ def composed(overrides: list[str], device: str, *more: str) -> DictConfig:
 
 def run(config: DictConfig) -> Trainer:
     """Train, as quietly as can be."""
-    for pattern in NOT_FOR_USERS:
+    for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     quiet = contextlib.redirect_stderr(io.StringIO())
     with tempfile.TemporaryDirectory() as folder, quiet, mock.patch.object(SampleGrid, "draw"):

@@ -49,11 +49,15 @@ BATCH = 10  # jobs of a sweep that are composed together
 OPEN_SECTIONS = ("callbacks.", "logger.", "metric.")  # to which a user may add classes
 
 
-def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
-    """Check all that was typed; return the name of the configuration to compose and what Hydra shall be told.
+def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
+    """Validate the whole command line.
+
+    Returns:
+        The name of the configuration to compose, the arguments for Hydra, and the directory of the sweep, None without
+        ``-m``.
 
     Raises:
-        UserError: With every fault.
+        UserError: With every error.
     """
     args, rest = get_args_parser().parse_known_intermixed_args(argv)
     if faults := faults_of_flags(args):
@@ -65,7 +69,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
             print(help_text(hydra))
         raise SystemExit
     if args.hydra_help or args.shell_completion or args.info is not None:
-        return "train", argv
+        return "train", argv, None
     if rest:
         keys = [flag.partition("=")[0] for flag in rest]
         settings = [f"{key}: settings have no dashes{suggest_key(key)}" for key in keys if suggest_key(key)]
@@ -91,8 +95,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
         before: dict[str, Any] | None = None
         may_set_directories = ("hydra", "experiment", "debug")  # files of conf may set hydra.run.dir as well
         others = any(o.key_or_group.startswith(may_set_directories) for o in parsed)
-        if not faults and (args.config_dir or args.config_name or others or set_in_home()):
-            parsed = with_absolute_directories(hydra, name, parsed)
+        if not faults and (args.multirun or args.config_dir or args.config_name or others or set_in_home()):
+            parsed = with_absolute_directories(hydra, name, parsed, args.multirun)
         typed = {o.key_or_group: o for o in parsed}
         overrides = [o.input_line for o in parsed]
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
@@ -109,7 +113,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str]]:
             overrides += batch_limit(hydra, name, parsed)
     if faults:
         raise UserError(*dict.fromkeys(faults))
-    return name, [*flags_of(args), *overrides]
+    sweep_dir = Path(typed["hydra.sweep.dir"].value()) if args.multirun else None
+    return name, [*flags_of(args), *overrides], sweep_dir
 
 
 def batch_limit(hydra: Hydra, name: str, parsed: list[Override]) -> list[str]:
@@ -156,11 +161,11 @@ def flags_of(args: Namespace) -> list[str]:
     return flags + [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
 
 
-def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -> list[Override]:
+def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override], sweeping: bool) -> list[Override]:
     """Replace the directory of a run and of a sweep by its absolute path, wherever it was set.
 
     Hydra does not expand ``~`` and Lightning does, so that a run would be written to two directories; and
-    ``ckpt_path=last`` needs the directory before Hydra has resolved it.
+    ``ckpt_path=last`` and the records of a sweep need the directory before Hydra has resolved it.
 
     Raises:
         UserError: The directory cannot be determined.
@@ -181,7 +186,8 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override]) -
     try:
         for section, key in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
             path, text = f"hydra.{section}.{key}", config.hydra[section]._get_node(key)._value()
-            if not isinstance(text, str) or (text == ours[section]._get_node(key)._value() and text[:1] != "~"):
+            unchanged = isinstance(text, str) and text == ours[section]._get_node(key)._value() and text[:1] != "~"
+            if not isinstance(text, str) or (unchanged and not (sweeping and path == "hydra.sweep.dir")):
                 continue
             if key == "subdir" and not text.startswith("~"):
                 continue  # relative to the directory of the sweep, and resolved by each job

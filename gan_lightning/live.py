@@ -258,7 +258,7 @@ def composed(typed: Sequence[str]) -> DictConfig:
     ]
     try:
         settings = [f"{key}={value}" for key, value in SETTINGS.items()]
-        name, words = check_command_line(["~logger", "~callbacks", *settings, *(w for w in typed if w[:1] != "-")])
+        name, words, _ = check_command_line(["~logger", "~callbacks", *settings, *(w for w in typed if w[:1] != "-")])
     except UserError as error:
         raise UserError(*faults, *error.faults) from error
     if faults:

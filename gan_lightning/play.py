@@ -53,9 +53,9 @@ def play(args: argparse.Namespace) -> None:
 
     import torch
 
-    from gan_lightning.train import NOT_FOR_USERS
+    from gan_lightning.train import IGNORED_WARNINGS
 
-    for pattern in NOT_FOR_USERS:
+    for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     torch.set_num_threads(1)  # threads that share tiny tensors wait for each other, and the page wants a core
     # Gradio asks its own page whether it is there, which nobody's proxy can tell.

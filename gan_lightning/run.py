@@ -1,48 +1,30 @@
-"""The run folder: its files and their names, and a sweep's table of its runs."""
+"""The run directory: its files and their names."""
 
-import csv
-import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import platform
-import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning import csv_rows
 from gan_lightning.card import installed
 from gan_lightning.data.natural import natural
-from gan_lightning.errors import UserError, cannot_write, first_line, printable
+from gan_lightning.errors import UserError
 from gan_lightning.files import directories, locked, read_json, remove_parts, set_aside, whole
-from gan_lightning.paths import shorter
-from gan_lightning.signals import available
 
 RESULT_BYTES = 1 << 20  # of a result.json
-
-
-def folder_name(overrides: str) -> str:
-    """A sweep's job as the name of its folder: its overrides, without slashes and of a length disks take."""
-    name = overrides.replace("/", "_") or "defaults"
-    return name if len(name) <= 150 else f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 log = logging.getLogger(__name__)
 
 printed: list[str] = []  # lines about resuming, from before the run's log is opened
 ENDED_AS_ASKED = "finished", "stopped"  # statuses of a run that is no failure
-
-
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 @contextmanager
@@ -187,205 +169,3 @@ def write_printed() -> None:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
     printed.clear()
-
-
-class JobFailedError(Exception):
-    """A job of a sweep in another process could not record how it ended, as on a full disk."""
-
-
-orphaned, running = threading.Event(), threading.Event()  # the parent process has died; a job is running
-
-
-@contextmanager
-def ending_with_parent() -> Iterator[None]:
-    """End the worker process of a sweep when the process that started it has died, as by ``kill -9``.
-
-    The job that is running gets a signal, so that it saves a checkpoint. Without this, workers would train on for as
-    long as there are jobs, and hold their directories. In any process but a worker of joblib, this does nothing; on
-    Windows, where a process keeps the number of a parent that has died, neither.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        yield
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent.pid:
-            time.sleep(1)
-        orphaned.set()
-        if running.is_set():
-            # The parent may have died of a signal that this process got too; a second SIGTERM would end it mid-step.
-            os.kill(os.getpid(), available("SIGXCPU", "SIGTERM")[0])
-        else:
-            os._exit(1)
-
-    running.set()
-    if not any(thread.name == "ending_with_parent" for thread in threading.enumerate()):
-        threading.Thread(target=watch, name="ending_with_parent", daemon=True).start()
-    try:
-        yield
-    finally:
-        running.clear()
-        if orphaned.is_set():  # nobody waits for the result, and the next job must not begin
-            logging.shutdown()
-            os._exit(128 + signal.SIGTERM)
-
-
-class SweepTable(Callback):
-    """Hydra callback that prints and writes to ``sweep.csv`` how each run of a sweep ended.
-
-    Each job records its outcome in a file of the sweep's directory, since it may run in another process or on another
-    machine, and its own directory may be anywhere.
-
-    Args:
-        sweep: Identifier of this sweep, under which its jobs record their outcomes.
-
-    Attributes:
-        records: The directory of the records; None while no sweep is running.
-        process: The process that started the sweep.
-        failed: Number of jobs that failed, for the exit status.
-        held: The lock of the records, by which another sweep knows that this one is running.
-    """
-
-    folder, process, failed = Path(), 0, 0
-    records: Path | None = None
-    held = ExitStack()
-
-    def __init__(self, sweep: str = "") -> None:
-        self.sweep = sweep
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the directories, which jobs with ``hydra.job.chdir=true`` must not change, and lock the records.
-
-        Records of sweeps that were killed, whose locks nobody holds, are removed.
-        """
-        SweepTable.folder = Path(config.hydra.sweep.dir).absolute()
-        SweepTable.records, SweepTable.process = records_of(config.hydra), os.getpid()
-        with suppress(OSError):  # cannot be written, as the jobs will report, or has no locks
-            SweepTable.records.mkdir(parents=True, exist_ok=True)
-            SweepTable.held.enter_context(locked(SweepTable.records, refuse_to_wait))
-            for stale in SweepTable.folder.glob(".jobs-*"):
-                with suppress(OSError), locked(stale, refuse_to_wait):
-                    shutil.rmtree(stale, ignore_errors=True)
-
-    @classmethod
-    def tell(cls) -> None:
-        """Print and write the results of this sweep's jobs and of earlier ones in its directory, however it ended."""
-        if cls.records is None:
-            return
-        folder, records, results = cls.folder, {}, {}
-        for path in sorted(cls.records.glob("*.json")):
-            with suppress(OSError, ValueError):  # a full disk has kept a job from recording more
-                record = read_json(path, cls.records, RESULT_BYTES)
-                records[Path(record["run"])] = record
-                cls.failed += record["exit_status"] != 0
-        cls.held.close()
-        shutil.rmtree(cls.records, ignore_errors=True)
-        cls.records = None
-        for run in {path.parent for path in files_named(folder, "result.json")} | records.keys():
-            results[run] = result_of(run, records.get(run, {}))
-        cards: dict[str, set[str]] = {}
-        for result in results.values():
-            for name, card in result.get("cards", {}).items():
-                cards.setdefault(name, set()).add(card)
-        rows = []
-        for run, result in sorted(results.items(), key=lambda item: (item[1].get("job", 0), natural_path(item[0]))):
-            row = {"overrides": " ".join(result["overrides"]), "status": result["status"]}
-            for name, value in result.get("metrics", {}).items():
-                # Scores that were measured differently do not share a column.
-                apart = f" ({result['cards'][name][:6]})" if len(cards.get(name, ())) > 1 else ""
-                row[f"{name}{apart}"] = f"{value:.4g}"
-            more = {"duration_s": result.get("duration_s", ""), "run": str(shorter(run))}
-            rows.append(row | more | {"error": result.get("error", "")})
-        if not rows:
-            return
-        fixed_after = ["duration_s", "run", "error"]
-        metrics = [name for row in rows for name in row if name not in ("overrides", "status", *fixed_after)]
-        columns = ["overrides", "status", *dict.fromkeys(metrics), *fixed_after]
-        try:
-            with whole(folder / "sweep.csv", "w") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-            where = f"table  {shorter(folder / 'sweep.csv')}"
-        except OSError as error:
-            cls.failed += 1
-            where = cannot_write(error)
-        print_table(rows, columns)
-        print(where)
-
-
-def refuse_to_wait() -> None:
-    """Raise BlockingIOError: another process holds a lock."""
-    raise BlockingIOError
-
-
-def records_of(settings: DictConfig) -> Path:
-    """Return the directory in which the jobs of one sweep record their outcomes.
-
-    Args:
-        settings: Hydra's own configuration.
-    """
-    return Path(settings.sweep.dir).absolute() / f".jobs-{settings.callbacks.sweep_table.sweep}"
-
-
-def record_job(settings: DictConfig, run: Path, exit_status: int | None, error: str = "") -> None:
-    """Record how a job of a sweep ended, for the sweep's table and exit status.
-
-    Args:
-        settings: Hydra's own configuration.
-        run: The job's run directory.
-        exit_status: None while the job is running, which stays where its process is killed.
-        error: Why it failed.
-
-    Raises:
-        OSError: The record cannot be written.
-    """
-    record = {"run": str(run.absolute()), "job": settings.job.num, "overrides": list(settings.overrides.task)}
-    with whole(records_of(settings) / f"{settings.job.num}.json", "w", sync=False) as file:
-        json.dump(record | {"exit_status": exit_status, "error": error}, file)
-
-
-def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what the table shows of a run: its ``result.json``, as far as that can be read, and its record.
-
-    Args:
-        run: The run directory, in which other programs may have written.
-        record: What the job recorded; empty for a job of an earlier sweep.
-    """
-    result: dict[str, Any] = {"overrides": record.get("overrides", []), "status": "unknown", "error": ""}
-    try:
-        result |= load_result(run)
-        result["job"] = result["job"] if isinstance(result.get("job"), int) else 0
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, TypeError, OverflowError) as error:
-        result["error"] = f"{shorter(run / 'result.json')}: cannot be read ({first_line(error)})"
-    if not record:
-        return result
-    result["job"] = record["job"]
-    if record["exit_status"] is None:
-        return result | {"status": "failed", "error": "its process ended without a result; see train.log"}
-    if record["exit_status"]:
-        status = result["status"] if result["status"] not in ("unknown", "finished") else "failed"
-        return result | {"status": status, "error": record["error"] or result["error"]}
-    return result | ({"status": "finished"} if result["status"] == "unknown" else {})
-
-
-def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Print a sweep's table: what all runs share once, then a line for each, without the figures that few look at."""
-    common = set.intersection(*({*row["overrides"].split(" ")} for row in rows)) if len(rows) > 1 else set()
-    if common:
-        print("\nall runs:", *sorted(common))
-    for row in rows:
-        row["overrides"] = " ".join(word for word in row["overrides"].split(" ") if word not in common)
-    shown = [c for c in columns if c.partition(" (")[0] not in HIDDEN and any(row.get(c) for row in rows)]
-    cells = [shown, *([printable(str(row.get(column, "")).replace("\n", "; ")) for column in shown] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    print("\n".join(["", *lines, ""]))
-
-
-# sweep.csv has them too.
-HIDDEN = ("images_seen", "g/lr", "d/lr", "g/gradient_norm", "d/gradient_norm", "d/output_real", "d/output_fake")
-HIDDEN += ("eval/kid_std", "eval/density", "eval/coverage", "eval/classes_found", "eval/class_kl")

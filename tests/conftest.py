@@ -72,7 +72,7 @@ def free_port() -> int:
 def quiet_libraries() -> Iterator[None]:
     """Ignore the warnings that the command keeps from its users; every other warning is an error."""
     with warnings.catch_warnings():
-        for pattern in program.NOT_FOR_USERS:
+        for pattern in program.IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", pattern)
         yield
 

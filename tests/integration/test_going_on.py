@@ -42,7 +42,7 @@ def resumed(*argv: str):
 
     from gan_lightning.paths import CONF
 
-    name, overrides = check_command_line([*argv])
+    name, overrides, _ = check_command_line([*argv])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(name, [word for word in overrides if not word.startswith("--")], return_hydra_config=True)
     return name, config

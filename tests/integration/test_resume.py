@@ -482,7 +482,7 @@ def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, mon
 @pytest.mark.parametrize("place", ["", "checkpoints"])
 def test_a_run_directory_stands_for_its_newest_checkpoint(run, tmp_path, place):
     run(tmp_path / "run", *words("vanilla"), "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2")
-    name, overrides = check_command_line([f"ckpt_path={tmp_path / 'run' / place}", "trainer.max_steps=6"])
+    name, overrides, _ = check_command_line([f"ckpt_path={tmp_path / 'run' / place}", "trainer.max_steps=6"])
     assert (name, overrides) == ("resume", ["trainer.max_steps=6"])
     node = ConfigStore.instance().load("resume.yaml").node
     assert Path(node.ckpt_path) == tmp_path / "run" / "checkpoints" / "last.ckpt"

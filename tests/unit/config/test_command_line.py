@@ -340,10 +340,13 @@ def test_all_faults_come_at_once():
     ids=" ".join,
 )
 def test_lines_that_are_right(argv):
-    name, rest = check_command_line(argv)
+    name, rest, sweep_dir = check_command_line(argv)
     assert name == "train"
     wanted = get_args_parser().parse_intermixed_args(argv)
     wanted.config_name = None  # which is passed by itself
+    if wanted.multirun:
+        assert sweep_dir.parent == Path("runs/sweeps").absolute()
+        wanted.overrides.append(f"hydra.sweep.dir='{sweep_dir}'")
     assert get_args_parser().parse_intermixed_args(rest) == wanted
 
 
@@ -434,7 +437,7 @@ def test_flags_and_plugins_that_are_not_there(argv, told):
 def test_a_configuration_of_ones_own_has_its_name(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\nseed: 5\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert check_command_line(["-cd", "~/", "-cn", "mine"]) == ("mine", [f"--config-dir={tmp_path}"])
+    assert check_command_line(["-cd", "~/", "-cn", "mine"]) == ("mine", [f"--config-dir={tmp_path}"], None)
 
 
 @pytest.mark.parametrize(
@@ -458,7 +461,7 @@ def test_directories_are_absolute_before_hydra_has_them(tmp_path, monkeypatch, t
     (tmp_path / "mine/experiment").mkdir(parents=True)
     text = "# @package _global_\nhydra: {run: {dir: ~/mine}}\n"
     (tmp_path / "mine/experiment/here.yaml").write_text(text, encoding="utf-8")
-    _, words = check_command_line(typed)
+    _, words, _ = check_command_line(typed)
     found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
     assert found[key] == place.format(home=tmp_path / "home", cwd=tmp_path)
 
@@ -513,7 +516,7 @@ def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypa
     else:
         (conf / where).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
     monkeypatch.setattr("gan_lightning.command_line.CONF", conf)
-    _, words = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
+    _, words, _ = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
     found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
     assert found["hydra.run.dir"].startswith(str(tmp_path / "home" / ("runs" if where == "train.yaml" else "job")))
 
@@ -539,7 +542,7 @@ def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys
     read, of = [], validation.parameters_of
     monkeypatch.setattr(validation, "parameters_of", lambda config: read.append(1) or of(config))
     values = ",".join(map(str, range(1000)))
-    _, words = check_command_line(["-m", f"seed={values}", "model.generator_optimizer.lr=1e-4,2e-4"])
+    _, words, _ = check_command_line(["-m", f"seed={values}", "model.generator_optimizer.lr=1e-4,2e-4"])
     assert len(composed) < 5
     assert len(read) < 5
     assert "hydra.sweeper.max_batch_size=10" in words
@@ -555,7 +558,7 @@ def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys
 
 
 def test_jobs_that_run_elsewhere_are_one_batch(capsys):
-    _, words = check_command_line(["-m", "seed=range(20)", "hydra/launcher=joblib"])
+    _, words, _ = check_command_line(["-m", "seed=range(20)", "hydra/launcher=joblib"])
     assert not any("max_batch_size" in word for word in words)
     assert "sweep of 20 jobs\ncomposing all of them before the first starts" in capsys.readouterr().out
 
@@ -563,7 +566,7 @@ def test_jobs_that_run_elsewhere_are_one_batch(capsys):
 def test_a_launcher_that_a_file_chooses_is_found(tmp_path, capsys):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_, {override hydra/launcher: joblib}]\n")
-    _, words = check_command_line(["-m", "seed=range(20)", "--config-dir", str(tmp_path), "--config-name", "mine"])
+    _, words, _ = check_command_line(["-m", "seed=range(20)", "--config-dir", str(tmp_path), "--config-name", "mine"])
     assert not any("max_batch_size" in word for word in words)
     assert "composing all of them before the first starts" in capsys.readouterr().out
 

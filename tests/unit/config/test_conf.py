@@ -367,7 +367,7 @@ def test_experiments_say_where_they_come_from(name):
 def test_the_commands_of_experiments_are_accepted(name):
     program_name, script, *words = shlex.split(header(name)["Command"])
     assert (program_name, script) == ("python", "train.py")
-    assert check_command_line(words) == ("train", words)
+    assert check_command_line(words) == ("train", words, None)
 
 
 @pytest.mark.parametrize("name", options("experiment"))

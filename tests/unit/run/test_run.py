@@ -7,7 +7,8 @@ import pytest
 from processes import ENDED
 
 from gan_lightning.errors import UserError
-from gan_lightning.run import all_overrides, claimed, folder_name, result_of
+from gan_lightning.run import all_overrides, claimed
+from gan_lightning.sweep import folder_name, result_of
 
 
 def test_the_table_has_what_can_be_read_of_a_result(tmp_path):

@@ -3,10 +3,10 @@
 import csv
 import logging
 import os
+import pickle
 import shutil
 import signal
 import sys
-from contextlib import ExitStack
 
 import pytest
 import torch
@@ -19,9 +19,9 @@ from gan_lightning.files import locked
 from gan_lightning.fit import settings_put_back, train
 from gan_lightning.instantiate import instantiate
 from gan_lightning.model.base import GAN
-from gan_lightning.run import SweepTable
 from gan_lightning.signals import InterruptedBySignal
-from gan_lightning.train import left_by
+from gan_lightning.sweep import JobFailedError, Sweep
+from gan_lightning.train import exit_reason
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_what_shows_late_is_told_before_the_first_step(run, tmp_path, words, tol
 
 
 def test_an_exit_status_above_128_of_a_users_class_is_no_signal():
-    assert left_by(InterruptedBySignal(signal.SIGTERM)) == (143, "stopped by SIGTERM")
+    assert exit_reason(InterruptedBySignal(signal.SIGTERM)) == (143, "stopped by SIGTERM")
     for code in (3, 200, 255):
-        assert left_by(SystemExit(code)) == (1, f"stopped by what the configuration names (SystemExit({code}))")
+        assert exit_reason(SystemExit(code)) == (1, f"stopped by what the configuration names (SystemExit({code}))")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no passwd file")
@@ -169,24 +169,26 @@ def test_no_gpu_is_looked_for_in_every_step(run, tmp_path):
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
-def test_records_of_a_killed_sweep_are_removed_by_the_next_one(tmp_path, monkeypatch):
+def test_records_of_a_killed_sweep_are_removed_by_the_next_one(tmp_path):
     """A sweep that is running holds the lock of its records, which the system releases when it is killed."""
-    for name in ("folder", "process", "failed", "records"):
-        monkeypatch.setattr(SweepTable, name, getattr(SweepTable, name))
     for name in ("dead", "live"):
         (tmp_path / f".jobs-{name}").mkdir()
         (tmp_path / f".jobs-{name}" / "0.json").write_text("{}")
-    hydra = {"sweep": {"dir": str(tmp_path)}, "callbacks": {"sweep_table": {"sweep": "own"}}}
     with locked(tmp_path / ".jobs-live", lambda: None):
-        SweepTable("own").on_multirun_start(OmegaConf.create({"hydra": hydra}))
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live", ".jobs-own"]
-        other = OmegaConf.create({"hydra": hydra | {"callbacks": {"sweep_table": {"sweep": "other"}}}})
-        with monkeypatch.context() as patch:
-            patch.setattr(SweepTable, "held", ExitStack())
-            SweepTable("other").on_multirun_start(other)
+        with Sweep(tmp_path, "own").run():
+            assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live", ".jobs-own"]
+            with Sweep(tmp_path, "other").run():
+                assert (tmp_path / ".jobs-own").exists(), "it is running"
             assert (tmp_path / ".jobs-own").exists(), "it is running"
-            SweepTable.tell()
-        monkeypatch.setattr(SweepTable, "records", tmp_path / ".jobs-own")
-        SweepTable.tell()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live"]
-    assert (tmp_path / ".jobs-live" / "0.json").exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live"]
+        assert (tmp_path / ".jobs-live" / "0.json").exists()
+
+
+def test_a_failed_job_that_cannot_be_recorded_counts_as_failed(tmp_path):
+    """In a worker process, whose counter nobody reads, it raises instead."""
+    sweep = Sweep(tmp_path, "own")
+    sweep.fail_without_record("disk full")
+    assert sweep.failed == 1
+    sweep.process += 1
+    with pytest.raises(JobFailedError, match="disk full"):
+        pickle.loads(pickle.dumps(sweep)).fail_without_record("disk full")
