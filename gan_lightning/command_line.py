@@ -10,10 +10,12 @@ import math
 import os
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
@@ -28,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations, world_size
+from gan_lightning.config.launch import errors_of_launch, num_processes
 from gan_lightning.config.nodes import FILLED_IN, node_at, walk
 from gan_lightning.config.synonyms import suggest_key, suggest_option
 from gan_lightning.config.validation import (
@@ -78,8 +81,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {shorter(Path(args.config_dir))}: there is no such folder")
     name, overrides = args.config_name or "train", args.overrides
-    with Composer(args.config_dir) as hydra:
-        parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), [], []
+    with Composer(args.config_dir) as hydra, reporting_invalid_yaml():
+        parser, faults, parsed = OverridesParser.create(config_loader=hydra.config_loader), errors_of_launch(), []
         for text in overrides:
             if text.startswith("="):  # of "KEY = VALUE"; Hydra would look for a group without a name
                 faults.append(f"{text}: not of the form KEY=VALUE, without blanks")
@@ -102,7 +105,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not faults:
             name, parsed, before = resume(hydra.config_loader, typed, parsed, args.multirun)
             overrides = [o.input_line for o in parsed]
-        if several_processes() and name == "train" and not args.multirun and "hydra.run.dir" not in typed:
+        unnamed = name == "train" and "hydra.run.dir" not in typed and not args.multirun
+        if unnamed and not faults and num_processes() > 1:
             faults.append(
                 "hydra.run.dir: several processes were started, and each would name the run's folder by its own clock; "
                 "hydra.run.dir=FOLDER"
@@ -192,6 +196,9 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override], s
             if key == "subdir" and not text.startswith("~"):
                 continue  # relative to the directory of the sweep, and resolved by each job
             place = text if key == "subdir" else str(OmegaConf.select(config, path))
+            no_runs = Path(place).anchor, os.path.expanduser("~")  # the root directory and the home directory
+            if key == "dir" and (not place.strip() or str(absolute(place)) in no_runs):
+                raise UserError(f"{path}={place}: not a directory for runs; {path}=FOLDER")
             found[path] = parser.parse_overrides([quoted(path, str(absolute(place)))])[0]
     except OmegaConfBaseException as error:
         raise UserError(f"{path}={text}: {first_line(error)}") from error
@@ -228,11 +235,6 @@ def parse_one(parser: OverridesParser, text: str) -> Override:
         return parser.parse_overrides([f"{key}='{value}'"])[0]
 
 
-def several_processes() -> bool:
-    """Whether this process is one of several that share a run, as torchrun and Slurm's srun start them."""
-    return any(int(os.environ.get(name, 1)) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-
-
 def help_text(hydra: Hydra) -> str:
     """The groups with their options, and the keys that are used most."""
     groups = {group: options(hydra.config_loader, group) for group in hydra.config_loader.list_groups("")}
@@ -245,6 +247,17 @@ def help_text(hydra: Hydra) -> str:
 def options(loader: ConfigLoader, group: str) -> list[str]:
     """What a group may be set to; ``base`` is only there to build on."""
     return [option for option in loader.get_group_options(group, ObjectType.CONFIG) if option != "base"]
+
+
+@contextmanager
+def reporting_invalid_yaml() -> Iterator[None]:
+    """Raise UserError with the file and the line where a configuration file is not valid YAML."""
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, " ".join(str(error.problem).split())
+        file = shorter(Path(mark.name)) if mark else "a configuration file"
+        raise UserError(f"{file}: not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem}") from error
 
 
 class Composer:

@@ -578,3 +578,48 @@ def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkey
     typed = ["-m", "seed=1,2", "+trainer.max_time=00:01:00:00"]
     found = summary.again(Path("runs/s/1"), settings, typed, "trainer.max_time has passed")
     assert found == "python train.py -m seed=1,2 hydra.sweep.dir=runs/s"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"RANK": "x", "LOCAL_RANK": ""}, ["RANK=x: this environment variable must be", "LOCAL_RANK=: this"]),
+        ({"SLURM_NTASKS": "x"}, ["SLURM_NTASKS=x: this environment variable must be a whole number; unset it"]),
+        ({"RANK": "1"}, ["RANK=1: a rank in the environment, but WORLD_SIZE is not set; unset RANK, or start"]),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "1"}, ["SLURM_PROCID=2: a rank in the environment, but SLURM_NTASKS"]),
+        ({"SLURM_NTASKS": "2"}, ["SLURM_NTASKS=2: Lightning needs --ntasks-per-node=2 in place of --ntasks=2; on"]),
+        ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, ["hydra.run.dir: several processes were started"]),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, ["hydra.run.dir: several processes were started"]),
+    ],
+)
+def test_environment_variables_of_another_job_are_errors(monkeypatch, variables, expected):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = faults()
+    assert len(found) == len(expected)
+    for text, start in zip(found, expected, strict=True):
+        assert text.startswith(start)
+
+
+@pytest.mark.parametrize("name", ["bash", "interactive"])
+def test_an_interactive_slurm_shell_starts_one_process(monkeypatch, name):
+    for variable, value in {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": name}.items():
+        monkeypatch.setenv(variable, value)
+    assert check_command_line([])[0] == "train"
+
+
+@pytest.mark.parametrize("place", ["", "/", "~", "' '"])
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_a_run_directory_is_not_the_root_or_home_directory(tmp_path, monkeypatch, key, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (error,) = faults(*["-m"] * (key == "hydra.sweep.dir"), f"{key}={place}")
+    assert error.startswith(f"{key}=")
+    assert error.endswith(f": not a directory for runs; {key}=FOLDER")
+
+
+def test_invalid_yaml_of_ones_own_is_an_error_with_file_and_line(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nseed: [1,\n")
+    (error,) = faults("--config-dir", str(tmp_path), "experiment=mine")
+    assert "experiment/mine.yaml: not valid YAML, line 3: expected the node content" in error
