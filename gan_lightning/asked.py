@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.card import FIELDS
-from gan_lightning.command_line import Composer, each, elsewhere, options, parse_one
+from gan_lightning.command_line import options_with_key
 from gan_lightning.config.combinations import errors_of_combinations
+from gan_lightning.config.compose import as_list, composer, group_options, parse_override
 from gan_lightning.config.nodes import walk
 from gan_lightning.config.validation import faults_of_values, make_paths_absolute, nearest
 from gan_lightning.errors import UserError, first_line
@@ -41,17 +41,17 @@ class Asked:
 def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
     """What was typed, and what is wrong with it."""
     absolute_environment()
-    with Composer(None) as hydra:
-        loader, parser, faults = hydra.config_loader, OverridesParser.create(), []
+    with composer() as hydra:
+        loader, faults = hydra.config_loader, []
         plain = loader.load_configuration("evaluate", [], RunMode.RUN, from_shell=False)
         chosen, values = [], {}
         for text in typed:
             try:
-                override = parse_one(parser, text)
+                override = parse_override(text)
             except (HydraException, ValueError):
                 faults.append(f"{text}: neither a path that exists nor of the form KEY=VALUE")
                 continue
-            key, names = override.key_or_group, options(loader, override.key_or_group)
+            key, names = override.key_or_group, group_options(loader, override.key_or_group)
             if override.is_sweep_override():
                 right = (
                     f"{key}=[{text.partition('=')[2]}]" if key in ("allow", "metric") else "evaluate them one by one"
@@ -61,9 +61,9 @@ def parse(typed: Sequence[str]) -> tuple[Asked, list[str]]:
                 faults.append(f"{key}: a checkpoint says itself what it is; {', '.join(GROUPS)} may be chosen")
             elif not names:
                 values[key] = override.value()
-            elif not any(each(override.value())):
+            elif not any(as_list(override.value())):
                 faults.append(f"{key}={text.partition('=')[2]}: none is chosen; there are {', '.join(names)}")
-            elif wrong := [choice for choice in each(override.value()) if choice not in names]:
+            elif wrong := [choice for choice in as_list(override.value()) if choice not in names]:
                 near = nearest(str(wrong[0]), names)
                 faults.append(f"{key}={wrong[0]}: no such option{near}; there are {', '.join(names)}")
             else:
@@ -118,7 +118,7 @@ def faults_of_own(composed: DictConfig) -> list[str]:
         composed.out = str(shorter(absolute(composed.out)))
     if not isinstance(composed.trust, bool):
         faults.append(f"trust={composed.trust}: must be true or false")
-    for name in map(str, each(composed.allow)):
+    for name in map(str, as_list(composed.allow)):
         if name not in FIELDS:
             faults.append(
                 f"allow={name}: no card has such a field{nearest(name, FIELDS)}; there are {', '.join(FIELDS)}"
@@ -146,7 +146,7 @@ def merged(stored: DictConfig, asked: Asked) -> DictConfig:
         if key in known or (key.startswith("feature.network") and "network" in config.feature):
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         else:
-            faults.append(f"{key}: there is no such key{elsewhere(key) or nearest(key, known)}")
+            faults.append(f"{key}: there is no such key{options_with_key(key) or nearest(key, known)}")
     chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
     faults += faults_of_values(chosen, {}) or errors_of_combinations(chosen)
     if faults:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.asked import HELD_OUT, Asked, parse
-from gan_lightning.command_line import each
+from gan_lightning.config.compose import as_list
 from gan_lightning.config.validation import nearest
 from gan_lightning.errors import UserError, abridged, first_line, printable, told_plainly
 from gan_lightning.files import locked, read_json, whole
@@ -93,7 +93,7 @@ def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
             try:
                 measure(found, asked, out, rows, failed)
                 if rows:
-                    tell(rows, each(own.allow), own.sort_by, out)
+                    tell(rows, as_list(own.allow), own.sort_by, out)
             except UserError as fault:
                 failed |= dict.fromkeys(fault.faults, ())
             if rows and (measuring or table.exists()):

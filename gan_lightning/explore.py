@@ -135,22 +135,21 @@ def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", 
 
 def composed(typed: Sequence[str]) -> tuple["DictConfig", list[str]]:
     """The command's configuration, and what is wrong with what was typed."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from gan_lightning.command_line import Composer, options, parse_one
+    from gan_lightning.config.compose import composer, group_options, parse_override
     from gan_lightning.config.nodes import walk
     from gan_lightning.config.validation import faults_of_values, nearest
 
     faults, good = [], []
-    with Composer(None) as hydra:
-        loader, parser = hydra.config_loader, OverridesParser.create()
-        names = options(loader, "latent")
+    with composer() as hydra:
+        loader = hydra.config_loader
+        names = group_options(loader, "latent")
         for text in typed:
             try:
-                override = parse_one(parser, text)
+                override = parse_override(text)
             except (HydraException, ValueError):
                 faults.append(f"{text}: not of the form KEY=VALUE")
                 continue

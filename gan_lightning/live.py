@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -22,7 +21,8 @@ from gan_lightning import seed as seeds
 from gan_lightning.build import build
 from gan_lightning.callbacks.sample_grid import extent_of, surface
 from gan_lightning.callbacks.scalars import finite_checks, loss_terms
-from gan_lightning.command_line import Composer, check_command_line, parse_one
+from gan_lightning.command_line import check_command_line
+from gan_lightning.config.compose import composer, parse_override
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.learner import StepOutput
 from gan_lightning.metric import Seen
@@ -263,7 +263,7 @@ def composed(typed: Sequence[str]) -> DictConfig:
         raise UserError(*faults, *error.faults) from error
     if faults:
         raise UserError(*faults)
-    with Composer(None) as hydra:
+    with composer() as hydra:
         config = hydra.config_loader.load_configuration(name, words, RunMode.RUN, from_shell=False)
     del config.hydra
     if "image_size" in config.data:
@@ -277,7 +277,7 @@ def unsafe_setting(word: str) -> str:
     """The error of a setting that reads another value or names what is called; empty where it does not."""
     parsed = ""  # the word as Hydra's grammar takes it, in which a brace may be escaped
     with suppress(HydraException, ValueError):  # which check_command_line reports
-        override = parse_one(OverridesParser.create(), word)
+        override = parse_override(word)
         parsed = f"{override.key_or_group} {override.package} {override.value()}"
     if "${" in f"{word} {parsed}":
         return f"{word}: the page takes no ${{...}}, which may read the environment; type the value itself"

@@ -6,7 +6,7 @@ the environment and references between keys are those of the configuration files
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lightning.config.compose import as_list, implied_choices
 from gan_lightning.config.nodes import FILLED_IN, walk
 from gan_lightning.config.validation import make_paths_absolute
 from gan_lightning.errors import UserError
@@ -94,7 +95,9 @@ def resume(
     if faults:
         raise UserError(*faults)
     if picked:
-        brought = {name: c for group, choice in picked.items() for name, c in brought_along(group, str(choice)).items()}
+        brought = {
+            name: c for group, choice in picked.items() for name, c in implied_choices(group, str(choice)).items()
+        }
         anew = compose(loader, choices | brought | picked)
         change(node, OmegaConf.to_container(composed), OmegaConf.to_container(anew))
         node |= {group: OmegaConf.to_container(anew)[group] for group in picked if group not in node and group in anew}
@@ -198,29 +201,6 @@ def change(node: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> No
             change(node[name], old[name], new[name])
         elif name not in old or old[name] != new[name]:
             node[name] = copy.deepcopy(new[name])
-
-
-def as_list(choice: Any) -> list[Any]:
-    """Return the options of a choice, of which there may be several, as in ``metric=[fid,kid]``."""
-    return [choice] if isinstance(choice, str) or choice is None else list(choice)
-
-
-def list_choices(overrides: Iterable[str]) -> dict[str, list[str]]:
-    """Return the choices of several options of a group, which Hydra does not list in ``hydra.runtime.choices``."""
-    parsed = [o for o in OverridesParser.create().parse_overrides([*overrides]) if not o.is_delete()]
-    values = {o.key_or_group: o.value() for o in parsed if "." not in o.key_or_group}
-    return {group: [*map(str, value)] for group, value in values.items() if isinstance(value, list)}
-
-
-def brought_along(group: str, choice: str) -> dict[str, str]:
-    """Choices of other groups that an option makes in their place, and what these make in turn."""
-    path, found = CONF / group / f"{choice}.yaml", {}
-    for entry in OmegaConf.load(path).get("defaults", []) if path.exists() else []:
-        for key, value in entry.items() if OmegaConf.is_dict(entry) else ():
-            if str(key).startswith("override /"):
-                name = str(key).removeprefix("override /")
-                found |= {name: str(value)} | brought_along(name, str(value))
-    return found
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], force: bool) -> tuple[list[str], list[str]]:

@@ -344,7 +344,7 @@ def test_what_the_user_has_typed_is_trusted(run):
     """A job that may be killed says everything every time, its server of figures among it."""
     words = "logger=mlflow", "logger.mlflow.tracking_uri=http://figures"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gan_lightning.command_line.faults_of_overrides", lambda *_: [])
+        patch.setattr("gan_lightning.command_line.errors_of_overrides", lambda *_: [])
         assert check_command_line([f"ckpt_path={run}/checkpoints/last.ckpt", *words])[0] == "resume"
 
 

@@ -515,7 +515,8 @@ def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypa
         (conf / where).write_text(text, encoding="utf-8")
     else:
         (conf / where).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
-    monkeypatch.setattr("gan_lightning.command_line.CONF", conf)
+    for module in ("command_line", "config.compose"):
+        monkeypatch.setattr(f"gan_lightning.{module}.CONF", conf)
     _, words, _ = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
     found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
     assert found["hydra.run.dir"].startswith(str(tmp_path / "home" / ("runs" if where == "train.yaml" else "job")))

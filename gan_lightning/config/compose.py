@@ -1,0 +1,130 @@
+"""Overrides and the composition of configurations: the one grammar of all commands, which is Hydra's.
+
+Hydra has no public way to prepend ``--config-dir`` to the search path, nor to parse its flags. Hence the internal
+``Hydra.create_main_hydra2``, ``create_config_search_path`` and, in ``command_line.py``, ``get_args_parser``.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from gan_lightning.errors import UserError
+from gan_lightning.paths import CONF, shorter
+
+
+@contextmanager
+def composer(config_dir: str | None = None) -> Iterator[Hydra]:
+    """Set up Hydra as ``hydra.main`` does, to compose configurations ahead of it.
+
+    Args:
+        config_dir: A directory of the user's own configuration files.
+
+    Raises:
+        UserError: A configuration file is not valid YAML.
+    """
+    path = create_config_search_path(str(CONF))
+    if config_dir is not None:
+        path.prepend("command-line", f"file://{Path(config_dir).absolute()}")
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2("train", path)
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, " ".join(str(error.problem).split())
+        file = shorter(Path(mark.name)) if mark else "a configuration file"
+        raise UserError(f"{file}: not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem}") from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def parse_override(text: str, parser: OverridesParser | None = None) -> Override:
+    """Parse an override; a value that is not of Hydra's grammar, such as ``~/photos (1)``, is taken as a string.
+
+    Raises:
+        HydraException: It is not of the form KEY=VALUE.
+        ValueError: It has a number of thousands of digits.
+    """
+    parser = parser or OverridesParser.create()
+    try:
+        return parser.parse_overrides([text])[0]
+    except HydraException:
+        key, sign, value = text.partition("=")
+        if not sign or set(value) & set("'\"\\[]{},"):
+            raise
+        return parser.parse_overrides([f"{key}='{value}'"])[0]
+
+
+def parse_overrides(texts: Iterable[str], loader: ConfigLoader | None = None) -> tuple[list[Override], list[str]]:
+    """Parse the overrides of a command line; return those of the right form, and an error for each other one."""
+    parser, parsed, errors = OverridesParser.create(config_loader=loader), [], []
+    for text in texts:
+        try:
+            if text.startswith("="):  # from "KEY = VALUE"; Hydra would look for a group without a name
+                raise ValueError("without spaces around =")
+            parsed.append(parse_override(text, parser))
+        except (HydraException, ValueError) as error:  # ValueError also for numbers of thousands of digits
+            reason = f" ({str(error).splitlines()[0]})" if "=" in text else ""
+            errors.append(f"{text}: not of the form KEY=VALUE{reason}")
+    return parsed, errors
+
+
+def quote_value(key: str, value: str) -> str:
+    """Return an override whose value is a quoted string of Hydra's grammar."""
+    value = re.sub(r"\\+(?='|$)", lambda found: found[0] * 2, value).replace("'", "\\'")
+    return f"{key}='{value}'"
+
+
+def group_options(loader: ConfigLoader, group: str) -> list[str]:
+    """Return the options of a group; ``base``, which others extend, is none."""
+    return [option for option in loader.get_group_options(group, ObjectType.CONFIG) if option != "base"]
+
+
+def as_list(choice: Any) -> list[Any]:
+    """Return the options of a choice, of which there may be several, as in ``metric=[fid,kid]``."""
+    return list(choice) if isinstance(choice, Sequence) and not isinstance(choice, str) else [choice]
+
+
+def values_of(override: Override) -> list[Any]:
+    """Return the values of an override, of a sweep several; none for a glob, which selects from existing options."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    return [*override.sweep_iterator()] if override.is_discrete_sweep() and "glob(" not in override.input_line else []
+
+
+def first_choice(override: Override) -> str:
+    """Return an override with the first of its values."""
+    if not override.is_sweep_override():
+        return override.input_line
+    if not override.is_discrete_sweep():
+        return f"{override.get_key_element()}={override.value().start}"
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def list_choices(overrides: Iterable[str]) -> dict[str, list[str]]:
+    """Return the choices of several options of a group, which ``hydra.runtime.choices`` lacks."""
+    parsed = [o for o in OverridesParser.create().parse_overrides([*overrides]) if not o.is_delete()]
+    values = {o.key_or_group: o.value() for o in parsed if "." not in o.key_or_group}
+    return {group: [*map(str, value)] for group, value in values.items() if isinstance(value, list)}
+
+
+def implied_choices(group: str, choice: str) -> dict[str, str]:
+    """Return the choices of other groups that an option makes (``override /GROUP``), and those that these make."""
+    path, found = CONF / group / f"{choice}.yaml", {}
+    for entry in OmegaConf.load(path).get("defaults", []) if path.exists() else []:
+        for key, value in entry.items() if OmegaConf.is_dict(entry) else ():
+            if str(key).startswith("override /"):
+                name = str(key).removeprefix("override /")
+                found |= {name: str(value)} | implied_choices(name, str(value))
+    return found
