@@ -46,7 +46,7 @@ from gan_lightning.config.validation import (
 )
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.paths import CONF, absolute, shorter
-from gan_lightning.resume import OF_OPTIMIZER, OPTIONAL, changes, resume, tell
+from gan_lightning.resume import OF_OPTIMIZER, OPTIONAL, compare_settings, print_rank_zero, resume
 
 SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing sweepers, each a package of its own
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
@@ -106,7 +106,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
             )
         errors += errors_of_overrides(hydra, name, parsed, before, args.multirun)
         if args.multirun and not errors and (jobs := num_jobs(parsed)) > BATCH:
-            tell(f"sweep of {jobs:,} jobs")
+            print_rank_zero(f"sweep of {jobs:,} jobs")
             overrides += batch_limit(hydra, name, parsed)
     if errors:
         raise UserError(*dict.fromkeys(errors))
@@ -123,7 +123,7 @@ def batch_limit(hydra: Hydra, name: str, parsed: list[Override]) -> list[str]:
     settings = hydra.config_loader.load_configuration(name, lines, RunMode.MULTIRUN, from_shell=False).hydra
     choices = settings.runtime.choices
     if choices["hydra/launcher"] != "basic" or choices["hydra/sweeper"] != "basic":
-        tell("composing all of them before the first starts, up to 0.3 s each")
+        print_rank_zero("composing all of them before the first starts, up to 0.3 s each")
         return []
     return [f"hydra.sweeper.max_batch_size={BATCH}"] if settings.sweeper.max_batch_size is None else []
 
@@ -276,8 +276,8 @@ def errors_of_overrides(
             "or with a launcher that gives each job a process of its own"
         )
     if before is not None and not errors:
-        notes, others = changes(before, OmegaConf.to_container(full), full.force)
-        tell(*notes)
+        notes, others = compare_settings(before, OmegaConf.to_container(full), full.force)
+        print_rank_zero(*notes)
         errors += others
     return errors
 

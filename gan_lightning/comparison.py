@@ -13,7 +13,7 @@ from scipy.stats import ttest_ind
 from gan_lightning.card import differences
 from gan_lightning.errors import UserError, abridged, printable
 from gan_lightning.files import whole
-from gan_lightning.resume import leaves
+from gan_lightning.resume import flatten
 
 NOISE = 0.013  # gaps below 1.3 % are noise of retraining (https://arxiv.org/abs/2606.20536)
 SIGNIFICANCE = 0.05  # of Welch's test between two sets of seeds
@@ -33,7 +33,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     """Every value of a run's configuration, but for those that may differ among repetitions."""
     return {
         key: value
-        for key, value in leaves(config)
+        for key, value in flatten(config)
         if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
         and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
         and key.rpartition(".")[2] not in OF_ANY_SECTION

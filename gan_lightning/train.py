@@ -32,7 +32,7 @@ from gan_lightning.config.validation import check, make_paths_absolute, nearest
 from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory
 from gan_lightning.paths import CONF, absolute_environment, shorter
-from gan_lightning.resume import changes
+from gan_lightning.resume import compare_settings
 from gan_lightning.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.summary import again, conclude, stopped_by
 from gan_lightning.sweep import JobFailedError, Sweep, ending_with_parent
@@ -248,11 +248,11 @@ def find_resume_checkpoint(run_dir: Path, config: DictConfig) -> Path | None:
     make_paths_absolute(stored)
     now = OmegaConf.merge(config, {"found": stored.found, "run_dir": stored.run_dir})
     resolved = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
-    notes, errors = changes(*resolved, force=config.force)
+    notes, errors = compare_settings(*resolved, force=config.force)
     if errors:
         raise UserError(*errors)
     if finished(run_dir, path, config.trainer.max_steps) is None:
-        log.info("\n".join([f"going on from {path}, step {checkpoint['global_step']:,}", *notes]))
+        log.info("\n".join([f"resuming from {path}, step {checkpoint['global_step']:,}", *notes]))
     return path
 
 

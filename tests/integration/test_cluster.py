@@ -76,7 +76,7 @@ def test_submitit_puts_a_preempted_job_into_its_queue_again(tmp_path):
     steps = [int(text.split(",")[0]) for text in (run / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == [*range(1, 401)]
     (told,) = (run.parent / ".submitit").rglob("*_log.out")
-    assert "going on from" in told.read_text()
+    assert "resuming from" in told.read_text()
 
 
 @pytest.mark.slow

@@ -437,7 +437,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     again = program(tmp_path, *words, *often)
     assert again.returncode == 0, again.stderr
     assert "finished before, at step 4: sweep/1" in again.stdout
-    assert "going on from sweep/2/checkpoints/step_00000002.ckpt, step 2" in again.stdout
+    assert "resuming from sweep/2/checkpoints/step_00000002.ckpt, step 2" in again.stdout
     assert "changed:" not in again.stdout
     assert (tmp_path / "sweep/1/result.json").read_bytes() == first
     for seed, before in whole.items():
@@ -462,7 +462,7 @@ def test_a_run_at_its_end_stays_as_it_is(tmp_path):
     assert (tmp_path / "run/result.json").read_bytes() == result
     for name in ("last", "best", "step_00000004"):
         (tmp_path / f"run/checkpoints/{name}.ckpt").unlink()
-    assert "going on from" in program(tmp_path, *words).stdout
+    assert "resuming from" in program(tmp_path, *words).stdout
     scalars = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
     final = [tag for tag in scalars.Tags()["scalars"] if tag.startswith("final/")]
     assert final
@@ -576,7 +576,7 @@ def test_a_run_that_its_time_limit_stops_tells_one_story_and_goes_on(tmp_path):
     assert on.returncode == 0, on.stderr
     assert "Be aware" not in on.stderr
     log = (tmp_path / "run/train.log").read_text()
-    for line in ("going on from run/checkpoints/last.ckpt, step 3", "changed: trainer.max_steps from 20 to 4"):
+    for line in ("resuming from run/checkpoints/last.ckpt, step 3", "changed: trainer.max_steps from 20 to 4"):
         assert line in on.stdout
         assert log.count(line) == 1
     result = json.loads((tmp_path / "run/result.json").read_text())
