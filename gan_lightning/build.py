@@ -1,4 +1,4 @@
-"""The objects of an experiment, from its configuration; nothing is written and nothing is trained."""
+"""Build the objects of an experiment (model, data, trainer) from its configuration, without writing a file."""
 
 import logging
 import math
@@ -32,7 +32,7 @@ from gan_lightning.trainer import Trainer
 
 @dataclass
 class Experiment:
-    """What a configuration describes, ready to train: ``trainer.fit(model, data)``.
+    """The objects of an experiment, ready for ``trainer.fit(model, data)``.
 
     Attributes:
         config: The configuration, with the shape and the number of classes of the data filled in (``found``).
@@ -53,16 +53,16 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     """Build the model, the data and the trainer of an experiment.
 
     Args:
-        config: The composed configuration; what is known only once the data are read is filled in.
+        config: The composed configuration; the shape and number of classes of the data are filled in (``found``).
         run_dir: Directory of the run, in which callbacks and loggers write during training.
         more_callbacks: Callbacks besides those of the configuration.
         step: The step at which the run is resumed; None for a new run.
 
     Raises:
-        UserError: A setting, the data or the machine does not allow the run; with every error that was found.
+        UserError: With every error of the settings, the data and the machine.
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log what matters of it
+        logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     config.run_dir = str(run_dir)
     if faults := unknown_arguments(config):
@@ -110,14 +110,12 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
     """Build the trainer with the callbacks and loggers of the configuration; arguments as of :func:`build`."""
     loggers = []
     for name, node in (config.get("logger") or {}).items():
-        # A run that was killed before its first checkpoint has logged steps as well, which are purged.
+        # Also purges steps that a run logged before it was killed without a checkpoint.
         purge = {"purge_step": (step or 0) + bool(step)} if node["_target_"].endswith("TensorBoardLogger") else {}
         loggers.append(instantiate(node, f"logger.{name}", **purge))
     configured = (config.get("callbacks") or {}).items()
     found = [*more_callbacks, *(instantiate(node, f"callbacks.{name}") for name, node in configured)]
-    found.sort(
-        key=lambda callback: not isinstance(callback, Scalars)
-    )  # it gets a step's results before others may fail
+    found.sort(key=lambda callback: not isinstance(callback, Scalars))  # records a step before other callbacks may fail
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning would save in the middle of a step
@@ -130,7 +128,7 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         default_root_dir=str(run_dir),
         max_epochs=-1,
         num_sanity_val_steps=0,
-        # Lightning's EarlyStopping and ModelCheckpoint look at each evaluation, instead of at the end of all training.
+        # Lightning's EarlyStopping and ModelCheckpoint then act after each evaluation, not at the end of training.
         val_check_interval=1,
         check_val_every_n_epoch=None,
         use_distributed_sampler=False,
@@ -141,7 +139,7 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
 
 
 def refuse_missing_devices(trainer: DictConfig) -> None:
-    """Raise UserError where devices are chosen that this machine does not have."""
+    """Raise UserError if the chosen devices do not exist on this machine."""
     kinds = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
     kinds["gpu"] = kinds["auto"] = kinds["cuda"] + kinds["mps"]
     name = str(trainer.accelerator)
@@ -175,7 +173,7 @@ def refuse_missing_devices(trainer: DictConfig) -> None:
 
 
 def refuse_unmeasured(objective: str | None, found: Sequence[Any]) -> None:
-    """Raise UserError where a score is the objective that the run is not going to have."""
+    """Raise UserError if the objective is a score that the run does not measure."""
     if objective is None or not objective.startswith("eval/"):
         return
     known = [name for callback in found if isinstance(callback, Evaluate) for name in callback.scores()]
@@ -186,7 +184,7 @@ def refuse_unmeasured(objective: str | None, found: Sequence[Any]) -> None:
 
 
 def check_networks(config: DictConfig) -> None:
-    """Build the networks on the meta device, which allocates nothing, to find what their constructors reject.
+    """Build the networks on the meta device, which allocates nothing, to collect the errors of their constructors.
 
     Raises:
         UserError: With the error of every constructor; or the weights or a minibatch are larger than memory.

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, loaded as data, rebuilt as models."""
+"""Checkpoints: atomic writes, reading as plain data, validation of weights and optimizer state, building models."""
 
 import copy
 import logging
@@ -31,7 +31,7 @@ from gan_lightning.run import folders
 
 log = logging.getLogger(__name__)
 
-LISTED = 10  # runs in a message
+MAX_LISTED = 10  # runs in a message
 
 CLASS = r"\.[A-Z][A-Za-z0-9]*"
 OURS = re.compile(
@@ -39,12 +39,12 @@ OURS = re.compile(
     rf"|gan_lightning\.trainer\.Trainer|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
 )
 
-# What a checkpoint stores in place of the run directory, and of caches, the default data.root and the environment.
+# Stored in place of the run directory, and of caches, the default data.root and values of the environment.
 RUN_DIR, NOT_STORED = "<run_dir>", "<not stored>"
 DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"
 CACHE_DIR = "${oc.env:GAN_CACHE_DIR,'~/.cache/gan-lightning'}"
 CACHES = "eval.cache", "data.cache", "callbacks.evaluate.cache"
-FILLED_IN = dict.fromkeys(CACHES, "${eval.cache}") | {"eval.cache": CACHE_DIR, "data.root": DATA_DIR}
+REPLACED = dict.fromkeys(CACHES, "${eval.cache}") | {"eval.cache": CACHE_DIR, "data.root": DATA_DIR}
 RUN_SECTIONS = "model", "network", "loss", "penalty", "augment", "data"  # environment values are stored in these
 TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
 CALLS = "_args_", "_partial_", "_recursive_", "_convert_"  # keys of Hydra's instantiate(), beside _target_
@@ -56,32 +56,32 @@ MAX_LISTINGS = 10  # of a directory whose checkpoints a running process removes 
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's input and output, but a file is there whole or not at all, whatever kills the run."""
+    """Lightning's checkpoint input and output, with atomic writes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write beside the target, flush, rename."""
+        """Write a temporary file, flush it and rename it to the path."""
         with whole(Path(path)) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                # On a full disk its writer fails a second time when it closes, and that hides the reason.
+                # On a full disk torch's writer fails again when it is closed, and that error hides the first one.
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a checkpoint of ours holds, as plain data; nothing in the file is run.
+    """Return the content of a checkpoint as plain data; no code in the file is run.
 
     Raises:
-        UserError: The file is missing, damaged, not a checkpoint of ours or of another format.
+        UserError: The file is missing, damaged, not a checkpoint of this package or of another format version.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
         with path.open("rb") as file:  # opened once: a running process may replace or remove the name in between
             with zipfile.ZipFile(file) as archive:
-                # torch does not compress, and so no small file can become a large one here.
+                # torch does not compress, so that a compressed file may be a decompression bomb.
                 if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                     raise zipfile.BadZipFile("compressed")
                 if (broken := archive.testzip()) is not None:
@@ -90,7 +90,7 @@ def read(path: Path) -> dict[str, Any]:
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such checkpoint") from error
-    except Exception as error:  # damaged files make torch and zipfile raise a dozen kinds
+    except Exception as error:  # torch and zipfile raise a dozen types of exceptions for damaged files
         kind = "it names code to run" if "weights_only" in str(error).lower() else "damaged, or no checkpoint at all"
         raise UserError(f"{path}: cannot be read ({kind})") from error
     if error := format_error(checkpoint):
@@ -99,9 +99,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def storable_config(config: DictConfig) -> dict[str, Any]:
-    """Resolve a configuration for a checkpoint, without places and, outside of the model and the data, the environment.
+    """Resolve a configuration for a checkpoint, without directories and values of the environment.
 
-    They belong to the machine, or are secrets, and are filled in anew by whoever reads the checkpoint.
+    These belong to the machine or are secrets. Values of the environment in the model and the data are stored, since
+    the run depends on them.
     """
     config = copy.deepcopy(config)
     config.run_dir = RUN_DIR
@@ -116,7 +117,7 @@ def storable_config(config: DictConfig) -> dict[str, Any]:
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
-    """Return the configuration that a checkpoint was made with; places are references to those of this machine."""
+    """Return the configuration of a checkpoint, in which directories are references to those of this machine."""
 
     def filled(node: Any, key: str) -> Any:
         if isinstance(node, dict):
@@ -124,7 +125,7 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
         if isinstance(node, list):
             return [filled(part, key) for part in node]
         if node == NOT_STORED or (key in CACHES and isinstance(node, str)):
-            return FILLED_IN.get(key, node)
+            return REPLACED.get(key, node)
         in_run = isinstance(node, str) and (node == RUN_DIR or node.startswith(f"{RUN_DIR}/"))
         return node.replace(RUN_DIR, "${run_dir}", 1) if in_run else node
 
@@ -133,7 +134,7 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint of a run directory that can be read, and a message for each newer one that cannot."""
+    """Return the latest readable checkpoint of a run directory, and a message for each later one that is not."""
     faults: dict[str, None] = {}
     for _ in range(MAX_LISTINGS):
         vanished = False
@@ -151,7 +152,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """Checkpoints in a directory, ``last.ckpt`` first, then from the highest step to the lowest.
+    """Return the checkpoints of a directory, ``last.ckpt`` first, then from the highest step to the lowest.
 
     The order comes from names and contents, never from file dates, which archives, copies and wrong clocks change.
     """
@@ -178,20 +179,20 @@ def history(path: Path) -> tuple[list[str], float]:
 
 
 def checkpoint_of(place: Path) -> Path:
-    """Return the checkpoint that a path stands for, see :func:`choose`."""
+    """Return the checkpoint to load for a path, see :func:`choose`."""
     return choose(place)[0]
 
 
 def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
-    """Return the checkpoint that a path stands for: of a run directory its best one, or else the latest readable one.
+    """Return the checkpoint to load for a path: the best one of a run directory, or else the latest readable one.
 
-    A file and a folder of gan-export stand for themselves. All commands and :func:`gan_lightning.load` choose by this.
+    A file and a directory of gan-export are returned as they are. All commands and :func:`gan_lightning.load` use this.
 
     Returns:
         The path, and the checkpoint's content where it was read to choose, so that it is not read a second time.
 
     Raises:
-        UserError: A folder holds no checkpoint that can be read, or holds several runs, or is something else.
+        UserError: A directory has no readable checkpoint, several runs, or is not a run directory.
     """
     place = shorter(absolute(place))
     if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
@@ -217,11 +218,11 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
 
 
 def no_run(place: Path) -> str:
-    """Return why a folder has no checkpoint to load."""
+    """Return why a directory has no checkpoint to load."""
     found = folders(place)
     runs = [run for run in found if any(run.glob("checkpoints/*.ckpt"))]
     if runs:
-        return f"holds {len(runs)} runs, and one is needed: {abridged(runs, LISTED)}"
+        return f"holds {len(runs)} runs, and one is needed: {abridged(runs, MAX_LISTED)}"
     if found == [place]:
         return "this run has saved no checkpoint; its result.json or train.log may say why"
     return f"has no checkpoints, as a run directory has, and is no folder of gan-export, since it has no {DESCRIPTION}"
@@ -236,12 +237,12 @@ def chosen_checkpoint(place: Path) -> tuple[Path, dict[str, Any] | None]:
 
 
 def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> Learner:
-    """The model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`.
+    """Return the model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`.
 
     Args:
         path: The checkpoint.
-        trust: Build classes from outside this package.
-        checkpoint: Its content where it was read already.
+        trust: Allow third-party classes, whose code is run.
+        checkpoint: Its content, if it has been read already.
     """
     checkpoint = checkpoint or read(path)
     state = checkpoint["state_dict"]
@@ -249,39 +250,39 @@ def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | Non
         node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
         if not trust:
             refuse_foreign(node, path, key="model")
-        with torch.device("meta"):  # a size that the weights do not have is found before it is allocated
+        with torch.device("meta"):  # compare sizes with the weights before anything is allocated
             described = instantiate(node, _convert_="all")
         if not isinstance(described, Learner):
-            raise UserError(f"{path}: what it describes is no model")
+            raise UserError(f"{path}: its configuration does not describe a model")
     except (InstantiationException, OmegaConfBaseException) as error:
         raise UserError(f"{path}: the model that it describes cannot be built ({first_line(error)})") from error
     check_weights(described, state, f"{path}: its weights do not fit the model that it describes")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*a meta parameter")  # of old files torch fills in what they lack
+        warnings.filterwarnings("ignore", ".*a meta parameter")  # torch adds missing entries of old files
         take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
     model = instantiate(node, _convert_="all")
     model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
-    if any(is_innermost(value) for value in state.values()):  # as in training; other kernels round otherwise
+    if any(is_channels_last(value) for value in state.values()):  # other kernels would round differently
         model.to(memory_format=torch.channels_last)
     take_state(model, state, path)
     model.class_names = checked(checkpoint["hyper_parameters"].get("class_names"), model.num_classes, path)
     return model.eval()
 
 
-def is_innermost(value: Any) -> bool:
-    """Whether a tensor lies with its channels innermost, and in no other way."""
+def is_channels_last(value: Any) -> bool:
+    """Return whether a tensor has the memory format channels last, and not the contiguous one as well."""
     tensor = isinstance(value, torch.Tensor) and value.dim() == 4
     return tensor and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
 
 
 def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Load a checkpoint's weights.
+    """Load the weights of a checkpoint into a model.
 
     Raises:
-        UserError: They are not those of this model or not finite, or it is none.
+        UserError: They do not fit the model or are not finite, or ``model`` is no module.
     """
     if not isinstance(model, torch.nn.Module):
-        raise UserError(f"{path}: what it describes is no network")
+        raise UserError(f"{path}: its configuration does not describe a network")
     unfit = f"{path}: its weights do not fit the model that it describes"
     check_weights(model, state, unfit)
     refuse_non_finite(state, path)
@@ -295,7 +296,7 @@ def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> Non
 def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
     """Compare the weights of a checkpoint with those of a model before any of them is loaded.
 
-    torch converts integers to weights without a word, and what is no plain tensor makes it fail in many ways.
+    torch converts integers to weights silently, and raises many types of exceptions for other values.
 
     Args:
         model: The model, which may lie on the meta device.
@@ -303,7 +304,7 @@ def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
         unfit: Start of the message.
 
     Raises:
-        UserError: A value is no tensor in memory, or differs from the model's in shape or type.
+        UserError: A value is no dense tensor, or differs from the model's in shape or type.
     """
     expected = model.state_dict()
     if not (isinstance(state, dict) and state and all(isinstance(name, str) for name in state)):
@@ -316,7 +317,7 @@ def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
 
 
 def difference(value: Any, expected: Any) -> str:
-    """Return how a checkpoint's value differs in type or shape from the value that it replaces; empty if it fits."""
+    """Return the difference in type or shape of a checkpoint's value from the one it replaces; empty if it fits."""
     if isinstance(expected, torch.Tensor) != isinstance(value, torch.Tensor):
         number = isinstance(value, int | float) and isinstance(expected, torch.Tensor) and expected.dim() == 0
         return "" if number else f"is {type(value).__name__}, not {type(expected).__name__}"
@@ -339,10 +340,10 @@ def difference(value: Any, expected: Any) -> str:
 
 
 def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Path, allow_missing: bool = False) -> None:
-    """Compare the optimizers' and the gradient scaler's state of a checkpoint with what this model's would be.
+    """Compare the state of optimizers and gradient scaler in a checkpoint with that of this model.
 
-    torch loads moments of any size, and its fused kernels then write outside of them. What an optimizer keeps is
-    found by one of its updates.
+    torch loads moments of any size, and its fused kernels then write out of bounds. The expected state is found by one
+    update of each optimizer.
 
     Args:
         initial: A copy of the model with its initial weights, which is updated here. A weight that differs from them
@@ -352,7 +353,7 @@ def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Pat
         allow_missing: Accept that updated weights have no optimizer state; training resumes with fresh state.
 
     Raises:
-        UserError: The state is of another form, missing, or has values that no training leaves.
+        UserError: The state is of another form, missing, or has values that training cannot produce.
     """
     unfit = f"{path}: its state of the optimizers does not fit the model that it describes"
     stored, optimizers = checkpoint["optimizer_states"], initial.configure_optimizers()
@@ -366,7 +367,7 @@ def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Pat
         updated = {
             i: names[w] for i, w in enumerate(trained) if not torch.equal(w.cpu(), weights[names[w]].to(w.dtype))
         }
-        if fault := unlike(found, optimizer):
+        if fault := state_difference(found, optimizer):
             raise UserError(f"{unfit}: optimizer {number}: {fault}")
         for weight, state in found["state"].items():
             kept = {name: value for name, value in state.items() if isinstance(value, torch.Tensor | int | float)}
@@ -375,7 +376,7 @@ def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Pat
             negative = [name for name, value in values.items() if name.startswith(NON_NEGATIVE) and (value < 0).any()]
             if negative:
                 raise UserError(f"{unfit}: optimizer {number}: {negative[0]} has negative values")
-        # The update in unlike() has shown for which weights this optimizer has state; SGD without momentum has none.
+        # The update in state_difference() shows which weights have state; SGD without momentum has none.
         missing = [
             name for i, name in updated.items() if optimizer.state_dict()["state"].get(i) and i not in found["state"]
         ]
@@ -391,7 +392,7 @@ def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Pat
         raise UserError(f"{path}: its state of the gradient scaler is none")
 
 
-def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
+def state_difference(found: Any, optimizer: torch.optim.Optimizer) -> str:
     """Return how a stored optimizer state differs in form from the state after an update; empty if it fits.
 
     The stored settings are not compared, since those of the configuration take their place.
@@ -428,7 +429,7 @@ def unlike(found: Any, optimizer: torch.optim.Optimizer) -> str:
 
 
 def refuse_non_finite(tensors: Mapping[str, Any], path: Path) -> None:
-    """Refuse weights, buffers or samples with NaN or Inf, which every later number would become too.
+    """Reject weights, buffers or samples with NaN or Inf.
 
     Args:
         tensors: By name; tensors without content, on the meta device, pass.
@@ -454,11 +455,11 @@ def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str
         node: The configuration, resolved, or a part of it.
         path: The file that it is from.
         how: The option that trusts it.
-        typed: Keys that the user has typed, whose values are the user's own.
+        typed: Keys of the command line, whose values are trusted.
         key: The key of the part.
 
     Raises:
-        UserError: It names a class that is not ours, changes how a class is called, or computes a value.
+        UserError: It names a class that is not allowed, changes how a class is called, or has an interpolation.
     """
     for name, part in named_parts(node):
         inner = f"{key}.{name}".removeprefix(".")
@@ -477,17 +478,17 @@ def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str
 
 
 def refuse_places(node: Any, path: Path, how: str, typed: Container[str], key: str = "") -> None:
-    """Reject a configuration with a place to write to outside of the run directory.
+    """Reject a configuration that writes to a path outside of the run directory.
 
     Args:
         node: The configuration; its references are those of this version's files.
         path: The file that it is from.
         how: The option that trusts it.
-        typed: Keys that the user has typed, whose values are the user's own.
+        typed: Keys of the command line, whose values are trusted.
         key: The key of the part.
 
     Raises:
-        UserError: A logger, a callback or the trainer has such a place.
+        UserError: A logger, a callback or the trainer has such a path.
     """
     for name, part in named_parts(node):
         refuse_places(part, path, how, typed, f"{key}.{name}".removeprefix("."))
@@ -504,10 +505,10 @@ def named_parts(node: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = ()) -> None:
-    """Refuse a place for data that is not there, since what is missing would be downloaded to it.
+    """Reject a data directory of a checkpoint that does not exist, since the data would be downloaded to it.
 
     Raises:
-        UserError: It was not typed by the user, and there is no such folder.
+        UserError: There is no such directory, and the command line does not set ``data.root``.
     """
     data = OmegaConf.to_container(config).get("data")
     root = data.get("root") if isinstance(data, dict) else None
@@ -518,7 +519,7 @@ def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = (
 
 
 def is_ours(target: str) -> bool:
-    """Whether a name is that of a class of this package, or of torch's and Lightning's that a run is made of."""
+    """Return whether a name is that of a class of this package, or an allowed one of torch or Lightning."""
     try:
         return bool(OURS.fullmatch(target)) and get_class(target).__module__.startswith(target.rpartition(".")[0])
     except Exception:  # there is no such class
@@ -526,16 +527,16 @@ def is_ours(target: str) -> bool:
 
 
 def take_networks(model: Learner, path: Path) -> None:
-    """Start a model from the networks of another run, and nothing else of it.
+    """Initialise the networks of a model from those of another run.
 
-    A warning tells where its classes have other names or numbers than those of this run.
+    Logs a warning if the classes of the other run have other names or numbers.
 
     Args:
         model: The model.
         path: A checkpoint, or a run directory, see :func:`checkpoint_of`.
 
     Raises:
-        UserError: The other run's networks are of another kind or size, or not finite.
+        UserError: The networks differ in architecture or size, or are not finite.
     """
     path = checkpoint_of(path)
     content = read(path)

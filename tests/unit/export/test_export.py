@@ -420,7 +420,7 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     described(out, generator=generator | {"what": 1})
     refused("cannot be built")
     described(out, generator={"_target_": "gan_lightning.loss.hinge.Hinge"})
-    refused("what it describes is no network")
+    refused("its configuration does not describe a network")
     described(out, generator=generator | {"_partial_": True})
     refused("_partial_ changes how a class is called")
     for changes in (
