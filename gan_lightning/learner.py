@@ -102,7 +102,7 @@ class Learner(Validated, Sampler, LightningModule):
         self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
         self.uses_cuda_graphs = False
-        self.rng, self.execute = torch.Generator(), Eager()  # replaced in on_fit_start, which knows the device
+        self.rng, self.execute = torch.Generator(), Eager()  # replaced in on_fit_start
 
     def seed_step(self) -> None:
         """Reseed the random number generators from the seed, the step and the rank, and apply the schedules."""
