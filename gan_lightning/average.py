@@ -57,7 +57,7 @@ class Average(nn.Module):
         ``labels`` this happens automatically.
 
         Args:
-            labels: Class numbers (N,) of the whole data set; without classes counts all of them as one class.
+            labels: Class numbers (N,) of the whole data set; an unconditional generator counts them as one class.
         """
         classes = len(self.class_counts)
         counts = labels.bincount(minlength=classes) if classes > 1 else torch.tensor([len(labels)])

@@ -72,9 +72,8 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
     found, missing = [], []
     for word in words:
         text, is_text = comparison_key(str(word)), isinstance(word, str)
-        label = (
-            int(text) if text.isdecimal() and len(text) <= MAX_LENGTH else -1
-        )  # int() raises for thousands of digits
+        # int() raises an error for thousands of digits.
+        label = int(text) if text.isdecimal() and len(text) <= MAX_LENGTH else -1
         if is_text and text in places:
             if len(places[text]) > 1:
                 raise ValueError(f"{len(places[text])} classes have the name {text}; give the number")
@@ -137,9 +136,8 @@ def listed(names: Sequence[str], num_classes: int) -> str:
         return "none: the model is unconditional"
     if not names or [*names] == [*map(str, range(num_classes))]:
         return f"0 to {num_classes - 1}"
-    only_names = any(
-        numeric_value(plain(name)) is not None for name in names
-    )  # a number beside a name would be mistaken for a name
+    # If some names are numbers, class numbers are left out, since they would be mistaken for names.
+    only_names = any(numeric_value(plain(name)) is not None for name in names)
     return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], MAX_LISTED)
 
 
