@@ -1,4 +1,4 @@
-"""Six GANs that read like their papers, train with one command and resume exactly."""
+"""GAN training on PyTorch Lightning and Hydra: six GAN variants and a VAE baseline, with exact resume."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +16,16 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
     >>> images = model.sample(64, labels=None, seed=0)  # float (64, C, H, W) in [-1, 1]
 
     Args:
-        path: A checkpoint of ours or a run directory (its best checkpoint, or else the latest readable one), from which
-            comes the whole :class:`~gan_lightning.learner.Learner`; or a folder that gan-export wrote, or
-            ``owner/name`` of one on the Hugging Face Hub, from which comes the generator alone.
-        trust: Build classes from outside this package that the file names, which runs their code.
+        path: A gan-lightning checkpoint or a run directory (its best checkpoint, or else the latest readable one),
+            which returns the complete :class:`~gan_lightning.learner.Learner`; or a folder written by gan-export, or
+            the ``owner/name`` of one on the Hugging Face Hub, which returns the generator only.
+        trust: Allow classes from outside this package that the file names. Building them runs their code.
 
     Raises:
-        UserError: The file is missing, damaged, foreign, or names classes that are not ours.
+        UserError: The file is missing or damaged, is not a gan-lightning file, or names third-party classes without
+            ``trust``.
     """
-    # These import torch, which --help does without.
+    # Imported here because these modules import torch, which takes seconds and which --help does not need.
     from gan_lightning.checkpoint import choose
     from gan_lightning.exported import from_hub, load_chosen, load_exported
     from gan_lightning.paths import HUB_ID, absolute

@@ -1,4 +1,4 @@
-"""Augmentations of the samples that a discriminator is given."""
+"""Interface of augmentations, which are applied to all inputs of the discriminator."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 class Augmentation(Protocol):
-    """Maps samples to augmented samples of the same shape, with gradients through it."""
+    """A differentiable augmentation of samples that keeps their shape."""
 
     def __call__(self, x: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         """Augment samples.
 
         Args:
             x: Real or generated samples (N, ...), images in [-1, 1].
-            draw: ``draw(torch.rand, N, ...)`` draws this rank's rows of random numbers that depend on seed and step.
+            draw: ``draw(torch.rand, N, ...)`` returns this rank's rows of random numbers, a function of seed and step.
 
         Returns:
-            Samples of the same shape, differentiable in ``x``.
+            Samples of the same shape, differentiable with respect to ``x``.
         """

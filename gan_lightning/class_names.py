@@ -1,4 +1,4 @@
-"""Names of classes: stored with a model's weights, shown beside its samples, accepted wherever a class number is."""
+"""Class names: stored in checkpoints, shown beside samples, and accepted in place of class numbers."""
 
 import difflib
 import functools
@@ -16,92 +16,94 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST = 255  # characters of a name, as of a folder's
-LISTED = 20  # classes in a message
-CAPTION = 24  # characters beside a row of images
+MAX_LENGTH = 255  # characters of a class name, like the maximum length of a folder name
+MAX_LISTED = 20  # classes in an error message
+CAPTION = 24  # maximum number of characters beside a row of images
 
 
 def storable(names: Sequence[Any]) -> list[str]:
-    """Return the names as a checkpoint stores them: printable texts of a bounded length."""
-    return [printable(str(name))[:LONGEST] for name in names]
+    """Return the names as a checkpoint stores them: printable strings of limited length."""
+    return [printable(str(name))[:MAX_LENGTH] for name in names]
 
 
 def checked(names: Any, num_classes: int, path: Path) -> list[str]:
-    """Return the class names of an untrusted file, validated; an empty list where it has none.
+    """Validate the class names of an untrusted file and return them; an empty list if it has none.
 
     Args:
-        names: What the file holds in their place; None where it holds nothing.
-        num_classes: Classes of the model; 0 for an unconditional one, which has no names.
+        names: The value that the file has for the class names; None if it has none.
+        num_classes: Number of classes of the model; 0 for an unconditional model, which has no names.
         path: The file.
 
     Raises:
-        UserError: They are not one printable text of at most 255 characters for each class.
+        UserError: The value is not a list with one printable string of at most 255 characters for each class.
     """
     if not num_classes or names is None or names == []:
         return []
     valid = isinstance(names, list) and len(names) == num_classes
-    if not valid or not all(isinstance(n, str) and n.isprintable() and len(n) <= LONGEST for n in names):
+    if not valid or not all(isinstance(n, str) and n.isprintable() and len(n) <= MAX_LENGTH for n in names):
         raise UserError(
-            f"{path}: class_names: must be {num_classes} printable texts of at most {LONGEST} characters, one for each "
-            "class; the file is damaged, or was changed"
+            f"{path}: class_names: must be {num_classes} printable texts of at most {MAX_LENGTH} characters, one for "
+            "each class; the file is damaged or was modified"
         )
     return names
 
 
 def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) -> list[int]:
-    """Return the numbers of classes that are given by name or by number.
+    """Return the class numbers of classes given by name or by number.
 
-    A text that is a class name stands for that class, also where the name is a number, as of a folder ``10``. Any other
-    text must be the number of a class. Where a name is a number, such as ``003``, ``1.0`` or ``-1``, it must have the
-    value of exactly one of them: as the number of a class it would be mistaken for a name.
+    A string that equals a class name selects that class, even if the name is a number, such as a folder named ``10``.
+    Any other string must be a class number, or, if some class names are numbers (``003``, ``1.0``, ``-1``), have the
+    same value as exactly one of these names; a class number would be mistaken for a name then.
 
     Args:
-        words: Names, numbers as text, or numbers.
-        names: Names of all classes; empty where they are unknown.
-        num_classes: How many classes there are.
+        words: Names, or numbers as strings or integers.
+        names: Names of all classes; empty if they are unknown.
+        num_classes: Number of classes.
 
     Raises:
-        ValueError: There is no such class, or several have the name.
+        ValueError: There is no such class, or several classes have the name.
     """
     places: dict[str, list[int]] = {}
     values: dict[Decimal, list[int]] = {}
-    for label, name in enumerate(map(comparable, names)):
+    for label, name in enumerate(map(comparison_key, names)):
         places.setdefault(name, []).append(label)
-        if (value := value_of(name)) is not None:
+        if (value := numeric_value(name)) is not None:
             values.setdefault(value, []).append(label)
     found, missing = [], []
     for word in words:
-        text, is_text = comparable(str(word)), isinstance(word, str)
-        label = int(text) if text.isdecimal() and len(text) <= LONGEST else -1  # int() raises for thousands of digits
+        text, is_text = comparison_key(str(word)), isinstance(word, str)
+        # int() raises an error for thousands of digits.
+        label = int(text) if text.isdecimal() and len(text) <= MAX_LENGTH else -1
         if is_text and text in places:
             if len(places[text]) > 1:
                 raise ValueError(f"{len(places[text])} classes have the name {text}; give the number")
             found += places[text]
-        elif is_text and len(values.get(value_of(text), ())) == 1:
-            found += values[value_of(text)]
+        elif is_text and len(values.get(numeric_value(text), ())) == 1:
+            found += values[numeric_value(text)]
         elif 0 <= label < num_classes and not (is_text and values):
             found.append(label)
         else:
             missing.append(text)
     if missing:
         wrong = ", ".join(f"{word!r}" if not word.isdecimal() else word for word in missing)
-        near = suggestion(missing[0], names) if len(missing) == 1 and value_of(missing[0]) is None else ""
-        raise ValueError(f"there is no class {wrong}{near}; the classes are {listed(names, num_classes)}")
+        near = closest(missing[0], names) if len(missing) == 1 and numeric_value(missing[0]) is None else None
+        hint = f"did you mean {near}? The" if near else "the"
+        raise ValueError(f"there is no class {wrong}; {hint} classes are {listed(names, num_classes)}")
     return found
 
 
 def plain(name: str) -> str:
-    """Return a name in one form of Unicode, since file systems and keyboards differ in it, without outer spaces."""
+    """Return a name stripped and in Unicode form NFC; file systems and keyboards use different forms."""
     return unicodedata.normalize("NFC", name).strip()
 
 
-def comparable(name: str) -> str:
-    """Return a name, as stored or as typed, in the form in which names are compared."""
+def comparison_key(name: str) -> str:
+    """Return the form in which names are compared, both those that are stored and those that a user passes."""
     return plain(*storable([name]))
 
 
-def value_of(name: str) -> Decimal | None:
-    """Return the value of a name that is a number, such as ``10``, ``003``, ``-1`` or ``1.0``; None of any other."""
+def numeric_value(name: str) -> Decimal | None:
+    """Return the value of a name that is a number, such as ``10``, ``003``, ``-1`` or ``1.0``; None for others."""
     try:
         value = Decimal(name) if "_" not in name else None
     except InvalidOperation:
@@ -109,39 +111,40 @@ def value_of(name: str) -> Decimal | None:
     return value if value is not None and value.is_finite() else None
 
 
-def suggestion(word: str, names: Sequence[str]) -> str:
-    """Return the nearest class name as the middle of a sentence, whatever its case; empty where none is near."""
+def closest(word: str, names: Sequence[str]) -> str | None:
+    """Return the class name that is most similar to a word, ignoring case; None if no name is similar."""
     folded = {plain(name).casefold(): name for name in reversed(names)}
     near = difflib.get_close_matches(word.casefold(), folded, 1)
-    return f", the nearest is {folded[near[0]]}" if near else ""
+    return folded[near[0]] if near else None
 
 
 def split(text: str, names: Sequence[str]) -> list[str]:
-    """Split ``cats,dogs`` at its commas, except at those that belong to a class name."""
-    parts, known, words, start = text.split(","), {*map(comparable, names)}, [], 0
+    """Split ``cats,dogs`` at its commas, except at commas that belong to a class name."""
+    parts, known, words, start = text.split(","), {*map(comparison_key, names)}, [], 0
     longest = 1 + max((name.count(",") for name in known), default=0)
     while start < len(parts):
         ends = range(min(start + longest, len(parts)), start + 1, -1)
-        end = next((end for end in ends if comparable(",".join(parts[start:end])) in known), start + 1)
+        end = next((end for end in ends if comparison_key(",".join(parts[start:end])) in known), start + 1)
         words.append(",".join(parts[start:end]).strip())
         start = end
     return words
 
 
 def listed(names: Sequence[str], num_classes: int) -> str:
-    """Return the classes as a message lists them, by name and number."""
+    """Return the list of the classes for a message, by name and number."""
     if not num_classes:
-        return "none: it is not conditional"
+        return "none: the model is unconditional"
     if not names or [*names] == [*map(str, range(num_classes))]:
         return f"0 to {num_classes - 1}"
-    only_names = any(value_of(plain(name)) is not None for name in names)  # a number would be mistaken for a name
-    return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], LISTED)
+    # If some names are numbers, class numbers are left out, since they would be mistaken for names.
+    only_names = any(numeric_value(plain(name)) is not None for name in names)
+    return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], MAX_LISTED)
 
 
 def caption(names: Sequence[str], label: int) -> str:
-    """Return the caption of a class's images: its name, or ``class 3`` where the name is a number or unknown.
+    """Return the caption of a class's images: its name, or ``class 3`` if the name is a number or unknown.
 
-    A name that the font cannot draw begins with the class number: ``3: ??``.
+    A name with characters that the font lacks is prefixed with the class number: ``3: ??``.
     """
     name = names[label] if names else str(label)
     name = f"class {name}" if plain(name).isdecimal() else name
@@ -150,7 +153,7 @@ def caption(names: Sequence[str], label: int) -> str:
 
 
 def drawable(text: str) -> str:
-    """Return a text with ``?`` in the place of characters that the font lacks, such as Chinese ones."""
+    """Replace characters that the font lacks, such as Chinese ones, by ``?``."""
     if text.isascii():
         return text
     return "".join(char if font().get_char_index(ord(char)) else "?" for char in text)
@@ -159,59 +162,63 @@ def drawable(text: str) -> str:
 @functools.cache
 def font() -> "FT2Font":
     """Return matplotlib's font, which has Latin, Greek, Cyrillic and Arabic characters."""
-    import matplotlib  # takes a part of a second to import
+    import matplotlib  # imported here because it takes a fraction of a second
     from matplotlib.ft2font import FT2Font
 
     return FT2Font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")))
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text cut to a number of characters, the last three dots where it was longer."""
+    """Truncate a text to a number of characters; the last three are then dots."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def file_name(names: Sequence[str], label: int) -> str:
-    """Return a class as a part of a file name: ``_`` replaces each character that file systems or shells may reject."""
+    """Return a class's name for file names; ``_`` replaces characters that file systems or shells may reject."""
     name = plain(names[label]) if names else str(label)
     name = f"class{name}" if name.isdecimal() else name
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:50]
 
 
 def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UserError where a model's class has another number in the data; warn where a class has another name.
+    """Compare a model's class names with the data's; log a warning if a class has a different name.
 
     Args:
-        path: The model's file.
-        stored: Names of the model's classes.
-        names: Names of the data's classes.
+        path: The model's file, for messages.
+        stored: The model's class names.
+        names: The data's class names.
 
     Raises:
-        UserError: A name that both have stands for another number: samples would be taken for another class's.
+        UserError: A name has different numbers in the model and the data, so that samples would be assigned to the
+            wrong class.
     """
-    fault, moved = other_order(stored, names)
+    error, moved = other_order(stored, names)
     if moved:
-        raise UserError(f"{path}: {fault}; use the training data, or rename the classes as they were")
-    if fault:
-        log.warning(f"{path}: {fault}")
+        raise UserError(f"{path}: {error}; use the training data, or rename the classes as they were")
+    if error:
+        log.warning(f"{path}: {error}")
 
 
 def other_order(stored: Sequence[str], names: Sequence[str]) -> tuple[str, bool]:
-    """Return the first difference of a model's class names from the data's, and whether a common name has moved.
+    """Return the first difference between two lists of class names, and whether a common name has a different number.
 
-    One renamed folder can move all classes behind it. So a name that both have is compared by its number, whatever
-    the other names are.
+    One renamed folder can change the numbers of all classes after it, so the numbers of names that occur in both lists
+    are compared independently of the other names.
 
     Args:
-        stored: Names of the model's classes.
-        names: Names of the data's classes.
+        stored: The model's class names.
+        names: The data's class names.
+
+    Returns:
+        A message, "" if there is no difference; and whether a name that occurs in both lists has a different number.
     """
-    stored, names = ([*map(comparable, each)] for each in (stored, names))
+    stored, names = ([*map(comparison_key, each)] for each in (stored, names))
     wrong = [label for label, pair in enumerate(zip(stored, names, strict=False)) if pair[0] != pair[1]]
-    kept = {name for name, other in zip(stored, names, strict=False) if name == other}
-    moved = [label for label in wrong if stored[label] in names and stored[label] not in kept]
+    unmoved = {name for name, other in zip(stored, names, strict=False) if name == other}
+    moved = [label for label in wrong if stored[label] in names and stored[label] not in unmoved]
     if not wrong:
         return "", False
     label = (moved or wrong)[0]
-    fault = f"class {label} is {stored[label]!r} in the model and {names[label]!r} in the data"
+    error = f"class {label} is {stored[label]!r} in the model and {names[label]!r} in the data"
     where = f", where {stored[label]!r} is class {names.index(stored[label])}" if moved else ""
-    return f"{fault}{where}", bool(moved)
+    return f"{error}{where}", bool(moved)

@@ -1,4 +1,4 @@
-"""What the commands tell without a traceback."""
+"""Exceptions for users' mistakes, and the context manager that turns them into error messages and exit statuses."""
 
 import io
 import os
@@ -11,30 +11,34 @@ from gan_lightning.signals import STREAMS, InterruptedBySignal, ended_by_signals
 
 
 def printable(text: str) -> str:
-    """Text that cannot speak to a terminal: what is not printable is escaped."""
+    """Escape non-printable characters, such as terminal control sequences."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def abridged(items: Iterable[object], most: int) -> str:
-    """Return the first of several items, separated by commas, and how many more there are."""
+    """Join the first ``most`` items with commas and append the number of the others."""
     items = [*map(str, items)]
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 class UserError(Exception):
-    """Something the user can mend: what is wrong, where, and what would be right, one line a fault."""
+    """An error that the user can fix.
 
-    def __init__(self, *faults: str) -> None:
-        self.faults = tuple(map(printable, faults))  # files and names of strangers are quoted in them
+    Args:
+        errors: One message for each error, of the form ``KEY=VALUE: problem; fix``.
+    """
+
+    def __init__(self, *errors: str) -> None:
+        self.faults = tuple(map(printable, errors))  # messages quote file names and contents that are untrusted
         super().__init__("\n".join(self.faults))
 
 
 class UnavailableError(UserError):
-    """Something that was asked for is not to be had here, and a run can do without it."""
+    """An optional part, such as the weights of a feature network, is unavailable; the run can continue without it."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, short; of Hydra's, what lies behind it."""
+    """Return the first two lines of an error's message, or of its cause's message where it has a cause."""
     cause = error.__cause__ or error
     lines = [line.strip() for line in (str(cause).strip() or type(cause).__name__).splitlines()[:2]]
     text = " ".join(line for line in lines if not line.startswith(("full_key:", "object_type=")))
@@ -43,35 +47,37 @@ def first_line(error: BaseException) -> str:
 
 
 def cannot_write(error: OSError, folder: str = "") -> str:
-    """What the system says of a file that could not be written, or of the folder it is in where that is all it says."""
+    """Return the message for a file that cannot be written; it names ``folder`` if the error names no file."""
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else folder
     return f"{where}: cannot be written ({error.strerror or error})".removeprefix(": ")
 
 
 def show_unencodable() -> None:
-    """Escape characters that the terminal's encoding lacks, instead of losing the line or ending in a traceback."""
+    """Let standard output and error escape characters that their encoding lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's are others, and UTF-8
+        if isinstance(stream, io.TextIOWrapper):  # notebooks replace the streams by others, which are UTF-8
             stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
-def told_plainly(chooses: str) -> Iterator[None]:
-    """End a command with a sentence and a status, and without a traceback, where the user can mend what is wrong.
+def told_plainly(output_option: str) -> Iterator[None]:
+    """Exit with an error message and a status instead of a traceback where the user can fix the problem.
 
     Args:
-        chooses: The option that says where the command writes.
+        output_option: The option that sets the output path, for messages about files that cannot be written.
     """
     show_unencodable()
     with ended_by_signals():
         try:
-            with flushed():
+            with flush_output():
                 yield
-        except UserError as fault:
-            print_error(str(fault))
+        except UserError as error:
+            print_error(str(error))
             sys.exit(2)
         except OSError as error:
-            print_error(cannot_write(error) + ("" if error.filename in STREAMS else f"; {chooses} chooses the place"))
+            print_error(
+                cannot_write(error) + ("" if error.filename in STREAMS else f"; {output_option} sets the output path")
+            )
             sys.exit(2)
         except KeyboardInterrupt:
             print_error("interrupted")
@@ -82,22 +88,22 @@ def told_plainly(chooses: str) -> Iterator[None]:
 
 
 @contextmanager
-def flushed() -> Iterator[None]:
-    """Flush standard output and error after a block that succeeds, so that a full disk is an error of the command."""
-    leaving = None
+def flush_output() -> Iterator[None]:
+    """Flush standard output and error after a block that succeeds, so that a full disk fails the command."""
+    exiting = None
     try:
         yield
     except SystemExit as error:
         if error.code:
             raise
-        leaving = error
+        exiting = error
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
-    if leaving:
-        raise leaving
+    if exiting:
+        raise exiting
 
 
 def print_error(message: str) -> None:
-    """Print to standard error; the exit status remains the same if that cannot be written either."""
+    """Print to standard error; ignore an OSError, so that the exit status does not change if that fails too."""
     with suppress(OSError):
         print(message, file=sys.stderr, flush=True)

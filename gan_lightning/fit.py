@@ -1,4 +1,4 @@
-"""Training of an experiment in a run directory, from the start or from a checkpoint."""
+"""Train an experiment in a run directory, from the start or from a checkpoint."""
 
 import copy
 import os
@@ -31,7 +31,7 @@ def train(
     overrides: Sequence[str] = (),
     started: float | None = None,
 ) -> Trainer:
-    """Build an experiment and fit it; arguments as of :func:`build.build` and :func:`fit`."""
+    """Build an experiment and train it; the arguments are those of :func:`build.build` and :func:`fit`."""
     checkpoint = read(ckpt_path) if ckpt_path else None
     experiment = build(config, run_dir, more_callbacks, checkpoint and checkpoint["global_step"])
     return fit(experiment, run_dir, ckpt_path, checkpoint, choices, overrides, started)
@@ -46,39 +46,46 @@ def fit(
     overrides: Sequence[str] = (),
     started: float | None = None,
 ) -> Trainer:
-    """Train an experiment, which writes into the run directory.
+    """Train an experiment and write its files into the run directory.
 
     Args:
         experiment: The experiment.
         run_dir: Directory of the run.
         ckpt_path: A checkpoint to resume from.
-        checkpoint: Its content.
-        choices: Options that the configuration was composed of, by group; stored in checkpoints.
-        overrides: Overrides of this command and of earlier ones; stored in checkpoints.
-        started: When the run began, in seconds, moved back by the duration of earlier commands; None for now.
+        checkpoint: The content of that checkpoint.
+        choices: The chosen option of each configuration group; stored in checkpoints.
+        overrides: Overrides of this command line and of earlier ones; stored in checkpoints.
+        started: Start time of the run in seconds, minus the duration of earlier commands; None for the present time.
 
     Returns:
         The finished trainer.
 
     Raises:
-        UserError: The checkpoint does not fit, or training fails for a reason that the user can remove.
+        UserError: The checkpoint does not fit, or training fails for a reason that the user can fix.
     """
     config, model, data, trainer = experiment.config, experiment.model, experiment.data, experiment.trainer
     before = checkpoint or {"global_step": 0, "hyper_parameters": {}}
     if ckpt_path:
         initial = copy.deepcopy(model)
-        take_state(model, before["state_dict"], ckpt_path)  # with a message; Lightning raises a traceback
+        take_state(model, before["state_dict"], ckpt_path)  # raises a UserError; Lightning would end in a traceback
         check_training_state(initial, before, ckpt_path, config.force)
     step, stored = before["global_step"], before["hyper_parameters"]
     if stored.get("class_names"):
         names = checked(stored["class_names"], model.num_classes, ckpt_path)
         refuse_other_order(ckpt_path, names, model.class_names)
-    kept = {"config": experiment.settings, "choices": stored.get("choices", {}) | (choices or {})}
-    kept |= {"versions": runs.versions(), "class_names": storable(data.class_names), "overrides": list(overrides)}
-    kept["format_version"] = FORMAT_VERSION
-    if error := form_error(kept, HYPER_PARAMETERS, ""):  # what is written can be read again
-        raise UserError(f"{error}, and a checkpoint cannot store that")
-    model.save_hyperparameters(kept, logger=False)
+    hyper_parameters = {
+        "config": experiment.settings,
+        "choices": stored.get("choices", {}) | (choices or {}),
+        "versions": runs.versions(),
+        "class_names": storable(data.class_names),
+        "overrides": list(overrides),
+        "format_version": FORMAT_VERSION,
+    }
+    if error := form_error(
+        hyper_parameters, HYPER_PARAMETERS, ""
+    ):  # a checkpoint with this error could not be read again
+        raise UserError(f"{error}, which a checkpoint cannot store")
+    model.save_hyperparameters(hyper_parameters, logger=False)
     text = runs.begin(run_dir, config) if runs.first_rank() else ""
     for callback in trainer.callbacks:
         if isinstance(callback, Checkpoint) and started is not None:
@@ -87,14 +94,14 @@ def fit(
         introduce(config, model, data, trainer.loggers, text, step)
         if ckpt_path:
             log_rate_changes(config_of(before), config, step)
-    # Lightning sets it for programs that fork, which we do not. With it torch opens a library to look for GPUs in every
-    # step of an optimizer, a tenth of the time of small networks.
+    # Lightning sets this variable for programs that fork, which a run does not do. It makes torch load NVML to look for
+    # GPUs in every optimizer step, which takes a tenth of the training time of small networks.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
-    except ValueError as error:  # Lightning's TensorBoard logger wraps every error of add_scalar
+    except ValueError as error:  # Lightning's TensorBoard logger wraps every error of add_scalar in one
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
         raise
@@ -103,7 +110,7 @@ def fit(
 
 @contextmanager
 def settings_put_back() -> Iterator[None]:
-    """Put back what Lightning sets for the whole process, so that the next job of a sweep starts as the first did."""
+    """Restore global settings that Lightning changes, so that each job of a sweep starts with the same settings."""
     environment, cudnn = dict(os.environ), torch.backends.cudnn
     deterministic, warn = (
         torch.are_deterministic_algorithms_enabled(),

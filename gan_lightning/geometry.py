@@ -1,21 +1,21 @@
-"""Sizes of pictures, and how often a convolutional network can halve them."""
+"""Image sizes, and the number of times that convolutional networks can halve them."""
 
 from collections.abc import Sequence
 
 
 def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width of ``image_size``, a side or ``[height, width]``."""
+    """Return height and width of an ``image_size`` that is one number or ``[height, width]``."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     return height, width
 
 
 def halvings(height: int, width: int) -> int:
-    """How often both sides halve down to a coarsest map of at least 4 x 4 pixels.
+    """Return how often height and width can be halved to a coarsest feature map of at least 4 x 4.
 
-    32 -> 16 -> 8 -> 4 are three, 28 -> 14 -> 7 two.
+    The result is 3 for 32 (32 -> 16 -> 8 -> 4) and 2 for 28 (28 -> 14 -> 7).
 
     Raises:
-        ValueError: The sides do not halve twice (once below 16 pixels), so no network is made for them.
+        ValueError: The size cannot be halved twice (once if a side is below 16 pixels), as the networks require.
     """
     count = 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 8:

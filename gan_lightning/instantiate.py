@@ -1,4 +1,4 @@
-"""Objects from sections of the configuration."""
+"""Construct objects from sections of the configuration, with error messages that name the key."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ def instantiate(node: DictConfig, key: str, **more: Any) -> Any:
     """Construct the object that a section of the configuration describes.
 
     Args:
-        node: The section, with ``_target_``.
-        key: Its key, for messages.
-        more: Further arguments of the constructor.
+        node: The section, which has a ``_target_``.
+        key: The section's key, for messages.
+        more: Additional arguments of the constructor.
 
     Raises:
-        UserError: The constructor rejects its arguments, a package is not installed, or memory does not suffice.
+        UserError: The constructor rejects its arguments, a package is not installed, or memory is exhausted.
     """
     from pytorch_lightning.utilities.exceptions import MisconfigurationException  # takes seconds
 
@@ -38,5 +38,5 @@ def instantiate(node: DictConfig, key: str, **more: Any) -> Any:
                 raise UserError(f"{key}: a package is missing ({first_line(cause)}); {advice}") from error
             raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
         if is_lack_of_memory(cause):
-            raise UserError(f"{key}: too large for this machine ({first_line(cause)})") from error
+            raise UserError(f"{key}: out of memory ({first_line(cause)})") from error
         raise

@@ -57,24 +57,26 @@ class StepOutput:
 
 
 class Learner(Validated, Sampler, LightningModule):
-    """A generator, and the networks that are trained with it, each by one player's optimizer.
+    """Base class: a generator and the networks that are trained with it, each updated by one optimizer.
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
-        optimizers: Build each player's optimizer from its parameters, by the names of their settings.
+        optimizers: Functions that build an optimizer from parameters, by the name of the setting that configures them,
+            in the order of ``players``.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
-        ema_decay: Decay of the averaged generator that samples; None keeps no average.
-        seed: All that a step draws follows from it, the step and the rank.
-        schedules: Numbers that change during training, by name: a number of an optimizer, such as
+        ema_decay: Decay of the EMA of the generator's weights, which is used for sampling; None disables the EMA.
+        seed: Together with the step and the rank it determines all random numbers of a step.
+        schedules: Schedules of numbers that change during training, by name: a number of an optimizer, such as
             "generator_optimizer.lr" or "discriminator_optimizer.beta2", or of the model, such as "gp_weight" or
             "generator_ema.decay".
 
     Attributes:
-        players: The networks of each player, by its name in what is logged. The first has the generator, and ends a
-            step: its optimizer is the one that Lightning counts.
-        d_steps: Minibatches of a step.
-        history: Terms of the latest steps by the name of their network, with the step; it finds where a NaN began.
-        uses_cuda_graphs: The gradient computations are captured as CUDA graphs; set by the trainer.
+        players: Attribute names of the networks that each optimizer updates. The keys, such as "g" and "d", are the
+            prefixes of logged values. The first entry has the generator; its update ends a step, and its optimizer is
+            the one whose steps Lightning counts.
+        d_steps: Number of minibatches in a step.
+        history: Step number and loss terms of the latest steps; it locates the step where a NaN began.
+        uses_cuda_graphs: Whether gradient computations are captured as CUDA graphs; set by the trainer.
     """
 
     players: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -100,17 +102,17 @@ class Learner(Validated, Sampler, LightningModule):
         self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
         self.uses_cuda_graphs = False
-        self.rng, self.execute = torch.Generator(), Eager()  # replaced for the device of a fit
+        self.rng, self.execute = torch.Generator(), Eager()  # replaced in on_fit_start
 
     def seed_step(self) -> None:
-        """Reseed the generators of random numbers from the seed, the step and the rank, and set scheduled numbers."""
+        """Reseed the random number generators from the seed, the step and the rank, and apply the schedules."""
         self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
         seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
         for name, schedule in self.schedules.items():
             self.set_number(name, schedule(self.global_step / self.trainer.max_steps))
 
     def set_number(self, name: str, value: float) -> None:
-        """Set a number of an optimizer or of the model, see ``schedules``."""
+        """Set a number of an optimizer or of the model; names are those of ``schedules``."""
         owner, _, last = name.rpartition(".")
         if owner in self.optimizer_fns:
             for group in self.trainer.optimizers[[*self.optimizer_fns].index(owner)].param_groups:
@@ -121,13 +123,13 @@ class Learner(Validated, Sampler, LightningModule):
             return
         holder = attrgetter(owner)(self) if owner else self
         number = getattr(holder, last)
-        if isinstance(number, Tensor):  # in place, since a CUDA graph reads it
+        if isinstance(number, Tensor):  # in place, since a CUDA graph reads the tensor
             number.fill_(value)
         else:
             setattr(holder, last, value)
 
     def check_schedules(self) -> None:
-        """Raise UserError where a scheduled number does not exist; move those that CUDA graphs read to the device."""
+        """Raise UserError for scheduled numbers that do not exist; move those that CUDA graphs read to the device."""
         for name in self.schedules:
             owner, _, last = name.rpartition(".")
             try:
@@ -144,7 +146,7 @@ class Learner(Validated, Sampler, LightningModule):
                 setattr(self, last, torch.as_tensor(float(number), device=self.device))
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
-        """Samples and labels of each of the ``d_steps`` minibatches of a batch, see :func:`minibatch.minibatches`."""
+        """Split a batch into ``d_steps`` minibatches of samples and labels, see :func:`minibatch.minibatches`."""
         return minibatches(batch, self)
 
     def finish_step(self, outputs: dict[str, StepOutput]) -> dict[str, StepOutput]:
@@ -154,7 +156,7 @@ class Learner(Validated, Sampler, LightningModule):
             outputs: The results of the last update of each network.
 
         Returns:
-            The same, for Lightning to pass to ``on_train_batch_end(outputs)``.
+            ``outputs``, which Lightning passes to ``on_train_batch_end``.
         """
         terms = {name: output.terms for name, output in outputs.items()}
         self.history.append((self.global_step, self.execute.snapshot(terms)))
@@ -163,37 +165,41 @@ class Learner(Validated, Sampler, LightningModule):
             self.sampler_cache = None
         return outputs
 
-    def backward_terms(self, player: str, terms: Terms) -> Terms:
-        """Compute the gradient of the sum of the terms with respect to the weights of one optimizer.
+    def backward_terms(self, key: str, terms: Terms) -> Terms:
+        """Compute the gradient of the sum of the terms with respect to the parameters of one optimizer.
+
+        Args:
+            key: The optimizer's key in ``players``.
+            terms: The terms of the loss.
 
         Returns:
             The terms, detached.
         """
-        for weight in self.weights_of(player):
+        for weight in self.weights_of(key):
             weight.grad = None
-        backward = self.manual_backward if self._trainer else Tensor.backward  # the former scales the gradient
-        with torch.autocast(self.device.type, enabled=False):  # a penalty is differentiated twice
+        backward = self.manual_backward if self._trainer else Tensor.backward  # the former scales gradients
+        with torch.autocast(self.device.type, enabled=False):  # a penalty needs double backward
             backward(reduce(torch.add, terms.values()))
         return {name: term.detach() for name, term in terms.items()}
 
-    def optimizer_of(self, player: str) -> Optimizer:
-        """A player's optimizer, without what Lightning wraps it in."""
-        return self.trainer.optimizers[[*self.players].index(player)]
+    def optimizer_of(self, key: str) -> Optimizer:
+        """Return the optimizer with a key of ``players``, without Lightning's wrapper."""
+        return self.trainer.optimizers[[*self.players].index(key)]
 
-    def weights_of(self, player: str) -> list[nn.Parameter]:
-        """All that a player's optimizer moves."""
-        return [weight for name in self.players[player] for weight in getattr(self, name).parameters()]
+    def weights_of(self, key: str) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer with a key of ``players`` updates."""
+        return [weight for name in self.players[key] for weight in getattr(self, name).parameters()]
 
     def latents(self, num: int) -> Tensor:
-        """Latents (num, latent_dim) for this rank."""
+        """Draw latents (num, latent_dim) for this rank."""
         return self.draw(torch.randn, num, self.latent_dim)
 
     def draw(self, sample: Callable[..., Tensor], num: int, *shape: int) -> Tensor:
         """Draw for the global batch and return this rank's slice, so that results do not depend on the world size.
 
         Args:
-            sample: ``torch.rand``, ``torch.randn`` or the like.
-            num: Rows of this rank.
+            sample: A function like ``torch.rand`` or ``torch.randn``.
+            num: Number of rows on each rank.
             shape: Shape of a row.
 
         Returns:
@@ -203,31 +209,31 @@ class Learner(Validated, Sampler, LightningModule):
         return sample(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
 
     def sampler(self) -> nn.Module:
-        """The network that samples: the live generator, or the average made ready for it."""
+        """Return the network that is used for sampling: the EMA with recalibrated BatchNorm, or else the generator."""
         if self.generator_ema is None:
             return self.generator
         weights = [*self.generator_ema.parameters(), self.generator_ema.class_counts]
-        version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # grows as weights are loaded
+        version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # changes with loaded weights
         if self.sampler_cache is None or self.sampler_cache[0] != version:
             self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
         return self.sampler_cache[1]
 
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that are trained, by name."""
+        """Return the networks that are trained, by name."""
         return {name: getattr(self, name) for names in self.players.values() for name in names}
 
     def compile_networks(self) -> None:
-        """Let ``torch.compile`` make each network's passes into few kernels, once they are first taken."""
+        """Compile the networks with ``torch.compile``; compilation itself happens in the first forward pass."""
         for network in self.networks().values():
             network.compile()
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Each player's optimizer, in the order of the players."""
+        """Return the optimizers in the order of ``players``."""
         builds = self.optimizer_fns.values()
-        return [build(self.weights_of(player)) for build, player in zip(builds, self.players, strict=True)]
+        return [build(self.weights_of(key)) for build, key in zip(builds, self.players, strict=True)]
 
     def on_fit_start(self) -> None:
-        """Make ready what every step uses, and count the labels of the data for the average's BatchNorm."""
+        """Create the random number generator and the executor of steps; count labels for BatchNorm recalibration."""
         self.rng = torch.Generator(self.device)
         self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
         self.history.clear()
@@ -235,14 +241,14 @@ class Learner(Validated, Sampler, LightningModule):
             self.generator_ema.count_labels_of(self.trainer.datamodule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let optimizers keep their configured settings, as a checkpoint's would change the training unnoticed."""
+        """Keep the configured settings of optimizers; a checkpoint's settings would replace them silently."""
         for state, optimizer in zip(checkpoint.get("optimizer_states", ()), self.configure_optimizers(), strict=False):
             state["param_groups"] = optimizer.state_dict()["param_groups"]
 
     def on_train_start(self) -> None:
         """Check the schedules, and convert restored optimizer state to the parameters' memory format.
 
-        Fused optimizers go through weights and moments in one order.
+        Fused optimizers require that weights and moments have the same memory layout.
         """
         self.check_schedules()
         for optimizer in self.trainer.optimizers:

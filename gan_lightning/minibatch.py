@@ -1,4 +1,4 @@
-"""Minibatches of a training step, from a batch of any data loader."""
+"""Split and validate the batches that a data loader returns: types, shapes and ranges of samples and labels."""
 
 import logging
 import math
@@ -12,17 +12,17 @@ from gan_lightning.modes import evaluating
 
 log = logging.getLogger(__name__)
 
-LARGEST = 1.5  # absolute value of images in [-1, 1], which resizing may exceed a little
+MAX_ABS_VALUE = 1.5  # of images in [-1, 1]; resizing may overshoot the range a little
 
 
 def minibatches(batch: Any, model: Any) -> list[tuple[Tensor, Tensor]]:
     """Split a batch into the ``d_steps`` minibatches of one step.
 
-    Shapes and types are compared, which costs no transfer from the device, and the values of the first batch of a fit.
+    Shapes and types are validated, which needs no transfer from the device; values only in the first batch of a fit.
 
     Args:
         batch: Samples (d_steps * N, ...) and labels (d_steps * N,).
-        model: The model that is trained on it, a Learner.
+        model: The model that is trained, a ``Learner``.
 
     Returns:
         Samples (N, ...) and labels (N,) of each minibatch.
@@ -62,14 +62,14 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
     Args:
         samples: Samples (N, ...).
         labels: Labels (N,), which unconditional models ignore.
-        model: The model that is trained on them, a Learner.
+        model: The model that is trained, a ``Learner``.
 
     Raises:
-        UserError: It cannot be trained on them.
+        UserError: A type, a shape or a range does not fit the networks.
     """
     weight, num_classes = next(model.generator.parameters()), model.num_classes
     dtype, shape = weight.dtype, tuple(getattr(getattr(model.trainer, "datamodule", None), "shape", ()))
-    if not shape:  # any other data module, or a loader alone
+    if not shape:  # the data module has no shape, or there is only a data loader
         with torch.no_grad(), evaluating(model.generator) as generator:
             z, y = weight.new_zeros(1, model.latent_dim), torch.zeros(1, dtype=torch.long, device=weight.device)
             shape = tuple(generator(z, y).shape[1:])
@@ -83,7 +83,7 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
         last = len(of) == 3 and (of[2], *of[:2]) == shape
         fix = "; channels are last: samples.permute(0, 3, 1, 2)" if last else ""
         fix = "; add the axis of the channels: samples[:, None]" if (1, *of) == shape else fix
-        errors.append(f"samples have the shape {of}, and the networks are of {shape}{fix}")
+        errors.append(f"samples have the shape {of}, and the networks expect {shape}{fix}")
     if num_classes and labels.dtype != torch.int64:
         kind = str(labels.dtype).removeprefix("torch.")
         errors.append(f"labels are {kind}; class numbers are int64: labels.long()")
@@ -92,7 +92,7 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
     if not math.isfinite(high - low):
         errors.append("samples hold values that are NaN or infinite")
     elif len(shape) == 3 and not errors and (error := scale_error(low, high)):
-        if low >= -LARGEST and high <= LARGEST:
+        if low >= -MAX_ABS_VALUE and high <= MAX_ABS_VALUE:
             log.warning(f"batch: {error}")
         else:
             errors.append(error)
@@ -104,11 +104,11 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
 
 
 def scale_error(low: float, high: float) -> str:
-    """Return what is wrong with the range of images as the networks get them; empty if nothing is.
+    """Return the error message for images that are not in [-1, 1], or "" if they are.
 
-    Images in [0, 1], as ``ToTensor`` returns them, have no dark pixels in [-1, 1], though they lie in that range.
+    Images in [0, 1], as ``ToTensor`` returns them, are an error too: they have no values below 0.
     """
-    inside = low >= -LARGEST and high <= LARGEST
+    inside = low >= -MAX_ABS_VALUE and high <= MAX_ABS_VALUE
     if inside and (low < 0 or low == high):
         return ""
     fix = ": 2 * samples - 1" if inside else ": samples / 127.5 - 1" if low >= 0 and high <= 255 else ""
@@ -116,7 +116,7 @@ def scale_error(low: float, high: float) -> str:
 
 
 def described(value: Any) -> str:
-    """Return the type of a value of a wrong type, with its shape or the number of its parts, for a message."""
+    """Describe a value of a wrong type for a message: its type, and its shape or length."""
     if value is None:
         return "None"
     if isinstance(value, Tensor):

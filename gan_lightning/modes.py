@@ -1,4 +1,4 @@
-"""Modes of a whole network, held for a while."""
+"""Context managers that temporarily switch a network to evaluation mode or freeze parameters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Hold a network in evaluation mode, and put back the mode of each of its layers."""
+    """Switch a network to evaluation mode; on exit, restore the mode of each of its layers."""
     modes = {module: module.training for module in network.modules()}
     try:
         yield network.eval()
@@ -19,7 +19,7 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Hold parameters still, so that no gradient for them is computed."""
+    """Freeze parameters, so that no gradients are computed for them."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

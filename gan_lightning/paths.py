@@ -1,4 +1,4 @@
-"""Where the configuration lives: beside the package in a clone, inside it in a wheel."""
+"""Paths: the folder of the configuration, and the absolute paths of users' arguments and environment variables."""
 
 import logging
 import os
@@ -8,16 +8,17 @@ from pathlib import Path
 from gan_lightning.errors import UserError
 
 PACKAGE = Path(__file__).parent
+# The configuration is beside the package in a clone and inside it in a wheel.
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
 
-DESCRIPTION, WEIGHTS = "config.json", "generator.safetensors"  # of a folder of gan-export
+DESCRIPTION, WEIGHTS = "config.json", "generator.safetensors"  # files of a folder written by gan-export
 
 VARIABLES = ("GAN_DATA_DIR", "GAN_CACHE_DIR")
 
 log = logging.getLogger(__name__)
-without_home: set[str | os.PathLike[str]] = set()  # paths that were warned about
+warned: set[str | os.PathLike[str]] = set()  # paths whose warning has been logged
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name, of the Hugging Face Hub
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name on the Hugging Face Hub
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -26,7 +27,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     As in a shell, ``./~`` is a directory of that name.
 
     Raises:
-        UserError: ``~`` stands for a home directory that cannot be determined.
+        UserError: ``~`` is used and the home directory cannot be determined.
     """
     text = os.path.expanduser(path)  # noqa: PTH111  (Path() would turn ./~ into ~)
     if text.startswith("~") and not os.path.lexists(text):
@@ -35,10 +36,10 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def absolute_environment() -> None:
-    """Make the paths in our environment variables absolute, for this process and the ones that it starts.
+    """Make the paths in gan-lightning's environment variables absolute, also for processes that this one starts.
 
     Raises:
-        UserError: ``~`` stands for a home directory that cannot be determined.
+        UserError: ``~`` is used and the home directory cannot be determined.
     """
     for name in VARIABLES:
         if value := os.environ.get(name):
@@ -46,17 +47,17 @@ def absolute_environment() -> None:
 
 
 def cache_directory(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return a cache's directory, or None with a warning where ``~`` stands for an unknown home directory.
+    """Return a cache's absolute directory; log a warning and return None if its ``~`` cannot be expanded.
 
-    A container may run under a user id without a passwd entry and without HOME: there is no place for a cache then.
+    A container may run under a user id without a passwd entry and without HOME. Runs then work without a cache.
     """
     if path is None:
         return None
     try:
         return absolute(path)
     except UserError:
-        if path not in without_home:
-            without_home.add(path)
+        if path not in warned:
+            warned.add(path)
             log.warning(
                 f"{path}: the home directory is unknown, so nothing is cached; GAN_CACHE_DIR=FOLDER or set HOME"
             )
@@ -64,9 +65,9 @@ def cache_directory(path: str | os.PathLike[str] | None) -> Path | None:
 
 
 def shorter(path: Path) -> Path:
-    """Return a path relative to the working directory if it lies below, for messages.
+    """Return a path relative to the working directory if it is inside it, for messages.
 
-    A path that would begin with ``~`` stays absolute, since libraries would take it for the home directory.
+    A path that would begin with ``~`` stays absolute, since libraries would expand it to the home directory.
     """
     short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return path if str(short).startswith("~") else short

@@ -1,4 +1,4 @@
-"""Schedules: pure functions of progress, the share in [0, 1] of the run's generator steps that is done."""
+"""Schedules: pure functions of progress, the fraction in [0, 1] of the run's generator steps that is completed."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Schedule(Protocol):
-    """The value of a number over a run."""
+    """A number as a function of progress."""
 
     def __call__(self, progress: float) -> float:
         """Return the value at a progress in [0, 1]."""
@@ -14,12 +14,12 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Ramp:
-    """From ``start`` to ``end`` until a share of the run, constant afterwards.
+    """Base class of schedules that change from ``start`` to ``end`` and stay constant afterwards.
 
     Args:
         start: Value at the first step.
         end: Value from ``until`` on.
-        until: Share of the run, in (0, 1].
+        until: Progress in (0, 1] at which ``end`` is reached.
     """
 
     start: float
@@ -28,7 +28,7 @@ class Ramp:
 
 
 class Linear(Ramp):
-    """A ramp in a straight line."""
+    """Linear interpolation."""
 
     def __call__(self, progress: float) -> float:
         """Return the value at a progress in [0, 1]."""
@@ -36,7 +36,7 @@ class Linear(Ramp):
 
 
 class Cosine(Ramp):
-    """A ramp along half a cosine: Loshchilov & Hutter, 2017, equation 5, without restarts.
+    """Cosine annealing without restarts (Loshchilov & Hutter, 2017, equation 5).
 
     https://arxiv.org/abs/1608.03983
     """
@@ -46,6 +46,6 @@ class Cosine(Ramp):
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * min(progress / self.until, 1.0))) / 2
 
 
-# Factors of the configured learning rates, by the names that callbacks.learning_rate.schedule takes. The linear decay
-# is that of Gulrajani et al., 2017, appendix F, for CIFAR-10.
+# Choices of callbacks.learning_rate.schedule; the values multiply the configured learning rates. Gulrajani et al.,
+# 2017, appendix F, use the linear decay for CIFAR-10.
 SCHEDULES: dict[str, Schedule] = {"constant": Linear(1.0, 1.0), "linear_decay": Linear(1.0, 0.0)}

@@ -1,13 +1,13 @@
-"""Randomness as a function of (seed, generator step, rank), so that a resumed run draws what the first would have."""
+"""Seeds as a pure function of (seed, generator step, rank), which makes a resumed run draw the same numbers."""
 
 import torch
 
-# What a number is drawn for; the streams never share a seed.
+# Streams of random numbers by purpose. Each seed includes its stream, so that no two streams share one.
 WEIGHTS, ORDER, FLIPS, GAME, DROPOUT, POINTS, HELD_OUT, EVALUATION = range(8)
 
 
 def mix(*words: int) -> int:
-    """Hash integers to 32 bits, all that a CPU generator takes of its seed."""
+    """Hash integers to 32 bits, since torch's CPU generator uses only 32 bits of its seed."""
     state = 0x9E3779B9
     for word in words:
         state = ((state ^ (word & 0xFFFFFFFF)) * 0x85EBCA6B + (word >> 32)) & 0xFFFFFFFF
@@ -18,7 +18,7 @@ def mix(*words: int) -> int:
 
 
 def seed_default(device: torch.device, *words: int) -> None:
-    """Seed the default generator of a device; a microsecond, where ``torch.manual_seed`` takes a hundred."""
+    """Seed the default generator of a device. It takes 1 us, ``torch.manual_seed`` takes 100 us."""
     if device.type == "cuda":
         generator = torch.cuda.default_generators[device.index]
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""Lightning's Trainer with the levers of speed that it lacks."""
+"""Lightning's Trainer, extended by performance settings: compilation, CUDA graphs, memory format, TF32."""
 
 import threading
 from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
@@ -12,13 +12,13 @@ from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Learner
 from gan_lightning.signals import handlers_restored
-from gan_lightning.strategy import TwoPlayers, lost_processes
+from gan_lightning.strategy import TwoPlayers, lost_process_message
 
-StrategyRegistry.register("ddp_two_players", TwoPlayers)
+StrategyRegistry.register("ddp_gan", TwoPlayers)
 
 
 class LightningOptions(TypedDict, total=False):
-    """Arguments of ``pytorch_lightning.Trainer`` whose values are restricted here; it takes the others as well."""
+    """Arguments of ``pytorch_lightning.Trainer`` whose values are validated here; the others are accepted as well."""
 
     max_steps: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -31,28 +31,29 @@ class LightningOptions(TypedDict, total=False):
 
 
 class Trainer(Validated, pytorch_lightning.Trainer):
-    """Trains as Lightning's does.
+    """Lightning's Trainer with further performance settings.
 
     Args:
-        compile: Compile both networks with ``torch.compile``; a gradient penalty runs them as they are written.
-        cuda_graphs: Record each player's gradient as a CUDA graph and replay it; None does where that holds, which is
-            with one GPU.
-        channels_last: Keep feature maps with their channels innermost, as tensor cores and oneDNN want them; None does
-            on a CPU in single precision, unless the networks are compiled.
-        tf32: Round the factors of single-precision products to TF32's 10 bits, on a GPU that has it, penalties too.
-        data_on_device: Hold the training set on the GPU where it takes no more than half of the memory that is free.
+        compile: Compile the networks with ``torch.compile``; gradient penalties use the uncompiled networks.
+        cuda_graphs: Capture each network's gradient computation as a CUDA graph and replay it; None does so where
+            that is supported, which is on one GPU.
+        channels_last: Use the channels-last memory format, which is faster with tensor cores and oneDNN; None does so
+            on a CPU in float32, unless the networks are compiled.
+        tf32: Use TF32, which rounds the factors of float32 products to 10 bits of mantissa, on GPUs that support it,
+            also in penalties.
+        data_on_device: Keep the training set on the GPU if it takes at most half of the free memory.
         **lightning: Arguments of ``pytorch_lightning.Trainer``.
     """
 
-    # Arguments of Lightning's that would have no effect or break the order of the data, each with the project's own
-    # setting or the reason.
+    # Arguments of Lightning's Trainer that would have no effect or would break the order of the data, each with the
+    # setting to use instead or the reason.
     rejected_arguments: ClassVar = {
         "max_epochs": "trainer.max_steps is the budget, in generator steps",
         "min_epochs": "trainer.max_steps is the budget, in generator steps",
         "min_steps": "trainer.max_steps is the budget, in generator steps",
         "logger": "logger=OPTION, or ~logger for none",
         "callbacks": "+callbacks.NAME._target_=CLASS adds a callback",
-        "plugins": "the run sets them",
+        "plugins": "set by the run",
         "default_root_dir": "hydra.run.dir=FOLDER",
         "enable_checkpointing": "~callbacks.checkpoint saves no checkpoints",
         "enable_progress_bar": "~callbacks.progress shows no progress bar",
@@ -98,10 +99,10 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         self.channels_last, self.tf32 = channels_last, tf32
 
     def fit(self, model: Learner, *args: Any, **kwargs: Any) -> None:
-        """Set the levers, then fit.
+        """Apply the performance settings, then fit.
 
         Raises:
-            UserError: Steps are to be recorded where they cannot be, torch cannot compile channels_last, or another
+            UserError: CUDA graphs are not supported here, torch cannot compile the channels-last format, or another
                 process of the run has ended.
         """
         torch.backends.cudnn.allow_tf32 = self.tf32
@@ -109,13 +110,14 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         device = self.strategy.root_device.type
         one_gpu = isinstance(self.strategy, SingleDeviceStrategy) and device == "cuda"
         if self.cuda_graphs and not one_gpu:
-            raise UserError("trainer.cuda_graphs=true: needs one NVIDIA GPU; null records steps where there is one")
+            raise UserError("trainer.cuda_graphs=true: needs one NVIDIA GPU; null uses CUDA graphs if there is one")
         model.uses_cuda_graphs = one_gpu and self.cuda_graphs is not False
         faster = device == "cpu" and torch.backends.mkldnn.is_available() and self.precision == "32-true"
         if (faster and not self.compile) if self.channels_last is None else self.channels_last:
             model.to(memory_format=torch.channels_last)
         if self.compile:
-            # torch 2.11 errs on the strides of what cuDNN returns for small maps, so formats change on demand only.
+            # torch 2.11 assumes wrong strides of cuDNN's outputs for small feature maps, so inductor may change memory
+            # formats only if channels_last is set.
             torch._inductor.config.layout_optimization = bool(self.channels_last)
             model.compile_networks()
         try:
@@ -125,11 +127,11 @@ class Trainer(Validated, pytorch_lightning.Trainer):
             if not (self.compile and self.channels_last and "stride" in str(error)):
                 raise
             raise UserError(
-                f"trainer.channels_last=true: torch {torch.__version__} errs on the format of small feature maps that "
-                "it compiled; false, or trainer.compile=false"
+                f"trainer.channels_last=true: torch {torch.__version__} compiles small feature maps with wrong "
+                "strides; set trainer.channels_last=false or trainer.compile=false"
             ) from error
         except RuntimeError as error:
-            if message := lost_processes(self, error):
+            if message := lost_process_message(self, error):
                 raise UserError(message) from error
             raise
         finally:
@@ -137,10 +139,10 @@ class Trainer(Validated, pytorch_lightning.Trainer):
 
 
 def stop_observer() -> None:
-    """Stop the thread with which Lightning kills all processes of a run within 5 s after one of them has ended.
+    """Stop Lightning's observer thread, which kills all processes of a run within 5 s after one of them has ended.
 
-    After training it would kill this process while it writes the results. Lightning offers no call for this; the thread
-    ends when it has no processes to observe.
+    After training it would kill this process while it writes the results. Lightning has no method for this; the thread
+    ends when its list of processes is empty.
     """
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":

@@ -1,4 +1,4 @@
-"""Adversarial losses: what each player minimises, given the discriminator's logits."""
+"""Adversarial losses of discriminator and generator, as functions of the discriminator's logits."""
 
 from typing import Protocol
 
@@ -6,18 +6,18 @@ from torch import Tensor
 
 
 class AdversarialLoss(Protocol):
-    """A game seen from both sides; logits have shape (N,), losses are scalars.
+    """Interface of adversarial losses; logits have shape (N,), losses are scalars.
 
     Attributes:
         boundary: The logit that separates real from generated samples; None for a critic, which has none.
-        needs_real_logits: Whether :meth:`generator` pairs generated with real samples; False where it is missing.
+        needs_real_logits: Whether :meth:`generator` also takes logits of real samples; False if it is not defined.
     """
 
     boundary: float | None
     needs_real_logits: bool = False
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Loss of the discriminator on logits of real and of fake samples."""
+        """Compute the discriminator's loss from logits of real and of generated samples."""
 
     def generator(self, fake: Tensor) -> Tensor:
-        """Loss of the generator on logits of its samples, and on those of real samples if ``needs_real_logits``."""
+        """Compute the generator's loss from logits of its samples, and of real samples if ``needs_real_logits``."""

@@ -5,14 +5,14 @@ from torch import Tensor
 
 
 class Hinge:
-    """D is trained until real logits exceed 1 and fake ones fall below -1; G raises its own without end."""
+    """Hinge loss: D's gradient vanishes for real logits above 1 and fake logits below -1; G's loss is unbounded."""
 
     boundary = 0.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]."""
+        """Return E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]."""
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
     def generator(self, fake: Tensor) -> Tensor:
-        """-E[D(G(z))]."""
+        """Return -E[D(G(z))]."""
         return -fake.mean()

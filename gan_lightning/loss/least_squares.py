@@ -4,14 +4,14 @@ from torch import Tensor
 
 
 class LeastSquares:
-    """Regression of the logits on 1 for real and 0 for fake; G pulls its own to 1."""
+    """Least squares regression of D's logits to 1 for real and 0 for fake samples, and of G's to 1."""
 
     boundary = 0.5
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E[(D(x) - 1)^2] / 2 + E[D(G(z))^2] / 2."""
+        """Return E[(D(x) - 1)^2] / 2 + E[D(G(z))^2] / 2."""
         return ((real - 1).square().mean() + fake.square().mean()) / 2
 
     def generator(self, fake: Tensor) -> Tensor:
-        """E[(D(G(z)) - 1)^2] / 2."""
+        """Return E[(D(G(z)) - 1)^2] / 2."""
         return (fake - 1).square().mean() / 2

@@ -8,7 +8,7 @@ from gan_lightning.loss.non_saturating import NonSaturating
 
 
 class Minimax(Validated):
-    """The original zero-sum game; G's gradient vanishes where D is sure of itself.
+    """The original zero-sum loss; G's gradient vanishes where D classifies with confidence.
 
     Args:
         label_smoothing: One-sided: the target of real samples is one minus this (Salimans et al., 2016, section 3.4).
@@ -20,5 +20,5 @@ class Minimax(Validated):
         self.discriminator = NonSaturating(label_smoothing).discriminator
 
     def generator(self, fake: Tensor) -> Tensor:
-        """E[log(1 - D(G(z)))]."""
+        """Return E[log(1 - D(G(z)))]."""
         return -F.softplus(fake).mean()

@@ -23,11 +23,11 @@ class NonSaturating(Validated):
         self.label_smoothing = label_smoothing
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-E[log D(x)] - E[log(1 - D(G(z)))]."""
+        """Return -E[log D(x)] - E[log(1 - D(G(z)))]."""
         loss = F.softplus(-real).mean() + F.softplus(fake).mean()
         # Cross-entropy with target t is softplus(-logit) + (1 - t) * logit.
         return loss + self.label_smoothing * real.mean() if self.label_smoothing else loss
 
     def generator(self, fake: Tensor) -> Tensor:
-        """-E[log D(G(z))]."""
+        """Return -E[log D(G(z))]."""
         return F.softplus(-fake).mean()

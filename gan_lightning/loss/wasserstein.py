@@ -4,16 +4,16 @@ from torch import Tensor
 
 
 class Wasserstein:
-    """The dual of the Wasserstein-1 distance; logits are scores of a critic that must be kept Lipschitz."""
+    """Dual form of the Wasserstein-1 distance; the logits are the scores of a critic, which must be Lipschitz."""
 
     needs_lipschitz_critic = True
 
     boundary = None
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E[D(G(z))] - E[D(x)], minus the estimate of the distance."""
+        """Return E[D(G(z))] - E[D(x)], the negative estimate of the distance."""
         return fake.mean() - real.mean()
 
     def generator(self, fake: Tensor) -> Tensor:
-        """-E[D(G(z))]."""
+        """Return -E[D(G(z))]."""
         return -fake.mean()

@@ -1,1 +1,1 @@
-"""The six variants, and the baseline beside them."""
+"""Models: six GAN variants and a VAE baseline, one file each."""

@@ -1,4 +1,4 @@
-"""The two-player game that every variant plays."""
+"""Base class of the GAN variants: discriminator and generator updates of one training step."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,8 +19,8 @@ from gan_lightning.penalty import Penalty
 from gan_lightning.schedule import Schedule
 
 
-class Game(TypedDict, total=False):
-    """What every variant takes, see :class:`GAN`."""
+class GANKwargs(TypedDict, total=False):
+    """Keyword arguments of all GAN variants, see :class:`GAN`."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -41,36 +41,36 @@ class Game(TypedDict, total=False):
 
 
 class GAN(Learner):
-    """A generator and a discriminator trained in turn (Goodfellow et al., 2014, Algorithm 1).
+    """A generator and a discriminator that are trained alternately (Goodfellow et al., 2014, Algorithm 1).
 
-    One training step is ``d_steps`` discriminator updates, each on a minibatch of its own, then one
-    generator update. A variant overrides the losses, never the schedule.
+    One training step consists of ``d_steps`` discriminator updates, each on its own minibatch, and one generator
+    update. Variants override the losses, not the order of updates.
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
         discriminator: Maps samples and labels (N,) to logits (N,).
-        loss: The adversarial loss as each player sees it.
+        loss: The adversarial loss of both networks.
         generator_optimizer: Builds the generator's optimizer from its parameters.
-        discriminator_optimizer: Builds the discriminator's.
+        discriminator_optimizer: Builds the discriminator's optimizer.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
         d_steps: Discriminator updates per generator update; ``k`` in the GAN paper, ``n_critic`` in WGAN.
         generator_batch: Size of the generator's batch as a multiple of the discriminator's.
-        reuse_fake: Let the generator's update play the last fakes again instead of drawing fresh ones.
-        ema_decay: Decay of the averaged generator that samples; None keeps no average.
-        generator_clip_norm: Bound on the norm of the generator's whole gradient; None is no bound.
-        discriminator_clip_norm: The same for the discriminator's.
-        augment: Augmentation of the samples that the discriminator is given, real and generated, in both updates.
-        penalties: Further terms of the discriminator's loss by the name under which they are logged.
-        seed: All that a step draws follows from it, the step and the rank.
-        schedules: Numbers that change during training, see :class:`~gan_lightning.learner.Learner`.
+        reuse_fake: Use the fakes of the last discriminator update in the generator's update instead of new ones.
+        ema_decay: Decay of the EMA of the generator's weights, which is used for sampling; None disables the EMA.
+        generator_clip_norm: Maximum norm of the generator's gradient over all parameters; None disables clipping.
+        discriminator_clip_norm: Maximum norm of the discriminator's gradient.
+        augment: Augmentation of real and generated inputs of the discriminator, in both updates.
+        penalties: Further terms of the discriminator's loss, by the name under which they are logged.
+        seed: Together with the step and the rank it determines all random numbers of a step.
+        schedules: Schedules of numbers, see :class:`~gan_lightning.learner.Learner`.
 
     Attributes:
-        needs_double_backward: Whether a loss holds a derivative with respect to the discriminator's input, which is
-            differentiated again. BatchNorm in the discriminator and half-precision weights are then errors.
+        needs_double_backward: Whether a loss contains a derivative with respect to the discriminator's input, which
+            needs double backward. BatchNorm in the discriminator and half-precision weights are errors then.
 
     Raises:
-        ValueError: The discriminator has BatchNorm, through which a sample's gradient depends on the others, and the
-            variant needs double backward.
+        ValueError: The variant needs double backward and the discriminator has BatchNorm, with which a sample's
+            gradient depends on the other samples.
     """
 
     players: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
@@ -118,7 +118,7 @@ class GAN(Learner):
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
-        """One generator step: ``batch`` holds the ``d_steps`` minibatches, samples and labels, one after the other.
+        """Perform one generator step on a batch of samples and labels that consists of ``d_steps`` minibatches.
 
         Returns:
             The results of the last discriminator update ("d") and of the generator update ("g").
@@ -130,22 +130,22 @@ class GAN(Learner):
         return self.finish_step({"d": d, "g": g})
 
     def discriminator_step(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
-        """The discriminator's update on one minibatch.
+        """Update the discriminator on one minibatch.
 
         Returns:
-            Its results, and with ``reuse_fake`` the samples with their graph into the generator.
+            The results, and with ``reuse_fake`` the fakes with their autograd graph, else None.
         """
         output, fake = self.execute(self.global_step, self.discriminator_gradients, real, y)
-        self.trainer.strategy.optimizer_step(self.optimizer_of("d"), lambda: None)  # scaler and hooks, not counted
+        self.trainer.strategy.optimizer_step(self.optimizer_of("d"), lambda: None)  # with scaler and hooks; not counted
         self.after_discriminator_update()
         return output, fake
 
     def generator_step(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
-        """The generator's update: on ``fake`` where it is given, otherwise on fresh samples with the labels ``y``."""
+        """Update the generator: on ``fake`` if it is given, otherwise on new samples with the labels ``y``."""
         g_opt, _ = self.optimizers()
         inputs = (real, y) if fake is None else (real, y, fake)
         output = self.execute(self.global_step, self.generator_gradients, *inputs)
-        g_opt.step()  # Lightning counts this one: global_step is the generator step, the only clock
+        g_opt.step()  # the step that Lightning counts: global_step is the number of generator steps
         return output
 
     def discriminator_gradients(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
@@ -170,12 +170,12 @@ class GAN(Learner):
         return StepOutput(terms, fake.detach(), detached(logits))
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:
-        """The discriminator's loss on one minibatch.
+        """Compute the terms of the discriminator's loss on one minibatch.
 
         Args:
             real: Real samples (N, ...).
             fake: Generated samples (N, ...), detached from the generator.
-            y: Labels (N,) of both.
+            y: Labels (N,) of real and of generated samples.
 
         Returns:
             Named, weighted terms, whose sum is minimised, and the logits, from which accuracies are computed.
@@ -184,7 +184,7 @@ class GAN(Learner):
         return {"adversarial": self.loss.discriminator(*logits)}, logits
 
     def generator_loss(self, fake: Tensor, real: Tensor, y: Tensor) -> tuple[Terms, Logits]:
-        """The generator's loss; the discriminator's parameters are frozen.
+        """Compute the terms of the generator's loss; the discriminator's parameters are frozen.
 
         Args:
             fake: Generated samples (M, ...), M = N * ``generator_batch``.
@@ -199,7 +199,7 @@ class GAN(Learner):
         return {"adversarial": adversarial}, logits
 
     def generator_adversarial(self, fake_logits: Tensor, real: Tensor, y: Tensor) -> tuple[Tensor, Logits]:
-        """The generator's adversarial loss, on logits of real samples too where the loss pairs both."""
+        """Compute the generator's adversarial loss, which also gets logits of real samples if it pairs both."""
         if not getattr(self.loss, "needs_real_logits", False):
             return self.loss.generator(fake_logits), Logits(None, fake_logits)
         real_logits = single_precision(self.discriminator(self.augmented(real), y[: len(real)]))
@@ -207,7 +207,7 @@ class GAN(Learner):
         return self.loss.generator(fake_logits, real_logits), Logits(real_logits, fake_logits)
 
     def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> Logits:
-        """Logits in single precision or better: in one pass, or in two where BatchNorm would mix their statistics."""
+        """Compute logits in float32 or float64, in one pass, or in two if BatchNorm would mix real and fake samples."""
         if self.looks_at_batches:
             logits = self.discriminator(real, y), self.discriminator(fake, y)
         else:
@@ -215,44 +215,44 @@ class GAN(Learner):
         return Logits(*map(single_precision, logits))
 
     def augmented(self, x: Tensor, minibatch: int | None = None) -> Tensor:
-        """Samples (M, ...) as the discriminator is given them, in both updates.
+        """Apply the augmentation, if there is one, to samples (M, ...) before they enter the discriminator.
 
         Args:
             x: Real or generated samples.
-            minibatch: Size of a minibatch, where ``x`` holds several: each has draws of its own, so that the number of
-                ranks does not change them.
+            minibatch: Size of a minibatch if ``x`` holds several. Random numbers are drawn for each minibatch, so that
+                they do not depend on the number of ranks.
         """
         if self.augment is None:
             return x
         return torch.cat([self.augment(part, self.draw) for part in x.split(minibatch or len(x))])
 
     def critic(self, x: Tensor, y: Tensor) -> Tensor:
-        """Logits for a gradient penalty, which differentiates with respect to samples before augmentation.
+        """Compute logits for a gradient penalty, which differentiates with respect to the samples before augmentation.
 
-        It calls the network's own ``forward``, since a compiled network can be differentiated only once.
+        It calls the uncompiled ``forward``, since compiled networks do not support double backward.
         """
         return self.discriminator.forward(self.augmented(x), y)
 
     def after_discriminator_update(self) -> None:
-        """Hook for a constraint on the discriminator's weights."""
+        """Hook for constraints on the discriminator's weights."""
 
     @cached_property
     def discriminator_parameters(self) -> list[nn.Parameter]:
-        """The discriminator's parameters, listed once since listing takes a share of a small network's step."""
+        """The discriminator's parameters, cached since collecting them slows down the steps of small networks."""
         return [*self.discriminator.parameters()]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip a player's gradient, after a gradient scaler and before the update."""
-        for player, bound in self.clip_norms.items():
-            if bound is not None and optimizer is self.optimizer_of(player):
-                nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), bound)
+        """Clip the gradient of one network after the gradient scaler has unscaled it and before the update."""
+        for key, max_norm in self.clip_norms.items():
+            if max_norm is not None and optimizer is self.optimizer_of(key):
+                nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), max_norm)
 
     def on_fit_start(self) -> None:
-        """Make ready what every step uses."""
+        """Also clear the cached parameters of the discriminator."""
         super().on_fit_start()
         self.__dict__.pop("discriminator_parameters", None)  # the discriminator may have been replaced
 
 
 def detached(logits: Logits) -> Logits:
-    """Logits without their graph."""
+    """Detach logits from the autograd graph."""
     return Logits(*(part if part is None else part.detach() for part in logits))

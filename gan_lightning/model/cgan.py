@@ -5,15 +5,15 @@ https://arxiv.org/abs/1411.1784
 
 from typing import Unpack
 
-from gan_lightning.model.base import GAN, Game
+from gan_lightning.model.base import GAN, GANKwargs
 
 
 class CGAN(GAN):
-    r"""Both players are told the class, so that the generator can be asked for one.
+    r"""Generator and discriminator are conditioned on the class, so that samples of a given class can be generated.
 
     .. math:: \min_G \max_D E_x[\log D(x \mid y)] + E_z[\log(1 - D(G(z \mid y) \mid y))] \quad\text{(equation 2)}.
 
-    The networks embed the label and join it to z and to x. Fakes are judged under the labels of the real minibatch.
+    The networks embed the label and concatenate it to z and to x. Fakes have the labels of the real minibatch.
 
     Raises:
         ValueError: A network was built without classes.
@@ -21,7 +21,7 @@ class CGAN(GAN):
 
     needs_labels = True
 
-    def __init__(self, **game: Unpack[Game]) -> None:
-        super().__init__(**game)
+    def __init__(self, **kwargs: Unpack[GANKwargs]) -> None:
+        super().__init__(**kwargs)
         if not (self.generator.num_classes and self.discriminator.num_classes):
-            raise ValueError("cgan: both networks need num_classes > 0, or they never see the label")
+            raise ValueError("cgan: both networks need num_classes > 0, since they are conditioned on the label")

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveFloat
 from gan_lightning.learner import Logits, Terms
-from gan_lightning.model.base import GAN, Game
+from gan_lightning.model.base import GAN, GANKwargs
 from gan_lightning.penalty import gradient_penalty
 
 
 class WGANGP(GAN):
-    r"""Wasserstein GAN whose critic is kept 1-Lipschitz by a penalty instead of weight clipping.
+    r"""Wasserstein GAN whose critic is kept 1-Lipschitz by a gradient penalty instead of weight clipping.
 
     The critic minimises, for :math:`\hat x` uniform on lines between real and fake samples (equation 3),
 
@@ -23,18 +23,18 @@ class WGANGP(GAN):
 
     Args:
         gp_weight: The penalty's weight :math:`\lambda`.
-        **game: Arguments of :class:`~gan_lightning.model.base.GAN`.
+        **kwargs: Arguments of :class:`~gan_lightning.model.base.GAN`.
     """
 
     needs_double_backward = True
     provides_lipschitz_critic = True
 
-    def __init__(self, gp_weight: PositiveFloat = 10.0, **game: Unpack[Game]) -> None:
-        super().__init__(**game)
+    def __init__(self, gp_weight: PositiveFloat = 10.0, **kwargs: Unpack[GANKwargs]) -> None:
+        super().__init__(**kwargs)
         self.gp_weight = gp_weight
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:
-        """Algorithm 1, lines 4 to 8."""
+        """Compute the critic's loss with the gradient penalty (Algorithm 1, lines 4 to 8)."""
         terms, logits = super().discriminator_loss(real, fake, y)
         epsilon = self.draw(torch.rand, len(real))
         penalty = gradient_penalty(self.critic, real, fake, y, epsilon)

@@ -1,1 +1,1 @@
-"""Generators and discriminators that fit together."""
+"""Networks: pairs of a generator and a discriminator, and the layers that they share."""

@@ -1,7 +1,7 @@
-"""The convolutional pair of DCGAN (Radford et al., 2016, section 3, https://arxiv.org/abs/1511.06434).
+"""Convolutional networks of DCGAN (Radford et al., 2016, section 3, https://arxiv.org/abs/1511.06434).
 
-Depth follows from the size of the pictures: both sides are halved until the coarsest map is about 4 x 4, so 64 x 64
-gives the paper's four levels. Channels double with every level, from ``width`` to at most eight times that.
+The number of levels depends on the image size: height and width are halved until the coarsest feature map is about
+4 x 4, so 64 x 64 has the paper's four levels. Channels double with every level, from ``width`` up to 8 * ``width``.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ from gan_lightning.network.layers import (
 
 
 class DCGANGenerator(Generator):
-    """Latents to pictures in [-1, 1]: fractionally strided convolutions, normalisation, ReLU, tanh.
+    """Generator of images in [-1, 1]: transposed convolutions, normalisation, ReLU, tanh at the output.
 
     Args:
         latent_dim: Size of a latent.
-        shape: Shape of a picture, (C, H, W).
-        width: Channels of the finest hidden map; the paper's 64 x 64 networks have 64.
-        num_classes: Classes whose embedding is joined to z; 0 ignores labels.
+        shape: Shape of an image, (C, H, W).
+        width: Channels of the finest hidden feature map; 64 in the paper's 64 x 64 networks.
+        num_classes: Number of classes, whose embedding is concatenated to z; 0 ignores labels.
         embed_dim: Size of the embedding.
         norm: "batch", "layer" or "none", before each activation.
-        upsample: "transposed" convolutions, or "nearest" neighbours followed by a 3 x 3 convolution, which leaves no
-            checkerboard (Odena et al., 2016, https://distill.pub/2016/deconv-checkerboard/).
-        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+        upsample: "transposed" convolutions, or "nearest" neighbour upsampling and a 3 x 3 convolution, which avoids
+            checkerboard artefacts (Odena et al., 2016, https://distill.pub/2016/deconv-checkerboard/).
+        init_std: Standard deviation of the normal initialisation of weights; None is torch's initialisation.
     """
 
     needs_images = True
@@ -69,33 +69,33 @@ class DCGANGenerator(Generator):
         )
         layers: list[nn.Module] = []
         for a, b in pairwise(widths):
-            layers += [*doubling(upsample, a, b, bias), normalisation(norm, b), nn.ReLU()]
-        self.net = nn.Sequential(*layers, *doubling(upsample, widths[-1], channels, bias=True), nn.Tanh())
+            layers += [*upsampling_layers(upsample, a, b, bias), normalisation(norm, b), nn.ReLU()]
+        self.net = nn.Sequential(*layers, *upsampling_layers(upsample, widths[-1], channels, bias=True), nn.Tanh())
         start_from_normal(self, init_std)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """(N, latent_dim) and labels (N,) to (N, C, H, W)."""
+        """Map latents (N, latent_dim) and labels (N,) to images (N, C, H, W)."""
         return self.net(self.project(self.label(z, y)[:, :, None, None]))
 
 
-def doubling(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
-    """Layers from ``a`` to ``b`` channels at twice the resolution."""
+def upsampling_layers(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
+    """Return layers that map ``a`` to ``b`` channels and double the resolution."""
     if upsample == "transposed":
         return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
 
 
 class DCGANDiscriminator(Discriminator):
-    """Pictures to logits: strided convolutions, normalisation but in the first layer, LeakyReLU.
+    """Discriminator of images: strided convolutions, normalisation except in the first layer, LeakyReLU.
 
     Args:
-        shape: Shape of a picture, (C, H, W).
-        width: Channels of the finest hidden map.
-        num_classes: Classes that are joined to x as one more channel; 0 ignores labels.
-        norm: "batch", "layer" or "none", before each activation but the first.
-        dropout: Share of every hidden layer's outputs that is dropped in training.
-        spectral_norm: Bound every layer's largest singular value by one.
-        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+        shape: Shape of an image, (C, H, W).
+        width: Channels of the finest hidden feature map.
+        num_classes: Number of classes, which are concatenated to x as a label channel; 0 ignores labels.
+        norm: "batch", "layer" or "none", before each activation except the first.
+        dropout: Dropout probability after every hidden layer.
+        spectral_norm: Apply spectral normalisation to every layer.
+        init_std: Standard deviation of the normal initialisation of weights; None is torch's initialisation.
     """
 
     needs_images = True
@@ -130,13 +130,13 @@ class DCGANDiscriminator(Discriminator):
             normalise_spectrum(self)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, C, H, W) and labels (N,) to (N, feature_dim)."""
+        """Map images (N, C, H, W) and labels (N,) to features (N, feature_dim)."""
         return self.net(self.label(x, y))
 
     def logits(self, features: Tensor, y: Tensor) -> Tensor:
-        """(N, feature_dim) to (N,)."""
+        """Map features (N, feature_dim) to logits (N,)."""
         return self.head(features).squeeze(1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, C, H, W) and labels (N,) to logits (N,)."""
+        """Map images (N, C, H, W) and labels (N,) to logits (N,)."""
         return self.logits(self.features(x, y), y)

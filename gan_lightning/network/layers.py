@@ -1,4 +1,4 @@
-"""Layers that the networks share, and what is done to a whole network: its start, spectral normalisation."""
+"""Layers and base classes that the networks share; initialisation and spectral normalisation of whole networks."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from gan_lightning.config.constraints import Norm, Validated
 
 
 class Generator(Validated, nn.Module):
-    """Base class of generators: what they need of other parts and provide."""
+    """Base class of generators, with declarations for :mod:`gan_lightning.config.combinations`."""
 
     needs_class_aware_discriminator: ClassVar = {"num_classes": 10}
     provides_class_aware_generator: ClassVar = {"num_classes": 10}
@@ -20,7 +20,7 @@ class Generator(Validated, nn.Module):
 
 
 class Discriminator(Validated, nn.Module):
-    """Base class of discriminators: what they need of other parts and provide."""
+    """Base class of discriminators, with declarations for :mod:`gan_lightning.config.combinations`."""
 
     needs_class_aware_generator: ClassVar = {"num_classes": 10}
     needs_class_aware_discriminator: ClassVar = {"conditioning": ("projection",)}
@@ -33,7 +33,7 @@ class Discriminator(Validated, nn.Module):
 
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:
-    """A normalisation of feature maps by name; "layer" is over all of a sample's channels and pixels."""
+    """Return a normalisation layer of feature maps by name; "layer" normalises over a sample's channels and pixels."""
     return {"none": nn.Identity, "batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}[
         norm
     ]()
@@ -50,7 +50,7 @@ class ConditionalBatchNorm2d(nn.Module):
             self.shift = nn.Embedding.from_pretrained(torch.zeros(num_classes, channels), freeze=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, C, H, W) and labels (N,) to (N, C, H, W)."""
+        """Map (N, C, H, W) and labels (N,) to (N, C, H, W)."""
         x = self.norm(x)
         if not hasattr(self, "scale"):
             return x
@@ -58,62 +58,62 @@ class ConditionalBatchNorm2d(nn.Module):
 
 
 def single_precision(x: Tensor) -> Tensor:
-    """Return a tensor in float32, or unchanged where its type is at least as precise.
+    """Convert a tensor to float32; float32 and float64 are returned unchanged.
 
-    Losses are means of logits. Half precision has 8 or 11 significant bits, so the mean of logits near 100 would have
-    steps of 0.5 or 0.06, and the difference of two means no correct digit.
+    Losses are means of logits. Half precision has 8 (bfloat16) or 11 (float16) significant bits, so the mean of logits
+    near 100 would have a resolution of 0.5 or 0.06, and the difference of two means would have no correct digit.
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Head(nn.Linear):
-    """The last linear layer of a discriminator or an encoder, in single precision or better also under autocast.
+    """Last linear layer of a discriminator or an encoder, computed in float32 or float64 even under autocast.
 
     In half precision a logit near 100 would be rounded to a multiple of 0.5 (bfloat16) or 0.06 (float16), which no cast
-    after the layer could undo. Its arithmetic is a negligible part of a network's.
+    after the layer could undo. The layer takes a negligible part of a network's computation.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, a) to (N, b)."""
+        """Map (N, a) to (N, b)."""
         with torch.autocast(x.device.type, enabled=False):
             weight = single_precision(self.weight)
             return F.linear(x.to(weight), weight, None if self.bias is None else self.bias.to(weight))
 
 
 class MeanPooledConv2d(nn.Conv2d):
-    """A convolution and the mean over 2 x 2 after it, as one convolution of stride 2.
+    """A convolution followed by 2 x 2 mean pooling, computed as one convolution of stride 2.
 
-    Its kernel is the mean of the four that the shifts within 2 x 2 make, so it has 16 taps at every fourth place
-    instead of 9 at each: the same function in less than half of the arithmetic (Karras et al., 2018, in their code,
-    https://arxiv.org/abs/1710.10196).
+    The kernel is the mean of the four kernels shifted by 0 or 1 in each direction. So 16 multiplications at every
+    fourth position replace 9 at every position: the same function with less than half of the computation (Karras et
+    al., 2018, in their code, https://arxiv.org/abs/1710.10196).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, a, H, W) to (N, b, H/2, W/2)."""
-        return F.conv2d(x, shifted(self.weight, 4), self.bias, stride=2, padding=self.padding)
+        """Map (N, a, H, W) to (N, b, H/2, W/2)."""
+        return F.conv2d(x, sum_of_shifts(self.weight, 4), self.bias, stride=2, padding=self.padding)
 
 
 class UpsampledConv2d(nn.Conv2d):
-    """Nearest-neighbour upsampling and a convolution after it, as one transposed convolution of stride 2."""
+    """Nearest-neighbour upsampling followed by a convolution, computed as one transposed convolution of stride 2."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, a, H, W) to (N, b, 2H, 2W)."""
-        weight = shifted(self.weight.flip(2, 3)).transpose(0, 1)
+        """Map (N, a, H, W) to (N, b, 2H, 2W)."""
+        weight = sum_of_shifts(self.weight.flip(2, 3)).transpose(0, 1)
         return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=self.padding)
 
 
-def shifted(weight: Tensor, divisor: int = 1) -> Tensor:
-    """Kernels (b, a, K, K) as the sum (b, a, K + 1, K + 1) of the four shifts by 0 or 1 both ways, divided."""
-    return F.avg_pool2d(weight, 2, stride=1, padding=1) * (4 / divisor)  # ONNX has no divisor_override
+def sum_of_shifts(weight: Tensor, divisor: int = 1) -> Tensor:
+    """Sum kernels (b, a, K, K) shifted by 0 or 1 in both directions, as (b, a, K + 1, K + 1), and divide."""
+    return F.avg_pool2d(weight, 2, stride=1, padding=1) * (4 / divisor)  # instead of divisor_override, which ONNX lacks
 
 
 class LabelMap(nn.Module):
-    """Joins a label to a picture as one more channel, a learned map a class; without classes a picture stays as it is.
+    """Concatenates a label to images as one more channel, learned for each class; the identity without classes.
 
     Args:
         num_classes: Number of classes; 0 for none.
-        height: Height of the pictures.
-        width: Width of the pictures.
+        height: Height of the images.
+        width: Width of the images.
     """
 
     def __init__(self, num_classes: int, height: int, width: int) -> None:
@@ -123,15 +123,16 @@ class LabelMap(nn.Module):
             self.embedding = nn.Embedding(num_classes, height * width)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C + channels, H, W)."""
+        """Map images (N, C, H, W) and labels (N,) to (N, C + channels, H, W)."""
         return torch.cat([x, self.embedding(y).unflatten(1, self.size)], dim=1) if self.channels else x
 
 
 class LabelVector(nn.Module):
-    """Joins a label to a vector as further entries, learned for each class; without classes it stays as it is.
+    """Concatenates a learned embedding of the label to vectors; the identity without classes.
 
-    The entries start with the length of a one-hot vector, about one. Were each of them as large as an entry of z, the
-    generator would see little but the label at first, and come to ignore z: all samples of a class the same.
+    Embeddings are initialised with a norm of about one, as a one-hot vector has. With entries as large as those of z
+    the label would dominate the generator's input, and the generator would learn to ignore z: all samples of a class
+    would be equal.
     """
 
     def __init__(self, num_classes: int, embed_dim: int) -> None:
@@ -142,12 +143,12 @@ class LabelVector(nn.Module):
             nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, F) to (N, F + features)."""
+        """Map vectors (N, F) and labels (N,) to (N, F + features)."""
         return torch.cat([x, self.embedding(y)], dim=1) if self.features else x
 
 
 def start_from_normal(network: nn.Module, std: float | None) -> None:
-    """Draw weights from N(0, std^2), those of BatchNorm from N(1, std^2), as DCGAN does; None leaves torch's own start.
+    """Initialise weights from N(0, std^2), BatchNorm's from N(1, std^2), as DCGAN does; None changes nothing.
 
     Radford et al., 2016, section 4; BatchNorm as in the authors' code.
     """
@@ -164,9 +165,10 @@ def start_from_normal(network: nn.Module, std: float | None) -> None:
 
 
 def normalise_spectrum(network: nn.Module) -> None:
-    """Divide every weight matrix by its largest singular value (Miyato et al., 2018, https://arxiv.org/abs/1802.05957).
+    """Apply spectral normalisation to every layer (Miyato et al., 2018, https://arxiv.org/abs/1802.05957).
 
-    Call it after the weights have their start: from then on they are computed.
+    It divides a weight matrix by its largest singular value. Call it after initialisation: afterwards the weights are
+    computed from other parameters.
     """
     for module in [*network.modules()]:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for pictures and points."""
+"""Multilayer perceptrons for images and points."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,22 +20,22 @@ from gan_lightning.network.layers import (
 
 
 def normalisation(norm: Norm, width: int) -> list[nn.Module]:
-    """A normalisation of vectors by name; "layer" is over a sample's units."""
+    """Return normalisation layers of vectors by name; "layer" normalises over the units of a sample."""
     return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[norm]
 
 
 class MLPGenerator(Generator):
-    """Latents to samples: hidden ReLU layers, tanh for pictures and nothing for points.
+    """Generator with ReLU layers; the output has tanh for images and no activation for points.
 
     Args:
         latent_dim: Size of a latent.
         shape: Shape of a sample, (C, H, W) or (2,).
         width: Units in each hidden layer.
         depth: Number of hidden layers.
-        num_classes: Classes whose embedding is joined to z; 0 ignores labels.
+        num_classes: Number of classes, whose embedding is concatenated to z; 0 ignores labels.
         embed_dim: Size of the embedding.
         norm: "none", "batch" or "layer", before each activation.
-        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+        init_std: Standard deviation of the normal initialisation of weights; None is torch's initialisation.
     """
 
     provides_convolutional_networks = False
@@ -61,23 +61,23 @@ class MLPGenerator(Generator):
         start_from_normal(self, init_std)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """(N, latent_dim) and labels (N,) to (N, *shape)."""
+        """Map latents (N, latent_dim) and labels (N,) to samples (N, *shape)."""
         return self.output(self.net(self.label(z, y))).unflatten(1, self.shape)
 
 
 class MLPDiscriminator(Discriminator):
-    """Samples to logits: hidden LeakyReLU layers.
+    """Discriminator with LeakyReLU layers.
 
     Args:
         shape: Shape of a sample, (C, H, W) or (2,).
         width: Units in each hidden layer.
         depth: Number of hidden layers.
-        num_classes: Classes whose embedding is joined to x; 0 ignores labels.
+        num_classes: Number of classes, whose embedding is concatenated to x; 0 ignores labels.
         embed_dim: Size of the embedding.
-        norm: "none", "batch" or "layer", before each activation but the first.
-        dropout: Share of hidden units that is dropped in training.
-        spectral_norm: Bound every layer's largest singular value by one.
-        init_std: Weights start from N(0, init_std^2); None is torch's own start.
+        norm: "none", "batch" or "layer", before each activation except the first.
+        dropout: Dropout probability of hidden units.
+        spectral_norm: Apply spectral normalisation to every layer.
+        init_std: Standard deviation of the normal initialisation of weights; None is torch's initialisation.
     """
 
     provides_convolutional_networks = False
@@ -109,13 +109,13 @@ class MLPDiscriminator(Discriminator):
             normalise_spectrum(self)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, *shape) and labels (N,) to (N, feature_dim)."""
+        """Map samples (N, *shape) and labels (N,) to features (N, feature_dim)."""
         return self.net(self.label(x.flatten(1), y))
 
     def logits(self, features: Tensor, y: Tensor) -> Tensor:
-        """(N, feature_dim) to (N,)."""
+        """Map features (N, feature_dim) to logits (N,)."""
         return self.head(features).squeeze(1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, *shape) and labels (N,) to logits (N,)."""
+        """Map samples (N, *shape) and labels (N,) to logits (N,)."""
         return self.logits(self.features(x, y), y)

@@ -1,7 +1,8 @@
-"""The residual pair of WGAN-GP's CIFAR-10 experiment (Gulrajani et al., 2017, appendix F).
+"""Residual networks of WGAN-GP's CIFAR-10 experiment (Gulrajani et al., 2017, appendix F).
 
-https://arxiv.org/abs/1704.00028. The paper's networks are for 32 x 32; for other sizes the generator has one block a
-doubling, the critic one a halving down to twice the coarsest map, then two at that resolution.
+https://arxiv.org/abs/1704.00028. The paper's networks are for 32 x 32. For other sizes the generator has one block for
+each doubling of the resolution; the critic has one for each halving, down to twice the size of the coarsest feature
+map, and two more at that resolution.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,9 @@ from gan_lightning.network.layers import (
 
 
 class UpBlock(nn.Module):
-    """(Conditional) BatchNorm, ReLU, upsampling and two convolutions, beside a shortcut.
+    """Residual block of (conditional) BatchNorm, ReLU, upsampling and two convolutions.
 
-    Unlike in the authors' code convolutions have no bias, which the BatchNorm that follows each would take away.
+    Unlike in the authors' code the convolutions have no bias, since the BatchNorm after each of them would remove it.
     """
 
     def __init__(self, a: int, b: int, num_classes: int) -> None:
@@ -41,21 +42,22 @@ class UpBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, a, H, W) to (N, b, 2H, 2W)."""
+        """Map (N, a, H, W) and labels (N,) to (N, b, 2H, 2W)."""
         h = self.conv1(self.relu(self.norm1(x, y)))
         h = self.conv2(self.relu(self.norm2(h, y)))
         return h + self.shortcut(x)
 
 
 class DownBlock(nn.Module):
-    """Two convolutions with normalisation and ReLU before each, mean pooling if asked for, beside a shortcut.
+    """Residual block of two convolutions with normalisation and ReLU before each, and optional mean pooling.
 
     Args:
         a: Input channels.
         b: Output channels.
         norm: Name of the normalisation.
-        down: Halve both sides.
-        first: The block that reads the picture, which has no activation before its first convolution.
+        down: Halve the resolution by mean pooling.
+        first: Whether this is the first block, which has no normalisation and no activation before its first
+            convolution, since its input is the image.
     """
 
     def __init__(self, a: int, b: int, norm: str, down: bool, first: bool = False) -> None:
@@ -72,19 +74,20 @@ class DownBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.Identity(), convolution(a, b, 1)) if a != b or down else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, a, H, W) to (N, b, H, W), or half of that."""
+        """Map (N, a, H, W) to (N, b, H, W), or to (N, b, H/2, W/2) with ``down``."""
         return self.residual(x) + self.shortcut(x)
 
 
 class ResNetGenerator(Generator):
-    """Latents to pictures in [-1, 1].
+    """Residual generator of images in [-1, 1].
 
     Args:
         latent_dim: Size of a latent.
-        shape: Shape of a picture, (C, H, W).
-        width: Channels of every hidden map; 128 in the paper.
-        num_classes: Classes that choose BatchNorm's scale and shift; 0 ignores labels.
-        init_std: Weights start from N(0, init_std^2); None is He's start, as in the paper's code.
+        shape: Shape of an image, (C, H, W).
+        width: Channels of every hidden feature map; 128 in the paper.
+        num_classes: Number of classes for conditional BatchNorm; 0 ignores labels.
+        init_std: Standard deviation of the normal initialisation of weights; None is He's initialisation, as in the
+            paper's code.
     """
 
     needs_images = True
@@ -109,10 +112,10 @@ class ResNetGenerator(Generator):
         self.output = nn.Sequential(
             nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1), nn.Tanh()
         )
-        start(self, init_std)
+        init_weights_(self, init_std)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """(N, latent_dim) and labels (N,) to (N, C, H, W)."""
+        """Map latents (N, latent_dim) and labels (N,) to images (N, C, H, W)."""
         x = self.project(z).unflatten(1, self.base)
         for block in self.blocks:
             x = block(x, y)
@@ -120,18 +123,18 @@ class ResNetGenerator(Generator):
 
 
 class ResNetDiscriminator(Discriminator):
-    """Pictures to logits.
+    """Residual discriminator of images.
 
     Args:
-        shape: Shape of a picture, (C, H, W).
-        width: Channels of every hidden map; 128 in the paper.
-        num_classes: Classes the discriminator is told; 0 ignores labels.
-        conditioning: "concat" joins the label to x as one more channel; "projection" adds the inner product of the
-            features with a vector learned for the class (Miyato & Koyama, 2018, https://arxiv.org/abs/1802.05637).
+        shape: Shape of an image, (C, H, W).
+        width: Channels of every hidden feature map; 128 in the paper.
+        num_classes: Number of classes; 0 ignores labels.
+        conditioning: "concat" concatenates a label channel to x; "projection" adds the inner product of the features
+            with an embedding of the class (Miyato & Koyama, 2018, https://arxiv.org/abs/1802.05637).
         norm: "none", "layer" or "batch".
-        dropout: Share of each residual block's outputs that is dropped in training.
-        spectral_norm: Bound every layer's largest singular value by one.
-        init_std: Weights start from N(0, init_std^2); None is He's start.
+        dropout: Dropout probability after each residual block.
+        spectral_norm: Apply spectral normalisation to every layer.
+        init_std: Standard deviation of the normal initialisation of weights; None is He's initialisation.
     """
 
     needs_images = True
@@ -163,28 +166,28 @@ class ResNetDiscriminator(Discriminator):
             blocks = [part for block in blocks for part in (block, nn.Dropout(dropout))]
         self.net = nn.Sequential(*blocks, normalisation(norm, width), nn.ReLU())
         self.head = Head(width, 1)
-        start(self, init_std)
+        init_weights_(self, init_std)
         if spectral_norm:
             normalise_spectrum(self)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, C, H, W) and labels (N,) to (N, feature_dim)."""
+        """Map images (N, C, H, W) and labels (N,) to features (N, feature_dim)."""
         return self.net(self.label(x, y)).mean(dim=(2, 3))
 
     def logits(self, features: Tensor, y: Tensor) -> Tensor:
-        """(N, feature_dim) and labels (N,) to (N,)."""
+        """Map features (N, feature_dim) and labels (N,) to logits (N,)."""
         logits = self.head(features).squeeze(1)
         if self.projection.features:
             logits = logits + (self.projection.embedding(y) * features).sum(dim=1)
         return logits
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, C, H, W) and labels (N,) to logits (N,)."""
+        """Map images (N, C, H, W) and labels (N,) to logits (N,)."""
         return self.logits(self.features(x, y), y)
 
 
-def start(network: nn.Module, init_std: float | None) -> None:
-    """He's start (He et al., 2015, https://arxiv.org/abs/1502.01852), or N(0, init_std^2)."""
+def init_weights_(network: nn.Module, init_std: float | None) -> None:
+    """Initialise weights as He et al. (2015, https://arxiv.org/abs/1502.01852), or from N(0, init_std^2)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.weight[0, 0].numel() > 1 else "linear")

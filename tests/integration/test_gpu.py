@@ -203,7 +203,7 @@ def test_one_process_under_nccl_plays_the_same_game(run, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     own = "model=cgan", "trainer.max_steps=5", *EXACT, "trainer.cuda_graphs=false"
     run(tmp_path / "one", *own)
-    more = "trainer.strategy=ddp_two_players", "+trainer.sync_batchnorm=true"
+    more = "trainer.strategy=ddp_gan", "+trainer.sync_batchnorm=true"
     trainer = run(tmp_path / "ddp", *own, *more)
     assert torch.distributed.get_backend() == "nccl"
     torch.distributed.destroy_process_group()

@@ -17,8 +17,8 @@ from gan_lightning.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
     ("error", "status", "told"),
     [
         (UserError("a: wrong", "b: wrong"), 2, "a: wrong\nb: wrong\n"),
-        (OSError(errno.ENOSPC, "No space left", "x.png"), 2, "x.png: cannot be written (No space left); --out chooses"),
-        (OSError(errno.EIO, "Input/output error"), 2, "cannot be written (Input/output error); --out chooses"),
+        (OSError(errno.ENOSPC, "No space left", "x.png"), 2, "x.png: cannot be written (No space left); --out sets"),
+        (OSError(errno.EIO, "Input/output error"), 2, "cannot be written (Input/output error); --out sets"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

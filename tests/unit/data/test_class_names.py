@@ -73,9 +73,9 @@ def test_numbers_among_names_that_are_numbers_are_compared_by_value(words, names
         (["001"], ["1", "01", "2"], "there is no class 001; the classes are 1, 01, 2"),
         (["1000"], ["000", "001", "002"], "there is no class 1000; the classes are 000, 001, 002"),
         (["9" * 5000], ["1", "2"], "there is no class 999"),
-        (["Cat"], ANIMALS, "there is no class 'Cat', the nearest is cats; the classes are cats, dogs"),
-        (["Cat"], ["cats", *"abcdef"], "there is no class 'Cat', the nearest is cats; the classes are cats (0), a (1)"),
-        (["DOGS"], ANIMALS, "the nearest is dogs"),
+        (["Cat"], ANIMALS, "there is no class 'Cat'; did you mean cats? The classes are cats, dogs"),
+        (["Cat"], ["cats", *"abcdef"], "there is no class 'Cat'; did you mean cats? The classes are cats (0), a (1)"),
+        (["DOGS"], ANIMALS, "did you mean dogs?"),
         (["7"], ANIMALS, "there is no class 7; "),
         (["5"], ANIMALS, "there is no class 5; the classes are cats, dogs, "),  # a name is a number, so 5 is none
         (["0"], ["1", "2", "3", "background", *"xyz"], "there is no class 0; the classes are 1, 2, 3, background, x"),
@@ -98,7 +98,7 @@ def test_long_lists_end():
     names = [f"breed {number}" for number in range(300)]
     assert listed(names, 300).endswith("breed 19 (19) and 280 more")
     assert listed([*map(str, range(300))], 300) == "0 to 299"
-    assert listed([], 0) == "none: it is not conditional"
+    assert listed([], 0) == "none: the model is unconditional"
 
 
 def test_numbers_stand_for_classes_where_no_name_is_one():

@@ -85,7 +85,7 @@ def explored(path: Path, way: str, tmp_path: Path) -> None:
         words += ["latent.steps=3", *(["latent.samples=20"] if way in ("directions", "attribute") else [])]
         words += SMALL if way == "attribute" else []
     if way == "blend" and not model.num_classes:
-        with pytest.raises(UserError, match=r"latent\.start=0: there is no class 0; the classes are none: it is not"):
+        with pytest.raises(UserError, match=r"latent\.start=0: there is no class 0; the classes are none"):
             program.explore(path, words)
         return
     told = program.explore(path, words).splitlines()
@@ -533,7 +533,7 @@ def test_a_blend_goes_from_name_to_name(checkpoint, tmp_path, monkeypatch):
     assert found[0].captions == ["dogs to class 10"] * 2
     expected = Blend(start=1, end=2, num=2)(gan_lightning.load(path))
     assert all(torch.equal(one, other) for one, other in zip(found[0].rows, expected.rows, strict=True))
-    with pytest.raises(UserError, match=r"latent\.end=dog: there is no class 'dog', the nearest is dogs"):
+    with pytest.raises(UserError, match=r"latent\.end=dog: there is no class 'dog'; did you mean dogs"):
         program.explore(path, ["latent=blend", "latent.end=dog"])
 
 
@@ -542,7 +542,7 @@ def test_targets_are_chosen_by_name():
     way.see(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
     assert [name.partition(":")[0] for name in way(Lamps()).captions] == ["right", "left"]
     way.targets = ["rihgt"]
-    told = r"latent\.targets=\[rihgt\]: there is no class 'rihgt', the nearest is right; the classes are left \(0\),"
+    told = r"latent\.targets=\[rihgt\]: there is no class 'rihgt'; did you mean right\? The classes are left \(0\),"
     with pytest.raises(UserError, match=told):
         way(Lamps())
 

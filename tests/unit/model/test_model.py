@@ -109,7 +109,7 @@ EIGHT = torch.arange(8) % 3
         (NOISE * torch.inf, EIGHT, "NaN or infinite"),
         (NOISE.permute(0, 2, 3, 1), EIGHT, r"\(4, 4, 1\), .* \(1, 4, 4\); channels are last: samples\.permute"),
         (NOISE[:, 0], EIGHT, r"\(4, 4\), .* \(1, 4, 4\); add the axis of the channels: samples\[:, None\]"),
-        (NOISE.expand(-1, 3, -1, -1), EIGHT, r"\(3, 4, 4\), and the networks are of \(1, 4, 4\)$"),
+        (NOISE.expand(-1, 3, -1, -1), EIGHT, r"\(3, 4, 4\), and the networks expect \(1, 4, 4\)$"),
         (NOISE, EIGHT + 1, "labels run from 1 to 3, .* 0 to 2.* labels - 1"),
         (NOISE, EIGHT - 1, "labels run from -1 to 1, .* 0 to 2"),
         (NOISE, EIGHT.to(torch.uint8), r"labels are uint8; .* labels\.long\(\)"),
@@ -246,12 +246,12 @@ def test_labels_are_honoured(build, name):
     ("name", "labels", "told"),
     [
         ("vanilla", [3, 3, 3], "labels: the model has no classes"),
-        ("cgan", [0, 10, 1], "labels: 0 to 9, the model's classes"),
-        ("cgan", [0, -1, 1], "labels: 0 to 9, the model's classes"),
-        ("cgan", [0, 1], "labels: 3 whole numbers are needed, one for each sample"),
-        ("cgan", 3, "labels: 3 whole numbers are needed, one for each sample"),
-        ("acgan", [0.5, 1.0, 2.0], "labels: 3 whole numbers are needed, one for each sample"),
-        ("cgan", [True, False, True], "labels: 3 whole numbers are needed, one for each sample"),
+        ("cgan", [0, 10, 1], "labels: must be between 0 and 9"),
+        ("cgan", [0, -1, 1], "labels: must be between 0 and 9"),
+        ("cgan", [0, 1], "labels: must be 3 integers, one class per sample"),
+        ("cgan", 3, "labels: must be 3 integers, one class per sample"),
+        ("acgan", [0.5, 1.0, 2.0], "labels: must be 3 integers, one class per sample"),
+        ("cgan", [True, False, True], "labels: must be 3 integers, one class per sample"),
     ],
 )
 def test_labels_that_are_none_are_told(build, name, labels, told):

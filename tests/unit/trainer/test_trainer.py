@@ -68,7 +68,7 @@ def test_formats_that_torch_cannot_compile_are_told(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pytorch_lightning.Trainer, "fit", fit)
     own = "model=dcgan", "trainer.max_steps=1", "trainer.compile=true"
-    with pytest.raises(UserError, match=r"trainer\.channels_last=true: torch .* false"):
+    with pytest.raises(UserError, match=r"trainer\.channels_last=true: torch .* trainer\.compile=false"):
         run(tmp_path / "a", *own, "trainer.channels_last=true")
     with pytest.raises(AssertionError):
         run(tmp_path / "b", *own)
