@@ -63,8 +63,8 @@ def test_a_healthy_game_is_not_commented():
 def test_a_vanishing_gradient_under_a_perfect_discriminator_is_told_once():
     told = readings([game(1.0)] + [game(0.001)] * 20)
     assert len(told) == 1
-    assert "D is right on 100%" in told[0]
-    assert "the norm of G's gradient is 0.001, 0.10% of its largest" in told[0]
+    assert "D's accuracy is 100%" in told[0]
+    assert "G's gradient norm is 0.001, 0.10% of its maximum" in told[0]
     assert "loss=non_saturating" in told[0]
 
 
@@ -99,7 +99,7 @@ def test_real_runs_collapse_where_the_generator_is_made_to(run, tmp_path, caplog
             "trainer.max_steps=12",
         )
     assert "health: step" in caplog.text
-    assert "the modes collapse" in caplog.text
+    assert "mode collapse" in caplog.text
 
 
 # --- what evaluation shows ------------------------------------------------------------------------------------------

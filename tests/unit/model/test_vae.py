@@ -190,7 +190,7 @@ def test_an_encoder_that_says_nothing_is_told(build):
 
 
 def test_divergence_names_its_rate(run, tmp_path):
-    with pytest.raises(UserError, match=r"A lower rate \(model\.optimizer\.lr\) may hold it"):
+    with pytest.raises(UserError, match=r"lower learning rate \(model\.optimizer\.lr\)"):
         run(
             tmp_path, "model=vae", "model.optimizer.lr=1e30", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1"
         )
