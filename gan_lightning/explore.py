@@ -111,7 +111,7 @@ def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", 
 
     from gan_lightning.checkpoint import config_of, refuse_absent_data, refuse_foreign
     from gan_lightning.instantiate import instantiate
-    from gan_lightning.judge import refuse_other_data
+    from gan_lightning.judge import check_same_data
 
     if content is None:
         raise UserError(f"{checkpoint}: an export does not tell its data; take the run's checkpoint")
@@ -129,7 +129,7 @@ def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", 
         node.cache = config.cache
     data = instantiate(node, "data")
     data.setup()
-    refuse_other_data(checkpoint, model, data)
+    check_same_data(checkpoint, model, data)
     return data
 
 

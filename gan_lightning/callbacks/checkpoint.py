@@ -82,7 +82,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
             self.save(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: Learner) -> None:
-        """Save the last step if ``on_train_batch_end`` could not tell that it was the last."""
+        """Save the last step if ``on_train_batch_end`` has not saved it."""
         if self.saved_at != trainer.global_step:
             self.save(trainer, module)
 

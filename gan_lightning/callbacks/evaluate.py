@@ -45,7 +45,7 @@ class Evaluate(Validated, Callback):
 
     def __init__(self, every_n_steps: AtLeastOne | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
         self.every_n_steps, self.best_by = every_n_steps, best_by
-        self.evaluation = Evaluation(**evaluation)
+        self.evaluator = Evaluation(**evaluation)
         self.curve: list[dict[str, Any]] = []  # step, value and card hash by score, oldest first
         self.cards: dict[str, dict[str, Any]] = {}
         self.latest: list[Score] = []
@@ -54,7 +54,7 @@ class Evaluate(Validated, Callback):
 
     def scores(self) -> list[str]:
         """Return the names of the scores of the configured metrics; empty if evaluation is off."""
-        names = [name for metric in self.evaluation.metrics.values() for name in (*metric.lower, *metric.higher)]
+        names = [name for metric in self.evaluator.metrics.values() for name in (*metric.lower, *metric.higher)]
         return names if self.every_n_steps is not None else []
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,13 +85,13 @@ class Evaluate(Validated, Callback):
             raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}")
         reason, left_out = "", {}
         try:
-            left_out = self.evaluation.get_ready(trainer.datamodule, module.num_classes > 0, module.device)
+            left_out = self.evaluator.get_ready(trainer.datamodule, module.num_classes > 0, module.device)
         except UnavailableError as error:
             reason = str(error)
         if trainer.strategy.reduce_boolean_decision(bool(reason), all=False):
             log.warning(f"evaluation is off: {reason or 'another process cannot evaluate'}")
             return
-        self.decide(left_out)
+        self.set_best_by(left_out)
         self.check_same_features(trainer)
         self.on = True
         self.seconds += time.perf_counter() - began
@@ -119,10 +119,10 @@ class Evaluate(Validated, Callback):
         if trainer.world_size > 1:  # BatchNorm's statistics, which DDP broadcasts from rank 0 before the next step
             for buffer in module.generator.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        fake = self.evaluation.draw(module, trainer.global_rank, trainer.world_size, module.all_gather)
-        scores = self.evaluation.judge(fake, self.evaluation.made_by(module)) if trainer.is_global_zero else []
+        fake = self.evaluator.draw(module, trainer.global_rank, trainer.world_size, module.all_gather)
+        scores = self.evaluator.score(fake, self.evaluator.made_by(module)) if trainer.is_global_zero else []
         scores = trainer.strategy.broadcast(scores)
-        self.note(step, scores)
+        self.add_scores(step, scores)
         self.publish(trainer)
         if len(self.curve) == 1 and trainer.is_global_zero:
             for note in self.notes():
@@ -136,7 +136,7 @@ class Evaluate(Validated, Callback):
                     if len(self.curve) == 1:
                         cards = json.dumps(self.cards, indent=2)
                         logger.experiment.add_text("eval/cards", f"```json\n{cards}\n```", step)
-                    if lines := self.evaluation.histogram(scores):
+                    if lines := self.evaluator.histogram(scores):
                         logger.experiment.add_text("eval/classes", "```text\n" + "\n".join(lines) + "\n```", step)
         if self.is_best(step):
             self.kept_step = step
@@ -154,13 +154,13 @@ class Evaluate(Validated, Callback):
         """Return the warnings that the latest scores carry, such as too few samples."""
         return [*dict.fromkeys(note for score in self.latest for note in score.notes)]
 
-    def decide(self, left_out: Mapping[str, str]) -> None:
+    def set_best_by(self, left_out: Mapping[str, str]) -> None:
         """Set the score by which the best checkpoint is chosen.
 
         Raises:
             UserError: ``best_by`` is not measured.
         """
-        names = [*self.evaluation.directions]
+        names = [*self.evaluator.directions]
         self.best_by = self.best_by or names[0]
         if self.best_by not in names:
             reasons = "".join(f"; {name} is not measured, since {cause}" for name, cause in left_out.items())
@@ -168,7 +168,7 @@ class Evaluate(Validated, Callback):
 
     def check_same_features(self, trainer: Trainer) -> None:
         """Raise UserError if the ranks have different feature networks, as when a cache is not shared."""
-        card = self.evaluation.feature.card()
+        card = self.evaluator.feature.card()
         if trainer.strategy.reduce_boolean_decision(card != trainer.strategy.broadcast(card), all=False):
             raise UserError("eval.cache: the processes have different feature networks; set a folder that all share")
 
@@ -180,7 +180,7 @@ class Evaluate(Validated, Callback):
     @property
     def sign(self) -> int:
         """Return 1 if a higher ``best_by`` score is better, -1 if a lower one is."""
-        return self.evaluation.directions.get(self.best_by, -1)
+        return self.evaluator.directions.get(self.best_by, -1)
 
     def times_worse(self) -> float:
         """Return how many times worse the last ``best_by`` score is than the best; NaN if that is undefined."""
@@ -192,7 +192,7 @@ class Evaluate(Validated, Callback):
             return last / best if best > 0 else math.nan
         return best / last if last > 0 else math.inf if best > 0 else math.nan
 
-    def note(self, step: int, scores: list[Score]) -> None:
+    def add_scores(self, step: int, scores: list[Score]) -> None:
         """Add the scores of a step to the curve."""
         self.latest = scores
         self.cards |= {score.hash: score.card for score in scores}
@@ -205,12 +205,12 @@ class Evaluate(Validated, Callback):
 
     def best(self, name: str) -> tuple[int, float]:
         """Return the step and value of the best score of a non-empty history."""
-        sign = self.evaluation.directions.get(name, -1)
+        sign = self.evaluator.directions.get(name, -1)
         return max(self.history(name), key=lambda entry: (sign * entry[1], -entry[0]))
 
     def worst(self, name: str) -> tuple[int, float]:
         """Return the step and value of the worst score of a non-empty history."""
-        sign = self.evaluation.directions.get(name, -1)
+        sign = self.evaluator.directions.get(name, -1)
         return min(self.history(name), key=lambda entry: (sign * entry[1], entry[0]))
 
     def last(self, step: int) -> dict[str, tuple[float, str]]:

@@ -11,7 +11,7 @@ from gan_lightning.learner import Learner, StepOutput
 
 
 class Progress(Validated, Callback):
-    """Show a progress bar with the remaining time, the images seen and the total loss of each network.
+    """Show a progress bar with the remaining time, the number of images and the total loss of each network.
 
     Args:
         refresh_s: Seconds between two refreshes on a terminal; ten times that in a file.
