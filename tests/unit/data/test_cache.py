@@ -253,7 +253,7 @@ def test_a_flipped_bit_is_noticed_by_the_classifier_and_the_nearest_images(damag
     with pytest.raises(UserError, match="image 39 differs"):
         Classifier(width=4, dim=8).get_ready(data, Store(tmp_path / "scores"), torch.device("cpu"))
     with pytest.raises(UserError, match="image 39 differs"):
-        Nearest().see(data, Store(tmp_path / "scores"))
+        Nearest().load_data(data, Store(tmp_path / "scores"))
 
 
 def test_images_that_are_held_out_are_verified(paths, tmp_path):
