@@ -177,7 +177,7 @@ def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     trainer = run(tmp_path, "model=vanilla", "feature=inception", *EVAL)
     assert trainer.global_step == 5
-    assert "evaluation is off: feature=inception: its weights are not there" in caplog.text
+    assert "evaluation is off: feature=inception: the weights are not cached" in caplog.text
     assert not (tmp_path / "evaluation.jsonl").exists()
 
 
