@@ -18,7 +18,7 @@ toy: .venv/installed  ## points in the plane, a picture and a report in under a 
 	OMP_NUM_THREADS=1 $(BIN)/gan-train model=vanilla data=gaussian_ring trainer.max_steps=3000 hydra.run.dir=runs/toy ckpt_path=last
 	$(BIN)/gan-report runs/toy --out runs/toy/report.html
 
-play: .venv/installed-dev  ## a page in the browser: watch the game move by move, explore a generator
+play: .venv/installed-dev  ## a web page: train interactively, explore a generator
 	$(BIN)/gan-play $(ARGS)
 
 test: .venv/installed-dev  ## run the unit tests, a file on each of up to four cores: a few minutes

@@ -122,7 +122,7 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
     torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
     model = instantiate(config.model, "model")
     judge = instantiate(config.callbacks.evaluate, "callbacks.evaluate")
-    judge.decide(judge.evaluation.get_ready(data, model.num_classes > 0))
+    judge.set_best_by(judge.evaluator.get_ready(data, model.num_classes > 0))
     players = copy.deepcopy(players_of(model))
     loop = plain_loop(model, players, data.scale(data.samples), data.labels, data.batch_size)
     steps, every = config.trainer.max_steps, judge.every_n_steps
@@ -131,7 +131,8 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
         if step % every == 0 or step == steps:
             with torch.random.fork_rng():
                 model.generator.load_state_dict(generator.state_dict())
-                judge.note(step, judge.evaluation.judge(judge.evaluation.draw(model), judge.evaluation.made_by(model)))
+                fake = judge.evaluator.draw(model)
+                judge.add_scores(step, judge.evaluator.score(fake, judge.evaluator.made_by(model)))
     labels = torch.arange(10).repeat_interleave(8) if model.num_classes else None
     picture = folder / "samples.png"
     write_png(picture, grid(model.sample(80 if model.num_classes else 64, labels, seed=0), 8))

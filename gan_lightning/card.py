@@ -1,4 +1,4 @@
-"""The card of a score: everything that has to be equal before two numbers may be compared."""
+"""Protocol cards: a score is comparable with another one if their cards, which describe the protocol, are equal."""
 
 import hashlib
 import json
@@ -7,27 +7,27 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-# What a card may hold: the metric, the real samples, the feature network, the generated samples, their origin.
+# Fields of a card: metric, real samples, feature network, generated samples, origin.
 FIELDS = (
     *("metric", "settings", "data", "data_sha256", "split", "num_real", "num_held_out"),
     *("feature", "feature_sha256", "feature_accuracy", "feature_dtype", "resize", "logits_sha256"),
     *("num_generated", "weights", "batchnorm", "labels", "truncation", "generator_dtype", "quantising", "fitted"),
     *("sampling_seed", "training_seed", "origin", "versions"),
 )
-# Fields that tell where a score comes from; two scores that differ only in them may be compared.
+# Fields that describe where a score comes from; scores that differ only in these are comparable.
 ORIGIN = ("origin", "training_seed", "versions")
 
 
 @dataclass
 class Score:
-    """A number with its protocol.
+    """A score with its protocol card.
 
     Args:
-        name: Of the metric, ``fid`` say.
-        value: The number.
-        card: What it was measured with.
-        details: Lists by class.
-        notes: Warnings that belong to the number.
+        name: Name of the score, such as ``fid``.
+        value: The value.
+        card: The protocol card.
+        details: Per-class lists by name.
+        notes: Warnings about the reliability of the value.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Score:
 
     @property
     def hash(self) -> str:
-        """Of the card, without the fields of its origin."""
+        """Return the hash of the card without the fields of its origin."""
         return card_hash(self.card)
 
     def line(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the score as a JSON-compatible dictionary."""
         more = {"details": self.details, "notes": self.notes}
         return {
             "metric": self.name,
@@ -54,27 +54,27 @@ class Score:
 
 
 def card_hash(card: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits."""
+    """Return twelve hexadecimal digits of the hash of a card without the fields of its origin."""
     protocol = {name: value for name, value in card.items() if name not in ORIGIN}
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(cards: Iterable[Mapping[str, Any]], allowed: Iterable[str] = ()) -> dict[str, list[Any]]:
-    """The fields in which cards differ, with their values; those of the origin and those allowed left aside.
+    """Return the fields in which cards differ with their values, ignoring those of the origin and ``allowed`` ones.
 
-    A field that a card lacks, as real pictures have no BatchNorm, does not set it apart.
+    A field that a card lacks is not a difference: real images have no BatchNorm, for example.
     """
     cards = list(cards)
-    found = {}
+    differing = {}
     for name in dict.fromkeys(name for card in cards for name in card if name not in (*ORIGIN, *allowed)):
         values = {json.dumps(card[name], sort_keys=True): card[name] for card in cards if card.get(name) is not None}
         if len(values) > 1:
-            found[name] = list(values.values())
-    return found
+            differing[name] = list(values.values())
+    return differing
 
 
 def installed(package: str) -> str:
-    """The version of a package; unknown of a clone that runs without being installed."""
+    """Return the version of a package, or ``unknown`` for a clone that is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

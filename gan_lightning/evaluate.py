@@ -1,4 +1,4 @@
-"""gan-evaluate: scores of checkpoints, of all runs of a sweep, or of a folder of pictures, in one table."""
+"""gan-evaluate: scores of checkpoints, of all runs of a sweep, or of a folder of images, in one table."""
 
 import argparse
 import itertools
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_lightning.asked import HELD_OUT, Asked, parse
+from gan_lightning.asked import HELD_OUT, EvaluateRequest, parse_request
 from gan_lightning.config.compose import as_list
 from gan_lightning.config.validation import nearest
 from gan_lightning.errors import UserError, abridged, first_line, printable, told_plainly
@@ -24,148 +24,153 @@ if TYPE_CHECKING:
     from gan_lightning.comparison import Row
     from gan_lightning.evaluation import Evaluation
 
-UNFINISHED = "unfinished"  # key of a JSON file while its scores are being measured
+UNFINISHED = "unfinished"  # key of a JSON file until all scores are measured
 EPILOG = """\
-PATH is a checkpoint, the folder of a run or of a sweep, or a .json that this command has written; together with
-data=... it may be a folder of pictures, or held_out: the real samples that training never sees. KEY=VALUE is one of
+PATH is a checkpoint, the directory of a run or of a sweep, or a .json file that this command has written. With data=...
+it can be a folder of images, or held_out: real samples that are not used for training. KEY=VALUE is one of
 
-  protocol=10k_test     how many samples, against which real ones; or eval.num, eval.num_real, eval.split, eval.labels
-  feature=inception     what the metrics look through; feature.weights=FILE
-  metric=all            which metrics
+  protocol=10k_test     number of samples and real samples; or eval.num, eval.num_real, eval.split, eval.labels
+  feature=inception     feature network; feature.weights=FILE
+  metric=all            metrics
   data=cifar10          other data than those of the run; data.root=FOLDER
-  sort_by=fid           the score that the table is sorted by
-  which=last            or best, or both: which checkpoints of a run's folder
-  out=NAME              writes NAME.json and NAME.csv; evaluation, evaluation-2, ... where nothing is said
-  allow=[weights]       compare in spite of this field of the cards
-  trust=true            build classes that are not ours, which runs their code
+  sort_by=fid           score by which the table is sorted
+  which=last            checkpoints of a run directory: last, best or both
+  out=NAME              write NAME.json and NAME.csv; by default evaluation, evaluation-2, ...
+  allow=[weights]       ignore this field of the protocol cards when comparing
+  trust=true            instantiate third-party classes of the checkpoint, which executes their code
 
-What is not said is as the run itself had it.
+Unspecified settings default to those of the run.
 """
 
-MOST_BYTES = 1 << 26  # of an earlier evaluation; a thousand runs with all scores have half of that
+MAX_BYTES = 1 << 26  # of the file of an earlier evaluation; a thousand runs with all scores take half of that
 
 
 def main() -> None:
-    """The command."""
-    form = argparse.RawDescriptionHelpFormatter
-    take = argparse.ArgumentParser("gan-evaluate", description=__doc__, epilog=EPILOG, formatter_class=form)
-    take.add_argument("words", nargs="+", metavar="PATH or KEY=VALUE")
-    words = take.parse_args().words
+    """Run the command."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("gan-evaluate", description=__doc__, epilog=EPILOG, formatter_class=formatter)
+    parser.add_argument("arguments", nargs="+", metavar="PATH or KEY=VALUE")
+    arguments = parser.parse_args().arguments
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("gan_lightning").setLevel(logging.INFO)
     with told_plainly("out=NAME"):
-        paths = [word for word in words if is_path(word)]
-        evaluate([path_of(word) for word in paths], [word for word in words if word not in paths])
+        paths = [argument for argument in arguments if is_path(argument)]
+        evaluate([to_path(path) for path in paths], [argument for argument in arguments if argument not in paths])
 
 
-def is_path(word: str) -> bool:
-    """Whether a word is a path rather than a setting."""
-    return "=" not in word or absolute(word).exists()
+def is_path(argument: str) -> bool:
+    """Return whether an argument is a path rather than a setting."""
+    return "=" not in argument or absolute(argument).exists()
 
 
-def path_of(word: str) -> Path:
-    """The path that a word is; ``held_out`` stands for itself."""
-    return Path(word) if word == HELD_OUT else shorter(absolute(word))
+def to_path(argument: str) -> Path:
+    """Return an argument as a path, relative if that is shorter; ``held_out`` is not the name of a file."""
+    return Path(argument) if argument == HELD_OUT else shorter(absolute(argument))
 
 
-def evaluate(paths: Sequence[Path], typed: Sequence[str]) -> None:
+def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
     """Evaluate, print the table, and write it with all scores and their cards.
 
     Raises:
-        UserError: With every fault of what was typed; or the scores cannot be compared.
+        UserError: Overrides or paths are invalid (all are listed), or the scores cannot be compared.
     """
-    asked, faults = parse(typed)
-    own = asked.own
+    request, errors = parse_request(overrides)
+    own = request.own
     found, missing = sources(paths, own.which)
     measuring = any(kind != "json" for _, kind in found)
     if found and not measuring:
-        faults += [
-            f"{key}: has no effect on scores that are measured already" for key in (*asked.sections, *asked.values)
+        errors += [
+            f"{key}: has no effect on scores that are measured already" for key in (*request.sections, *request.values)
         ]
-    if any(text.startswith("which=") for text in typed) and not any(path.is_dir() for path in paths):
-        faults.append(f"which={own.which}: has no effect, since it chooses among the checkpoints of a run's folder")
-    if faults or missing:
-        raise UserError(*missing, *faults)
+    if any(text.startswith("which=") for text in overrides) and not any(path.is_dir() for path in paths):
+        errors.append(f"which={own.which}: has no effect, since it chooses among the checkpoints of a run directory")
+    if errors or missing:
+        raise UserError(*missing, *errors)
     rows, failed = [], {}
-    with claimed(own.out) as out:
-        scores, table = files_of(out)
+    with reserve_output(own.out) as out:
+        scores, table = output_files(out)
         try:
             try:
-                measure(found, asked, out, rows, failed)
+                measure(found, request, out, rows, failed)
                 if rows:
-                    tell(rows, as_list(own.allow), own.sort_by, out)
-            except UserError as fault:
-                failed |= dict.fromkeys(fault.faults, ())
+                    report(rows, as_list(own.allow), own.sort_by, out)
+            except UserError as error:
+                failed |= dict.fromkeys(error.faults, ())
             if rows and (measuring or table.exists()):
                 write_rows(out, rows)
         finally:
             if rows and measuring and not table.exists():
-                print(f"what was measured is kept in {scores}", file=sys.stderr)
+                print(f"measured scores are saved in {scores}", file=sys.stderr)
     if failed:
-        of = {fault: f" ({abridged(dict.fromkeys(paths), 1)})" for fault, paths in failed.items() if paths}
-        raise UserError(*(fault + of.get(fault, "") * (len(found) > 1) for fault in failed))
+        where = {message: f" ({abridged(dict.fromkeys(paths), 1)})" for message, paths in failed.items() if paths}
+        raise UserError(*(message + where.get(message, "") * (len(found) > 1) for message in failed))
 
 
 def measure(
-    found: Sequence[tuple[Path, str]], asked: Asked, out: Path, rows: list["Row"], failed: dict[str, list[Path]]
+    found: Sequence[tuple[Path, str]],
+    request: EvaluateRequest,
+    out: Path,
+    rows: list["Row"],
+    failed: dict[str, list[Path]],
 ) -> None:
-    """Take rows of scores from files, or measure them and write each at once, since it may have taken hours.
+    """Read scores from files, or measure them and write each row at once, since it may have taken hours.
 
     Args:
         found: Paths with their kinds.
-        asked: What was typed.
-        out: Where to write, without the suffix.
-        rows: Where the scores go.
-        failed: Where the faults go, each with the paths that it is told of.
+        request: The parsed overrides.
+        out: Output path without the suffix.
+        rows: Output argument for the scores.
+        failed: Output argument for error messages, each with the paths that it concerns.
     """
     from gan_lightning.judge import evaluate_one
 
-    judges: dict[str, Evaluation] = {}
+    evaluators: dict[str, Evaluation] = {}
     for path, kind in found:
         try:
-            if kind == "json":  # all files are read before any is written, which may be one of them
+            if kind == "json":  # all files are read before one is written, since it may be one of them
                 rows += read_rows(path)
                 continue
-            rows.append(evaluate_one(path, kind, asked, out, judges))
-        except UserError as fault:  # the others are worth having
-            for line in fault.faults:
-                failed.setdefault(line, []).extend([] if str(path) in line else [path])
+            rows.append(evaluate_one(path, kind, request, out, evaluators))
+        except UserError as error:  # continue with the other paths
+            for message in error.faults:
+                failed.setdefault(message, []).extend([] if str(path) in message else [path])
             continue
         except OSError:
             raise
-        except Exception as error:  # a file of another version, or one that was tampered with
+        except Exception as error:  # a file of another version, or a manipulated one
             failed[f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})"] = []
             continue
         write_rows(out, rows, unfinished=True)
 
 
 def write_rows(out: Path, rows: Sequence["Row"], unfinished: bool = False) -> None:
-    """Write scores, marked as unfinished until all are there and compared."""
-    with whole(files_of(out)[0], "w") as file:
+    """Write scores, marked as unfinished until all are measured and compared."""
+    with whole(output_files(out)[0], "w") as file:
         json.dump(({UNFINISHED: True} if unfinished else {}) | {"rows": [asdict(row) for row in rows]}, file, indent=1)
 
 
 @contextmanager
-def claimed(out: str | None) -> Iterator[Path]:
-    """Hold the name under which to write, without the suffix: the one given, or the first one that is free.
+def reserve_output(out: str | None) -> Iterator[Path]:
+    """Lock the output path without the suffix: the given one, or the first free one of evaluation, evaluation-2, ...
 
-    No other process gets it meanwhile. An empty or unfinished file that a killed evaluation has left under the given
-    name is going to be replaced; the table beside an unfinished one is removed, since that evaluation wrote it.
+    An empty or unfinished file that a killed evaluation left under the given name will be replaced; the table beside an
+    unfinished one is removed, since that evaluation wrote it.
 
     Raises:
-        UserError: The name that was given is taken, or in use.
+        UserError: The given name is taken, or another process is writing it.
     """
-    free = (f"evaluation-{number}" if number > 1 else "evaluation" for number in itertools.count(1))
+    default = (f"evaluation-{number}" if number > 1 else "evaluation" for number in itertools.count(1))
     with ExitStack() as held:
-        for name in [out] if out else free:
+        for name in [out] if out else default:
             path = shorter(absolute(name))
-            scores, table = files_of(path)
+            scores, table = output_files(path)
             try:
-                held.enter_context(alone(scores))
+                held.enter_context(exclusive(scores))
             except InUseError:
                 if out:
-                    fault = f"another gan-evaluate is writing {scores}"
-                    raise UserError(f"out={out}: {fault}; choose another name") from None
+                    raise UserError(
+                        f"out={out}: another gan-evaluate is writing {scores}; choose another name"
+                    ) from None
                 continue
             if out and is_unfinished(scores):
                 table.unlink(missing_ok=True)
@@ -173,7 +178,7 @@ def claimed(out: str | None) -> Iterator[Path]:
             if not table.exists() and is_empty(scores):
                 break
             if out:
-                raise UserError(f"out={out}: {scores} or {table} is there already; choose another name")
+                raise UserError(f"out={out}: {scores} or {table} already exists; choose another name")
             held.close()
         yield path
 
@@ -183,12 +188,12 @@ class InUseError(Exception):
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep other processes from writing a file, by a lock beside it that goes when it is released.
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock on a file to be written, by a lock file beside it that is removed afterwards.
 
     Raises:
         InUseError: Another process has the lock.
-        OSError: The file's folder cannot be written.
+        OSError: The directory is not writable.
     """
 
     def refuse() -> None:
@@ -198,37 +203,37 @@ def alone(path: Path) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     lock.touch()
     with ExitStack() as held:
-        with suppress(OSError):  # there are file systems without locks
+        with suppress(OSError):  # some file systems have no locks
             held.enter_context(locked(lock, refuse))
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows does not remove an open file
+            with suppress(OSError):  # Windows cannot remove an open file
                 lock.unlink(missing_ok=True)
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a file is not there, or has no content, as earlier versions left it when they were killed."""
+    """Return whether a file is missing or empty, as killed evaluations of earlier versions left it."""
     return not path.exists() or not path.stat().st_size
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file holds the scores of an evaluation that was ended before all were measured."""
+    """Return whether a file has the scores of an evaluation that ended before all were measured."""
     with suppress(OSError, ValueError, AttributeError):
-        return read_json(path, path.parent, MOST_BYTES).get(UNFINISHED) is True
+        return read_json(path, path.parent, MAX_BYTES).get(UNFINISHED) is True
     return False
 
 
-def files_of(out: Path) -> tuple[Path, Path]:
-    """The JSON file and the table."""
+def output_files(out: Path) -> tuple[Path, Path]:
+    """Return the paths of the JSON file and of the CSV table."""
     return out.with_name(f"{out.name}.json"), out.with_name(f"{out.name}.csv")
 
 
-def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out: Path) -> None:
-    """Print the table and its cards, and write it as CSV, beside scores that are marked as unfinished.
+def report(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out: Path) -> None:
+    """Print the table and its protocol cards, and write it as CSV beside scores that are marked as unfinished.
 
     Raises:
-        UserError: The scores cannot be compared, or what to compare them by was not measured.
+        UserError: The scores cannot be compared, or ``sort_by`` was not measured.
     """
     from gan_lightning import comparison
 
@@ -247,80 +252,79 @@ def tell(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out
     print()
     print(printable(f"{generated}, {card['feature']}, {weights}"))
     lines = [line for row in rows for line in row.scores]
-    by_card: dict[str, list[str]] = {}  # what one metric has measured has one card
+    by_card: dict[str, list[str]] = {}  # all scores of one metric have the same card
     for name in names:
         hashes = dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name)
         by_card.setdefault(" / ".join(hashes), []).append(name)
     print(printable("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
         print(printable(f"note: {note}"))
-    write_rows(out, rows, unfinished=True)  # marks the table as ours if the process is killed after it
-    comparison.write_csv(files_of(out)[1], rows)
+    write_rows(out, rows, unfinished=True)  # marks the table as unfinished if the process is killed after writing it
+    comparison.write_csv(output_files(out)[1], rows)
     print(f"all scores with their cards  {out}.json, {out}.csv")
 
 
 def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
-    """What is to be evaluated, each with its kind: checkpoint, pictures, held_out or json; and what is wrong."""
+    """Return the paths to evaluate with their kinds (checkpoint, images, held_out, json or nothing), and errors."""
     names = {"last": ["last.ckpt"], "best": ["best.ckpt"], "both": ["last.ckpt", "best.ckpt"]}[which]
-    found, faults = [], []
+    found, errors = [], []
     for path in paths:
         if path.is_file():
             found.append((path, "json" if path.suffix == ".json" else "checkpoint"))
         elif str(path) == HELD_OUT:
             found.append((path, HELD_OUT))
         elif path.is_dir():
-            checkpoints = [file for name in names for file in of_runs(path, name)]
+            checkpoints = [file for name in names for file in run_checkpoints(path, name)]
             checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
             runs = folders(path)
             found += [(run, "nothing") for run in runs if not any(file.is_relative_to(run) for file in checkpoints)]
-            if not checkpoints and which != "last" and of_runs(path, "last.ckpt"):
-                faults.append(f"{path}: no run in there has a best.ckpt, which evaluation in training keeps")
+            if not checkpoints and which != "last" and run_checkpoints(path, "last.ckpt"):
+                errors.append(f"{path}: no run in it has a best.ckpt, which is saved by evaluation during training")
             found += [(file, "checkpoint") for file in checkpoints]
-            found += [] if checkpoints or runs else [(path, "pictures")]
+            found += [] if checkpoints or runs else [(path, "images")]
         else:
-            faults.append(f"{path}: there is no such file or folder")
+            errors.append(f"{path}: there is no such file or folder")
     found = [*{(file.resolve(), kind): (file, kind) for file, kind in found}.values()]
     found.sort(key=lambda entry: entry[1] != "json")  # read before anything is written
     if not paths:
-        faults.append("nothing to evaluate: name a checkpoint, a run's folder or a folder of pictures")
-    return found, faults
+        errors.append("nothing to evaluate: give a checkpoint, a run directory or a folder of images")
+    return found, errors
 
 
-def of_runs(folder: Path, name: str) -> list[Path]:
-    """Return the checkpoints of a name of all runs in a directory."""
+def run_checkpoints(folder: Path, name: str) -> list[Path]:
+    """Return the checkpoints with a file name of all runs in a directory."""
     return [file for file in files_named(folder, name) if file.parent.name == "checkpoints"]
 
 
 def read_rows(path: Path) -> list["Row"]:
-    """Rows of an earlier evaluation, whose form is checked: the file is untrusted.
+    """Return the rows of an earlier evaluation; the file is untrusted, so that its structure is validated.
 
     Raises:
-        UserError: It cannot be read, is too large, or was not written by gan-evaluate.
+        UserError: The file cannot be read, is too large, or was not written by gan-evaluate.
     """
     from gan_lightning.comparison import Row, is_shallow
 
-    file = path.resolve()  # a link that the user has named
+    file = path.resolve()  # a link given by the user is followed
     try:
-        found = read_json(file, file.parent, MOST_BYTES)
+        found = read_json(file, file.parent, MAX_BYTES)
         if not is_shallow(found):
             raise ValueError("nested too deeply")
         rows = [Row(**row) for row in found["rows"]]
-        kinds = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
-        told = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
+        line_types = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
+        card_types = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
         for line in (line for row in rows for line in row.scores or [{}]):
-            right = all(
-                isinstance(part[key], of[key]) for part, of in ((line, kinds), (line["card"], told)) for key in of
-            )
+            valid = all(isinstance(line[key], line_types[key]) for key in line_types)
+            valid &= all(isinstance(line["card"][key], card_types[key]) for key in card_types)
             notes = line.get("notes", [])
-            right &= line.get("direction") in (-1, 0, 1) and isinstance(notes, list)
-            if not right or not all(isinstance(note, str) for note in notes):
+            valid &= line.get("direction") in (-1, 0, 1) and isinstance(notes, list)
+            if not valid or not all(isinstance(note, str) for note in notes):
                 raise ValueError("scores of another form")
             if not {"weights", "origin"} & line["card"].keys():
                 raise ValueError("scores without weights and origin")
-            line["value"] = float(line["value"])  # an integer may be larger than any
-        parts = str, dict, int | None, int | None
-        of_rows = [(row.path, row.experiment, row.seed, row.step) for row in rows]
-        if not rows or not all(all(map(isinstance, of_row, parts)) for of_row in of_rows):
+            line["value"] = float(line["value"])  # fails for an integer that is too large
+        types = str, dict, int | None, int | None
+        fields = [(row.path, row.experiment, row.seed, row.step) for row in rows]
+        if not rows or not all(all(map(isinstance, values, types)) for values in fields):
             raise ValueError("no rows, or rows of another form")
         return rows
     except OSError as error:

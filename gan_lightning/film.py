@@ -1,4 +1,4 @@
-"""What an exploration has found, as a sheet of pictures and as a film."""
+"""Output of an exploration of the latent space: an image of all samples, and videos."""
 
 import io
 import json
@@ -17,73 +17,73 @@ from gan_lightning.image import MARK, grid, png, strip
 from gan_lightning.plot import points
 
 if TYPE_CHECKING:
-    from gan_lightning.latent import Found
+    from gan_lightning.latent import Exploration
 
-LEAST = 256  # pixels that the shorter side of a film has at least
+MIN_SIDE = 256  # pixels of the shorter side of a video
 
 
-def write(found: "Found", moves: bool, out: Path, fps: int, of: dict[str, Any]) -> str:
-    """Write NAME.png, NAME.json, and of what moves NAME.gif and NAME.mp4; return a line on each.
+def write(exploration: "Exploration", animated: bool, out: Path, fps: int, source: dict[str, Any]) -> str:
+    """Write NAME.png, NAME.json, and of an animation NAME.gif and NAME.mp4; return a line about each.
 
-    All are rendered and written before the first one gets its name, and NAME.json is the first: if the process is
-    killed, the same command can be repeated. Films of an earlier exploration of the same name are removed, since
-    NAME.json does not describe them.
+    All files are rendered and written to temporary files before the first one is renamed, and NAME.json is renamed
+    first, so that the same command can be repeated if the process is killed. Videos of an earlier exploration of the
+    same name are removed, since NAME.json does not describe them.
 
     Args:
-        found: What was found.
-        moves: Whether its rows are ways in time, which can be played.
-        out: NAME.
-        fps: Pictures a second of the film.
-        of: Where it comes from.
+        exploration: The result of the exploration.
+        animated: Whether its rows are sequences in time, which are written as videos.
+        out: Output path without suffix (NAME).
+        fps: Frames per second of the videos.
+        source: Entries of NAME.json that describe where the samples come from.
     """
-    is_picture = found.rows[0].ndim == 4
-    if is_picture:
-        sheet = strip([grid(row, len(row)) for row in found.rows], found.captions)
+    rows = exploration.rows
+    if rows[0].ndim == 4:
+        sheet = strip([grid(row, len(row)) for row in rows], exploration.captions)
     else:
-        sheet = points(torch.cat(found.rows))
-    told = of | {"samples": len(found.rows) * len(found.rows[0]), **found.figures}
+        sheet = points(torch.cat(rows))
+    description = source | {"samples": len(rows) * len(rows[0]), **exploration.figures}
     contents = {"png": png(sheet)}
-    if moves:
-        frames = film(found.rows)
+    if animated:
+        frames = video_frames(rows)
         contents |= {"gif": gif(frames, fps), "mp4": mp4(frames, fps)}
-    contents["json"] = json.dumps(told, indent=2).encode()
-    file_of = {ending: out.with_name(f"{out.name}.{ending}") for ending in ("png", "gif", "mp4", "json")}
-    with ExitStack() as stack:  # the last one that is opened is the first one that gets its name
-        for ending, content in contents.items():
+    contents["json"] = json.dumps(description, indent=2).encode()
+    files = {suffix: out.with_name(f"{out.name}.{suffix}") for suffix in ("png", "gif", "mp4", "json")}
+    with ExitStack() as stack:  # files are renamed in the reverse order of opening
+        for suffix, content in contents.items():
             if content is not None:
-                stack.enter_context(whole(file_of[ending])).write(content)
-        for ending in ("gif", "mp4"):
-            file_of[ending].unlink(missing_ok=True)
-    lines = {ending: str(file_of[ending]) for ending in contents}
+                stack.enter_context(whole(files[suffix])).write(content)
+        for suffix in ("gif", "mp4"):
+            files[suffix].unlink(missing_ok=True)
+    lines = {suffix: str(files[suffix]) for suffix in contents}
     if contents.get("mp4", b"") is None:
-        lines["mp4"] = "no film as MP4: pip install 'gan-lightning[video]'"
+        lines["mp4"] = "no MP4 video; pip install 'gan-lightning[video]'"
     return "\n".join(lines.values())
 
 
-def film(rows: list[Tensor]) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8: every row's picture at one time side by side, enlarged by whole factors."""
+def video_frames(rows: list[Tensor]) -> np.ndarray:
+    """Return frames (T, H, W, 3) as uint8: the images of all rows at one time side by side, enlarged by an integer."""
     columns = int(np.ceil(np.sqrt(len(rows))))
-    frames = torch.stack([grid(torch.stack(at), columns) for at in zip(*rows, strict=True)])
-    factor = max(1, -(-LEAST // min(frames.shape[-2:])))
+    frames = torch.stack([grid(torch.stack(images), columns) for images in zip(*rows, strict=True)])
+    factor = max(1, -(-MIN_SIDE // min(frames.shape[-2:])))
     frames = frames.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-    frames = F.pad(frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=255)  # H.264 wants even sides
+    frames = F.pad(frames, (0, frames.shape[-1] % 2, 0, frames.shape[-2] % 2), value=255)  # H.264 needs even sides
     return frames.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def gif(frames: np.ndarray, fps: int) -> bytes:
-    """Frames as the content of a GIF that plays again and again."""
+    """Return frames as the content of a looping GIF file."""
     content = io.BytesIO()
     first, *rest = map(Image.fromarray, frames)
-    # In hundredths of a second, of which browsers play no less than two.
-    shown = {"duration": 10 * max(2, round(100 / fps)), "loop": 0, "comment": f"Software: {MARK}"}
-    first.save(content, "GIF", save_all=True, append_images=rest, **shown)
+    # GIF stores hundredths of a second; browsers do not show frames for less than two.
+    options = {"duration": 10 * max(2, round(100 / fps)), "loop": 0, "comment": f"Software: {MARK}"}
+    first.save(content, "GIF", save_all=True, append_images=rest, **options)
     return content.getvalue()
 
 
 def mp4(frames: np.ndarray, fps: int) -> bytes | None:
-    """Frames as the content of an MP4 file that every browser plays; None if PyAV is not installed.
+    """Return frames as the content of an MP4 file that browsers can play; None if PyAV is not installed.
 
-    The content depends on the frames and the version of x264 only.
+    The content depends only on the frames and the version of x264.
 
     Args:
         frames: (T, H, W, 3) uint8, with even H and W.

@@ -1,4 +1,4 @@
-"""A game in the plane that is played move by move, in a thread of its own, and remembered."""
+"""Interactive training on points in the plane for gan-play: updates on request in a background thread."""
 
 import re
 import threading
@@ -29,16 +29,17 @@ from gan_lightning.metric import Seen
 from gan_lightning.metric.modes import Modes
 from gan_lightning.model.base import GAN
 
-POINTS = 1000  # that are shown and judged
-MOST = 400  # frames that are remembered; of more every second one is forgotten
-EVERY = 5  # steps of a game that plays by itself between two frames, until some are forgotten
-TURN = threading.Lock()  # of whoever draws: the networks' start and dropout follow from the process's own generator
-OF_A_RUN = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
-OF_A_RUN += ("experiment", "protocol", "feature", "metric", "trust", "run_dir", "found")
-OWN = ("model", "loss", "network", "data", "optimizer", "seed")  # sections of what a game is
-# Settings come from a page: they choose values, and neither read the environment nor name what is called.
-CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-SETTINGS = {  # of every game that is watched
+POINTS = 1000  # points that are shown and evaluated
+MAX_FRAMES = 400  # frames in the history; every second one is removed when there are more
+FRAME_INTERVAL = 5  # steps between two frames of continuous training, doubled whenever frames are removed
+# Held while random numbers are drawn: initialization and dropout use the global generator of the process.
+RNG_LOCK = threading.Lock()
+RUN_KEYS = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
+RUN_KEYS += ("experiment", "protocol", "feature", "metric", "trust", "run_dir", "found")
+SETTABLE = ("model", "loss", "network", "data", "optimizer", "seed")  # sections that can be set
+# Settings come from a web page: they set values, but neither read the environment nor choose what is called.
+CALL_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+FIXED_SETTINGS = {  # overrides that are always applied
     "trainer.accelerator": "cpu",
     "trainer.max_steps": "1000000",
     "eval.every_n_steps": "null",
@@ -47,243 +48,248 @@ SETTINGS = {  # of every game that is watched
 
 @dataclass
 class Frame:
-    """What there was to see after a move.
+    """A snapshot after an update.
 
     Args:
-        g_moves: Updates of the generator until then.
-        d_moves: Updates of the discriminator.
+        g_updates: Number of generator updates so far.
+        d_updates: Number of discriminator updates so far.
         fake: Generated points (N, 2) of the same latents in every frame.
-        logits: The discriminator's (S, S) over the square that is shown.
-        figures: The latest loss terms of both players, modes that are covered, and quality.
+        logits: Logits (S, S) of the discriminator over the square that is shown.
+        figures: The latest loss terms of both networks, the number of covered modes, and the quality.
     """
 
-    g_moves: int
-    d_moves: int
+    g_updates: int
+    d_updates: int
     fake: Tensor
     logits: Tensor
     figures: dict[str, float]
 
     @property
-    def moves(self) -> int:
-        """All moves until then, of which no two frames of a game have equally many."""
-        return self.g_moves + self.d_moves
+    def updates(self) -> int:
+        """Return the number of updates so far, which is unique among the frames."""
+        return self.g_updates + self.d_updates
 
 
-class LiveGame(Callback):
-    """A run of the trainer that waits before every step until it is told who moves.
+class LiveTraining(Callback):
+    """Train in a background thread that waits before every step for a request to update D, G or both.
 
     Args:
-        typed: Overrides of ``conf/train.yaml``, of a model and of points in the plane.
+        overrides: Overrides of ``conf/train.yaml`` for a GAN and points in the plane.
 
     Attributes:
-        frames: What is remembered, the oldest first; the first is from before any move.
+        frames: The history, oldest frame first; the first one is from before training.
         real: Real points (N, 2).
-        data: Where they come from.
-        extent: The square [-extent, extent]^2 is shown.
-        model: The players.
-        error: Why the game has ended; empty while it goes on.
+        data: The data module.
+        extent: Half width of the square [-extent, extent]^2 that is shown.
+        model: The GAN.
+        error: Why training has ended; empty while it continues.
 
     Raises:
-        UserError: With every fault of what was typed.
+        UserError: The overrides are invalid; all errors are listed.
     """
 
-    def __init__(self, typed: Sequence[str]) -> None:
-        self.config = composed(typed)
+    def __init__(self, overrides: Sequence[str]) -> None:
+        self.config = composed(overrides)
         self.frames: list[Frame] = []
         self.real, self.error = torch.empty(0, 2), ""
-        self.every, self.g_moves, self.d_moves = EVERY, 0, 0
+        self.frame_interval, self.g_updates, self.d_updates = FRAME_INTERVAL, 0, 0
         self.outputs: dict[str, StepOutput] = {}  # of the latest update of each network
-        self.asked: deque[str] = deque()  # moves: "d", "g" or "both"
-        self.pace, self.due = 0.0, 0.0  # steps a second of a game that plays by itself, and when the next is to be
-        self.ending = self.has_turn = False
-        self.told = threading.Condition()
+        self.requested: deque[str] = deque()  # updates: "d", "g" or "both"
+        self.rate, self.due = 0.0, 0.0  # steps per second of continuous training, and the time of the next one
+        self.stopping = self.has_lock = False
+        self.changed = threading.Condition()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
-        with self.told:
-            self.told.wait_for(lambda: self.frames or self.error)
+        with self.changed:
+            self.changed.wait_for(lambda: self.frames or self.error)
         if not self.frames:
             raise UserError(*self.error.splitlines())
 
     def run(self) -> None:
-        """The thread: training without a run directory."""
-        error = "the game has ended"
-        self.take_turn()
+        """Train without a run directory; runs in the background thread."""
+        error = "training has ended"
+        self.acquire_rng()
         try:
             experiment = build(self.config, Path(), [self])
             experiment.trainer.fit(experiment.model, experiment.data)
-        except UserError as fault:
-            error = str(fault)
-        except BaseException as fault:  # a thread has nobody else to tell it to
-            error = f"{type(fault).__name__}: {first_line(fault)}"
+        except UserError as exception:
+            error = str(exception)
+        except BaseException as exception:  # an exception in a thread would be lost
+            error = f"{type(exception).__name__}: {first_line(exception)}"
         finally:
-            self.give_turn()
-            with self.told:
+            self.release_rng()
+            with self.changed:
                 self.error = error
-                self.told.notify_all()
+                self.changed.notify_all()
 
-    def take_turn(self) -> None:
-        """Wait until no other game draws anything."""
-        TURN.acquire()
-        self.has_turn = True
+    def acquire_rng(self) -> None:
+        """Wait until no other thread draws random numbers."""
+        RNG_LOCK.acquire()
+        self.has_lock = True
 
-    def give_turn(self) -> None:
-        """Let others draw."""
-        if self.has_turn:
-            self.has_turn = False
-            TURN.release()
+    def release_rng(self) -> None:
+        """Let other threads draw random numbers."""
+        if self.has_lock:
+            self.has_lock = False
+            RNG_LOCK.release()
 
-    def play(self, pace: float) -> None:
-        """Let it play by itself, so many steps a second."""
-        with self.told:
-            self.pace, self.due = pace, time.monotonic()
-            self.told.notify_all()
+    def train(self, rate: float) -> None:
+        """Train continuously.
+
+        Args:
+            rate: Generator steps per second.
+        """
+        with self.changed:
+            self.rate, self.due = rate, time.monotonic()
+            self.changed.notify_all()
 
     def pause(self) -> None:
-        """Wait for the next word; moves that were asked for and are still to come are forgotten."""
-        with self.told:
-            self.pace = 0.0
-            self.asked.clear()
+        """Stop continuous training, and discard requested updates."""
+        with self.changed:
+            self.rate = 0.0
+            self.requested.clear()
 
-    def move(self, player: str, times: int = 1) -> None:
-        """Ask for moves of "d", of "g", or of "both" as a step of the schedule has them."""
-        with self.told:
-            self.pace = 0.0
-            self.asked += [player] * (0 if self.error else times)
-            self.told.notify_all()
+    def request(self, networks: str, times: int = 1) -> None:
+        """Request updates of "d" or "g", or generator steps ("both")."""
+        with self.changed:
+            self.rate = 0.0
+            self.requested += [networks] * (0 if self.error else times)
+            self.changed.notify_all()
 
-    def end(self) -> None:
-        """Stop the thread after its step."""
-        with self.told:
-            self.ending = True
-            self.told.notify_all()
+    def stop(self) -> None:
+        """Stop the thread after the current step."""
+        with self.changed:
+            self.stopping = True
+            self.changed.notify_all()
 
     @property
     def busy(self) -> bool:
-        """Whether moves are being made."""
-        return not self.error and bool(self.pace or self.asked)
+        """Return whether updates are in progress."""
+        return not self.error and bool(self.rate or self.requested)
 
-    def next_move(self) -> str:
-        """Wait until somebody moves, and say who; "" for nobody ever again."""
-        with self.told:
-            while not self.ending:
-                if self.asked:
-                    return self.asked.popleft()
+    def next_update(self) -> str:
+        """Wait for the next update and return its networks: "d", "g", "both", or "" if training is to end."""
+        with self.changed:
+            while not self.stopping:
+                if self.requested:
+                    return self.requested.popleft()
                 late = time.monotonic() - self.due
-                if self.pace and late >= 0:
-                    self.due += max(1 / self.pace, late)
+                if self.rate and late >= 0:
+                    self.due += max(1 / self.rate, late)
                     return "both"
-                self.told.wait(-late if self.pace else None)
+                self.changed.wait(-late if self.rate else None)
         return ""
 
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Show both players as they come to the table."""
+        """Record the first frame, before any update."""
         self.data, self.model = trainer.datamodule, module
         self.real, self.extent = self.data.real(POINTS), extent_of(self.data)
-        self.show(module)
-        self.give_turn()
+        self.record_frame(module)
+        self.release_rng()
 
     def on_train_batch_start(self, trainer: Trainer, module: GAN, batch: Any, batch_idx: int) -> None:
-        """Make the moves of a single player, until both shall move, as the step that follows does."""
-        while (move := self.next_move()) in ("d", "g"):
-            self.take_turn()
-            at = module.seed, seeds.GAME, self.g_moves, self.d_moves  # a step of training has a word less
-            module.rng.manual_seed(seeds.mix(*at))
-            seeds.seed_default(module.device, *at, seeds.DROPOUT)
+        """Make requested updates of a single network, until a whole step is requested, which Lightning then runs."""
+        while (networks := self.next_update()) in ("d", "g"):
+            self.acquire_rng()
+            # One word more than the seed of a training step, so that the random numbers differ.
+            key = module.seed, seeds.GAME, self.g_updates, self.d_updates
+            module.rng.manual_seed(seeds.mix(*key))
+            seeds.seed_default(module.device, *key, seeds.DROPOUT)
             rows = torch.randint(len(self.data.samples), (self.data.batch_size,), generator=module.rng)
             real, y = self.data.scale(self.data.samples[rows], module.dtype), self.data.labels[rows]
-            reuse, module.reuse_fake = module.reuse_fake, False  # whose fakes D has not just seen
-            if move == "d":
+            reuse, module.reuse_fake = module.reuse_fake, False  # there are no fakes of a preceding update of D
+            if networks == "d":
                 self.outputs["d"], _ = module.discriminator_step(real, y)
-                self.d_moves += 1
+                self.d_updates += 1
             else:
                 self.outputs["g"] = module.generator_step(real, y)
                 module.finish_step(self.outputs)
-                self.g_moves += 1
+                self.g_updates += 1
             module.reuse_fake = reuse
-            self.show(module)
-            self.give_turn()
-        self.take_turn()
-        self.shown = not self.pace
-        trainer.should_stop = not move
+            self.record_frame(module)
+            self.release_rng()
+        self.acquire_rng()
+        self.single_step = not self.rate
+        trainer.should_stop = not networks
 
     def on_train_batch_end(
         self, trainer: Trainer, module: GAN, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
-        """Remember a step that was asked for, and of those that came by themselves every so many."""
+        """Record a frame after a requested step, or every ``frame_interval`` steps of continuous training."""
         self.outputs = dict(outputs)
-        self.g_moves, self.d_moves = self.g_moves + 1, self.d_moves + module.d_steps
-        if self.shown or self.g_moves % self.every == 0:
-            self.show(module)
-        self.give_turn()
+        self.g_updates, self.d_updates = self.g_updates + 1, self.d_updates + module.d_steps
+        if self.single_step or self.g_updates % self.frame_interval == 0:
+            self.record_frame(module)
+        self.release_rng()
 
-    def show(self, module: GAN) -> None:
-        """Remember how things stand.
+    def record_frame(self, module: GAN) -> None:
+        """Add a frame to the history.
 
         Raises:
-            UserError: The game has diverged.
+            UserError: Training has diverged.
         """
         if bad := [
             name for name, value in finite_checks(module, loss_terms(self.outputs)).items() if not torch.isfinite(value)
         ]:
             raise UserError(
-                f"The game has diverged: {bad[0]} is not finite. A lower rate may hold it: "
+                f"Training has diverged: {bad[0]} is not finite. Try a lower learning rate: "
                 "model.generator_optimizer.lr, model.discriminator_optimizer.lr"
             )
         fake = module.sample(POINTS)
-        seen = [Seen(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake)]
-        seen[0].centres, seen[0].deviation = self.data.centres(), self.data.deviation
-        scores = Modes()(seen[0], {}, seen[1])
+        real_set, fake_set = (Seen(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
+        real_set.centres, real_set.deviation = self.data.centres(), self.data.deviation
+        scores = Modes()(real_set, {}, fake_set)
         figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
         figures |= {name: scores[name] for name in ("modes", "quality")}
-        frame = Frame(self.g_moves, self.d_moves, fake, surface(module, self.extent), figures)
-        with self.told:
-            self.frames = [*self.frames, frame]  # whoever reads the list meanwhile keeps a whole one
-            if len(self.frames) > MOST:
-                self.frames, self.every = self.frames[::2], 2 * self.every
-            self.told.notify_all()
+        frame = Frame(self.g_updates, self.d_updates, fake, surface(module, self.extent), figures)
+        with self.changed:
+            self.frames = [*self.frames, frame]  # a new list, since other threads may be reading the old one
+            if len(self.frames) > MAX_FRAMES:
+                self.frames, self.frame_interval = self.frames[::2], 2 * self.frame_interval
+            self.changed.notify_all()
 
 
-def composed(typed: Sequence[str]) -> DictConfig:
-    """The configuration of a game that is watched.
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration of live training.
 
     Raises:
-        UserError: With every fault.
+        UserError: The overrides are invalid; all errors are listed.
     """
-    if unsafe := [fault for word in typed if (fault := unsafe_setting(word))]:
+    if unsafe := [error for override in overrides if (error := unsafe_setting(override))]:
         raise UserError(*unsafe)
-    faults = [
-        f"{word}: belongs to a run; here {', '.join(OWN)} may be set"
-        for word in typed
-        if re.split(r"[.@=/]", word.lstrip("+~"))[0] in OF_A_RUN or word.startswith("-")
+    errors = [
+        f"{override}: belongs to a run; only {', '.join(SETTABLE)} can be set here"
+        for override in overrides
+        if re.split(r"[.@=/]", override.lstrip("+~"))[0] in RUN_KEYS or override.startswith("-")
     ]
     try:
-        settings = [f"{key}={value}" for key, value in SETTINGS.items()]
-        name, words, _ = check_command_line(["~logger", "~callbacks", *settings, *(w for w in typed if w[:1] != "-")])
+        fixed = ["~logger", "~callbacks", *(f"{key}={value}" for key, value in FIXED_SETTINGS.items())]
+        name, words, _ = check_command_line([*fixed, *(text for text in overrides if text[:1] != "-")])
     except UserError as error:
-        raise UserError(*faults, *error.faults) from error
-    if faults:
-        raise UserError(*faults)
+        raise UserError(*errors, *error.faults) from error
+    if errors:
+        raise UserError(*errors)
     with composer() as hydra:
         config = hydra.config_loader.load_configuration(name, words, RunMode.RUN, from_shell=False)
     del config.hydra
     if "image_size" in config.data:
-        raise UserError("data: the game is watched in the plane; data=gaussian_ring, gaussian_grid, gaussian_mixture")
+        raise UserError("data: needs points in the plane; use data=gaussian_ring, gaussian_grid or gaussian_mixture")
     if "discriminator" not in config.model:
-        raise UserError("model: there is no game to watch, since only one learns; model=vanilla, say")
+        raise UserError("model: needs a generator and a discriminator; use model=vanilla, for example")
     return config
 
 
-def unsafe_setting(word: str) -> str:
-    """The error of a setting that reads another value or names what is called; empty where it does not."""
-    parsed = ""  # the word as Hydra's grammar takes it, in which a brace may be escaped
+def unsafe_setting(text: str) -> str:
+    """Return the error message of an override with an interpolation or a callable; empty if it is safe."""
+    parsed = ""  # the override as parsed by Hydra's grammar, in which a brace may be escaped
     with suppress(HydraException, ValueError):  # which check_command_line reports
-        override = parse_override(word)
+        override = parse_override(text)
         parsed = f"{override.key_or_group} {override.package} {override.value()}"
-    if "${" in f"{word} {parsed}":
-        return f"{word}: the page takes no ${{...}}, which may read the environment; type the value itself"
-    if call := next((call for call in CALLS if call in f"{word} {parsed}"), ""):
+    if "${" in f"{text} {parsed}":
+        return f"{text}: ${{...}} is not allowed here, since it may read the environment; type the value itself"
+    if call := next((call for call in CALL_KEYS if call in f"{text} {parsed}"), ""):
         return (
-            f"{word}: the page takes no {call}, which decides what is called; choose a class by its group, "
+            f"{text}: {call} is not allowed here, since it chooses what is called; choose a class by its group, "
             "as optimizer@model.generator_optimizer=sgd does"
         )
     return ""

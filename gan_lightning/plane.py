@@ -1,4 +1,4 @@
-"""The page's tab on the game in the plane: who moves, what there is to see, and what there was."""
+"""The gan-play tab for interactive training on points in the plane."""
 
 import json
 import shlex
@@ -11,37 +11,37 @@ from torch import Tensor
 
 from gan_lightning.errors import UserError
 from gan_lightning.image import png
-from gan_lightning.live import Frame, LiveGame
-from gan_lightning.pictures import shown, wrong
+from gan_lightning.live import Frame, LiveTraining
+from gan_lightning.pictures import error_html, image_html
 from gan_lightning.plot import curves, scatter
 
-VARIANTS = {  # of each the words that choose it, and what it is in the plane
-    "vanilla": (["model=vanilla"], "The game itself: D tells real from generated, G makes D err."),
+VARIANTS = {  # overrides and description of each variant
+    "vanilla": (["model=vanilla"], "D classifies points as real or generated; G is trained to make D err."),
     "dcgan": (
         ["model=vanilla", "model.reuse_fake=true"],
-        "DCGAN's networks want pictures; in the plane its schedule is left: G plays the fakes that D has just seen.",
+        "DCGAN's networks need images; in the plane only its schedule differs: G is updated on D's last fakes.",
     ),
     "cgan": (
         ["model=cgan"],
-        "Both are told the class, the Gaussian; the surface is D's mean over the classes.",
+        "Both networks get the class, which is the Gaussian; the surface is D's mean over the classes.",
     ),
-    "acgan": (["model=acgan"], "D also names the class, the Gaussian, and G gains by being recognised."),
-    "wgan": (["model=wgan"], "A critic whose weights are clipped moves five times for each move of G."),
+    "acgan": (["model=acgan"], "D also predicts the class, the Gaussian; G is trained for a correct prediction."),
+    "wgan": (["model=wgan"], "A critic with clipped weights; five updates of the critic for each update of G."),
     "wgan_gp": (
         ["model=wgan_gp", "model.gp_weight=0.1"],
-        "A critic whose slopes a penalty draws to 1 moves five times for each move of G.",
+        "A critic with a gradient penalty; five updates of the critic for each update of G.",
     ),
 }
 SHAPES = ("ring", "grid", "drawn")
-EXTENT = 2.0  # of the plane that can be drawn on, to either side
-PLAYERS = {"D alone": "d", "G alone": "g", "Both": "both"}
-PLACES, APART = 40, 0.1  # Gaussians that a drawing becomes at most, and how near two of them may be
+EXTENT = 2.0  # half width of the drawing board
+NETWORKS = {"Update D": "d", "Update G": "g", "Both": "both"}
+MAX_GAUSSIANS, MIN_DISTANCE = 40, 0.1  # of the mixture that is made of a drawing
 BOARD = f"""\
-<p>Draw with the mouse, or <button type="button">wipe</button></p>
+<p>Draw with the mouse, or <button type="button">clear</button></p>
 <canvas width="300" height="300" data-extent="{EXTENT}"></canvas>
 """
 DRAW = """\
-// The value is a list of places in the plane, as JSON.
+// The value is a list of points, as JSON.
 const canvas = element.querySelector('canvas'), ink = canvas.getContext('2d');
 const extent = Number(canvas.dataset.extent);
 let places = JSON.parse(props.value), down = false;
@@ -72,20 +72,20 @@ element.querySelector('button').addEventListener('click', () => {
 });
 """
 ADVICE = """\
-**D alone**, fifty times: the surface grows steep between green and black. **G alone**, fifty times: all green points
-run the same way, up the slope and out of the picture. **Both** take turns, as in training. Settings are words of the
-command line: `loss=minimax`, `model.d_steps=5`, `model.generator_optimizer.lr=1e-3`.
+**Update D** fifty times: the surface becomes steep between green and black. **Update G** fifty times: all green points
+move in the same direction, up the slope and out of the image. **Both** makes whole training steps. Settings are
+overrides: `loss=minimax`, `model.d_steps=5`, `model.generator_optimizer.lr=1e-3`.
 """
 
-Update = dict[Any, Any]  # what becomes of components
+Update = dict[Any, Any]  # new values of components
 
 
-class Plane:
-    """Lays the tab out, and says what its buttons do."""
+class PointsTab:
+    """The components of the tab and their event handlers."""
 
     def __init__(self) -> None:
-        self.game = gr.State(None, delete_callback=lambda game: game and game.end())  # when its page is closed
-        self.note, self.at = gr.State(""), gr.State(None)  # moves of the frame that is looked at; None for the latest
+        self.live = gr.State(None, delete_callback=lambda live: live and live.stop())  # when the page is closed
+        self.note, self.at = gr.State(""), gr.State(None)  # updates of the selected frame; None for the latest
         self.before = gr.State(None)  # what was shown last
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -93,128 +93,131 @@ class Plane:
                 shape = gr.Radio(SHAPES, value="ring", label="Real points")
                 board = gr.HTML("[]", html_template=BOARD, js_on_load=DRAW, visible=False, elem_id="board")
                 settings = gr.Textbox(label="Settings", placeholder="loss=minimax seed=1", max_length=1000)
-                self.faults = gr.HTML(elem_id="faults")
-                begin = gr.Button("New game", variant="primary")
+                self.errors = gr.HTML(elem_id="errors")
+                start = gr.Button("New training", variant="primary")
                 with gr.Row():
-                    go, wait = (
-                        gr.Button("Play", interactive=False, min_width=60),
-                        gr.Button("Pause", interactive=False, min_width=60),
-                    )
-                pace = gr.Slider(1, 500, value=100, step=1, label="Steps a second")
-                times = gr.Number(1, minimum=1, maximum=1000, precision=0, label="Moves a click")
+                    train = gr.Button("Train", interactive=False, min_width=60)
+                    pause = gr.Button("Pause", interactive=False, min_width=60)
+                rate = gr.Slider(1, 500, value=100, step=1, label="Steps per second")
+                times = gr.Number(1, minimum=1, maximum=1000, precision=0, label="Updates per click")
                 with gr.Row():
-                    moves = [gr.Button(name, interactive=False, min_width=60, size="md") for name in PLAYERS]
+                    updates = [gr.Button(name, interactive=False, min_width=60, size="md") for name in NETWORKS]
                 gr.Markdown(ADVICE)
             with gr.Column(scale=2):
-                self.said = gr.HTML("<p>Choose, and start a new game.</p>", elem_id="said")
-                self.seen = gr.HTML(elem_id="seen", elem_classes="scatter")
+                self.status = gr.HTML("<p>Choose a variant, and start a new training.</p>", elem_id="status")
+                self.plot = gr.HTML(elem_id="plot", elem_classes="scatter")
                 self.history = gr.Slider(0, 1, value=0, step=1, label="History", interactive=False, elem_id="history")
-                latest = gr.Button("Follow the game", interactive=False)
+                latest = gr.Button("Show the latest", interactive=False)
             with gr.Column(scale=1, min_width=300):
                 self.curves = gr.HTML(elem_id="curves", elem_classes="scatter")
         self.clock = gr.Timer(0.4, active=False)
-        self.controls = [go, wait, *moves, latest]
-        self.shown = [self.said, self.seen, self.curves, self.history, self.before, self.clock, *self.controls]
+        self.controls = [train, pause, *updates, latest]
+        self.outputs = [self.status, self.plot, self.curves, self.history, self.before, self.clock, *self.controls]
 
         quiet = {"show_progress": "hidden"}
         shape.change(lambda chosen: gr.update(visible=chosen == "drawn"), shape, board, **quiet)
-        begin.click(
+        start.click(
             self.start,
-            [self.game, variant, shape, board, settings],
-            [self.game, self.note, self.at, self.faults, *self.shown],
+            [self.live, variant, shape, board, settings],
+            [self.live, self.note, self.at, self.errors, *self.outputs],
         )
-        go.click(lambda game, speed: game and game.play(speed), [self.game, pace], None, **quiet)
-        pace.release(lambda game, speed: game and game.pace and game.play(speed), [self.game, pace], None, **quiet)
-        wait.click(lambda game: game and game.pause(), self.game, None, **quiet)
-        for button, player in zip(moves, PLAYERS.values(), strict=True):
+        train.click(lambda live, speed: live and live.train(speed), [self.live, rate], None, **quiet)
+        rate.release(lambda live, speed: live and live.rate and live.train(speed), [self.live, rate], None, **quiet)
+        pause.click(lambda live: live and live.pause(), self.live, None, **quiet)
+        for button, chosen in zip(updates, NETWORKS.values(), strict=True):
             button.click(
-                lambda game, num, player=player: game and game.move(player, num or 1), [self.game, times], None, **quiet
+                lambda live, num, chosen=chosen: live and live.request(chosen, num or 1),
+                [self.live, times],
+                None,
+                **quiet,
             )
         self.history.input(
-            lambda game, at: game and game.frames[min(int(at or 0), len(game.frames) - 1)].moves,
-            [self.game, self.history],
+            lambda live, at: live and live.frames[min(int(at or 0), len(live.frames) - 1)].updates,
+            [self.live, self.history],
             self.at,
             trigger_mode="always_last",
             **quiet,
         )
         latest.click(lambda: None, None, self.at, **quiet)
-        self.clock.tick(self.show, [self.game, self.note, self.at, self.before], self.shown, **quiet)
+        self.clock.tick(self.show, [self.live, self.note, self.at, self.before], self.outputs, **quiet)
 
-    def start(self, game: LiveGame | None, variant: str, shape: str, drawn: str, settings: str) -> Update:
-        """Begin another game and end the one before; or say what is wrong with what was asked for."""
-        words, note = VARIANTS[variant]
+    def start(self, live: LiveTraining | None, variant: str, shape: str, drawn: str, settings: str) -> Update:
+        """Start a new training and stop the previous one; or show the errors of the settings."""
+        overrides, note = VARIANTS[variant]
         try:
-            new = LiveGame([*words, *real_points(shape, drawn), *shlex.split(settings)])
-        except (UserError, ValueError) as error:  # the latter of a quote that does not end
-            return {self.faults: wrong(str(error))}
-        if game is not None:
-            game.end()
-        ready = dict.fromkeys(self.controls, gr.update(interactive=True))
-        begun = {
-            self.game: new,
+            new = LiveTraining([*overrides, *real_points(shape, drawn), *shlex.split(settings)])
+        except (UserError, ValueError) as error:  # a ValueError is an unclosed quotation
+            return {self.errors: error_html(str(error))}
+        if live is not None:
+            live.stop()
+        enabled = dict.fromkeys(self.controls, gr.update(interactive=True))
+        started = {
+            self.live: new,
             self.note: note,
-            self.faults: "",
+            self.errors: "",
             self.at: None,
             self.clock: gr.Timer(active=True),
         }
-        return begun | ready | self.show(new, note, None)
+        return started | enabled | self.show(new, note, None)
 
-    def show(self, game: LiveGame | None, note: str, at: int | None, before: Any = None) -> Update:
-        """The latest frame, or the one that is looked at; nothing where that is what there is to see already."""
-        if game is None:  # the page has been away for long, or its server was started anew
-            return {self.clock: gr.Timer(active=False), self.said: "<p>The game has ended: start a new one.</p>"}
-        frames = game.frames
+    def show(self, live: LiveTraining | None, note: str, at: int | None, before: Any = None) -> Update:
+        """Show the latest or the selected frame, if it is not shown already."""
+        if live is None:  # the session has expired, or the server was restarted
+            return {self.clock: gr.Timer(active=False), self.status: "<p>Training has ended: start a new one.</p>"}
+        frames = live.frames
         last = len(frames) - 1
-        at = last if at is None else min(range(last + 1), key=lambda place: abs(frames[place].moves - at))
+        at = last if at is None else min(range(last + 1), key=lambda index: abs(frames[index].updates - at))
         frame = frames[at]
-        now = id(game), at, frame.g_moves, frame.d_moves, last, game.busy, game.error
+        now = id(live), at, frame.g_updates, frame.d_updates, last, live.busy, live.error
         if now == before:
             return {self.before: now}
-        state = game.error or ("playing" if game.busy else "waiting for a move")
+        state = live.error or ("training" if live.busy else "paused")
+        text = status_text(frame, len(live.data.centres()))
+        plot = png(scatter(live.real, frame.fake, live.extent, frame.logits, frame.g_updates))
         return {
-            self.said: f"<p>{escape(note)}</p><p>{told(frame, len(game.data.centres()))}<br><i>{escape(state)}</i></p>",
-            self.seen: shown(png(scatter(game.real, frame.fake, game.extent, frame.logits, frame.g_moves)), "points"),
-            self.curves: shown(png(curves(panels(frames), 1, frame.g_moves)), "curves"),
+            self.status: f"<p>{escape(note)}</p><p>{text}<br><i>{escape(state)}</i></p>",
+            self.plot: image_html(plot, "points"),
+            self.curves: image_html(png(curves(panels(frames), 1, frame.g_updates)), "curves"),
             self.history: gr.update(value=at, maximum=max(last, 1), interactive=True),
             self.before: now,
-            **(dict.fromkeys(self.controls[:-1], gr.update(interactive=False)) if game.error else {}),
+            **(dict.fromkeys(self.controls[:-1], gr.update(interactive=False)) if live.error else {}),
         }
 
 
 def real_points(shape: str, drawn: str) -> list[str]:
-    """The words for the real points; a drawing, a list of places as JSON, becomes Gaussians along its lines.
+    """Return the overrides for the real points; a drawing (points as JSON) becomes Gaussians along its lines.
 
     Raises:
-        UserError: Nothing is drawn.
+        UserError: The drawing is empty.
     """
     if shape != "drawn":
         return [f"data=gaussian_{shape}"]
-    places = torch.tensor(json.loads(drawn), dtype=torch.float32)
-    if not len(places):
-        raise UserError("Nothing is drawn yet: draw the real points with the mouse, then start a new game.")
-    centres = spread(places).mul(1000).round().div(1000)
+    points = torch.tensor(json.loads(drawn), dtype=torch.float32)
+    if not len(points):
+        raise UserError("The drawing is empty: draw the real points with the mouse, then start a new training.")
+    centres = farthest_points(points).mul(1000).round().div(1000)
     return ["data=gaussian_mixture", f"data.centres={json.dumps(centres.tolist(), separators=(',', ':'))}"]
 
 
-def spread(places: Tensor) -> Tensor:
-    """Some of the places (N, 2), each the farthest from all before it."""
-    chosen, far = [0], (places - places[0]).norm(dim=1)
-    while len(chosen) < PLACES and far.max() > APART:
-        chosen.append(int(far.argmax()))
-        far = far.minimum((places - places[chosen[-1]]).norm(dim=1))
-    return places[chosen]
+def farthest_points(points: Tensor) -> Tensor:
+    """Return a subset of points (N, 2) by farthest point sampling."""
+    chosen, distance = [0], (points - points[0]).norm(dim=1)
+    while len(chosen) < MAX_GAUSSIANS and distance.max() > MIN_DISTANCE:
+        chosen.append(int(distance.argmax()))
+        distance = distance.minimum((points - points[chosen[-1]]).norm(dim=1))
+    return points[chosen]
 
 
-def told(frame: Frame, modes: int) -> str:
-    """A frame in a sentence."""
+def status_text(frame: Frame, modes: int) -> str:
+    """Return the numbers of a frame as HTML."""
     terms = ", ".join(f"{name} {value:.3g}" for name, value in frame.figures.items() if "/" in name)
-    found = f"{frame.figures['modes']} of {modes} modes, {frame.figures['quality']:.0%} good."
-    return f"<b>G has moved {frame.g_moves:,} times, D {frame.d_moves:,}. {found}</b> {terms}"
+    scores = f"{frame.figures['modes']} of {modes} modes, quality {frame.figures['quality']:.0%}."
+    return f"<b>{frame.g_updates:,} updates of G, {frame.d_updates:,} of D. {scores}</b> {terms}"
 
 
 def panels(frames: list[Frame]) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
-    """The history's curves."""
-    steps = [frame.g_moves for frame in frames]
+    """Return the curves of the history by panel."""
+    steps = [frame.g_updates for frame in frames]
     names = {name: None for frame in frames for name in frame.figures}
     curve = {name: [frame.figures.get(name, float("nan")) for frame in frames] for name in names}
     losses = {name: values for name, values in curve.items() if "/" in name}

@@ -1,4 +1,4 @@
-"""gan-play: a page in the browser, to watch the game in the plane and walk through a generator's pictures."""
+"""gan-play: a web page for interactive training on points in the plane, and for exploring trained generators."""
 
 import argparse
 import os
@@ -11,22 +11,22 @@ from gan_lightning.paths import absolute, shorter
 if TYPE_CHECKING:
     from gradio import Blocks
 
-HOST = "127.0.0.1"  # the loopback: nobody else can reach the page
+HOST = "127.0.0.1"  # loopback: the page is not reachable from other machines
 # Allowed Host headers. A web page of another host whose name resolves to this address (DNS rebinding) sends its own.
 HOSTS = (HOST, "localhost", "[::1]")
 
 
 def parser() -> argparse.ArgumentParser:
-    """What gan-play takes."""
-    take = argparse.ArgumentParser("gan-play", description="Watch the game, and explore trained generators.")
-    take.add_argument("runs", type=absolute, nargs="?", default=absolute("runs"), help="folder of runs (default: runs)")
-    take.add_argument("--port", type=int, default=7860, help="where the page is served (default: 7860)")
-    take.add_argument("--no-browser", action="store_true", help="only say where the page is")
-    return take
+    """Return the argument parser of gan-play."""
+    parser = argparse.ArgumentParser("gan-play", description="Train interactively, and explore trained generators.")
+    parser.add_argument("runs", type=absolute, nargs="?", default=absolute("runs"), help="run folder (default: runs)")
+    parser.add_argument("--port", type=int, default=7860, help="port of the page (default: 7860)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
+    return parser
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     with told_plainly("TMPDIR"):
         play(parser().parse_args())
 
@@ -35,18 +35,18 @@ def play(args: argparse.Namespace) -> None:
     """Serve the page until it is interrupted.
 
     Raises:
-        UserError: Gradio is not installed, the port is taken, or the folder is none.
+        UserError: Gradio is not installed, the port is in use, or the directory of runs is invalid.
     """
     runs = shorter(args.runs)
-    faults = []
+    errors = []
     if not 0 < args.port < 2**16:
-        faults.append(f"--port {args.port}: must be between 1 and 65,535")
+        errors.append(f"--port {args.port}: must be between 1 and 65,535")
     if runs.exists() and not runs.is_dir():
-        faults.append(f"{runs}: is no folder; gan-play takes one with runs in it")
+        errors.append(f"{runs}: is not a folder; give a folder with runs")
     if not runs.exists() and args.runs != parser().get_default("runs"):
-        faults.append(f"{runs}: there is no such folder")
-    if faults:
-        raise UserError(*faults)
+        errors.append(f"{runs}: there is no such folder")
+    if errors:
+        raise UserError(*errors)
 
     import warnings
     from urllib.request import getproxies
@@ -57,8 +57,8 @@ def play(args: argparse.Namespace) -> None:
 
     for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
-    torch.set_num_threads(1)  # threads that share tiny tensors wait for each other, and the page wants a core
-    # Gradio asks its own page whether it is there, which nobody's proxy can tell.
+    torch.set_num_threads(1)  # more threads slow small tensors down, and the server needs a core
+    # Gradio requests its own page when it starts, which must not go through a proxy.
     os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), HOST)))
     blocks = page(runs)
 
@@ -82,15 +82,15 @@ def play(args: argparse.Namespace) -> None:
             app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)]},
         )
     except OSError as error:
-        raise UserError(f"--port {args.port}: cannot be had, another gan-play has it perhaps; --port=NUMBER") from error
+        raise UserError(f"--port {args.port}: is in use, perhaps by another gan-play; choose --port=NUMBER") from error
     print(f"{address}  (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 
 
 CSS = """
-.picture img {width: 100%; image-rendering: pixelated}
+.image img {width: 100%; image-rendering: pixelated}
 .scatter img {width: 100%; max-width: 560px}
-#faults, .wrong {color: #b00020}
+#errors, .error {color: #b00020}
 #board canvas {border: 1px solid gray; cursor: crosshair; touch-action: none}
 #board button {text-decoration: underline}
 .beside {display: flex; flex-wrap: wrap; gap: 1em}
@@ -99,15 +99,15 @@ CSS = """
 
 
 def page(runs: Path) -> "Blocks":
-    """The page, of two tabs.
+    """Build the page with its two tabs.
 
     Args:
-        runs: The folder whose runs can be chosen.
+        runs: The directory whose runs can be chosen.
 
     Raises:
         UserError: Gradio is not installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported: the page calls nobody
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # set before the import, so that Gradio sends no data
     try:
         import gradio as gr
     except ImportError as error:
@@ -116,15 +116,15 @@ def page(runs: Path) -> "Blocks":
     from gan_lightning import pictures, plane
 
     with gr.Blocks(title="gan-play", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as blocks:
-        with gr.Tab("The game in the plane"):
-            plane.Plane()
-        with gr.Tab("Pictures of a run"):
-            pictures.Pictures(runs)
+        with gr.Tab("Training in the plane"):
+            plane.PointsTab()
+        with gr.Tab("Images of a run"):
+            pictures.ImagesTab(runs)
     return blocks
 
 
 def theme() -> object:
-    """Gradio's plain look, with fonts of the machine's own."""
+    """Return Gradio's base theme with system fonts, so that none are downloaded."""
     import gradio as gr
 
     return gr.themes.Base(font="system-ui", font_mono="monospace")

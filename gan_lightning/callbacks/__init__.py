@@ -1,1 +1,4 @@
-"""Guests of a run: they watch, draw and save, and never change what training does."""
+"""Callbacks: logging, sampling, evaluation, checkpointing, monitoring and scheduling.
+
+Only the learning-rate schedule and early stopping change the result of training.
+"""

@@ -1,4 +1,4 @@
-"""A schedule of the players' learning rates."""
+"""Learning-rate schedules."""
 
 from typing import Any, Literal
 
@@ -10,9 +10,9 @@ from gan_lightning.schedule import SCHEDULES
 
 
 class LearningRate(Validated, Callback):
-    """Sets each optimizer's rate before a step, as a pure function of the step: there is no state to resume.
+    """Set each optimizer's learning rate before a step, as a pure function of the step without state to resume.
 
-    The first rates are those of the configuration, so that a run can go on with others than it began with.
+    The initial rates are those of the configuration, so that a run can be resumed with other ones.
 
     Args:
         schedule: Name of a function in ``gan_lightning/schedule.py``.
@@ -22,11 +22,11 @@ class LearningRate(Validated, Callback):
         self.schedule = SCHEDULES[schedule]
 
     def on_fit_start(self, trainer: Trainer, module: Learner) -> None:
-        """Note the configured rates."""
+        """Store the configured rates."""
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
     def on_train_batch_start(self, trainer: Trainer, module: Learner, *_: Any) -> None:
-        """Rate = configured rate x schedule(step / budget)."""
+        """Set every rate to configured rate x schedule(step / budget)."""
         factor = self.schedule(trainer.global_step / trainer.max_steps)
         for optimizer, rates in zip(trainer.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -11,7 +11,7 @@ from gan_lightning.learner import Learner, StepOutput
 
 
 class Progress(Validated, Callback):
-    """Steps done and to do, time left, images seen and the sum of each player's losses.
+    """Show a progress bar with the remaining time, the number of images and the total loss of each network.
 
     Args:
         refresh_s: Seconds between two refreshes on a terminal; ten times that in a file.
@@ -19,16 +19,16 @@ class Progress(Validated, Callback):
 
     def __init__(self, refresh_s: PositiveFloat = 0.5) -> None:
         self.refresh_s = refresh_s
-        self.bar: tqdm | None = None
+        self.progress_bar: tqdm | None = None
 
     def on_train_start(self, trainer: Trainer, module: Learner) -> None:
-        """Open the bar at the step where the run starts or goes on."""
-        self.bar = tqdm(
+        """Open the progress bar at the step where the run starts or resumes."""
+        self.progress_bar = tqdm(
             total=trainer.max_steps,
             initial=trainer.global_step,
             unit="step",
             mininterval=self.refresh_s if sys.stderr.isatty() else 10 * self.refresh_s,
-            maxinterval=float("inf"),  # the minimum alone decides, so that a slow step is shown when it ends
+            maxinterval=float("inf"),  # mininterval alone limits refreshes, so that a slow step is shown when it ends
             miniters=1,
             dynamic_ncols=True,
             disable=not trainer.is_global_zero,
@@ -37,8 +37,8 @@ class Progress(Validated, Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
-        """Move on; the losses are read only when the bar is drawn, since reading makes the host wait."""
-        bar = self.bar
+        """Advance the bar; the losses are read only when it is redrawn, since that synchronizes with the device."""
+        bar = self.progress_bar
         if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
             losses = {network: f"{float(sum(output.terms.values())):.3f}" for network, output in outputs.items()}
             images = trainer.global_step * trainer.datamodule.batch_size * module.d_steps
@@ -46,10 +46,10 @@ class Progress(Validated, Callback):
         bar.update()
 
     def teardown(self, trainer: Trainer, module: Learner, stage: str) -> None:
-        """Close the bar, so that what is told next has a line of its own."""
-        if self.bar is not None:
-            self.bar.close()
+        """Close the bar, so that the next log message starts on a new line."""
+        if self.progress_bar is not None:
+            self.progress_bar.close()
 
     def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
-        """Close the bar of a run that fails, which is not torn down."""
+        """Close the bar of a run that fails, for which Lightning does not call ``teardown``."""
         self.teardown(trainer, module, "fit")

@@ -1,4 +1,4 @@
-"""Figures of a run, every n-th step, to the loggers and to ``metrics.csv``."""
+"""Scalar metrics every n steps, written to the loggers and to ``metrics.csv``, and checks that they are finite."""
 
 import csv
 import errno
@@ -24,13 +24,13 @@ class DivergedError(UserError):
 
 
 class Scalars(Validated, Callback):
-    """Logs every term of every loss, a discriminator's logits, gradient norms, rates and speed.
+    """Log all loss terms, the discriminator's mean logits and accuracy, gradient norms, learning rates and speed.
 
     Args:
-        every_n_steps: Generator steps between two lines; reading a number makes the host wait for the device.
+        every_n_steps: Generator steps between two rows; reading a value synchronizes the host with the device.
 
     Attributes:
-        last: The latest figures by name.
+        last: The latest values by name.
     """
 
     def __init__(self, every_n_steps: PositiveInt = 50) -> None:
@@ -40,21 +40,21 @@ class Scalars(Validated, Callback):
         self.outputs: dict[str, StepOutput] = {}  # of the latest step
 
     def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
-        """Find the file."""
+        """Set the path of the file."""
         self.path = Path(trainer.default_root_dir, "metrics.csv")
 
     def on_load_checkpoint(self, trainer: Trainer, module: Learner, checkpoint: dict[str, Any]) -> None:
-        """Take up the figures of the checkpoint's step, also where nothing is left to do."""
-        self.keep_lines_until(checkpoint["global_step"], trainer)
+        """Restore the values of the checkpoint's step, even if no steps are left to train."""
+        self.truncate_after(checkpoint["global_step"], trainer)
 
     def on_train_start(self, trainer: Trainer, module: Learner) -> None:
-        """Drop what a life that was killed has written after this step, be it the first; start the clock."""
-        self.keep_lines_until(trainer.global_step, trainer)
+        """Remove rows that a killed run wrote after this step, and start the clock."""
+        self.truncate_after(trainer.global_step, trainer)
         self.then, self.since = time.perf_counter(), trainer.global_step
         self.read_at = trainer.global_step
 
-    def keep_lines_until(self, step: int, trainer: Trainer) -> None:
-        """Keep the lines up to a step; what came after will be written again."""
+    def truncate_after(self, step: int, trainer: Trainer) -> None:
+        """Remove the rows of later steps, which will be written again."""
         if not trainer.is_global_zero:
             return
         set_aside(self.path)
@@ -67,22 +67,22 @@ class Scalars(Validated, Callback):
             self.last = {name: float(value) for name, value in kept[-1].items() if name != "step" and value}
 
     def read(self) -> tuple[list[str], list[dict[str, str]]]:
-        """Return the columns and the intact rows of the file; a file without any is renamed, not overwritten."""
-        # Bytes that are not UTF-8 become characters that are not part of a number.
+        """Return the columns and the intact rows of the file; a file without intact rows is renamed."""
+        # Invalid UTF-8 is replaced by characters that are not part of a number.
         text = self.path.read_bytes().decode("utf-8", errors="replace")
         columns, rows, damaged = csv_rows.parse(text)
         report_damaged(self.path, damaged, len(rows))
         return columns, rows
 
     def write(self, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
-        """Write the whole file; what a row lacks is left empty."""
+        """Write the whole file; values that a row lacks are left empty."""
         with whole(self.path, "w") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Write one more line; where it has figures that those before lack, as of another loss, they get a column."""
+        """Append a row; names that earlier rows lack, such as those of another loss, become new columns."""
         columns: list[str] = []
         if self.path.exists():
             with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -97,29 +97,29 @@ class Scalars(Validated, Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
-        """Read the figures if their step has come."""
+        """Log every ``every_n_steps`` steps and at the last step."""
         step, self.outputs = trainer.global_step, outputs
         if step % self.every_n_steps == 0 or step == trainer.max_steps:
             self.log_step(trainer, module, step)
 
     def on_train_end(self, trainer: Trainer, module: Learner) -> None:
-        """Read the figures of the last step, whatever ended the run."""
+        """Log the last step, whatever ended the run."""
         if self.read_at != trainer.global_step:
             self.log_step(trainer, module, trainer.global_step)
 
     def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
-        """Read the figures of a step after which another callback failed, since its checkpoint is saved."""
+        """Log a step after which another callback failed, since a checkpoint of it is saved."""
         if self.read_at not in (None, trainer.global_step) and ended_after_step(trainer, exception):
-            with suppress(Exception):  # Lightning raises the first exception afterwards
+            with suppress(Exception):  # Lightning re-raises the original exception afterwards
                 self.log_step(trainer, module, trainer.global_step)
 
     def log_step(self, trainer: Trainer, module: Learner, step: int) -> None:
-        """Read the figures of the step that has just ended, and write them to the loggers and the file."""
+        """Measure the step that has just ended, and write the values to the loggers and the file."""
         self.last, self.read_at = self.measure(trainer, module, step), step
         # A gradient scaler tries scales that overflow, and skips such a step.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        passing = ("images_per_second", *(f"{player}/gradient_norm" for player in module.players if scaled))
-        refuse_divergence(module, step, {name: value for name, value in self.last.items() if name not in passing})
+        unchecked = ("images_per_second", *(f"{network}/gradient_norm" for network in module.players if scaled))
+        check_finite(module, step, {name: value for name, value in self.last.items() if name not in unchecked})
         if not trainer.is_global_zero:
             return
         self.add({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
@@ -127,25 +127,25 @@ class Scalars(Validated, Callback):
             logger.log_metrics(self.last, step)
 
     def measure(self, trainer: Trainer, module: Learner, step: int) -> dict[str, float]:
-        """All figures of the step that has just ended."""
+        """Return all values of the step that has just ended, by name."""
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
-        of_batch = loss_terms(self.outputs)
+        batch_values = loss_terms(self.outputs)
         if "d" in self.outputs:
-            of_batch |= {
+            batch_values |= {
                 f"d/output_{kind}": logits.mean() for kind, logits in self.outputs["d"].logits._asdict().items()
             }
-        of_batch |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module, self.outputs).items()}
-        if trainer.world_size > 1:  # each rank has seen its share of the batch
+        batch_values |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module, self.outputs).items()}
+        if trainer.world_size > 1:  # each rank computes its slice of the batch
             means = trainer.strategy.reduce(
-                torch.stack([*map(torch.Tensor.double, of_batch.values())]), reduce_op="mean"
+                torch.stack([*map(torch.Tensor.double, batch_values.values())]), reduce_op="mean"
             )
-            of_batch = dict(zip(of_batch, means, strict=True))
-        values |= of_batch
-        for player, optimizer in zip(module.players, trainer.optimizers, strict=True):
+            batch_values = dict(zip(batch_values, means, strict=True))
+        values |= batch_values
+        for network, optimizer in zip(module.players, trainer.optimizers, strict=True):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            values |= {f"{player}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
-            values |= {f"{player}/lr": optimizer.param_groups[0]["lr"]}
+            values |= {f"{network}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
+            values |= {f"{network}/lr": optimizer.param_groups[0]["lr"]}
         now = time.perf_counter()
         values["images_per_second"] = (step - self.since) * per_step / (now - self.then)
         self.then, self.since = now, step
@@ -153,10 +153,10 @@ class Scalars(Validated, Callback):
 
 
 def ended_after_step(trainer: Trainer, exception: BaseException) -> bool:
-    """Return whether an exception came after a whole step, as of a callback, so that this step can be recorded.
+    """Return whether an exception was raised after a complete step, by a callback say, so that the step can be saved.
 
-    Other processes would not take part in recording it, so several record nothing. A signal that ends a run at once is
-    not delayed. A full disk has no room for more, and what has diverged is not kept.
+    False for several processes, since the others would not take part in saving; for a signal that ends the run at once;
+    for a full disk; and if training has diverged.
     """
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
     complete = batches.started == batches.processed  # otherwise some networks have been updated and others not
@@ -166,7 +166,7 @@ def ended_after_step(trainer: Trainer, exception: BaseException) -> bool:
 
 
 def accuracies(module: Learner, outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:
-    """Share of the real and of the generated samples of a step that the discriminator classifies correctly.
+    """Return the discriminator's accuracy on the real and on the generated samples of a step.
 
     Empty for a critic, whose loss has no decision boundary, and without a discriminator.
     """
@@ -178,17 +178,17 @@ def accuracies(module: Learner, outputs: Mapping[str, StepOutput]) -> dict[str, 
 
 
 def loss_terms(outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:
-    """The terms of all losses of a step, as ``d/adversarial``."""
+    """Return the loss terms of all networks of a step, named like ``d/adversarial``."""
     return named({network: output.terms for network, output in outputs.items()})
 
 
 def named(terms: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Terms by network and name, one level deep."""
-    return {f"{network}/{name}": term for network, of in terms.items() for name, term in of.items()}
+    """Flatten terms by network and name into one dictionary with names like ``d/adversarial``."""
+    return {f"{network}/{name}": term for network, own in terms.items() for name, term in own.items()}
 
 
 def finite_checks(module: Learner, terms: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """The values that must be finite before anything of a step is saved: all loss terms and the norms of the weights.
+    """Return the values that must be finite before a step is saved: all loss terms and the norms of the weights.
 
     Args:
         module: The model.
@@ -202,23 +202,23 @@ def finite_checks(module: Learner, terms: Mapping[str, torch.Tensor] | None = No
     }
 
 
-def refuse_divergence(module: Learner, step: int, figures: Mapping[str, float | torch.Tensor]) -> None:
-    """Raise DivergedError where a figure is not finite, with the step and the term where that began, if they are known.
+def check_finite(module: Learner, step: int, values: Mapping[str, float | torch.Tensor]) -> None:
+    """Raise DivergedError if a value is not finite, naming the first such step and term in the recorded history.
 
-    All ranks together, or none: who stopped alone would leave the others waiting.
+    All ranks raise together, since ranks that continued would wait for the others.
     """
-    well = all(math.isfinite(value) for value in figures.values())
+    finite = all(math.isfinite(value) for value in values.values())
     if module.trainer.world_size > 1:
-        well = module.trainer.strategy.reduce_boolean_decision(well)
-    if well:
+        finite = module.trainer.strategy.reduce_boolean_decision(finite)
+    if finite:
         return
     began = None
-    for at, values in (*((at, named(terms)) for at, terms in module.history), (step, figures)):
-        bad = [(at, name, float(value)) for name, value in values.items() if not math.isfinite(value)]
-        began = (began or bad[0]) if bad else None  # a gradient scaler passes over a step that overflows
-    at, name, value = began or (step, "a figure of another process", math.nan)
+    for at, recorded in (*((at, named(terms)) for at, terms in module.history), (step, values)):
+        bad = [(at, name, float(value)) for name, value in recorded.items() if not math.isfinite(value)]
+        began = (began or bad[0]) if bad else None  # a gradient scaler skips a step that overflows
+    at, name, value = began or (step, "a value of another process", math.nan)
     rates = ", ".join(f"model.{optimizer}.lr" for optimizer in module.optimizer_fns)
     raise DivergedError(
-        f"step {at}: {name} is {value}. Training has diverged; what was saved before is kept. "
-        f"A lower rate ({rates}) may hold it."
+        f"step {at}: {name} is {value}. Training has diverged; earlier checkpoints are kept. "
+        f"Try a lower learning rate ({rates})."
     )

@@ -1,4 +1,4 @@
-"""Feature networks: what the metrics look at samples through."""
+"""The interface of feature networks, whose features and logits the metrics compare."""
 
 from typing import Any, Protocol
 
@@ -9,44 +9,44 @@ from gan_lightning.store import Store
 
 
 class Samples(Protocol):
-    """What a feature network may ask of a data set."""
+    """The part of a data module that a feature network uses."""
 
     samples: Tensor
     labels: Tensor
     class_names: list[str]
 
     def verify(self) -> None:
-        """Compare the samples with their checksums where they are mapped; called before they are read directly."""
+        """Verify the checksums of memory-mapped samples; called before ``samples`` is read directly."""
 
 
 class FeatureNetwork(Protocol):
-    """What a feature network offers.
+    """The interface of a feature network.
 
     Attributes:
-        classes: Whether it names classes, that is returns logits.
-        no_classes: Why it does not, for the user.
-        data_classes: Whether these are the classes of the data.
-        instant: Whether its features cost less to compute than to keep.
-        batch: How many samples are looked at at a time, at most.
-        logits_sha256: Of the weights that make logits of features, where the card does not cover them.
+        classes: Whether the network returns class logits.
+        no_logits_reason: Why it does not, for the user.
+        predicts_data_classes: Whether its classes are those of the data.
+        cheap: Whether its features are faster to compute than to cache.
+        batch: Maximum batch size.
+        logits_sha256: Hash of the weights of the last layer, where ``card`` does not cover them.
     """
 
     classes: bool
-    no_classes: str
-    data_classes: bool
-    instant: bool
+    no_logits_reason: str
+    predicts_data_classes: bool
+    cheap: bool
     batch: int
     logits_sha256: str
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
-        """Load or train what is needed.
+        """Load or train the network.
 
         Raises:
-            UnavailableError: It is not to be had; the sentence says what would help.
+            UnavailableError: The network is unavailable; the message gives a remedy.
         """
 
     def card(self) -> dict[str, Any]:
-        """What identifies it: name, sha256 of its weights, resize rule."""
+        """Return what identifies the network on a protocol card: name, hash of its weights, resize rule."""
 
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Stored samples (N, ...) to features (N, D), float32, and logits (N, classes) or None."""
+        """Return features (N, D) as float32 and logits (N, classes) or None of samples as stored (N, ...)."""

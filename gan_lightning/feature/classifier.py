@@ -1,4 +1,4 @@
-"""A small network trained on the data's own labels: honest features where Inception's mean little, no download."""
+"""A small classifier trained on the data's own labels, for data that ImageNet features do not suit; no download."""
 
 import math
 from typing import Any
@@ -14,32 +14,32 @@ from gan_lightning.feature import Samples
 from gan_lightning.image import from_uint8
 from gan_lightning.store import Store, fingerprint
 
-VERSION = 2  # of the network and its training; another number makes another cache
-BATCH, READ_BATCH = 64, 500
-LEAST_STEPS = 200
+VERSION = 2  # of the network and its training; a change invalidates the cache
+TRAIN_BATCH, EVAL_BATCH = 64, 500
+MIN_STEPS = 200
 
 
 class Classifier(Validated):
     """Features of the last hidden layer of a convolutional classifier, and its logits.
 
-    It is trained once for a data set, from a fixed seed, on all samples but every tenth; of those its accuracy is
-    told, and stands on the card. The weights are cached, and shared by all runs on the same data. Trained anew they are
-    the same bit for bit with as many threads on the same kind of device, and may differ elsewhere; the card tells them
-    apart: to compare across machines, copy the file.
+    The classifier is trained once per data set, from a fixed seed, on all samples except every tenth. The accuracy on
+    these held-out samples is on the protocol card. The weights are cached and shared by all runs on the same data.
+    Training is bit-identical with the same number of threads on the same kind of device, and may differ otherwise; the
+    card has a hash of the weights. To compare across machines, copy the cached file.
 
     Args:
-        epochs: Passes over the data, of which there are more where the data are few.
+        epochs: Epochs of training; small data sets are trained for more, at least 200 steps.
         width: Channels of the first layer.
         dim: Number of features.
-        per_channel: Classify each channel by itself, as Stacked MNIST needs: a class is the number that the channels'
-            digits make, and the features are those of all channels.
+        per_channel: Classify each channel separately, as Stacked MNIST needs: the class is the number that the digits
+            of the channels form, and the features of all channels are concatenated.
     """
 
     needs_images = True
     needs_four_pixels = "eval.every_n_steps=null"
 
-    classes, no_classes = True, ""
-    data_classes, instant = True, False
+    classes, no_logits_reason = True, ""
+    predicts_data_classes, cheap = True, False
     batch, logits_sha256 = 250, ""
 
     def __init__(
@@ -49,70 +49,69 @@ class Classifier(Validated):
         self.network: nn.Module | None = None
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
-        """Load the network of these data, or train it.
+        """Load the classifier of these data from the cache, or train it.
 
         Raises:
             UnavailableError: The data have no labels.
-            UserError: ``per_channel`` of data whose classes are not the numbers that three channels' digits make.
+            UserError: ``per_channel`` is set for data other than Stacked MNIST.
         """
         if self.network is not None:
             return
         if len(data.class_names) < 2:
             raise UnavailableError(
-                "feature=classifier: learns the data's own classes, and these data have none; feature=inception"
+                "feature=classifier: the data have no classes to train a classifier on; use feature=inception"
             )
         data.verify()
-        pictures, labels, classes = data.samples, data.labels, len(data.class_names)
-        if self.per_channel and (pictures.shape[1], classes) != (3, 1000):
-            raise UserError("feature.per_channel=true: is for data=stacked_mnist, a thousand classes in three channels")
+        images, labels, classes = data.samples, data.labels, len(data.class_names)
+        if self.per_channel and (images.shape[1], classes) != (3, 1000):
+            raise UserError("feature.per_channel=true: needs data=stacked_mnist, with 1,000 classes in three channels")
         if self.per_channel:
-            pictures, labels, classes = self.channels_apart(pictures, labels)
-        learned = {"version": VERSION, "epochs": self.epochs, "width": self.width, "dim": self.dim, "classes": classes}
-        key = fingerprint(pictures, labels, learned)
-        state = store.get(f"classifier-{key[:16]}", lambda: self.learn(pictures.to(device), labels.to(device), classes))
+            images, labels, classes = self.split_channels(images, labels)
+        identity = {"version": VERSION, "epochs": self.epochs, "width": self.width, "dim": self.dim, "classes": classes}
+        key = fingerprint(images, labels, identity)
+        state = store.get(f"classifier-{key[:16]}", lambda: self.train(images.to(device), labels.to(device), classes))
         self.accuracy = float(state.pop("accuracy"))
         self.sha256 = fingerprint(*(state[name] for name in sorted(state)))
-        self.network = network(pictures.shape[1], self.width, self.dim, classes)
+        self.network = network(images.shape[1], self.width, self.dim, classes)
         self.network.load_state_dict(state)
         self.network, self.device = self.network.to(device).eval().requires_grad_(False), device
 
-    def learn(self, pictures: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
-        """Train, and measure the accuracy on every tenth sample."""
-        held_out = every_tenth(labels)
+    def train(self, images: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
+        """Train the classifier; return its weights, and its accuracy on the held-out samples."""
+        held_out = held_out_mask(labels)
         rows = (~held_out).nonzero().flatten()
-        steps = max(self.epochs * len(rows) // BATCH, LEAST_STEPS)
+        steps = max(self.epochs * len(rows) // TRAIN_BATCH, MIN_STEPS)
         generator = torch.Generator().manual_seed(0)
         with torch.enable_grad():
-            net = network(pictures.shape[1], self.width, self.dim, classes).to(pictures.device)
+            net = network(images.shape[1], self.width, self.dim, classes).to(images.device)
             optimizer = torch.optim.AdamW(net.parameters(), weight_decay=5e-4)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-            for _ in bar(range(steps), "training the classifier of the metrics, once"):
-                chosen = rows[torch.randint(len(rows), (BATCH,), generator=generator).to(rows.device)]
-                loss = F.cross_entropy(net(scaled(pictures[chosen])), labels[chosen])
+            for _ in bar(range(steps), "training the classifier of feature=classifier, once"):
+                batch = rows[torch.randint(len(rows), (TRAIN_BATCH,), generator=generator).to(rows.device)]
+                loss = F.cross_entropy(net(to_network_input(images[batch])), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
         net.eval()
         with torch.no_grad():
-            # A unit of its own for each network would make every distance mean something else: features get a root
-            # mean square of one.
+            # Rescale features to unit RMS so that distances are comparable between networks.
             *body, _, head = net
-            unit = nn.Sequential(*body)(scaled(pictures[rows[:READ_BATCH]])).relu().square().mean().sqrt()
-            body[-1].weight /= unit
-            body[-1].bias /= unit
-            head.weight *= unit
-            found = [net(scaled(part)).argmax(1) for part in pictures[held_out].split(READ_BATCH)]
-        right = (torch.cat(found) == labels[held_out]).float().mean() if held_out.any() else torch.tensor(torch.nan)
-        return net.state_dict() | {"accuracy": right}
+            rms = nn.Sequential(*body)(to_network_input(images[rows[:EVAL_BATCH]])).relu().square().mean().sqrt()
+            body[-1].weight /= rms
+            body[-1].bias /= rms
+            head.weight *= rms
+            predicted = [net(to_network_input(part)).argmax(1) for part in images[held_out].split(EVAL_BATCH)]
+        correct = torch.cat(predicted) == labels[held_out]
+        return net.state_dict() | {"accuracy": correct.float().mean()}
 
-    def channels_apart(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Each channel as a picture of one digit."""
+    def split_channels(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Return each channel of Stacked MNIST as a gray image, with its digit and the number of classes."""
         digits = torch.stack([labels // 100, labels // 10 % 10, labels % 10], dim=1)
-        return pictures.flatten(0, 1)[:, None], digits.flatten(), 10
+        return images.flatten(0, 1)[:, None], digits.flatten(), 10
 
     def card(self) -> dict[str, Any]:
-        """The network, its weights, and how good it is on samples it was not trained on."""
+        """Return what identifies the classifier, and its accuracy on held-out samples."""
         kind = "classifier per channel" if self.per_channel else "classifier"
         return {
             "feature": f"{kind} of the data's own labels/{self.dim}",
@@ -123,20 +122,20 @@ class Classifier(Validated):
 
     @torch.no_grad()
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Uint8 (N, C, H, W) to (N, dim) and (N, classes)."""
-        pictures = (samples.flatten(0, 1)[:, None] if self.per_channel else samples).to(self.device)
+        """Return features (N, dim) and logits (N, classes) of uint8 images (N, C, H, W)."""
+        images = (samples.flatten(0, 1)[:, None] if self.per_channel else samples).to(self.device)
         *body, head = self.network
-        features = torch.cat([nn.Sequential(*body)(scaled(part)) for part in pictures.split(READ_BATCH)])
-        logits = self.joined(head(features))
+        features = torch.cat([nn.Sequential(*body)(to_network_input(part)) for part in images.split(EVAL_BATCH)])
+        logits = self.join_channels(head(features))
         return (features.unflatten(0, (-1, 3)).flatten(1) if self.per_channel else features), logits
 
-    def logits_of(self, pictures: Tensor) -> Tensor:
-        """Logits (N, classes) of pictures (N, C, H, W) in [-1, 1], which can be differentiated."""
-        pictures = pictures.to(self.device)
-        return self.joined(self.network(pictures.flatten(0, 1)[:, None] if self.per_channel else pictures))
+    def logits_of(self, images: Tensor) -> Tensor:
+        """Return differentiable logits (N, classes) of images (N, C, H, W) in [-1, 1]."""
+        images = images.to(self.device)
+        return self.join_channels(self.network(images.flatten(0, 1)[:, None] if self.per_channel else images))
 
-    def joined(self, logits: Tensor) -> Tensor:
-        """Logits of all channels together, of those of each."""
+    def join_channels(self, logits: Tensor) -> Tensor:
+        """Combine the logits (3 N, 10) of single channels to logits (N, 1000), if ``per_channel``."""
         if not self.per_channel:
             return logits
         first, second, third = logits.log_softmax(1).unflatten(0, (-1, 3)).unbind(1)
@@ -144,9 +143,9 @@ class Classifier(Validated):
 
 
 def network(channels: int, width: int, dim: int, classes: int) -> nn.Sequential:
-    """Four convolutions, the mean over the picture, a hidden layer and the classes; for any size from 8 x 8 on.
+    """Build four convolutions, global average pooling, a hidden layer and class logits, for images from 8 x 8 on.
 
-    The start is the same every time, and the global generator is put back.
+    The initialization is always the same, and the state of the global generator is restored.
     """
 
     def convolution(inputs: int, outputs: int) -> list[nn.Module]:
@@ -170,22 +169,22 @@ def network(channels: int, width: int, dim: int, classes: int) -> nn.Sequential:
     return net.to(memory_format=torch.channels_last)
 
 
-def every_tenth(labels: Tensor) -> Tensor:
-    """Which samples (N,) are held out: every tenth, or every tenth of each class where that is far from the same.
+def held_out_mask(labels: Tensor) -> Tensor:
+    """Return which samples (N,) are held out: every tenth, or every tenth of each class if shares would differ much.
 
-    Of ten classes that lie in turn every tenth sample is of one class, which would never be learned.
+    If ten classes alternate, every tenth sample is of the same class, which would not be in the training set.
     """
     held_out = torch.arange(len(labels), device=labels.device) % 10 == 9
     share = labels[held_out].bincount(minlength=int(labels.max()) + 1) / labels.bincount().clamp(min=1)
     if share.min() >= 0.02 and share.max() <= 0.5:
         return held_out
-    place = torch.empty_like(labels)
+    rank = torch.empty_like(labels)
     for label in labels.unique():
         of_class = labels == label
-        place[of_class] = torch.arange(int(of_class.sum()), device=labels.device)
-    return place % 10 == 9
+        rank[of_class] = torch.arange(int(of_class.sum()), device=labels.device)
+    return rank % 10 == 9
 
 
-def scaled(pictures: Tensor) -> Tensor:
-    """Uint8 to [-1, 1]."""
-    return from_uint8(pictures).contiguous(memory_format=torch.channels_last)
+def to_network_input(images: Tensor) -> Tensor:
+    """Scale uint8 images to [-1, 1], in channels-last memory format."""
+    return from_uint8(images).contiguous(memory_format=torch.channels_last)

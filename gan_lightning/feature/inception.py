@@ -1,4 +1,4 @@
-"""The Inception network of published FIDs: the TensorFlow graph of 2015-12-05, as torch-fidelity has it."""
+"""The Inception network of published FIDs: torch-fidelity's port of the TensorFlow graph of 2015-12-05."""
 
 import hashlib
 import io
@@ -28,20 +28,20 @@ Resize = Literal["tf1", "bilinear", "bicubic"]
 
 
 class Inception(Validated):
-    """2,048 features of the last pooling layer, and 1,008 logits without their bias, as Inception Score has them.
+    """2,048 features of the last pooling layer, and 1,008 logits without bias, as used by the Inception Score.
 
     Args:
-        weights: A file with torch-fidelity's or pytorch-fid's names, or None for the one that is downloaded once.
-            A file without the last layer (``fc``) gives features and no logits.
-        resize: ``tf1``, the bilinear of TensorFlow 1 that published figures have; ``bilinear`` and ``bicubic`` smooth
-            before they shrink, and round to whole levels.
+        weights: A file with the parameter names of torch-fidelity or pytorch-fid; None downloads the published file
+            once. A file without the last layer (``fc``) gives features without logits.
+        resize: ``tf1`` is the bilinear interpolation of TensorFlow 1, used by published scores; ``bilinear`` and
+            ``bicubic`` are antialiased, and round to integers.
     """
 
     needs_images = True
 
-    data_classes = instant = False
-    batch = 32  # larger ones are no faster, and take more memory
-    no_classes = f"the weights lack Inception's last layer (fc), which {FILE} has"
+    predicts_data_classes = cheap = False
+    batch = 32  # larger batches are no faster, and take more memory
+    no_logits_reason = f"the weights lack Inception's last layer (fc), which {FILE} has"
 
     def __init__(self, weights: str | Path | None = None, resize: Resize = "tf1") -> None:
         self.weights, self.resize = weights, resize
@@ -49,15 +49,15 @@ class Inception(Validated):
 
     @property
     def classes(self) -> bool:
-        """Whether the weights have the last layer."""
+        """Return whether the weights include the last layer."""
         return LOGITS in self.network.features_list
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
         """Load the weights.
 
         Raises:
-            UnavailableError: They are not there and cannot be downloaded.
-            UserError: The file that was named is not there, or is of another network.
+            UnavailableError: The weights are neither cached nor can be downloaded.
+            UserError: ``weights`` does not exist, or is a file of another network.
         """
         if self.network is not None:
             return
@@ -65,39 +65,39 @@ class Inception(Validated):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            kind = f"cannot be read; take {FILE}" if path.exists() else "there is no such file"
-            raise UserError(f"feature.weights={shorter(path)}: {kind}") from error
+            problem = f"cannot be read; use {FILE}" if path.exists() else "there is no such file"
+            raise UserError(f"feature.weights={shorter(path)}: {problem}") from error
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise UserError(f"feature.weights={shorter(path)}: not the weights of this network; take {FILE}")
+            raise UserError(f"feature.weights={shorter(path)}: not the weights of this network; use {FILE}")
         self.sha256 = fingerprint(*(state[name] for name in sorted(state) if not name.startswith("fc.")))
-        whole = "fc.weight" in state
-        self.logits_sha256 = fingerprint(state["fc.weight"]) if whole else ""
-        nothing = {"fc.weight": torch.full((1008, 2048), torch.nan), "fc.bias": torch.full((1008,), torch.nan)}
-        # torch-fidelity unpickles the file that it is given; this is one that we have just written ourselves.
+        has_logits = "fc.weight" in state
+        self.logits_sha256 = fingerprint(state["fc.weight"]) if has_logits else ""
+        placeholder = {"fc.weight": torch.full((1008, 2048), torch.nan), "fc.bias": torch.full((1008,), torch.nan)}
+        # torch-fidelity unpickles the file that it is given, so it is given one with the verified tensors alone.
         buffer = io.BytesIO()
-        torch.save(nothing | state, buffer)
+        torch.save(placeholder | state, buffer)
         buffer.seek(0)
-        layers = [FEATURES, LOGITS] if whole else [FEATURES]
+        layers = [FEATURES, LOGITS] if has_logits else [FEATURES]
         try:
             with torch.random.fork_rng(devices=[]):
                 network = FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=buffer)
         except (RuntimeError, AttributeError) as error:
-            raise UserError(f"feature.weights={shorter(path)}: not the weights of this network; take {FILE}") from error
+            raise UserError(f"feature.weights={shorter(path)}: not the weights of this network; use {FILE}") from error
         for layer in network.modules():
             if hasattr(layer, "bn"):  # 1.3 times as fast on 2 cores, and the same to 1e-6
                 layer.conv, layer.bn = fuse_conv_bn_eval(layer.conv, layer.bn), nn.Identity()
         self.network, self.device = network.to(device, memory_format=torch.channels_last), device
 
     def downloaded(self, store: Store) -> Path:
-        """The file of torch-fidelity's release, downloaded where it is not there or damaged.
+        """Return the path of torch-fidelity's file, which is downloaded if it is missing or damaged.
 
         Raises:
-            UnavailableError: It is not there and cannot be had.
+            UnavailableError: The file cannot be downloaded.
         """
         if store.folder is None:
             raise UnavailableError(
-                "feature=inception: its weights have no place, since the home directory is unknown; "
-                "eval.cache=FOLDER, or feature.weights=FILE"
+                "feature=inception: the weights cannot be cached, since the home directory is unknown; "
+                "set eval.cache=FOLDER or feature.weights=FILE"
             )
         path = store.folder / FILE
         if intact(path):
@@ -111,28 +111,28 @@ class Inception(Validated):
                     replace(part, path)
         except (OSError, RuntimeError) as error:
             raise UnavailableError(
-                f"feature=inception: its weights are not there, and the download failed ({first_line(error)}). Take "
-                f"{URL_INCEPTION_V3} and put it at {path}, or say where it is: feature.weights=FILE"
+                f"feature=inception: the weights are not cached, and the download failed ({first_line(error)}); save "
+                f"{URL_INCEPTION_V3} as {path}, or set feature.weights=FILE"
             ) from error
         return path
 
     def card(self) -> dict[str, Any]:
-        """The network, its weights without the last layer, and the resize."""
+        """Return what identifies the network: its name, the hash of its weights without the last layer, the resize."""
         return {"feature": "inception-2015-12-05/2048", "feature_sha256": self.sha256, "resize": self.resize}
 
     @torch.no_grad()
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Uint8 (N, 1 or 3, H, W) to (N, 2048) and (N, 1008) or None."""
-        features, *logits = self.network(self.enlarged(with_channels(samples, 3).to(self.device)))
+        """Return features (N, 2048) and logits (N, 1008) or None of uint8 images (N, 1 or 3, H, W)."""
+        features, *logits = self.network(self.resized(with_channels(samples, 3).to(self.device)))
         return features, logits[0] if logits else None
 
-    def enlarged(self, pictures: Tensor) -> Tensor:
-        """At the network's own size, unless that is left to it."""
+    def resized(self, images: Tensor) -> Tensor:
+        """Resize images to the network's input size, unless the network does it itself (``tf1``)."""
         if self.resize == "tf1":
-            return pictures
-        return resize(pictures, [SIDE, SIDE], InterpolationMode(self.resize), antialias=True)
+            return images
+        return resize(images, [SIDE, SIDE], InterpolationMode(self.resize), antialias=True)
 
 
 def intact(path: Path) -> bool:
-    """Whether the file is there as it was published."""
+    """Return whether the file exists with the published checksum."""
     return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256

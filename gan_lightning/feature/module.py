@@ -1,4 +1,4 @@
-"""A network of the user's own as the feature network."""
+"""A user-supplied feature network, and a hash of what it computes."""
 
 import hashlib
 import inspect
@@ -21,18 +21,18 @@ from gan_lightning.store import Store, fingerprint
 PLAIN = bool | int | float | complex | str | bytes | Enum | PurePath | torch.dtype | torch.device
 
 
-class Module:
-    """Any module that takes uint8 pictures (N, C, H, W) and returns features (N, ...), which are flattened.
+class CustomModule:
+    """Any module that takes uint8 images (N, C, H, W) and returns features (N, ...), which are flattened.
 
     >>> python train.py feature=module feature.network._target_=my_package.MyNetwork
 
     Args:
-        network: The module; its name stands on the card, and the sha256 of its weights, its settings and its own code;
-            what that calls of other modules is taken to stay.
+        network: The module. The protocol card has its name and a hash of its weights, its settings and its classes'
+            code, but not of the functions of other modules that it calls.
     """
 
-    classes, no_classes = False, "a module of your own names no classes"
-    data_classes = instant = False
+    classes, no_logits_reason = False, "feature=module returns no class logits"
+    predicts_data_classes = cheap = False
     batch, logits_sha256 = 250, ""
 
     def __init__(self, network: nn.Module) -> None:
@@ -41,26 +41,26 @@ class Module:
         self.network = network.eval().requires_grad_(False)
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
-        """Move to the device."""
-        self.sha256 = fingerprint(described(self.network))
+        """Compute the hash, and move the module to the device."""
+        self.sha256 = fingerprint(describe(self.network))
         self.network, self.device = self.network.to(device), device
 
     def card(self) -> dict[str, Any]:
-        """Its class, and what it is."""
+        """Return the name of the module's class and its hash."""
         kind = type(self.network)
         return {"feature": f"{kind.__module__}.{kind.__qualname__}", "feature_sha256": self.sha256, "resize": "its own"}
 
     @torch.no_grad()
     def __call__(self, samples: Tensor) -> tuple[Tensor, None]:
-        """(N, C, H, W) to (N, D)."""
+        """Return features (N, D) of uint8 images (N, C, H, W)."""
         return self.network(samples.to(self.device)).flatten(1).float(), None
 
 
-def described(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """Plain data that say what a value computes: tensors, settings and code, in whatever they are nested.
+def describe(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """Describe what a value computes as JSON-compatible data: nested tensors, settings and code.
 
-    Code is that of a function, or of all classes of an object that are not torch's. An object that shows no attributes
-    stands by the name of its type.
+    Code is that of a function, or of all classes of an object except torch's. An object without attributes is described
+    by the name of its type.
     """
     if isinstance(value, Tensor):
         return fingerprint(value)
@@ -70,7 +70,7 @@ def described(value: Any, within: tuple[int, ...] = ()) -> Any:
         return repr(value)
     if id(value) in within:
         return "itself"
-    inner = partial(described, within=(*within, id(value)))
+    inner = partial(describe, within=(*within, id(value)))
     if isinstance(value, Mapping):
         return [[inner(key), inner(part)] for key, part in value.items()]
     if isinstance(value, list | tuple):
@@ -86,28 +86,28 @@ def described(value: Any, within: tuple[int, ...] = ()) -> Any:
     if isinstance(value, property):
         return [inner(value.fget)]
     if isinstance(value, FunctionType):
-        kept = inspect.getclosurevars(value).nonlocals
-        return [value.__qualname__, source(value), inner(value.__defaults__), inner(value.__kwdefaults__), inner(kept)]
+        defaults, closure = inner(value.__defaults__), inner(inspect.getclosurevars(value).nonlocals)
+        return [value.__qualname__, source_of(value), defaults, inner(value.__kwdefaults__), closure]
     kind = value if isinstance(value, type) else type(value)
-    found = [[parent.__qualname__, inner(own(parent))] for parent in kind.__mro__ if not of_torch(parent)]
-    found.append(getattr(value, "__name__", kind.__qualname__))  # of what is built in, torch.relu say
-    if isinstance(value, type | ModuleType) or (of_torch(kind) and not isinstance(value, nn.Module)):
+    found = [[parent.__qualname__, inner(own_attributes(parent))] for parent in kind.__mro__ if not is_builtin(parent)]
+    found.append(getattr(value, "__name__", kind.__qualname__))  # identifies builtins such as torch.relu
+    if isinstance(value, type | ModuleType) or (is_builtin(kind) and not isinstance(value, nn.Module)):
         return found
     return [*found, inner({key: part for key, part in getattr(value, "__dict__", {}).items() if key != "training"})]
 
 
-def of_torch(kind: type) -> bool:
-    """Whether a class is taken to stay what it is."""
+def is_builtin(kind: type) -> bool:
+    """Return whether a class belongs to torch or Python, whose code is not hashed."""
     return kind.__module__.partition(".")[0] in ("torch", "builtins", "abc", "typing")
 
 
-def own(kind: type) -> dict[str, Any]:
-    """What the user has written into a class."""
+def own_attributes(kind: type) -> dict[str, Any]:
+    """Return the attributes that a class defines itself, without Python's special ones."""
     return {key: part for key, part in vars(kind).items() if key in ("__init__", "__call__") or key[:2] != "__"}
 
 
-def source(function: FunctionType) -> str:
-    """Text of a function, or what Python has made of it where the text cannot be had."""
+def source_of(function: FunctionType) -> str:
+    """Return the source code of a function, or its bytecode if the source is unavailable."""
     with suppress(OSError, TypeError):
         return inspect.getsource(function)
     code = function.__code__

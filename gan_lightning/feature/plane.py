@@ -1,4 +1,4 @@
-"""Points in the plane are their own features."""
+"""Coordinates of points in the plane as features."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from gan_lightning.feature import Samples
 from gan_lightning.store import Store
 
 
-class Plane:
-    """Coordinates as features."""
+class Coordinates:
+    """Identity feature network for points in the plane."""
 
     needs_points = True
 
-    classes, no_classes = False, "coordinates name no classes"
-    data_classes, instant = False, True
+    classes, no_logits_reason = False, "feature=plane returns no class logits"
+    predicts_data_classes, cheap = False, True
     batch, logits_sha256 = 250, ""
 
     def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def card(self) -> dict[str, Any]:
-        """The coordinates."""
+        """Return the name of the features."""
         return {"feature": "coordinates"}
 
     def __call__(self, samples: Tensor) -> tuple[Tensor, None]:
-        """(N, 2) to (N, 2)."""
+        """Return points (N, 2) as float32."""
         return samples.float(), None

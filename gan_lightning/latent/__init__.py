@@ -1,4 +1,4 @@
-"""Ways through a generator's latent space: each makes samples of latents that it chooses."""
+"""Base classes and helpers of latent explorations, which generate samples of chosen latents."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ from gan_lightning.errors import UserError
 from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
-ROWS = 10  # classes that are shown where none was chosen
+DEFAULT_CLASSES = 10  # number of classes that are shown by default
 
-# Constraints of the explorers' settings.
+# Constraints of the settings of explorations.
 Classes = Annotated[Sequence[ClassLabel], MinLen(1)]
 Rows = Annotated[int, Interval(ge=1, le=10_000)]
 Steps = Annotated[int, Interval(ge=2, le=100_000)]
@@ -28,13 +28,13 @@ Distance = Annotated[float, Interval(gt=0, le=1e6)]
 
 
 @dataclass
-class Found:
-    """What an exploration shows.
+class Exploration:
+    """The result of an exploration.
 
     Args:
-        rows: Samples (T, ...) of each row, all of one length.
-        captions: Of each row.
-        figures: Numbers that belong to it, as plain data.
+        rows: Samples (T, ...) of each row; all rows have the same length.
+        captions: Caption of each row.
+        figures: Further results as JSON-compatible data.
     """
 
     rows: list[Tensor]
@@ -42,62 +42,62 @@ class Found:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-class Explorer(Validated, ABC):
-    """What every way offers.
+class LatentExplorer(Validated, ABC):
+    """Base class of explorations of a generator's latent space.
 
     Attributes:
-        moves: Whether a row of what it finds is a way in time, which can be played.
+        animated: Whether a row of samples is a path that can be shown as a video.
     """
 
-    moves = True
+    animated = True
 
     @abstractmethod
-    def __call__(self, model: Sampler) -> Found:
-        """Explore a generator; the same settings find the same.
+    def __call__(self, model: Sampler) -> Exploration:
+        """Explore a generator deterministically.
 
         Raises:
-            UserError: The generator is none for this.
+            UserError: The generator is not suitable.
         """
 
 
-class OfData(Explorer):
-    """A way that looks at the data which a model was trained on."""
+class NeedsData(LatentExplorer):
+    """Base class of explorations that need the data on which the model was trained."""
 
     @abstractmethod
-    def see(self, data: StepData, store: Store) -> None:
-        """Look at the data, before anything else.
+    def load_data(self, data: StepData, store: Store) -> None:
+        """Take what is needed from the data; called before the exploration.
 
         Args:
-            data: Set up.
-            store: Where what takes long to compute is kept.
+            data: The data module after ``setup``.
+            store: Cache for results that take long to compute.
         """
 
 
-def refuse_points(way: str, shape: Sequence[int]) -> None:
-    """Raise UserError where the shape of a sample is that of a point in the plane."""
+def check_images(option: str, shape: Sequence[int]) -> None:
+    """Raise UserError unless the shape of a sample is that of an image."""
     if len(shape) != 3:
-        raise UserError(f"latent={way}: the model makes points, and no pictures")
+        raise UserError(f"latent={option}: needs images, and the model generates points")
 
 
-def refuse_more(name: str, value: int, there: int, of: str) -> None:
-    """Raise UserError where more were asked for than there are."""
-    if value > there:
-        raise UserError(f"latent.{name}={value}: there are {there:,} {of}")
+def check_at_most(name: str, value: int, available: int, what: str) -> None:
+    """Raise UserError if a setting is larger than the number that is available."""
+    if value > available:
+        raise UserError(f"latent.{name}={value}: there are {available:,} {what}")
 
 
 def latents(model: Sampler, seeds: Sequence[int]) -> Tensor:
-    """The first latent (len(seeds), latent_dim) of each seed, as gan-sample draws it."""
+    """Return the first latent of each seed (len(seeds), latent_dim), equal to that of gan-sample."""
     return torch.cat([model.draw_latents(1, seed=seed)[0] for seed in seeds])
 
 
-def shown_classes(model: Sampler, classes: Sequence[int | str] | None) -> list[int]:
-    """The classes that were chosen, or the first ones of a conditional model.
+def selected_classes(model: Sampler, classes: Sequence[int | str] | None) -> list[int]:
+    """Return the numbers of the chosen classes, or by default of the first classes of a conditional model.
 
     Raises:
-        UserError: The model does not have them.
+        UserError: The model does not have these classes.
     """
     if classes is None:
-        return [*range(min(model.num_classes, ROWS))] or [0]
+        return [*range(min(model.num_classes, DEFAULT_CLASSES))] or [0]
     return class_numbers("classes", classes, model.class_names, model.num_classes)
 
 
@@ -110,36 +110,35 @@ def class_numbers(setting: str, classes: Sequence[int | str], names: Sequence[st
     try:
         return numbers(classes, names, num_classes)
     except ValueError as error:
-        told = f"[{','.join(map(str, classes))}]" if setting in ("classes", "targets") else classes[0]
-        raise UserError(f"latent.{setting}={told}: {error}") from error
+        value = f"[{','.join(map(str, classes))}]" if setting in ("classes", "targets") else classes[0]
+        raise UserError(f"latent.{setting}={value}: {error}") from error
 
 
-def in_turn(classes: Sequence[int], num: int) -> Tensor:
-    """Labels (num,) that take turns."""
+def alternating_labels(classes: Sequence[int], num: int) -> Tensor:
+    """Return labels (num,) that cycle through the classes."""
     return torch.tensor(classes).repeat(-(-num // len(classes)))[:num]
 
 
 def captions(model: Sampler, classes: Sequence[int]) -> list[str]:
-    """What stands beside a row of a class."""
+    """Return the captions of rows of classes; empty strings for an unconditional model."""
     return [caption(model.class_names, label) if model.num_classes else "" for label in classes]
 
 
 @contextmanager
-def blended(network: nn.Module, one: int, other: int, shares: Tensor) -> Iterator[None]:
-    """Let every embedding of a network give a blend of two classes, whichever it is asked for.
+def interpolated_embeddings(network: nn.Module, start: int, end: int, weights: Tensor) -> Iterator[None]:
+    """Replace the output of every embedding of a network by an interpolation between two classes.
 
     Args:
-        network: With an ``nn.Embedding`` wherever it is told a class.
-        one: A class.
-        other: Another.
-        shares: Of the other (N,), one for each sample of the batch.
+        network: A network that embeds class labels with ``nn.Embedding``.
+        start: The class with weight 0.
+        end: The class with weight 1.
+        weights: Interpolation weights (N,), one for each sample of the batch.
     """
 
-    def blend(embedding: nn.Embedding, _: Any, __: Tensor) -> Tensor:
-        weights = shares.to(embedding.weight)[:, None]
-        return torch.lerp(embedding.weight[one], embedding.weight[other], weights)
+    def interpolate(embedding: nn.Embedding, _: Any, __: Tensor) -> Tensor:
+        return torch.lerp(embedding.weight[start], embedding.weight[end], weights.to(embedding.weight)[:, None])
 
-    hooks = [part.register_forward_hook(blend) for part in network.modules() if isinstance(part, nn.Embedding)]
+    hooks = [part.register_forward_hook(interpolate) for part in network.modules() if isinstance(part, nn.Embedding)]
     try:
         yield
     finally:

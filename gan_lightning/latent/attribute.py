@@ -1,4 +1,4 @@
-"""Directions along which samples come to be of a class."""
+"""Latent directions towards a class of the data."""
 
 from typing import Literal
 
@@ -14,40 +14,40 @@ from gan_lightning.image import to_uint8
 from gan_lightning.latent import (
     Classes,
     Distance,
-    Found,
+    Exploration,
+    NeedsData,
     NumSamples,
-    OfData,
     Steps,
+    alternating_labels,
+    check_images,
     class_numbers,
-    in_turn,
-    refuse_points,
-    shown_classes,
+    selected_classes,
 )
 from gan_lightning.latent.directions import MEASURED, RANDOM, random_directions
 from gan_lightning.modes import evaluating
 from gan_lightning.sampler import SAMPLING_BATCH, Sampler
 from gan_lightning.store import Store
 
-SHOWN = 4  # targets, where none was chosen
-SIDE = 4  # of so many samples one is taken for most, and one for least, of a class
+DEFAULT_TARGETS = 4  # number of targets by default
+QUANTILES = 4  # the first and the last quarter of the samples, by logit, are the two sides of the boundary
 
 
-class Attribute(OfData):
-    """One latent, moved along directions of length one towards classes of the data, as a classifier sees them.
+class ClassDirection(NeedsData):
+    """Move one latent along unit directions that increase the logits of classes of the data.
 
-    A class's logit less the mean of all counts, so that a direction which moves all alike moves none.
+    Logits are centred by their mean over the classes, so that a change of all logits has no effect.
 
     Args:
         feature: The classifier.
-        method: "boundary", the normal of a linear support vector machine between the latents of the samples that are
-            most and least of the class (Shen et al., 2020, section 3.2, https://arxiv.org/abs/1907.10786);
+        method: "boundary", the normal of a linear support vector machine between the latents of the samples with the
+            largest and smallest logits of the class (Shen et al., 2020, section 3.2, https://arxiv.org/abs/1907.10786);
             "classifier", the mean gradient of the class's logit with respect to the latent; "random".
         targets: Classes of the data by name or number, one row each; None for the first four.
-        reach: How far to either side.
+        reach: Length of the path to either side.
         steps: Samples in a row.
-        samples: That a direction is found of.
-        seed: Of all latents.
-        classes: Of a conditional model, the first is shown and all are sampled; None for the first ten.
+        samples: Number of samples from which a direction is computed.
+        seed: Seed of all latents.
+        classes: Classes of a conditional model: the first is shown, all are sampled; None for the first ten.
     """
 
     def __init__(
@@ -64,27 +64,27 @@ class Attribute(OfData):
         self.feature, self.method, self.targets, self.reach, self.steps = feature, method, targets, reach, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 
-    def see(self, data: StepData, store: Store) -> None:
-        """Train the classifier, or find it in the cache.
+    def load_data(self, data: StepData, store: Store) -> None:
+        """Load the classifier from the cache, or train it.
 
         Raises:
             UserError: The data are points, or have no classes.
         """
-        refuse_points("attribute", data.shape)
+        check_images("attribute", data.shape)
         self.feature.get_ready(data, store, torch.device("cpu"))
         self.names = storable(data.class_names)
 
-    def __call__(self, model: Sampler) -> Found:
-        """A row a target; ``score`` has how many times as much a direction changes it as it changes the other classes.
+    def __call__(self, model: Sampler) -> Exploration:
+        """Return a row per target; ``score`` is the change of its logit relative to that of the other classes.
 
-        Beside it ``at_random`` has the same of random directions, and ``seen`` the share of samples that the classifier
-        takes for the target after a move by ``reach`` against the direction, without one, and along it.
+        ``at_random`` is the same for random directions. ``seen`` is the share of samples that the classifier assigns to
+        the target at ``-reach``, 0 and ``+reach`` along the direction.
         """
-        targets = [*range(min(len(self.names), SHOWN))] if self.targets is None else self.targets
+        targets = [*range(min(len(self.names), DEFAULT_TARGETS))] if self.targets is None else self.targets
         targets = class_numbers("targets", targets, self.names, len(self.names))
-        classes = shown_classes(model, self.classes)
+        classes = selected_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
-        y, random = in_turn(classes, self.samples), random_directions(model, self.seed)
+        y, random = alternating_labels(classes, self.samples), random_directions(model, self.seed)
         logits = self.logits(model, z, y)
         few = z[:MEASURED], y[:MEASURED]
         rows, figures = [], {"targets": [self.names[target] for target in targets], "directions": []}
@@ -97,58 +97,59 @@ class Attribute(OfData):
             else:
                 direction = random[number % RANDOM]
             change = self.change(model, *few, direction)
-            seen = [self.logits(model, few[0] + way * direction, few[1]) for way in (-self.reach, 0, self.reach)]
-            found = {
+            shifted = [few[0] + length * direction for length in (-self.reach, 0, self.reach)]
+            predictions = [self.logits(model, latents, few[1]).argmax(1) for latents in shifted]
+            results = {
                 "score": score(change, target),
                 "at_random": sum(abs(score(other, target)) for other in changes) / RANDOM,
                 "change": float(change[:, target].mean()),
                 "change_at_random": float(torch.stack([c[:, target].mean().abs() for c in changes]).mean()),
-                "seen": [float((at.argmax(1) == target).double().mean()) for at in seen],
+                "seen": [float((predicted == target).double().mean()) for predicted in predictions],
             }
-            for name, figure in found.items():
-                figures.setdefault(name, []).append(figure)
+            for name, value in results.items():
+                figures.setdefault(name, []).append(value)
             figures["directions"].append(direction.tolist())
-            way = torch.linspace(-self.reach, self.reach, self.steps)[:, None] * direction
-            rows.append(model.generate(z[0] + way, torch.full((self.steps,), classes[0])))
-        names = [f"{name}: x {of:.1f}" for name, of in zip(figures["targets"], figures["score"], strict=True)]
-        return Found(rows, names, figures=figures)
+            path = torch.linspace(-self.reach, self.reach, self.steps)[:, None] * direction
+            rows.append(model.generate(z[0] + path, torch.full((self.steps,), classes[0])))
+        names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(figures["targets"], figures["score"], strict=True)]
+        return Exploration(rows, names, figures=figures)
 
     def logits(self, model: Sampler, z: Tensor, y: Tensor) -> Tensor:
-        """Logits (N, classes) of samples, less their mean over the classes."""
+        """Return logits (N, classes) of samples, centred over the classes."""
         return centred(self.feature(to_uint8(model.generate(z, y)))[1])
 
     def change(self, model: Sampler, z: Tensor, y: Tensor, direction: Tensor) -> Tensor:
-        """How the logits (N, classes) change when a latent moves by a direction of length one."""
+        """Return the change of the centred logits (N, classes) along a unit direction."""
         return self.logits(model, z + direction / 2, y) - self.logits(model, z - direction / 2, y)
 
     def gradient(self, model: Sampler, z: Tensor, y: Tensor, target: int) -> Tensor:
-        """The mean gradient of a class's logit with respect to the latent, of length one."""
+        """Return the normalized mean gradient of a class's centred logit with respect to the latent."""
         total = torch.zeros(model.latent_dim)
         with evaluating(model.sampler()) as generator, torch.enable_grad():
             weight = next(generator.parameters())
             for latents, labels in zip(z.split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True):
                 latents = latents.to(weight).requires_grad_()
                 logits = self.feature.logits_of(generator(latents, labels.to(weight.device)).float())
-                (slope,) = torch.autograd.grad(centred(logits)[:, target].sum(), latents)
-                total += slope.sum(0).float().cpu()
+                (gradient,) = torch.autograd.grad(centred(logits)[:, target].sum(), latents)
+                total += gradient.sum(0).float().cpu()
         return nn.functional.normalize(total, dim=0)
 
 
 def centred(logits: Tensor) -> Tensor:
-    """Logits (N, classes) less their mean."""
+    """Subtract the mean over the classes from logits (N, classes)."""
     return logits - logits.mean(1, keepdim=True)
 
 
 def score(change: Tensor, target: int) -> float:
-    """How many times as much a class's logit changes, on average, as the others' (root mean square)."""
+    """Return the mean change of a class's logit over the root mean square change of the others."""
     others = torch.cat([change[:, :target], change[:, target + 1 :]], dim=1)
     return float(change[:, target].mean() / others.square().mean().sqrt().clamp(min=1e-12))
 
 
 def boundary(z: Tensor, logits: Tensor) -> Tensor:
-    """The normal (latent_dim,) of the plane between the latents of the largest and of the smallest logits (N,)."""
+    """Return the normal (latent_dim,) of the hyperplane between the latents of the largest and smallest logits (N,)."""
     order = logits.argsort()
-    num = len(order) // SIDE
+    num = len(order) // QUANTILES
     chosen = torch.cat([order[:num], order[-num:]])
     sides = torch.arange(2 * num) >= num
     plane = LinearSVC(dual="auto", random_state=0, max_iter=10_000).fit(z[chosen].double().numpy(), sides.numpy())

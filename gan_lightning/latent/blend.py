@@ -1,23 +1,31 @@
-"""From one class to another."""
+"""Interpolation between two classes."""
 
 import torch
 
 from gan_lightning.config.constraints import ClassLabel, Seed
-from gan_lightning.latent import Explorer, Found, Rows, Steps, blended, captions, class_numbers
+from gan_lightning.latent import (
+    Exploration,
+    LatentExplorer,
+    Rows,
+    Steps,
+    captions,
+    class_numbers,
+    interpolated_embeddings,
+)
 from gan_lightning.sampler import SAMPLING_BATCH, Sampler
 
 
-class Blend(Explorer):
-    """The same latents, while a conditional generator is told more and more of another class.
+class ClassInterpolation(LatentExplorer):
+    """Interpolate between two classes of a conditional generator for fixed latents.
 
-    What is blended is whatever an embedding makes of the class, also within the generator.
+    The outputs of all class embeddings of the generator are interpolated linearly.
 
     Args:
-        start: The class at the left, by name or number.
-        end: The class at the right, likewise.
-        steps: Samples from one to the other.
-        num: Latents, one row each.
-        seed: Of the latents.
+        start: The class on the left, by name or number.
+        end: The class on the right, by name or number.
+        steps: Samples in a row.
+        num: Number of latents, one row each.
+        seed: Seed of the latents.
     """
 
     def __init__(
@@ -25,8 +33,8 @@ class Blend(Explorer):
     ) -> None:
         self.start, self.end, self.steps, self.num, self.seed = start, end, steps, num, seed
 
-    def __call__(self, model: Sampler) -> Found:
-        """A row a latent."""
+    def __call__(self, model: Sampler) -> Exploration:
+        """Return a row per latent."""
         start, end = (
             class_numbers(setting, [label], model.class_names, model.num_classes)[0]
             for setting, label in (("start", self.start), ("end", self.end))
@@ -34,10 +42,10 @@ class Blend(Explorer):
         z, _ = model.draw_latents(self.num, seed=self.seed)
         y = torch.full((self.steps,), start)
         rows = []
-        for one in z:
+        for latent in z:
             parts = []
-            for shares in torch.linspace(0, 1, self.steps).split(SAMPLING_BATCH):
-                with blended(model.sampler(), start, end, shares):
-                    parts.append(model.generate(one.expand(len(shares), -1), y[: len(shares)]))
+            for weights in torch.linspace(0, 1, self.steps).split(SAMPLING_BATCH):
+                with interpolated_embeddings(model.sampler(), start, end, weights):
+                    parts.append(model.generate(latent.expand(len(weights), -1), y[: len(weights)]))
             rows.append(torch.cat(parts))
-        return Found(rows, [" to ".join(captions(model, [start, end]))] * self.num)
+        return Exploration(rows, [" to ".join(captions(model, [start, end]))] * self.num)

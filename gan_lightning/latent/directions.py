@@ -1,4 +1,4 @@
-"""Directions along which samples change most."""
+"""Latent directions along which samples change most."""
 
 from typing import Literal
 
@@ -9,35 +9,35 @@ from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import (
     Classes,
     Distance,
-    Explorer,
-    Found,
+    Exploration,
+    LatentExplorer,
     NumSamples,
     Rows,
     Steps,
+    alternating_labels,
     captions,
-    in_turn,
-    refuse_more,
-    shown_classes,
+    check_at_most,
+    selected_classes,
 )
 from gan_lightning.sampler import Sampler
 
-RANDOM = 32  # directions that others are compared with
-MEASURED = 64  # samples that are moved along each
+RANDOM = 32  # number of random directions for comparison
+MEASURED = 64  # number of latents that are moved along each direction
 
 
-class Directions(Explorer):
-    """One latent, moved along directions of length one, and how much more each changes samples than a random one does.
+class Directions(LatentExplorer):
+    """Move one latent along unit directions, and compare the change of samples with that of random directions.
 
     Args:
-        method: "first_layer", the singular vectors of the weights that a latent meets first (Shen & Zhou, 2021,
-            equation 5, https://arxiv.org/abs/2007.06600); "pca", the principal components of samples, carried back to
+        method: "first_layer", the singular vectors of the weights of the first layer (Shen & Zhou, 2021,
+            equation 5, https://arxiv.org/abs/2007.06600); "pca", the principal components of samples, mapped to
             latents by regression (Härkönen et al., 2020, section 3.2, https://arxiv.org/abs/2004.02546); "random".
-        num: The first directions, one row each.
-        reach: How far to either side.
+        num: Number of directions, one row each.
+        reach: Length of the path to either side.
         steps: Samples in a row.
-        samples: Of the principal components; they should be many times as many as the latent has numbers.
-        seed: Of all latents.
-        classes: Of a conditional model, the first is shown and all are measured; None for the first ten.
+        samples: Number of samples for the principal components; use many times the latent dimension.
+        seed: Seed of all latents.
+        classes: Classes of a conditional model: the first is shown, all are measured; None for the first ten.
     """
 
     def __init__(
@@ -53,33 +53,34 @@ class Directions(Explorer):
         self.method, self.num, self.reach, self.steps = method, num, reach, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 
-    def __call__(self, model: Sampler) -> Found:
-        """A row a direction; ``against_random`` has how many times as much it changes samples as random directions."""
-        classes = shown_classes(model, self.classes)
+    def __call__(self, model: Sampler) -> Exploration:
+        """Return a row per direction; ``against_random`` is its change of samples relative to random directions."""
+        classes = selected_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
-        y, random = in_turn(classes, self.samples), random_directions(model, self.seed)
-        found = {"first_layer": first_layer, "pca": principal, "random": lambda *_: random}[self.method](model, z, y)
-        refuse_more("num", self.num, len(found), "directions")
-        found = found[: self.num]
+        y, random = alternating_labels(classes, self.samples), random_directions(model, self.seed)
+        method = {"first_layer": first_layer, "pca": principal, "random": lambda *_: random}[self.method]
+        directions = method(model, z, y)
+        check_at_most("num", self.num, len(directions), "directions")
+        directions = directions[: self.num]
         moved = z[:MEASURED], y[:MEASURED]
         at_random = sum(change(model, *moved, one) for one in random) / RANDOM
-        scores = [change(model, *moved, one) / at_random for one in found]
-        way = torch.linspace(-self.reach, self.reach, self.steps)[:, None]
+        scores = [change(model, *moved, one) / at_random for one in directions]
+        path = torch.linspace(-self.reach, self.reach, self.steps)[:, None]
         labels = torch.full((self.steps,), classes[0])
-        rows = [model.generate(z[0] + way * one, labels) for one in found]
-        figures = {"against_random": scores, "directions": found.tolist()}
-        beside = f", {captions(model, classes)[0]}" if model.num_classes else ""
-        return Found(rows, [f"{i + 1}: x {score:.1f}{beside}" for i, score in enumerate(scores)], figures=figures)
+        rows = [model.generate(z[0] + path * one, labels) for one in directions]
+        figures = {"against_random": scores, "directions": directions.tolist()}
+        label = f", {captions(model, classes)[0]}" if model.num_classes else ""
+        return Exploration(rows, [f"{i + 1}: x {score:.1f}{label}" for i, score in enumerate(scores)], figures=figures)
 
 
 def random_directions(model: Sampler, seed: int) -> Tensor:
-    """Directions (RANDOM, latent_dim) of length one."""
+    """Return random unit directions (RANDOM, latent_dim)."""
     generator = torch.Generator().manual_seed(seed)
     return nn.functional.normalize(torch.randn(RANDOM, model.latent_dim, generator=generator), dim=1)
 
 
 def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
-    """Right singular vectors (K, latent_dim) of the first layer's weights, the largest first."""
+    """Return right singular vectors (K, latent_dim) of the first layer's weights, by descending singular value."""
     layer = next(part for part in model.sampler().modules() if isinstance(part, nn.Linear | nn.ConvTranspose2d))
     weight = layer.weight.detach().float().cpu()
     matrix = weight if isinstance(layer, nn.Linear) else weight.flatten(1).T
@@ -87,16 +88,16 @@ def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
 
 
 def principal(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
-    """Directions (K, latent_dim) of latents along the principal components of their samples, the largest first."""
+    """Return latent directions (K, latent_dim) of the principal components of samples, by descending variance."""
     samples = model.generate(z, y).flatten(1).float().cpu()
-    for label in y.unique():  # what a class changes is no latent's doing
+    for label in y.unique():  # remove the differences between classes, which do not depend on the latent
         samples[y == label] -= samples[y == label].mean(0)
     components = torch.linalg.svd(samples, full_matrices=False).U[:, : model.latent_dim]
-    slopes = torch.linalg.lstsq(z - z.mean(0), components, driver="gelsd").solution  # of fewer samples the shortest
-    return nn.functional.normalize(slopes.T, dim=1)
+    coefficients = torch.linalg.lstsq(z - z.mean(0), components, driver="gelsd").solution  # minimum norm
+    return nn.functional.normalize(coefficients.T, dim=1)
 
 
 def change(model: Sampler, z: Tensor, y: Tensor, direction: Tensor) -> float:
-    """Root of the mean squared change of a sample's numbers when its latent moves by a direction of length one."""
-    apart = model.generate(z + direction / 2, y) - model.generate(z - direction / 2, y)
-    return float(apart.float().square().mean().sqrt())
+    """Return the root mean square change of samples along a unit direction."""
+    difference = model.generate(z + direction / 2, y) - model.generate(z - direction / 2, y)
+    return float(difference.float().square().mean().sqrt())

@@ -1,4 +1,4 @@
-"""From one seed to the next."""
+"""Interpolation between the latents of several seeds."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,22 +9,22 @@ from annotated_types import Interval, MinLen
 from torch import Tensor
 
 from gan_lightning.config.constraints import Seed
-from gan_lightning.latent import Classes, Explorer, Found, captions, latents, shown_classes
+from gan_lightning.latent import Classes, Exploration, LatentExplorer, captions, latents, selected_classes
 from gan_lightning.sampler import Sampler
 
 
-class Interpolate(Explorer):
-    """Samples on the way between the latents of several seeds.
+class Interpolate(LatentExplorer):
+    """Interpolate between the latents of several seeds.
 
-    A straight line leaves the shell on which normal latents lie; an arc stays on it (White, 2016, section 2,
-    https://arxiv.org/abs/1609.04468).
+    Linear interpolation leaves the shell on which normal latents lie; spherical interpolation stays on it (White, 2016,
+    section 2, https://arxiv.org/abs/1609.04468).
 
     Args:
-        seeds: At least two; each is the first sample of ``gan-sample --seed``.
-        steps: Samples from one to the next.
-        loop: Come back to the first.
-        spherical: Along an arc; or else straight.
-        classes: One row each, of a conditional model; None for the first ten.
+        seeds: At least two seeds; each gives the first latent of ``gan-sample --seed``.
+        steps: Samples from one latent to the next.
+        loop: Return to the first latent.
+        spherical: Spherical instead of linear interpolation.
+        classes: Classes of a conditional model, one row each; None for the first ten.
     """
 
     def __init__(
@@ -37,33 +37,33 @@ class Interpolate(Explorer):
     ) -> None:
         self.seeds, self.steps, self.loop, self.spherical, self.classes = seeds, steps, loop, spherical, classes
 
-    def __call__(self, model: Sampler) -> Found:
-        """A row a class, the same latents in each."""
-        way, classes = self.way(model), shown_classes(model, self.classes)
-        rows = [model.generate(way, torch.full((len(way),), label)) for label in classes]
-        return Found(rows, captions(model, classes))
+    def __call__(self, model: Sampler) -> Exploration:
+        """Return a row per class, with the same latents in each."""
+        path, classes = self.path(model), selected_classes(model, self.classes)
+        rows = [model.generate(path, torch.full((len(path),), label)) for label in classes]
+        return Exploration(rows, captions(model, classes))
 
-    def way(self, model: Sampler) -> Tensor:
-        """The latents (T, latent_dim)."""
+    def path(self, model: Sampler) -> Tensor:
+        """Return the latents (T, latent_dim)."""
         corners = latents(model, [*self.seeds, *self.seeds[: int(self.loop)]])
-        shares = torch.arange(self.steps) / self.steps
-        between = slerp if self.spherical else lambda a, b, t: torch.lerp(a, b, t[:, None])
-        way = torch.cat([between(a, b, shares) for a, b in pairwise(corners)])
-        return way if self.loop else torch.cat([way, corners[-1:]])
+        weights = torch.arange(self.steps) / self.steps
+        interpolation = slerp if self.spherical else lambda a, b, t: torch.lerp(a, b, t[:, None])
+        path = torch.cat([interpolation(a, b, weights) for a, b in pairwise(corners)])
+        return path if self.loop else torch.cat([path, corners[-1:]])
 
 
-def slerp(one: Tensor, other: Tensor, shares: Tensor) -> Tensor:
-    """Latents (T, D) on the arc between two latents (D,), the lengths passing evenly from one's to the other's.
+def slerp(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
+    """Interpolate spherically between two latents (D,), and linearly between their norms; return (T, D).
 
     Args:
-        one: A latent.
-        other: Another.
-        shares: How far on the way (T,), from 0 to 1.
+        start: The latent with weight 0.
+        end: The latent with weight 1.
+        weights: Interpolation weights (T,) from 0 to 1.
     """
-    a, b = one / one.norm(), other / other.norm()
+    a, b = start / start.norm(), end / end.norm()
     angle = torch.arccos((a @ b).clamp(-1, 1))
-    t = shares[:, None]
-    if angle.sin() < 1e-6:  # the same direction, or the opposite one, between which there is no arc
-        return torch.lerp(one, other, t)
+    t = weights[:, None]
+    if angle.sin() < 1e-6:  # the arc between equal or opposite directions is undefined
+        return torch.lerp(start, end, t)
     direction = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / angle.sin()
-    return direction * torch.lerp(one.norm(), other.norm(), t)
+    return direction * torch.lerp(start.norm(), end.norm(), t)

@@ -1,4 +1,4 @@
-"""Quality against diversity, by shorter latents."""
+"""Truncation of latents, which trades diversity for quality."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,23 +7,23 @@ import torch
 from annotated_types import Interval, MinLen
 
 from gan_lightning.config.constraints import Seed
-from gan_lightning.latent import Explorer, Found, Rows
+from gan_lightning.latent import Exploration, LatentExplorer, Rows
 from gan_lightning.sampler import Sampler
 
 
-class Truncate(Explorer):
-    """The same latents, scaled towards the mean: typical and alike on the left, as they were drawn at 1.
+class Truncate(LatentExplorer):
+    """Scale the same latents towards their mean: samples are more typical and less diverse for small factors.
 
-    StyleGAN's truncation (Karras et al., 2019, appendix B, https://arxiv.org/abs/1812.04948), of z
-    itself, whose mean is zero.
+    The truncation of StyleGAN (Karras et al., 2019, appendix B, https://arxiv.org/abs/1812.04948), applied to z itself,
+    whose mean is zero.
 
     Args:
-        factors: What latents are multiplied by, one row each.
+        factors: Factors of the latents, one row each.
         num: Samples in a row.
-        seed: Of the latents, and of the classes of a conditional model.
+        seed: Seed of the latents, and of the classes of a conditional model.
     """
 
-    moves = False
+    animated = False
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class Truncate(Explorer):
     ) -> None:
         self.factors, self.num, self.seed = factors, num, seed
 
-    def __call__(self, model: Sampler) -> Found:
-        """A row a factor, with the mean distance of its samples from one another as ``diversity``."""
+    def __call__(self, model: Sampler) -> Exploration:
+        """Return a row per factor; ``diversity`` is the mean pairwise distance of its samples."""
         z, y = model.draw_latents(self.num, seed=self.seed)
         rows = [model.generate(factor * z, y) for factor in self.factors]
-        apart = [float(torch.pdist(row.flatten(1).float()).mean()) if self.num > 1 else 0.0 for row in rows]
-        figures = {"factors": [float(factor) for factor in self.factors], "diversity": apart}
-        return Found(rows, [f"x {factor:g}" for factor in self.factors], figures=figures)
+        diversity = [float(torch.pdist(row.flatten(1).float()).mean()) if self.num > 1 else 0.0 for row in rows]
+        figures = {"factors": [float(factor) for factor in self.factors], "diversity": diversity}
+        return Exploration(rows, [f"x {factor:g}" for factor in self.factors], figures=figures)

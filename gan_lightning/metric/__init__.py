@@ -1,4 +1,4 @@
-"""Metrics: each compares what was generated with what is real, through the eyes of a feature network."""
+"""The base class of metrics, which compare the features of generated samples with those of real ones."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from gan_lightning.config.constraints import Validated
 
 @dataclass
 class Seen:
-    """A set of samples, and what a feature network sees in them.
+    """A set of samples with their features and logits.
 
     Args:
-        samples: Pictures (N, C, H, W) as uint8, or points (N, 2).
-        features: (N, D).
-        labels: Classes (N,): those of real samples, or those that a generator was asked for.
-        logits: Of the network's classes (N, classes); None where it names none.
-        centres: Means (modes, 2) of a mixture in the plane, with ``deviation``; None for everything else.
-        deviation: Standard deviation of each mode.
-        held_out: Real samples that training never saw, beside a training set; None where nobody asks for them.
+        samples: Images (N, C, H, W) as uint8, or points (N, 2).
+        features: Features (N, D).
+        labels: Classes (N,): those of real samples, or those that a conditional generator was given.
+        logits: Class logits (N, classes) of the feature network; None if it has no classes.
+        centres: Means (modes, 2) of a Gaussian mixture in the plane; None for all other data.
+        deviation: Standard deviation of each mode of that mixture.
+        held_out: With a training set: real samples that were not used for training; None if no metric needs them.
     """
 
     samples: Tensor
@@ -36,13 +36,13 @@ class Seen:
 
 
 class Metric(Validated, ABC):
-    """What every metric offers.
+    """Base class of metrics.
 
     Attributes:
-        lower: The scores of which a lower one is better.
-        higher: Those of which a higher one is.
-        needs: Besides features: "logits" of whatever classes, "classes" that are the data's own, a conditional model
-            ("condition"), a mixture's "centres", "held_out" real samples.
+        lower: Names of the scores that are better if lower.
+        higher: Names of the scores that are better if higher.
+        needs: Requirements besides features: "logits" of any classes, "classes" for logits of the data's own classes,
+            "condition" for a conditional model, "centres" of a mixture, "held_out" real samples.
     """
 
     lower: tuple[str, ...] = ()
@@ -50,26 +50,26 @@ class Metric(Validated, ABC):
     needs: frozenset[str] = frozenset()
 
     @property
-    def least(self) -> int:
-        """Samples that it needs on each side."""
+    def min_samples(self) -> int:
+        """Return the number of real and of generated samples that the metric needs at least."""
         return 2
 
     def settings(self) -> dict[str, Any]:
-        """What of this metric's own stands on the card of its scores."""
+        """Return the settings of this metric for the protocol card of its scores."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def prepare(self, real: Seen) -> dict[str, Tensor]:
-        """What depends on the real samples alone; it is computed once and cached."""
+        """Compute what depends on the real samples alone, which is cached."""
         return {}
 
     @abstractmethod
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
-        """Scores by name, and lists by class as further entries."""
+        """Return scores by name, and per-class lists as further entries."""
 
-    def notes(self, real: Seen, fake: Seen) -> list[str]:
-        """What a reader of the scores has to be told of these sets of samples."""
+    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+        """Return warnings about the reliability of the scores of these sets of samples."""
         return []
 
-    def picture(self, real: Seen, fake: Seen) -> Tensor | None:
-        """What there is to see, as uint8 (3, H, W)."""
+    def figure(self, real: Seen, fake: Seen) -> Tensor | None:
+        """Return a figure that illustrates the scores as uint8 (3, H, W); None for most metrics."""
         return None

@@ -1,4 +1,4 @@
-"""How often a classifier recognises the class that a conditional generator was asked for."""
+"""Accuracy of a classifier on conditionally generated samples."""
 
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
@@ -7,16 +7,16 @@ from gan_lightning.metric import Metric, Seen
 
 
 class ClassAccuracy(Metric):
-    """Share of generated samples in which a classifier sees the class that was asked for; of all, and of each class.
+    """Share of generated samples that a classifier assigns to the class they were generated for; overall and per class.
 
-    It says nothing of variety within a class.
+    It does not measure the diversity within a class.
     """
 
     higher = ("class_accuracy",)
     needs = frozenset({"classes", "condition"})
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
-        """The share, and that of each class; of a class that nothing was asked of, 0."""
+        """Return the accuracy, and that of each class (0 for classes without samples)."""
         classes = fake.logits.shape[1]
         each = multiclass_accuracy(fake.logits, fake.labels, num_classes=classes, average=None)
         return {

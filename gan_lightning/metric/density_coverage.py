@@ -5,17 +5,18 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt
 from gan_lightning.metric import Seen
-from gan_lightning.metric.neighbours import Balls, blocks
+from gan_lightning.metric.neighbours import KNNManifold, pairwise_sq_distances
 
 
-class DensityCoverage(Balls):
-    """How many balls of real samples a generated sample lies in, over k; and the share of real balls that hold one.
+class DensityCoverage(KNNManifold):
+    """Mean number of real k-NN balls that contain a generated sample, over k; share of real balls that contain one.
 
-    For equal laws density is 1 in expectation, and coverage ``1 - prod_{i=1..k} (N - i) / (M + N - i)`` for N real and
-    M generated samples. A ball ends just before the k-th nearest neighbour.
+    If both distributions are equal, the expectation of density is 1, and that of coverage
+    ``1 - prod_{i=1..k} (N - i) / (M + N - i)`` for N real and M generated samples. The balls are open: they exclude the
+    k-th nearest neighbour.
 
     Args:
-        k: Which neighbour; the paper has 5.
+        k: Number of nearest neighbours; the paper uses 5.
     """
 
     higher = ("density", "coverage")
@@ -25,10 +26,10 @@ class DensityCoverage(Balls):
         super().__init__(k)
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
-        """Both figures."""
-        balls, covered = 0, torch.zeros(len(real), dtype=torch.bool)
-        for block in blocks(fake.features, real.features, "density and coverage"):
+        """Return density and coverage."""
+        count, covered = 0, torch.zeros(len(real), dtype=torch.bool)
+        for block in pairwise_sq_distances(fake.features, real.features, "density and coverage"):
             inside = block.within(prepared["radii"], edge=False)
-            balls += int(inside.sum())
+            count += int(inside.sum())
             covered |= inside.any(0)
-        return {"density": balls / (self.k * len(fake)), "coverage": float(covered.double().mean())}
+        return {"density": count / (self.k * len(fake)), "coverage": float(covered.double().mean())}

@@ -7,31 +7,31 @@ from gan_lightning.metric import Metric, Seen
 
 
 class FID(Metric):
-    r"""Distance of two Gaussians fitted to the features, with unbiased covariances (ddof 1).
+    r"""Frechet distance between Gaussians fitted to the features, with unbiased covariances (ddof 1).
 
     .. math:: |\mu_1 - \mu_2|^2 + tr(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1 \Sigma_2)^{1/2})
 
-    With centred features :math:`A = Q_1 R_1, B = Q_2 R_2`, each over :math:`\sqrt{n - 1}`, the trace of the root is
-    the sum of the singular values of :math:`R_1 R_2^T`: exact also where a covariance is singular, without a complex
-    number or an epsilon.
+    With centred features :math:`A = Q_1 R_1, B = Q_2 R_2`, each divided by :math:`\sqrt{n - 1}`, the trace of the root
+    is the sum of the singular values of :math:`R_1 R_2^T`. This is exact for singular covariances too, and needs no
+    complex numbers and no epsilon.
     """
 
     lower = ("fid",)
 
     def settings(self) -> dict[str, object]:
-        """The law of the covariance and the precision."""
+        """Return the normalization of the covariance and the precision."""
         return {"ddof": 1, "dtype": "float64"}
 
     def prepare(self, real: Seen) -> dict[str, Tensor]:
-        """Mean (D,) and R (min(N, D), D) of the real features."""
+        """Compute the mean (D,) and R (min(N, D), D) of the real features."""
         return statistics(real.features)
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
-        """The distance; 0 for equal sets."""
+        """Return the distance; 0 for equal sets."""
         return {"fid": distance(prepared, statistics(fake.features))}
 
-    def notes(self, real: Seen, fake: Seen) -> list[str]:
-        """Few samples make the distance too large."""
+    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+        """Return a warning if so few samples make the distance too large."""
         few, dim = min(len(real), len(fake)), fake.features.shape[1]
         if few > dim:
             return []
@@ -39,7 +39,7 @@ class FID(Metric):
 
 
 def statistics(features: Tensor) -> dict[str, Tensor]:
-    """Mean (D,) and triangular factor R (min(N, D), D) with R^T R the covariance, in float64.
+    """Compute the mean (D,) and the triangular factor R (min(N, D), D) with R^T R the covariance, in float64.
 
     Raises:
         ValueError: There are fewer than two samples.
@@ -52,7 +52,7 @@ def statistics(features: Tensor) -> dict[str, Tensor]:
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """The Frechet distance of two sets of statistics; rounding below zero is zero."""
+    """Return the Frechet distance between two sets of statistics, clamped to zero from below."""
     trace = torch.linalg.svdvals(one["root"] @ other["root"].T).sum()
     total = (one["mean"] - other["mean"]).square().sum() + one["root"].square().sum() + other["root"].square().sum()
     return max(float(total - 2 * trace), 0.0)

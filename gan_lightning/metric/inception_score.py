@@ -8,14 +8,14 @@ from gan_lightning.metric import Metric, Seen
 
 
 class InceptionScore(Metric):
-    r""":math:`\exp(E_x KL(p(y|x) \| p(y)))`, the mean over splits; torch-fidelity's.
+    r""":math:`\exp(E_x KL(p(y|x) \| p(y)))`, averaged over splits; computed by torch-fidelity.
 
-    Between 1 and the number of classes. With a classifier of the data's own classes it is that classifier's score, and
-    not comparable with one of Inception, as its card says.
+    Between 1 and the number of classes. Scores of a classifier of the data's own classes are not comparable with those
+    of Inception; the protocol card names the network.
 
     Args:
-        splits: Parts that each give a score.
-        seed: Decides which sample is in which part.
+        splits: Number of parts whose scores are averaged.
+        seed: Seed of the random split.
     """
 
     higher = ("inception_score",)
@@ -25,17 +25,19 @@ class InceptionScore(Metric):
         self.splits, self.seed = splits, seed
 
     def settings(self) -> dict[str, object]:
-        """Splits and the law of the deviation."""
+        """Return the splits and the normalization of the standard deviation."""
         return super().settings() | {"std_ddof": 0, "dtype": "float64"}
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
-        """The mean over the splits, and their standard deviation."""
-        found = isc_features_to_metric(fake.logits, min(self.splits, len(fake)), shuffle=True, rng_seed=self.seed)
-        return {"inception_score": found[KEY_METRIC_ISC_MEAN], "inception_score_std": found[KEY_METRIC_ISC_STD]}
+        """Return the mean and the standard deviation over the splits."""
+        result = isc_features_to_metric(fake.logits, min(self.splits, len(fake)), shuffle=True, rng_seed=self.seed)
+        return {"inception_score": result[KEY_METRIC_ISC_MEAN], "inception_score_std": result[KEY_METRIC_ISC_STD]}
 
-    def notes(self, real: Seen, fake: Seen) -> list[str]:
-        """Small parts make the score too low."""
+    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+        """Return a warning if small splits make the score too low."""
         per_split, classes = len(fake) // self.splits, fake.logits.shape[1]
         if per_split >= 10 * classes:
             return []
-        return [f"inception_score: {per_split:,} samples a split are few for {classes:,} classes; the value is too low"]
+        return [
+            f"inception_score: {per_split:,} samples per split are few for {classes:,} classes; the value is too low"
+        ]

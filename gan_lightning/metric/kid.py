@@ -13,15 +13,15 @@ from gan_lightning.metric.neighbours import BLOCK
 
 
 class KID(Metric):
-    r"""Unbiased squared MMD with the kernel :math:`(x \cdot y / D + 1)^3`, the mean over subsets.
+    r"""Unbiased squared MMD with the kernel :math:`(x \cdot y / D + 1)^3`, averaged over subsets.
 
-    Unlike FID its expectation does not depend on the number of samples, so it may be compared where they are few; it
-    can be a little below zero. The subsets are those that torch-fidelity draws.
+    Unlike FID its expectation does not depend on the number of samples, so that scores of few samples are comparable;
+    it can be slightly negative. The subsets are those that torch-fidelity draws.
 
     Args:
-        subsets: How many subsets.
-        subset_size: Samples of each side in one; all of the smaller side where that has fewer.
-        seed: Decides the subsets.
+        subsets: Number of subsets.
+        subset_size: Real and generated samples in a subset; fewer if one of the sets has fewer.
+        seed: Seed of the random subsets.
     """
 
     lower = ("kid",)
@@ -32,67 +32,73 @@ class KID(Metric):
         self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def settings(self) -> dict[str, object]:
-        """Subsets and kernel."""
-        more = {"kernel": "polynomial of degree 3, gamma 1/D, coef0 1", "std_ddof": 0, "dtype": "float64"}
-        return super().settings() | more
+        """Return the subsets and the kernel."""
+        constants = {"kernel": "polynomial of degree 3, gamma 1/D, coef0 1", "std_ddof": 0, "dtype": "float64"}
+        return super().settings() | constants
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
-        """The mean over the subsets, and their standard deviation."""
+        """Return the mean and the standard deviation over the subsets."""
         size, random = min(self.subset_size, len(real), len(fake)), np.random.RandomState(self.seed)
-        ours, theirs = fake.features.double(), real.features.double()
-        mine, others = torch.zeros(self.subsets, len(ours)).double(), torch.zeros(self.subsets, len(theirs)).double()
+        x, y = fake.features.double(), real.features.double()
+        in_x, in_y = torch.zeros(self.subsets, len(x)).double(), torch.zeros(self.subsets, len(y)).double()
         for subset in range(self.subsets):
-            for side in (mine, others):
-                side[subset, torch.from_numpy(random.choice(side.shape[1], size, replace=False))] = 1
-        if max(len(ours), len(theirs)) ** 2 <= BLOCK:  # one kernel serves all subsets: 20 times as fast for 2,000
-            found = squared_mmd(ours, theirs, mine, others)
+            for mask in (in_x, in_y):
+                mask[subset, torch.from_numpy(random.choice(mask.shape[1], size, replace=False))] = 1
+        if max(len(x), len(y)) ** 2 <= BLOCK:  # one kernel matrix for all subsets: 20 times as fast for 2,000 samples
+            mmd = squared_mmd(x, y, in_x, in_y)
         else:
-            one = torch.ones(1, size).double()
-            pairs = zip(mine.bool(), others.bool(), strict=True)
-            found = torch.cat([squared_mmd(ours[rows], theirs[others], one, one) for rows, others in pairs])
-        return {"kid": float(found.mean()), "kid_std": float(found.std(correction=0))}
+            ones = torch.ones(1, size).double()
+            pairs = zip(in_x.bool(), in_y.bool(), strict=True)
+            mmd = torch.cat([squared_mmd(x[rows], y[columns], ones, ones) for rows, columns in pairs])
+        return {"kid": float(mmd.mean()), "kid_std": float(mmd.std(correction=0))}
 
-    def notes(self, real: Seen, fake: Seen) -> list[str]:
-        """Whether the subsets are smaller than the card says."""
+    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+        """Return a warning if the subsets are smaller than the protocol card says."""
         few = min(len(real), len(fake))
-        told = f"kid: subsets of {few:,}, since there are no more samples; kid_std over equal subsets says nothing"
-        return [told] if few < self.subset_size else []
+        warning = f"kid: subsets of {few:,}, since there are no more samples; kid_std of equal subsets is meaningless"
+        return [warning] if few < self.subset_size else []
 
 
-def squared_mmd(ours: Tensor, theirs: Tensor, mine: Tensor, others: Tensor) -> Tensor:
-    """Unbiased squared MMD (S,) of subsets of features (N, D) and (M, D), named by ones in rows (S, N) and (S, M).
+def squared_mmd(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
+    """Compute the unbiased squared MMD (S,) of S subsets of features.
 
-    The estimator of Gretton et al. (2012, lemma 6): the pairs of a sample with itself are left out.
+    The estimator of Gretton et al. (2012, lemma 6), which omits the pairs of a sample with itself.
+
+    Args:
+        x: Features (N, D).
+        y: Features (M, D).
+        in_x: Membership of x in each subset, 0 or 1 (S, N).
+        in_y: Membership of y in each subset, 0 or 1 (S, M).
     """
-    size, centre = mine.sum(1), torch.cat([ours, theirs]).mean(0)
+    size, centre = in_x.sum(1), torch.cat([x, y]).mean(0)
 
-    def within(features: Tensor, chosen: Tensor) -> Tensor:
+    def within(features: Tensor, mask: Tensor) -> Tensor:
         kernel = centred_kernel(features, features, centre).fill_diagonal_(0)
-        return ((chosen @ kernel) * chosen).sum(1) / (size * (size - 1))
+        return ((mask @ kernel) * mask).sum(1) / (size * (size - 1))
 
-    across = ((mine @ centred_kernel(ours, theirs, centre)) * others).sum(1) / size.square()
-    return within(ours, mine) + within(theirs, others) - 2 * across
+    across = ((in_x @ centred_kernel(x, y, centre)) * in_y).sum(1) / size.square()
+    return within(x, in_x) + within(y, in_y) - 2 * across
 
 
-def centred_kernel(ours: Tensor, theirs: Tensor, centre: Tensor) -> Tensor:
-    r"""Kernel (N, M) :math:`(x \cdot y / D + 1)^3` of features, less what depends on x alone or on y alone.
+def centred_kernel(x: Tensor, y: Tensor, centre: Tensor) -> Tensor:
+    r"""Compute the kernel (N, M) :math:`(x \cdot y / D + 1)^3` without the terms that depend on x or on y alone.
 
-    The means of those terms cancel in the squared MMD. With features far from zero they are larger than the result by
-    many orders of magnitude, and their rounding errors would be all that is left.
+    The means of these terms cancel in the squared MMD. If the features are far from zero, the terms are larger than the
+    result by many orders of magnitude, and their rounding errors would dominate it.
 
     With :math:`x = m + a, y = m + b, c = |m|^2 / D + 1, s = m \cdot a / D, t = m \cdot b / D` and
     :math:`q = a \cdot b / D` the kernel is :math:`(c + s + t + q)^3`.
 
     Args:
-        ours: Features (N, D).
-        theirs: Features (M, D).
+        x: Features (N, D).
+        y: Features (M, D).
         centre: The point m (D,).
     """
     dim = len(centre)
-    a, b = ours - centre, theirs - centre
+    a, b = x - centre, y - centre
     c, s, t, q = centre @ centre / dim + 1, (a @ centre / dim)[:, None], b @ centre / dim, a @ b.T / dim
-    # (p + q)^3 less p^3, and the terms of p^3 that hold both s and t, with p = c + s + t.
-    # In place, since new matrices cost more time than the arithmetic.
+    # (p + q)^3 - p^3, plus the terms of p^3 that contain both s and t, with p = c + s + t.
+    # In place, since allocating matrices takes more time than the arithmetic.
     p = (s + t).add_(c)
     kernel = (p * 3).add_(q).mul_(q).add_(p.square_(), alpha=3).mul_(q)
     return kernel.add_(torch.add(s, t, out=p).add_(2 * c).mul_(t).mul_(s), alpha=3)

@@ -1,4 +1,4 @@
-"""Modes of a mixture in the plane, by the protocol of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org/abs/1712.04086)."""
+"""Mode coverage of a Gaussian mixture in the plane, by the protocol of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org/abs/1712.04086)."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from gan_lightning.metric import Metric, Seen
 
 
 class Modes(Metric):
-    """Modes that are covered, share of good samples, and how evenly they fall.
+    """Number of covered modes, share of high-quality samples, and KL divergence of the modes' shares from uniform.
 
-    A sample is good within ``deviations`` standard deviations of its nearest mode; one good sample covers a mode.
-    Real points are good with probability 1 - exp(-4.5) = 98.89 %: a higher share is too narrow. The reverse KL is
-    that of all samples' nearest modes from equal shares, in nats.
+    A sample is of high quality within ``deviations`` standard deviations of its nearest mode; one such sample covers a
+    mode. Real points are of high quality with probability 1 - exp(-4.5) = 98.89 %, so that a higher share means too
+    narrow modes. The reverse KL is that of the shares of all samples' nearest modes from equal shares, in nats.
 
     Args:
-        deviations: How far a good sample may be.
+        deviations: Maximum distance of a high-quality sample to its mode, in standard deviations.
     """
 
     needs_points = "metric=class_histogram finds lost classes of images"
@@ -28,13 +28,14 @@ class Modes(Metric):
         self.deviations = float(deviations)
 
     def settings(self) -> dict[str, object]:
-        """The radius."""
+        """Return the radius and the precision."""
         return super().settings() | {"dtype": "float64"}
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
-        """The three figures, and each mode's share of the good samples."""
+        """Return the three scores, and for each mode the share of the samples that cover it."""
         count = len(real.centres)
-        # By differences: the matrix product that torch takes for more than 25 points rounds by a share of the norms.
+        # By differences, since the matrix product that torch uses for more than 25 points rounds in proportion to the
+        # norms.
         differences = "donot_use_mm_for_euclid_dist"
         distance = torch.cdist(fake.samples.double(), real.centres.double(), compute_mode=differences)
         nearest, mode = distance.min(1)

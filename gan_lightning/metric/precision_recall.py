@@ -5,17 +5,17 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt
 from gan_lightning.metric import Seen
-from gan_lightning.metric.neighbours import Balls, blocks, radii
+from gan_lightning.metric.neighbours import KNNManifold, knn_radii, pairwise_sq_distances
 
 
-class PrecisionRecall(Balls):
-    """Share of generated samples inside the manifold of the real ones, and the other way round.
+class PrecisionRecall(KNNManifold):
+    """Share of generated samples inside the manifold of the real samples (precision), and vice versa (recall).
 
-    A manifold is the union of balls around its samples, each as large as the distance to the k-th nearest neighbour,
-    the edge included: a generator that repeats one training picture has a recall just above zero.
+    A manifold is the union of closed balls around its samples, each with the distance to the k-th nearest neighbour as
+    its radius: a generator that repeats one training image has a recall just above zero.
 
     Args:
-        k: Which neighbour; the paper has 3.
+        k: Number of nearest neighbours; the paper uses 3.
     """
 
     higher = ("precision", "recall")
@@ -25,10 +25,10 @@ class PrecisionRecall(Balls):
         super().__init__(k)
 
     def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
-        """Both shares."""
-        own = radii(fake.features, self.k)
-        inside, reached = 0, torch.zeros(len(real), dtype=torch.bool)
-        for block in blocks(fake.features, real.features, "precision and recall"):
+        """Return precision and recall."""
+        fake_radii = knn_radii(fake.features, self.k)
+        inside, covered = 0, torch.zeros(len(real), dtype=torch.bool)
+        for block in pairwise_sq_distances(fake.features, real.features, "precision and recall"):
             inside += int(block.within(prepared["radii"], edge=True).any(1).sum())
-            reached |= block.within(own[block.where, None], edge=True).any(0)
-        return {"precision": inside / len(fake), "recall": float(reached.double().mean())}
+            covered |= block.within(fake_radii[block.where, None], edge=True).any(0)
+        return {"precision": inside / len(fake), "recall": float(covered.double().mean())}

@@ -48,7 +48,7 @@ def test_slurm_is_asked_to_run_a_job_again(tmp_path, more, name):
     os.kill(process.pid, signal.SIGUSR1)
     assert process.wait() == 128 + signal.SIGUSR1, process.output()
     assert (tmp_path / "asked").read_text() == f"requeue {name}\n"
-    assert f"Slurm has put job {name} into the queue again" in process.output()
+    assert f"Slurm job {name} has been requeued" in process.output()
     path, _ = newest(run)
     stopped = read(path)["global_step"]
     assert stopped == step_of(run)

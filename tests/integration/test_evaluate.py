@@ -63,7 +63,7 @@ def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
     assert "experiment" in shown
     assert "against the best" in shown
     assert "% of the samples, " in shown, "the histogram of the classes"
-    assert "of those asked for are recognised" in shown
+    assert "; accuracy " in shown
     assert judge.curve[-1]["scores"]["fid"][1] in shown, "the card's hash stands in the table"
     assert "40 generated against 20 of Digits (train)" in shown
     with (here / "evaluation.csv").open() as file:
@@ -96,18 +96,18 @@ def test_earlier_evaluations_are_kept(trained, here):
     program.evaluate([here / "1", here / "evaluation.json"], [])
     assert rows_of(here) == before
     assert sorted(row["seed"] for row in rows_of(here, "evaluation-2")) == [0, 1]
-    with pytest.raises(UserError, match=r"out=evaluation: evaluation.json or evaluation.csv is there already"):
+    with pytest.raises(UserError, match=r"out=evaluation: evaluation.json or evaluation.csv already exists"):
         program.evaluate([here / "0"], ["out=evaluation"])
     assert rows_of(here) == before
 
 
 def test_two_evaluations_at_once_write_two_files(here):
     with ExitStack() as held, ThreadPoolExecutor(8) as pool:
-        names = [*pool.map(lambda _: held.enter_context(program.claimed(None)), range(40))]
+        names = [*pool.map(lambda _: held.enter_context(program.reserve_output(None)), range(40))]
         assert len(set(names)) == 40
         with (
             pytest.raises(UserError, match=r"out=evaluation: another gan-evaluate is writing evaluation\.json"),
-            program.claimed("evaluation"),
+            program.reserve_output("evaluation"),
         ):
             pass
     assert [*here.iterdir()] == [], "nothing was written, and the locks are gone"
@@ -127,7 +127,10 @@ def test_what_a_killed_evaluation_has_left_is_replaced(trained, here, content):
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"rows": []}', '{"unfinished": false}', "\udcff"])
 def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content):
     (here / "scores.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(UserError, match=r"scores\.json or scores\.csv is there already"), program.claimed("scores"):
+    with (
+        pytest.raises(UserError, match=r"scores\.json or scores\.csv already exists"),
+        program.reserve_output("scores"),
+    ):
         pass
     assert (here / "scores.json").read_bytes() == content.encode(errors="surrogateescape")
 
@@ -135,7 +138,7 @@ def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content)
 def test_scores_of_a_killed_evaluation_are_not_replaced_under_a_name_that_nobody_typed(here):
     (here / "evaluation.json").write_text('{"unfinished": true, "rows": [1]}')
     (here / "evaluation-2.json").touch()
-    with program.claimed(None) as out:
+    with program.reserve_output(None) as out:
         assert str(out) == "evaluation-2"
 
 
@@ -164,7 +167,7 @@ def test_a_killed_evaluation_can_be_repeated(trained, here, monkeypatch, when):
     assert not (here / "scores.csv").exists()
     program.evaluate([here / "0", here / "1"], ["out=scores"])
     assert len(rows_of(here, "scores")) == 2
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         program.evaluate([here / "0", here / "1"], ["out=scores"])
 
 
@@ -196,7 +199,7 @@ def written(path, *rows: dict, **more: object) -> None:
     path.write_text(json.dumps({"rows": [SCORED | row for row in rows], **more}))
 
 
-@pytest.mark.parametrize("function", ["comparison.write_csv", "evaluate.write_rows", "evaluate.tell"])
+@pytest.mark.parametrize("function", ["comparison.write_csv", "evaluate.write_rows", "evaluate.report"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch, function, after):
     """Also one that was killed between the table and the scores that it is of."""
@@ -226,7 +229,7 @@ def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch,
 def test_a_table_without_scores_is_not_of_a_killed_evaluation(here):
     written(here / "one.json", {})
     (here / "scores.csv").write_text("mine")
-    with pytest.raises(UserError, match=r"out=scores: scores\.json or scores\.csv is there already"):
+    with pytest.raises(UserError, match=r"out=scores: scores\.json or scores\.csv already exists"):
         program.evaluate([here / "one.json"], ["out=scores"])
     assert (here / "scores.csv").read_text() == "mine"
 
@@ -320,7 +323,7 @@ def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(trained, h
     assert "batchnorm" in str(caught.value)
     assert "allow=[FIELD,...]" in str(caught.value)
     assert len(rows_of(here)) == 2
-    assert "what was measured is kept in evaluation.json" in capsys.readouterr().err
+    assert "measured scores are saved in evaluation.json" in capsys.readouterr().err
     with pytest.raises(UserError):
         program.evaluate([here / "evaluation.json"], [])
     assert not (here / "evaluation-2.json").exists(), "nothing was measured"
@@ -357,7 +360,7 @@ def test_a_folder_of_pictures_against_a_data_set(trained, here, capsys):
     assert scores_of(row)["fid"] > 0
     program.evaluate([pictures, here / "one"], [*words, "out=beside", "eval.num=30", "metric.kid.subsets=5"])
     assert {row["step"] for row in rows_of(here, "beside")} == {None, 2}
-    with pytest.raises(UserError, match="is no run, and needs data"):
+    with pytest.raises(UserError, match="is not a run; a folder of images needs data"):
         program.evaluate([pictures], [])
 
 
@@ -368,11 +371,11 @@ def test_samples_of_a_sorted_set_are_taken_from_all_of_it(here):
     for i in range(40):
         Image.new("L", (8, 8), 255 * (i // 20)).save(pictures / f"{i:02}.png")
     words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num=20"]
-    asked, _ = asked_for.parse(words)
-    *_, fake, card, _ = judge.of_pictures(pictures, asked, {})
+    asked, _ = asked_for.parse_overrides(words)
+    *_, fake, card, _ = judge.prepare_image_folder(pictures, asked, {})
     assert card["num_generated"] == 20
     assert 3 < int((fake.samples[:, 0, 0, 0] > 0).sum()) < 17
-    of, fake, *_ = judge.of_pictures(program.Path("held_out"), asked, {})
+    of, fake, *_ = judge.prepare_image_folder(program.Path("held_out"), asked, {})
     assert not torch.equal(fake.samples, of.data.held_out()[0][:20]), "not the first ones"
 
 
@@ -399,7 +402,7 @@ def test_held_out_pictures_are_the_mark(here, monkeypatch):
         patch.setattr(Classifier, "get_ready", lambda *_: pytest.fail("a classifier is trained before"))
         with pytest.raises(UserError, match="no real samples are held out"):
             program.evaluate([program.Path("held_out")], ["data=digits"])
-    with pytest.raises(UserError, match=r"eval\.split=test compares these with themselves"):
+    with pytest.raises(UserError, match=r"eval\.split=test would compare these samples"):
         program.evaluate([program.Path("held_out")], [*words, "eval.split=test"])
     assert scores_of(row)["coverage"] > 0.7
     assert scores_of(row)["fid"] < 0.2
@@ -437,11 +440,11 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
         (["sort_by=fidd"], "sort_by=fidd: is not measured, the nearest is fid"),
         (["which=first"], "must be one of last, best, both"),
-        (["eval.best_by=kid"], "eval.best_by: has no effect, since it matters in training alone"),
-        (["data.batch_size=7"], "data.batch_size: has no effect, since it matters in training alone"),
+        (["eval.best_by=kid"], "eval.best_by: has no effect outside training"),
+        (["data.batch_size=7"], "data.batch_size: has no effect outside training"),
         (["trust=maybe"], "trust=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
-        (["model=dcgan"], "model: a checkpoint says itself what it is"),
+        (["model=dcgan"], "model: is stored in the checkpoint"),
         (["eval.split=test"], "no real samples are held out of training"),
         (["eval.num=1,2"], "eval.num=1,2: several values; evaluate them one by one"),
         (["allow=weights,split"], "several values; allow=[weights,split]"),
@@ -451,7 +454,7 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["sort_by=5"], "sort_by=5: must be a name"),
         (["out=."], "out=.: must be a name"),
         (["out=[a,b]"], "must be a name"),
-        (["eval=3"], "eval=3: a section; choose an option of it"),
+        (["eval=3"], "eval=3: is a section; choose an option"),
         (["metric.fid=null"], "metric.fid"),
         (["allow=[weigths,split]"], "allow=weigths: no card has such a field, the nearest is weights"),
         (["protcol=10k_test"], "protcol: there is no such key, the nearest is protocol"),
@@ -460,13 +463,16 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
             "feature.resize: there is no such key here; it is a setting of feature=inception",
         ),
         (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fid, kid"),
-        (["metric=[]"], "metric=[]: none is chosen; there are all"),
-        (["data=null"], "data=null: none is chosen"),
+        (["metric=[]"], "metric=[]: no option is chosen; there are all"),
+        (["data=null"], "data=null: no option is chosen"),
         (["eval.cache=null"], "eval.cache=null: must be"),
         (["eval.cache=3"], "eval.cache=3: must be"),
         (["allow=[weigths]"], "allow=weigths: no card has such a field"),
-        (["data.image_size=8"], "of 1 x 16 x 16, the data are of 1 x 8 x 8; data.image_size=[16,16] data.channels=1"),
-        (["feature.per_channel=true"], "is for data=stacked_mnist"),
+        (
+            ["data.image_size=8"],
+            "16 x 16, the data are of 1 x 8 x 8; use data.image_size=[16,16] data.channels=1",
+        ),
+        (["feature.per_channel=true"], "needs data=stacked_mnist"),
     ],
 )
 def test_mistakes_are_told(trained, here, words, told):
@@ -479,17 +485,18 @@ def test_mistakes_are_told(trained, here, words, told):
 def test_a_protocol_brings_its_feature_network_along(trained, here):
     """Also to a checkpoint that has another one."""
     trained(here / "one", "model=vanilla", *QUICK)
-    asked, faults = asked_for.parse(["protocol=50k_train"])
+    asked, faults = asked_for.parse_overrides(["protocol=50k_train"])
     stored = OmegaConf.load(here / "one" / "config.yaml")
     assert faults == []
-    assert "classifier" in asked_for.merged(stored, asked_for.parse(["protocol=10k_train"])[0]).feature._target_
-    config = asked_for.merged(stored, asked)
+
+    def feature(*overrides: str) -> str:
+        return asked_for.resolve_config(stored, asked_for.parse_overrides(overrides)[0]).feature._target_
+
+    assert "classifier" in feature("protocol=10k_train")
+    config = asked_for.resolve_config(stored, asked)
     assert "inception" in config.feature._target_
-    assert config.eval.num == 50000
-    assert (
-        "classifier"
-        in asked_for.merged(stored, asked_for.parse(["protocol=50k_train", "feature=classifier"])[0]).feature._target_
-    )
+    assert config.eval.num == 50_000
+    assert "classifier" in feature("protocol=50k_train", "feature=classifier")
 
 
 def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
@@ -507,7 +514,7 @@ def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
 
 
 def test_several_values_are_one_mistake():
-    assert asked_for.parse(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
+    assert asked_for.parse_overrides(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
@@ -586,10 +593,10 @@ def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(trained, here):
     for part in ("sweep/failed", "alone"):
         (here / part / "samples").mkdir(parents=True)
         (here / part / "config.yaml").write_text("")
-    with pytest.raises(UserError, match=r"sweep/failed: this run has left no last checkpoint"):
+    with pytest.raises(UserError, match=r"sweep/failed: this run has no last checkpoint"):
         program.evaluate([here / "sweep"], [])
     assert len(rows_of(here)) == 1
-    with pytest.raises(UserError, match="alone: this run has left no last checkpoint"):
+    with pytest.raises(UserError, match="alone: this run has no last checkpoint"):
         program.evaluate([here / "alone"], ["data=digits"])
 
 

@@ -177,7 +177,7 @@ def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     trainer = run(tmp_path, "model=vanilla", "feature=inception", *EVAL)
     assert trainer.global_step == 5
-    assert "evaluation is off: feature=inception: its weights are not there" in caplog.text
+    assert "evaluation is off: feature=inception: the weights are not cached" in caplog.text
     assert not (tmp_path / "evaluation.jsonl").exists()
 
 
@@ -186,7 +186,7 @@ def test_an_unknown_score_to_be_best_by_is_refused(run, tmp_path, monkeypatch):
         patched.setattr(Evaluation, "get_ready", lambda *_: pytest.fail("which may train a classifier for minutes"))
         with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fid, "):
             run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
-    with pytest.raises(UserError, match=r"class_accuracy is not measured, since no classes were asked for"):
+    with pytest.raises(UserError, match=r"class_accuracy is not measured, since the model is not conditional"):
         run(tmp_path, "model=dcgan", "eval.best_by=class_accuracy", *EVAL)
 
 
@@ -274,7 +274,7 @@ def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
 def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
     trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
     scores = judge_of(trainer).last(5)
-    left_out = judge_of(trainer).evaluation.get_ready(trainer.datamodule, conditional=False)
+    left_out = judge_of(trainer).evaluator.get_ready(trainer.datamodule, conditional=False)
     assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
     assert "5 samples cannot span 8 features" in caplog.text
     assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "there was nothing to measure it on"

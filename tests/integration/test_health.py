@@ -23,7 +23,7 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
     assert done.returncode == 1, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == "failed"
-    assert "the modes collapse" in result["error"]
+    assert "mode collapse" in result["error"]
     step = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"]
     assert step < 100
     assert f"stopped at step {step}" in done.stdout + done.stderr

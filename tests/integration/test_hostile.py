@@ -29,7 +29,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
 from gan_lightning.judge import ended_early
 from gan_lightning.live import composed
-from gan_lightning.pictures import Pictures
+from gan_lightning.pictures import ImagesTab
 from gan_lightning.store import Store
 
 RUNS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.fork"}
@@ -311,7 +311,7 @@ def gan_report(run: Path, place: Path) -> str:
 READERS = {
     "gan-report": gan_report,
     "gan-report-of-several": lambda run, place: gan_report(run.parent, place),
-    "gan-play": lambda run, _: Pictures.side_by_side(SimpleNamespace(runs=run.parent), "."),
+    "gan-play": lambda run, _: ImagesTab.side_by_side(SimpleNamespace(runs=run.parent), "."),
     "gan-evaluate": lambda run, _: ended_early(run),
 }
 

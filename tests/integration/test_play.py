@@ -1,4 +1,4 @@
-"""The page: a live game moves as it is told, and a real browser sees what it does."""
+"""gan-play: live training makes the updates that are requested, and a real browser shows them."""
 
 import gc
 import json
@@ -24,9 +24,9 @@ from hostile import SETTINGS
 import gan_lightning
 from gan_lightning import play as program
 from gan_lightning.errors import UserError
-from gan_lightning.live import EVERY, MOST, LiveGame
-from gan_lightning.pictures import AXES, Pictures, Walking
-from gan_lightning.plane import PLACES, VARIANTS, Plane, panels, real_points, spread
+from gan_lightning.live import FRAME_INTERVAL, MAX_FRAMES, LiveTraining
+from gan_lightning.pictures import AXES, ImagesTab, StopFlag
+from gan_lightning.plane import MAX_GAUSSIANS, VARIANTS, PointsTab, farthest_points, panels, real_points
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Gradio leaves an event loop open, which is told whenever it is collected.
@@ -45,20 +45,20 @@ def until(true: Any, seconds: float = 60) -> None:
 def game() -> Iterator[Any]:
     begun = []
 
-    def game(*words: str) -> LiveGame:
-        begun.append(LiveGame([*words, *QUICK]))
+    def game(*words: str) -> LiveTraining:
+        begun.append(LiveTraining([*words, *QUICK]))
         return begun[-1]
 
     yield game
     for one in begun:
-        one.end()
+        one.stop()
         one.thread.join()
 
 
-def moved(game: LiveGame, player: str, times: int = 1) -> LiveGame:
+def moved(game: LiveTraining, player: str, times: int = 1) -> LiveTraining:
     """A game after so many moves, each of which makes a frame."""
     frames = len(game.frames)
-    game.move(player, times)
+    game.request(player, times)
     until(lambda: len(game.frames) == frames + times or game.error)
     return game
 
@@ -67,7 +67,7 @@ def moved(game: LiveGame, player: str, times: int = 1) -> LiveGame:
 def test_each_variant_plays_in_the_plane_and_is_told_who_moves(name, game):
     played = game(*VARIANTS[name][0], "data=gaussian_ring")
     model = played.model
-    assert [(frame.g_moves, frame.d_moves) for frame in played.frames] == [(0, 0)]
+    assert [(frame.g_updates, frame.d_updates) for frame in played.frames] == [(0, 0)]
     g, d = weights(model.generator), weights(model.discriminator)
     moved(played, "d", 2)
     assert same(weights(model.generator), g)
@@ -79,7 +79,7 @@ def test_each_variant_plays_in_the_plane_and_is_told_who_moves(name, game):
     moved(played, "both")
     k = model.d_steps
     counts = [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (3, 2 + k)]
-    assert [(frame.g_moves, frame.d_moves) for frame in played.frames] == counts
+    assert [(frame.g_updates, frame.d_updates) for frame in played.frames] == counts
     last = played.frames[-1]
     assert last.fake.shape == (1000, 2)
     assert last.logits.shape == (100, 100)
@@ -92,7 +92,7 @@ def test_games_beside_one_another_are_those_that_each_is_alone(game):
     words = "model=vanilla", "data=gaussian_ring"
     alone = moved(game(*words, "seed=3"), "both", 2)
     other = game(*words)
-    other.play(1000)
+    other.train(1000)
     until(lambda: len(other.frames) > 2)
     for _ in range(3):
         beside = moved(game(*words, "seed=3"), "both", 2)
@@ -123,35 +123,35 @@ def test_the_same_moves_make_the_same_game(game):
 
 def test_a_game_plays_by_itself_until_it_is_paused(game):
     played = game("model=vanilla", "data=gaussian_ring")
-    played.play(1000)
+    played.train(1000)
     until(lambda: len(played.frames) > 4)
     assert played.busy
     played.pause()
     assert not played.busy
     time.sleep(0.2)  # of a step that was under way
-    steps = played.g_moves
+    steps = played.g_updates
     time.sleep(0.3)
-    assert played.g_moves == steps
-    assert all(frame.g_moves % EVERY == 0 for frame in played.frames)
+    assert played.g_updates == steps
+    assert all(frame.g_updates % FRAME_INTERVAL == 0 for frame in played.frames)
 
 
 def test_a_long_history_keeps_every_second_frame(game):
     played = moved(game("model=vanilla", "data=gaussian_ring"), "g", 2)
     frame = played.frames[-1]
-    played.frames = [frame] * MOST
-    played.move("g")
-    until(lambda: len(played.frames) != MOST)
-    assert len(played.frames) == MOST // 2 + 1
-    assert played.frames[-1].g_moves == 3
-    assert played.every == 2 * EVERY
+    played.frames = [frame] * MAX_FRAMES
+    played.request("g")
+    until(lambda: len(played.frames) != MAX_FRAMES)
+    assert len(played.frames) == MAX_FRAMES // 2 + 1
+    assert played.frames[-1].g_updates == 3
+    assert played.frame_interval == 2 * FRAME_INTERVAL
 
 
 def test_a_game_that_diverges_says_so_and_ends(game):
     played = game("model=wgan_gp", "data=gaussian_ring", "model.discriminator_optimizer.lr=1e30")
-    played.move("d", 5)
+    played.request("d", 5)
     until(lambda: played.error)
-    assert re.search("diverged.*lower rate", played.error)
-    played.move("g")
+    assert re.search("diverged.*lower learning rate", played.error)
+    played.request("g")
     assert not played.busy
 
 
@@ -165,21 +165,21 @@ def blocks() -> Iterator[None]:
 
 @pytest.mark.usefixtures("blocks")
 def test_a_tab_whose_game_is_gone_says_so():
-    tab = Plane()
+    tab = PointsTab()
     told = tab.show(None, "", None)
-    assert told[tab.said] == "<p>The game has ended: start a new one.</p>"
+    assert told[tab.status] == "<p>Training has ended: start a new one.</p>"
     assert not told[tab.clock].active
 
 
 @pytest.mark.usefixtures("blocks")
 def test_what_was_looked_at_stays_when_the_history_is_thinned(game):
     played = moved(game("model=vanilla", "data=gaussian_ring"), "both", 8)
-    tab = Plane()
-    at = played.frames[4].moves
+    tab = PointsTab()
+    at = played.frames[4].updates
     played.frames = played.frames[::2]
     shown = tab.show(played, "", at)
-    assert "G has moved 4 times" in shown[tab.said]
-    assert "G has moved 8 times" in tab.show(played, "", None)[tab.said]
+    assert "4 updates of G" in shown[tab.status]
+    assert "8 updates of G" in tab.show(played, "", None)[tab.status]
 
 
 @pytest.mark.usefixtures("blocks")
@@ -193,23 +193,23 @@ def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
     (tmp_path / "elsewhere" / "checkpoints" / "last.ckpt").touch()
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "runs" / "good" / "samples" / "step_1 copy.png").touch()
-    tab = Pictures(tmp_path / "runs")
+    tab = ImagesTab(tmp_path / "runs")
     assert sorted(tab.found()) == ["good", "torn"]
     told = tab.choose("torn", 0)
-    assert "torn" in told[tab.said]
+    assert "torn" in told[tab.status]
     assert told[tab.model] is told[tab.run] is None, "nothing of the run before stays"
     told = tab.choose("good", None)
-    assert "latents" in told[tab.said]
+    assert "latents" in told[tab.status]
     assert told[tab.length] == 1
     assert "Step 2" in told[tab.then]
     walk = told[tab.model], None, None, None, None
-    assert [*tab.walk(Walking(), *walk)][-1].startswith("<img")
-    walking = Walking()
-    way = tab.walk(walking, *walk)
-    assert next(way) == "<p>4 of 32 pictures …</p>"
-    walking.stopped = True
+    assert [*tab.walk(StopFlag(), *walk)][-1].startswith("<img")
+    flag = StopFlag()
+    way = tab.walk(flag, *walk)
+    assert next(way) == "<p>4 of 32 images …</p>"
+    flag.stopped = True
     assert [*way] == ["<p>Stopped.</p>"], "nothing comes after it"
-    assert [*tab.walk(walking, *walk)][-1].startswith("<img"), "the next walk is not stopped"
+    assert [*tab.walk(flag, *walk)][-1].startswith("<img"), "the next walk is not stopped"
 
 
 @pytest.mark.usefixtures("blocks")
@@ -226,7 +226,7 @@ def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_pat
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         (tmp_path / name / "checkpoints" / "last.ckpt").touch()
         (tmp_path / name / "config.yaml").touch()
-    tab = Pictures(tmp_path)
+    tab = ImagesTab(tmp_path)
     assert tab.found() == names
     beside = tab.side_by_side("sweeps/2026-03-02_10-00-00-000001")
     assert re.findall(r"<b>(.*?)</b>", beside) == ["seed=9", "seed=10"]
@@ -239,9 +239,9 @@ def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_pat
         (["modle=vanilla"], "modle: there is no such key"),
         (["model.lr=3", "loss=minmax"], r"loss=minmax: no such option[^\n]*\nmodel\.lr: there is no such key"),
         (["trainer=ddp", "modle=x"], r"trainer=ddp: belongs to a run[^\n]*\nmodle: there is no such key"),
-        (["hydra.run.dir=x"], "hydra.run.dir=x: belongs to a run; here model, loss, network, data, optimizer, seed"),
-        (["data=digits", "model=vanilla"], "data: the game is watched in the plane"),
-        (["model=vae", "data=gaussian_ring"], "model: there is no game to watch"),
+        (["hydra.run.dir=x"], "hydra.run.dir=x: belongs to a run; only model, loss, network, data, optimizer, seed"),
+        (["data=digits", "model=vanilla"], "data: needs points in the plane"),
+        (["model=vae", "data=gaussian_ring"], "model: needs a generator and a discriminator"),
         (["experiment=vanilla_gaussian_ring"], "experiment=vanilla_gaussian_ring: belongs to a run"),
         (["metric=modes", "protocol=points"], r"metric=modes: belongs to a run[^\n]*\nprotocol=points: belongs"),
         (["--help"], "--help: belongs to a run"),
@@ -253,7 +253,7 @@ def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_pat
 )
 def test_what_is_wrong_with_the_settings_is_told(words, message):
     with pytest.raises(UserError, match=message):
-        LiveGame(words)
+        LiveTraining(words)
 
 
 ESCAPED = [re.sub(r"\$\{([^{}]*)\}", r"$\\{\1\\}", word) for word in SETTINGS if "'" not in word and '"' not in word]
@@ -265,7 +265,7 @@ def test_settings_name_no_classes_and_read_no_environment(word, monkeypatch, tmp
     monkeypatch.setenv("SECRET_OF_THE_USER", "hunter2")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        LiveGame(["model=vanilla", "data=gaussian_ring", word])
+        LiveTraining(["model=vanilla", "data=gaussian_ring", word])
     assert len(caught.value.faults) == 1
     assert caught.value.faults[0].startswith(word)
     assert re.search("; (type the value itself|choose a class by its group)", caught.value.faults[0])
@@ -278,13 +278,13 @@ def test_a_drawing_becomes_gaussians_along_its_lines():
     data, centres = real_points("drawn", json.dumps(line))
     places = json.loads(centres.removeprefix("data.centres="))
     assert data == "data=gaussian_mixture"
-    assert 15 <= len(places) <= PLACES
+    assert 15 <= len(places) <= MAX_GAUSSIANS
     assert all(y == 0.5 and -1 <= x <= 1 for x, y in places)
     assert torch.pdist(torch.tensor(places)).min() > 0.05
-    assert len(spread(torch.rand(5000, 2) * 4)) == PLACES
+    assert len(farthest_points(torch.rand(5000, 2) * 4)) == MAX_GAUSSIANS
     assert real_points("drawn", "[[0,0]]")[1] == "data.centres=[[0.0,0.0]]", "whole numbers are places too"
     assert real_points("ring", "[]") == ["data=gaussian_ring"]
-    with pytest.raises(UserError, match="Nothing is drawn"):
+    with pytest.raises(UserError, match="The drawing is empty"):
         real_points("drawn", "[]")
 
 
@@ -309,7 +309,7 @@ def test_mistakes_are_told_at_once(tmp_path):
         "--port 70000: must be between 1 and 65,535",
         f"{tmp_path / 'none'}: there is no such folder",
     ]
-    assert command(str(tmp_path / "file")).stderr.endswith("is no folder; gan-play takes one with runs in it\n")
+    assert command(str(tmp_path / "file")).stderr.endswith("is not a folder; give a folder with runs\n")
     assert "invalid int value" in command("--port", "x").stderr
     assert "unrecognized arguments: --share" in command("--share").stderr
 
@@ -321,7 +321,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         port = taken.getsockname()[1]
         done = command(str(tmp_path), "--no-browser", "--port", str(port))
     assert done.returncode == 2
-    assert done.stderr == f"--port {port}: cannot be had, another gan-play has it perhaps; --port=NUMBER\n"
+    assert done.stderr == f"--port {port}: is in use, perhaps by another gan-play; choose --port=NUMBER\n"
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
@@ -440,34 +440,34 @@ def enter(page: Any, field: Any, number: int) -> None:
 
 
 def test_the_game_is_watched_in_a_browser(browser):
-    click(browser, "New game")
-    browser.locator("#seen img").wait_for()
-    shows(browser, "#said", "G has moved 0 times, D 0. 0 of 8 modes.*waiting")
-    enter(browser, browser.get_by_label("Moves a click"), 3)
-    click(browser, "D alone")
-    shows(browser, "#said", "G has moved 0 times, D 3")
-    click(browser, "G alone")
-    shows(browser, "#said", "G has moved 3 times, D 3")
-    before = browser.locator("#seen img").get_attribute("src")
-    click(browser, "Play")
-    shows(browser, "#said", r"G has moved (?!3 )\d\d+ times.*playing")
+    click(browser, "New training")
+    browser.locator("#plot img").wait_for()
+    shows(browser, "#status", "0 updates of G, 0 of D. 0 of 8 modes.*paused")
+    enter(browser, browser.get_by_label("Updates per click"), 3)
+    click(browser, "Update D")
+    shows(browser, "#status", "0 updates of G, 3 of D")
+    click(browser, "Update G")
+    shows(browser, "#status", "3 updates of G, 3 of D")
+    before = browser.locator("#plot img").get_attribute("src")
+    click(browser, "Train")
+    shows(browser, "#status", r"\d\d+ updates of G.*training")
     click(browser, "Pause")
-    shows(browser, "#said", "waiting for a move")
-    assert browser.locator("#seen img").get_attribute("src") != before
+    shows(browser, "#status", "paused")
+    assert browser.locator("#plot img").get_attribute("src") != before
     enter(browser, browser.locator("#history input[type=number]"), 1)
-    shows(browser, "#said", "G has moved 0 times, D 1")
-    click(browser, "Follow the game")
-    shows(browser, "#said", r"G has moved \d\d+ times")
+    shows(browser, "#status", "0 updates of G, 1 of D")
+    click(browser, "Show the latest")
+    shows(browser, "#status", r"\d\d+ updates of G")
     browser.get_by_label("Settings").fill("modle=wgan <b>x</b>")
-    click(browser, "New game")
-    shows(browser, "#faults", "modle: there is no such key")
-    assert browser.locator("#faults b").count() == 0
+    click(browser, "New training")
+    shows(browser, "#errors", "modle: there is no such key")
+    assert browser.locator("#errors b").count() == 0
 
 
 def test_real_points_are_drawn_with_the_mouse(browser):
     browser.get_by_label("drawn").check()
-    click(browser, "New game")
-    shows(browser, "#faults", "Nothing is drawn yet")
+    click(browser, "New training")
+    shows(browser, "#errors", "The drawing is empty")
     box = browser.locator("#board canvas").bounding_box()
     browser.mouse.move(box["x"] + 60, box["y"] + 150)
     browser.mouse.down()
@@ -475,8 +475,8 @@ def test_real_points_are_drawn_with_the_mouse(browser):
     browser.mouse.up()
     browser.get_by_label("Variant").click()
     browser.get_by_role("option", name="wgan_gp").click()
-    click(browser, "New game")
-    shows(browser, "#said", r"penalty.* of [12]\d modes")
+    click(browser, "New training")
+    shows(browser, "#status", r"penalty.* of [12]\d modes")
 
 
 @pytest.fixture
@@ -484,7 +484,7 @@ def sees(browser, runs) -> Callable[..., None]:
     """Waits until the browser shows what the first run draws of seed 0, a class, and shifts along directions."""
     model = gan_lightning.load(runs / "sweep/one/checkpoints/last.ckpt")
     with Blocks():
-        tab = Pictures(runs)
+        tab = ImagesTab(runs)
 
     def sees(label: int, shift: float) -> None:
         source = re.search('src="(.*)"', tab.draw(model, 0, label, 1.0, shift, *[0.0] * (AXES - 1))).group(1)
@@ -494,7 +494,7 @@ def sees(browser, runs) -> Callable[..., None]:
 
 
 def test_the_last_of_many_moves_of_a_slider_is_shown(browser, sees):
-    browser.get_by_role("tab", name="Pictures of a run").click()
+    browser.get_by_role("tab", name="Images of a run").click()
     browser.locator("#run input").click()
     browser.get_by_role("option", name="sweep/one").click()
     sees(0, 0)
@@ -506,24 +506,24 @@ def test_the_last_of_many_moves_of_a_slider_is_shown(browser, sees):
 
 
 def test_a_generator_is_explored_in_a_browser(browser, sees):
-    browser.get_by_role("tab", name="Pictures of a run").click()
+    browser.get_by_role("tab", name="Images of a run").click()
     browser.locator("#run input").click()
     browser.get_by_role("option", name="sweep/one").click()
     sees(0, 0)
-    shows(browser, "#pictures_said", "100 latents, 10 classes")
+    shows(browser, "#images_status", "100 latents, 10 classes")
     browser.wait_for_timeout(500)  # Gradio sets its components one after the other
     enter(browser, browser.locator("#axis1 input[type=number]"), 3)
     sees(0, 3)
     browser.locator("#class input").click()
     browser.get_by_role("option", name="7").click()
     sees(7, 3)
-    click(browser, "Back to the seed")
+    click(browser, "Reset")
     sees(7, 0)
     shows(browser, "#then", "Step 2")
     enter(browser, browser.locator("#past input[type=number]"), 0)
     shows(browser, "#then", "Step 1")
-    click(browser, "Walk")
-    browser.locator("#way img").wait_for()
+    click(browser, "Interpolate")
+    browser.locator("#video img").wait_for()
     browser.locator("#sweep input").click()
     browser.get_by_role("option", name="sweep").click()
     shows(browser, "#beside", "CGAN on Digits, finished at step 2")
@@ -531,25 +531,25 @@ def test_a_generator_is_explored_in_a_browser(browser, sees):
     assert "onerror" in browser.locator("#beside").inner_text()  # as text
     browser.locator("#run input").click()
     browser.get_by_role("option", name="points").click()
-    shows(browser, "#pictures_said", "points in the plane; the other tab")
+    shows(browser, "#images_status", "points in the plane; use the other tab")
 
 
 def test_a_walk_can_be_stopped(browser):
-    browser.get_by_role("tab", name="Pictures of a run").click()
+    browser.get_by_role("tab", name="Images of a run").click()
     browser.locator("#run input").click()
     browser.get_by_role("option", name="sweep/one").click()
-    shows(browser, "#pictures_said", "100 latents")  # set last: an earlier click would lose to the update of #way
-    browser.get_by_label("Pictures on the way").fill("200")
+    shows(browser, "#images_status", "100 latents")  # set last: an earlier click would lose to the update of #video
+    browser.get_by_label("Images between the seeds").fill("200")
     # In the page itself: with both cores busy the walk may be at its end before this process sees the first picture.
     browser.evaluate("""() => {
-        const way = document.querySelector('#way');
+        const video = document.querySelector('#video');
         const stop = [...document.querySelectorAll('button')].find(button => button.textContent.trim() == 'Stop');
         new MutationObserver((_, observer) => {
-            if (!/\\d+ of 400 pictures/.test(way.textContent)) return;
+            if (!/\\d+ of 400 images/.test(video.textContent)) return;
             observer.disconnect();
             stop.click();
-        }).observe(way, {subtree: true, childList: true, characterData: true});
+        }).observe(video, {subtree: true, childList: true, characterData: true});
     }""")
-    click(browser, "Walk")
-    shows(browser, "#way", "Stopped")
-    assert browser.locator("#way img").count() == 0
+    click(browser, "Interpolate")
+    shows(browser, "#video", "Stopped")
+    assert browser.locator("#video img").count() == 0

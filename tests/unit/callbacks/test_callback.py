@@ -298,7 +298,7 @@ def test_a_rate_is_a_function_of_the_step_alone():
 def test_the_bar_counts_generator_steps(run, tmp_path, capsys):
     words = "model=wgan", "trainer.max_steps=5", "callbacks.progress.refresh_s=1e-9"
     trainer = run(tmp_path, *words, "callbacks.checkpoint.every_n_steps=2")
-    (bar,) = [guest.bar for guest in trainer.callbacks if isinstance(guest, Progress)]
+    (bar,) = [guest.progress_bar for guest in trainer.callbacks if isinstance(guest, Progress)]
     assert (bar.initial, bar.n, bar.total) == (0, 5, 5)
     told = capsys.readouterr().err
     assert "5/5" in told
@@ -306,7 +306,7 @@ def test_the_bar_counts_generator_steps(run, tmp_path, capsys):
     assert "d=" in told
     assert "g=" in told
     trainer = run(tmp_path, *words, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
-    (bar,) = [guest.bar for guest in trainer.callbacks if isinstance(guest, Progress)]
+    (bar,) = [guest.progress_bar for guest in trainer.callbacks if isinstance(guest, Progress)]
     assert (bar.initial, bar.n, bar.total) == (2, 5, 5)
     assert "2/5" in capsys.readouterr().err
 
@@ -567,4 +567,4 @@ def test_a_guest_can_be_built_in_plain_python():
     assert Scalars().every_n_steps == 50
     assert SampleGrid().columns == 8
     assert LearningRate().schedule(0.5) == 1
-    assert Progress().bar is None
+    assert Progress().progress_bar is None

@@ -63,8 +63,8 @@ def test_a_healthy_game_is_not_commented():
 def test_a_vanishing_gradient_under_a_perfect_discriminator_is_told_once():
     told = readings([game(1.0)] + [game(0.001)] * 20)
     assert len(told) == 1
-    assert "D is right on 100%" in told[0]
-    assert "the norm of G's gradient is 0.001, 0.10% of its largest" in told[0]
+    assert "D's accuracy is 100%" in told[0]
+    assert "G's gradient norm is 0.001, 0.10% of its maximum" in told[0]
     assert "loss=non_saturating" in told[0]
 
 
@@ -99,7 +99,7 @@ def test_real_runs_collapse_where_the_generator_is_made_to(run, tmp_path, caplog
             "trainer.max_steps=12",
         )
     assert "health: step" in caplog.text
-    assert "the modes collapse" in caplog.text
+    assert "mode collapse" in caplog.text
 
 
 # --- what evaluation shows ------------------------------------------------------------------------------------------
@@ -110,11 +110,11 @@ def scores(trainer, guest, values, shares=None) -> list[str]:
     for step in range(1, len(values) + 1):
         details = {} if shares is None else {"class_share_each": shares[step - 1]}
         judge = Evaluate(best_by="fid", feature=None, metrics={})
-        judge.evaluation.ready = {"fid": FID()}
-        judge.evaluation.num, judge.evaluation.real = 100, torch.utils.data.Subset([0] * 20, range(20))
-        judge.evaluation.real.labels = torch.arange(4).repeat(5)
+        judge.evaluator.available = {"fid": FID()}
+        judge.evaluator.num, judge.evaluator.real = 100, torch.utils.data.Subset([0] * 20, range(20))
+        judge.evaluator.real.labels = torch.arange(4).repeat(5)
         for i, value in enumerate(values[:step], 1):
-            judge.note(i, [Score("fid", value, {}, details)])
+            judge.add_scores(i, [Score("fid", value, {}, details)])
         trainer.global_step = step * 100
         told += guest.signs_of_scores(trainer, judge)
     return told
@@ -146,9 +146,9 @@ def test_a_class_that_is_rare_by_chance_is_not_lost():
     shares = (labels.bincount(minlength=500) / 2000).tolist()
     assert min(shares) == 0
     judge = Evaluate(best_by="fid", feature=None, metrics={})
-    judge.evaluation.num, judge.evaluation.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
-    judge.evaluation.real.labels = torch.arange(500)
-    judge.note(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
+    judge.evaluator.num, judge.evaluator.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
+    judge.evaluator.real.labels = torch.arange(500)
+    judge.add_scores(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
     trainer = SimpleNamespace(max_steps=100, global_step=5000, datamodule=SimpleNamespace(class_names=[]))
     assert Health().signs_of_scores(trainer, judge) == []
 
@@ -168,10 +168,10 @@ def test_a_class_that_is_rare_by_chance_is_not_lost():
 )
 def test_how_many_times_worse_the_last_is(name, metric, values, times):
     judge = Evaluate(best_by=name, feature=None, metrics={})
-    judge.evaluation.ready = {name: metric}
+    judge.evaluator.available = {name: metric}
     card = {"num_generated": 1, "num_real": 1, "data": "x", "split": "train", "feature": "x", "weights": "raw"}
     for step, value in enumerate(values):
-        judge.note(step, [Score(name, value, card)])
+        judge.add_scores(step, [Score(name, value, card)])
     assert judge.times_worse() == pytest.approx(times, nan_ok=True)
     told = judge.summary(1.0)
     assert ("much worse" in "".join(told)) == (times > 1.5)

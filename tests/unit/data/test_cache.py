@@ -23,7 +23,7 @@ from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation import Evaluation
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.feature.module import Module
+from gan_lightning.feature.module import CustomModule
 from gan_lightning.latent.nearest import Nearest
 from gan_lightning.metric.fid import FID
 from gan_lightning.store import Store
@@ -238,9 +238,9 @@ def test_a_mapped_file_is_verified_before_it_is_copied_to_a_gpu(damaged, monkeyp
 def test_a_flipped_bit_is_noticed_by_the_evaluation(damaged, tmp_path, num_real):
     """Only the images that are compared with are read."""
     data, _ = damaged
-    feature = Module(torch.nn.Flatten())
+    feature = CustomModule(torch.nn.Flatten())
     evaluation = Evaluation(feature, {"fid": FID()}, num=40, num_real=num_real, seed=4, cache=str(tmp_path))
-    rows = evaluation.chosen(num_real, torch.arange(40))[0]
+    rows = evaluation.subset(num_real, torch.arange(40))[0]
     with pytest.raises(UserError, match="image 39 differs") if 39 in rows else nullcontext():
         evaluation.get_ready(data, conditional=False)
     assert (39 in rows) == (num_real != 10)
@@ -253,7 +253,7 @@ def test_a_flipped_bit_is_noticed_by_the_classifier_and_the_nearest_images(damag
     with pytest.raises(UserError, match="image 39 differs"):
         Classifier(width=4, dim=8).get_ready(data, Store(tmp_path / "scores"), torch.device("cpu"))
     with pytest.raises(UserError, match="image 39 differs"):
-        Nearest().see(data, Store(tmp_path / "scores"))
+        Nearest().load_data(data, Store(tmp_path / "scores"))
 
 
 def test_images_that_are_held_out_are_verified(paths, tmp_path):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gan_lightning.card import card_hash, differences
-from gan_lightning.comparison import Row, labels, print_table, refuse_unlike, summarise, verdict
+from gan_lightning.comparison import Row, experiment_names, print_table, refuse_unlike, summarise, verdict
 from gan_lightning.errors import UserError
 
 
@@ -77,19 +77,22 @@ def test_a_seed_has_its_score_though_another_evaluation_lacks_it():
 
 def test_choices_name_an_experiment_and_values_only_where_they_must():
     rows = [row(1, model="wgan", **{"model.clip": 1}), row(1, model="dcgan", **{"model.clip": 2})]
-    assert labels(rows) == ["wgan", "dcgan"]
+    assert experiment_names(rows) == ["wgan", "dcgan"]
     rows += [row(1, model="wgan", **{"model.clip": 3})]
-    assert labels(rows) == ["wgan model.clip=1", "dcgan model.clip=2", "wgan model.clip=3"]
+    assert experiment_names(rows) == ["wgan model.clip=1", "dcgan model.clip=2", "wgan model.clip=3"]
 
 
 def test_what_a_choice_brings_along_and_what_stands_twice_is_not_told():
     twice = [{"model.lr": lr, "model.generator.lr": lr, "network.width": 8} for lr in (1, 2)]
     rows = [row(1, model="wgan", network="mlp", **one) for one in twice]
     rows += [row(1, model="dcgan", network="conv", **twice[0] | {"network.width": 16})]
-    assert labels(rows) == ["wgan model.lr=1", "wgan model.lr=2", "dcgan model.lr=1"]
+    assert experiment_names(rows) == ["wgan model.lr=1", "wgan model.lr=2", "dcgan model.lr=1"]
     rows += [row(1, model="wgan", network="conv", **twice[0])]
-    assert labels(rows)[-1] == "wgan network=conv model.lr=1"
-    assert labels([row(1, network="mlp"), row(1, network="conv")]) == ["dcgan network=mlp", "dcgan network=conv"]
+    assert experiment_names(rows)[-1] == "wgan network=conv model.lr=1"
+    assert experiment_names([row(1, network="mlp"), row(1, network="conv")]) == [
+        "dcgan network=mlp",
+        "dcgan network=conv",
+    ]
 
 
 @pytest.mark.parametrize(

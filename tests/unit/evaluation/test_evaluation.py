@@ -11,7 +11,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation import Evaluation, full_precision
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.feature.module import Module
+from gan_lightning.feature.module import CustomModule
 from gan_lightning.metric import Seen
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.class_histogram import ClassHistogram
@@ -53,31 +53,31 @@ def test_data_without_labels_have_no_classifier(cache, build):
 def test_metrics_that_cannot_be_had_are_named(cache, build):
     _, data = build("model=vanilla", "data.limit=null")
     metrics = {"fid": FID(), "class_accuracy": ClassAccuracy(), "memorization": Memorization()}
-    module = Module(torch.nn.Flatten())
+    module = CustomModule(torch.nn.Flatten())
     left_out = Evaluation(module, metrics, cache=str(cache)).get_ready(data, conditional=True)
-    assert left_out["class_accuracy"] == "a module of your own names no classes"
+    assert left_out["class_accuracy"] == "feature=module returns no class logits"
     assert "data.limit leaves some out" in left_out["memorization"]
-    with pytest.raises(UnavailableError, match="none of them can be had"):
+    with pytest.raises(UnavailableError, match="no metric is available"):
         Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
 
 
 def test_ranks_that_look_through_unlike_networks_are_refused():
     """As where each node has trained a classifier of its own in a cache that they do not share."""
-    judge = Evaluate(feature=Module(torch.nn.Flatten()), metrics={"fid": FID()})
-    judge.evaluation.feature.get_ready(None, None, torch.device("cpu"))
-    for of_rank_0, unlike in ((judge.evaluation.feature.card(), False), ({"feature_sha256": "another"}, True)):
+    judge = Evaluate(feature=CustomModule(torch.nn.Flatten()), metrics={"fid": FID()})
+    judge.evaluator.feature.get_ready(None, None, torch.device("cpu"))
+    for of_rank_0, unlike in ((judge.evaluator.feature.card(), False), ({"feature_sha256": "another"}, True)):
         strategy = SimpleNamespace(
             broadcast=lambda mine, found=of_rank_0: found, reduce_boolean_decision=lambda it, **_: it
         )
-        with pytest.raises(UserError, match="a folder that all processes share") if unlike else nullcontext():
-            judge.refuse_unlike_ranks(SimpleNamespace(strategy=strategy))
+        with pytest.raises(UserError, match="different feature networks") if unlike else nullcontext():
+            judge.check_same_features(SimpleNamespace(strategy=strategy))
 
 
 def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
     """Inception names 1,008 classes, of which none is a digit."""
     _, data = build("model=vanilla")
 
-    class Named(Module):
+    class Named(CustomModule):
         classes = True
 
         def __call__(self, samples):
@@ -94,14 +94,14 @@ def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
 def test_labels_are_asked_for_as_the_data_have_them(cache, num):
     """Also where they lie class by class, or one of each in turn until the rare ones are out."""
     for labels in ([0] * 90 + [1] * 10, [0, 1] * 10 + [0] * 80, ([1] + [0] * 9) * 60):
-        judge = Evaluation(Module(torch.nn.Flatten()), {}, num=num, cache=str(cache))
+        judge = Evaluation(CustomModule(torch.nn.Flatten()), {}, num=num, cache=str(cache))
         judge.real = Seen(*[torch.zeros(len(labels), 1)] * 2, torch.tensor(labels))
-        assert float(judge.asked(2).double().mean()) == pytest.approx(0.1, abs=1 / num)
+        assert float(judge.sample_labels(2).double().mean()) == pytest.approx(0.1, abs=1 / num)
 
 
 def test_samples_that_are_not_finite_are_no_black_pictures(cache, build):
     model, data = build("model=vanilla")
-    judge = Evaluation(Module(torch.nn.Flatten()), {"fid": FID()}, num=20, cache=str(cache))
+    judge = Evaluation(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=20, cache=str(cache))
     next(model.generator.parameters()).data.fill_(math.nan)
     judge.real = Seen(data.samples, data.samples, data.labels)
     with pytest.raises(UserError, match="samples are not finite"):
@@ -126,7 +126,7 @@ def test_real_features_are_computed_once(cache, build, monkeypatch):
     _, data = build("model=vanilla")
     calls = []
 
-    class Counting(Module):
+    class Counting(CustomModule):
         def __call__(self, samples):
             calls.append(len(samples))
             assert torch.backends.cudnn.conv.fp32_precision == "ieee", "GPUs would convolve with ten bits"
@@ -169,10 +169,10 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
     def scores(folder: str, k: int = 3, weight: float = 1.0, num_real: int = 20, split: str = "train", seed: int = 0):
         metrics = {"fid": FID(), "precision": PrecisionRecall(k), "density": DensityCoverage(k)}
         of = {"num": 30, "num_real": num_real, "split": split, "seed": seed}
-        judge = Evaluation(Module(Scaled(weight)), metrics, **of, cache=str(cache / folder))
+        judge = Evaluation(CustomModule(Scaled(weight)), metrics, **of, cache=str(cache / folder))
         judge.get_ready(data, conditional=False)
-        fake = judge.see(*(part[-30:] for part in data.held_out()))
-        return [(score.name, score.value, score.hash) for score in judge.judge(fake, {"num_generated": 30})]
+        fake = judge.extract_features(*(part[-30:] for part in data.held_out()))
+        return [(score.name, score.value, score.hash) for score in judge.score(fake, {"num_generated": 30})]
 
     one, two = scores("shared"), scores("shared", **other)
     assert scores("empty", **other) == two
@@ -189,7 +189,7 @@ def test_numbers_are_the_same_however_they_are_typed(build):
 def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
     _, data = build("model=vanilla")
 
-    class WithLogits(Module):
+    class WithLogits(CustomModule):
         def __init__(self, scale: float | None) -> None:
             super().__init__(torch.nn.Flatten())
             self.classes, self.scale, self.logits_sha256 = scale is not None, scale, "" if scale is None else f"{scale}"
@@ -204,7 +204,7 @@ def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
         judge = Evaluation(WithLogits(scale), metrics, cache=str(cache / "logits"))
         judge.get_ready(data, conditional=False)
         assert (judge.real.logits is None) == (scale is None)
-        found[scale] = {score.name: score for score in judge.judge(judge.real, {"num_generated": 26})}
+        found[scale] = {score.name: score for score in judge.score(judge.real, {"num_generated": 26})}
     assert len({scores["fid"].hash for scores in found.values()}) == 1, "the features are the same"
     one, two = (found[scale]["inception_score"] for scale in (0.01, 0.02))
     assert one.value != two.value
@@ -213,7 +213,7 @@ def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
 
 def test_ranks_share_the_work_and_see_the_same_samples(cache, build, monkeypatch):
     model, data = build("model=cgan")
-    judge = Evaluation(Module(torch.nn.Flatten()), {"fid": FID()}, num=1100, cache=str(cache))
+    judge = Evaluation(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=1100, cache=str(cache))
     judge.feature.network.forward = lambda pictures: pictures.float().flatten(1)
     judge.get_ready(data, conditional=True)
     alone = judge.draw(model)

@@ -16,9 +16,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from gan_lightning.errors import UserError
 from gan_lightning.feature import inception
-from gan_lightning.feature.classifier import Classifier, every_tenth
+from gan_lightning.feature.classifier import Classifier, held_out_mask
 from gan_lightning.feature.inception import Inception
-from gan_lightning.feature.module import Module, described
+from gan_lightning.feature.module import CustomModule, describe
 from gan_lightning.metric import Seen
 from gan_lightning.metric.fid import distance, statistics
 from gan_lightning.metric.kid import KID
@@ -47,7 +47,7 @@ def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
     assert features.shape == (400, 8)
     assert logits.shape == (400, 4)
     assert float(features.square().mean()) == pytest.approx(1, abs=0.1), "root mean square of one"
-    monkeypatch.setattr(Classifier, "learn", lambda *_: pytest.fail("it was there already"))
+    monkeypatch.setattr(Classifier, "train", lambda *_: pytest.fail("it was there already"))
     second = Classifier(width=4, dim=8)
     second.get_ready(data, store, CPU)
     assert second.card() == first.card()
@@ -57,10 +57,10 @@ def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("classes", [2, 5, 10, 20])
 def test_every_class_is_learned_and_held_out_also_where_they_lie_in_turn(classes):
     labels = torch.arange(2000) % classes
-    share = labels[every_tenth(labels)].bincount(minlength=classes) / labels.bincount()
+    share = labels[held_out_mask(labels)].bincount(minlength=classes) / labels.bincount()
     assert torch.equal(share, torch.full((classes,), 0.1))
     mixed = labels[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
-    assert torch.equal(every_tenth(mixed), torch.arange(2000) % 10 == 9), "as it has always been"
+    assert torch.equal(held_out_mask(mixed), torch.arange(2000) % 10 == 9), "as it has always been"
 
 
 def test_the_classifier_is_the_same_every_time_and_leaves_the_generators_alone(tmp_path):
@@ -147,7 +147,7 @@ def test_inception_without_its_last_layer_has_no_logits(weights, tmp_path):
     whole = ready(weights, tmp_path)
     headless = ready({name: value for name, value in weights.items() if not name.startswith("fc.")}, tmp_path)
     assert not headless.classes
-    assert "lack Inception's last layer" in headless.no_classes
+    assert "lack Inception's last layer" in headless.no_logits_reason
     assert headless.card() == whole.card(), "the features are the same"
     other = ready(weights | {"fc.weight": weights["fc.weight"] * 2}, tmp_path)
     assert len({headless.logits_sha256, whole.logits_sha256, other.logits_sha256}) == 3
@@ -161,7 +161,7 @@ def test_resizes_are_named_and_differ(weights, tmp_path):
     pictures = torch.randint(256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
     found = {resize: ready(weights, tmp_path, resize=resize) for resize in get_args(inception.Resize)}
     assert [feature.card()["resize"] for feature in found.values()] == ["tf1", "bilinear", "bicubic"]
-    smooth = found["bilinear"].enlarged(pictures)
+    smooth = found["bilinear"].resized(pictures)
     assert smooth.shape == (2, 3, 299, 299)
     assert smooth.dtype == torch.uint8
     tf1 = interpolate_bilinear_2d_like_tensorflow1x(pictures.float(), (299, 299), align_corners=False)
@@ -271,7 +271,7 @@ def scaled_by(factor: float):
 )
 def test_modules_that_compute_something_else_have_other_cards(tmp_path, one, other):
     def card(network: torch.nn.Module) -> dict:
-        feature = Module(network)
+        feature = CustomModule(network)
         feature.get_ready(None, Store(tmp_path), CPU)
         return feature.card()
 
@@ -281,21 +281,21 @@ def test_modules_that_compute_something_else_have_other_cards(tmp_path, one, oth
 
 
 def test_inherited_code_counts(tmp_path, monkeypatch):
-    before = described(Smaller(2))
+    before = describe(Smaller(2))
     monkeypatch.setattr(Blocks, "forward", lambda self, pictures: pictures.float().flatten(1) * 3)
-    assert described(Smaller(2)) != before
+    assert describe(Smaller(2)) != before
 
 
 def test_what_a_module_is_described_by_may_lead_back_to_it():
     network = Blocks(2)
     vars(network)["owner"] = {"of": [network]}
-    assert described(network) == described(network)
+    assert describe(network) == describe(network)
     weights = torch.nn.Conv2d(1, 2, 3).bfloat16()
-    assert described(weights) == described(weights), "half precision has a fingerprint too"
+    assert describe(weights) == describe(weights), "half precision has a fingerprint too"
 
 
 def test_a_classifier_per_channel_of_other_data_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is for data=stacked_mnist"):
+    with pytest.raises(UserError, match="needs data=stacked_mnist"):
         Classifier(per_channel=True).get_ready(bars(), Store(tmp_path), CPU)
 
 

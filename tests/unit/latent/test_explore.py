@@ -20,16 +20,16 @@ from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
 from gan_lightning.film import gif, mp4
 from gan_lightning.image import from_uint8, to_uint8, write_png
-from gan_lightning.latent import blended
+from gan_lightning.latent import interpolated_embeddings
 from gan_lightning.latent import nearest as nearest_module
-from gan_lightning.latent.attribute import Attribute, score
-from gan_lightning.latent.blend import Blend
+from gan_lightning.latent.attribute import ClassDirection, score
+from gan_lightning.latent.blend import ClassInterpolation
 from gan_lightning.latent.directions import Directions, principal
 from gan_lightning.latent.interpolate import Interpolate, slerp
 from gan_lightning.latent.invert import Invert
 from gan_lightning.latent.nearest import Nearest
 from gan_lightning.latent.truncate import Truncate
-from gan_lightning.latent.walk import Walk
+from gan_lightning.latent.walk import CircularWalk
 from gan_lightning.sampler import Sampler
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
@@ -141,10 +141,10 @@ def test_points_are_drawn(checkpoint, tmp_path):
     path = checkpoint("model=vanilla", "data=gaussian_ring")
     assert program.explore(path, ["latent=walk", f"out={tmp_path}/w"]) == f"{tmp_path}/w.png\n{tmp_path}/w.json"
     write_png(tmp_path / "of.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
-    with pytest.raises(UserError, match="the model makes points, and no pictures"):
+    with pytest.raises(UserError, match="needs images"):
         program.explore(path, ["latent=invert", f"latent.picture={tmp_path}/of.png"])
     for way in ("nearest", "attribute"):
-        with pytest.raises(UserError, match=f"latent={way}: the model makes points, and no pictures"):
+        with pytest.raises(UserError, match=f"latent={way}: needs images"):
             program.explore(checkpoint("model=cgan", "data=gaussian_ring"), [f"latent={way}"])
 
 
@@ -161,7 +161,7 @@ def test_an_export_can_be_explored(checkpoint, tmp_path):
 
     path = checkpoint("model=cgan")
     export.export(export.parser().parse_args([str(path), "--out", str(tmp_path / "out"), "--no-onnx"]))
-    ours, theirs = (Walk()(gan_lightning.load(place)) for place in (path, tmp_path / "out"))
+    ours, theirs = (CircularWalk()(gan_lightning.load(place)) for place in (path, tmp_path / "out"))
     for one, other in zip(ours.rows, theirs.rows, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
@@ -201,7 +201,7 @@ def test_a_walk_is_round_and_normal(checkpoint):
     model = gan_lightning.load(checkpoint("model=cgan"))
     seen = []
     model.generate = lambda z, y: (seen.append((z, y)), torch.zeros(len(z), 1, 4, 4))[1]
-    Walk(seed=4, steps=8, classes=[6])(model)
+    CircularWalk(seed=4, steps=8, classes=[6])(model)
     ((z, y),) = seen
     a, b = model.draw_latents(2, seed=4)[0]
     torch.testing.assert_close(z[0], a)
@@ -226,13 +226,13 @@ def test_a_blend_begins_and_ends_with_its_classes(checkpoint, network):
     for part in model.generator.modules():
         if isinstance(part, torch.nn.Embedding):
             torch.nn.init.normal_(part.weight)
-    found = Blend(start=3, end=8, steps=5, num=2, seed=1)(model)
+    found = ClassInterpolation(start=3, end=8, steps=5, num=2, seed=1)(model)
     z, _ = model.draw_latents(2, seed=1)
     rows = torch.stack(found.rows)
     torch.testing.assert_close(rows[:, 0], model.generate(z, torch.tensor([3, 3])), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows[:, 4], model.generate(z, torch.tensor([8, 8])), atol=1e-5, rtol=0)
     assert (rows[:, 0] - rows[:, 2]).abs().max() > 1e-3
-    with blended(model.generator, 0, 1, torch.tensor([0.5])):
+    with interpolated_embeddings(model.generator, 0, 1, torch.tensor([0.5])):
         pass
     assert not any(part._forward_hooks for part in model.generator.modules()), "and nothing is left of it"
 
@@ -295,8 +295,8 @@ class Lamps(Sampler):
 
 @pytest.mark.parametrize(("method", "least"), [("boundary", 0.85), ("classifier", 0.95)])
 def test_a_direction_moves_its_class_and_little_else(method, least):
-    way = Attribute(Halves(), method=method, targets=[0, 1], steps=5, reach=2.0)
-    way.see(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
+    way = ClassDirection(Halves(), method=method, targets=[0, 1], steps=5, reach=2.0)
+    way.load_data(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
     found = way(Lamps())
     left, right = torch.tensor(found.figures["directions"])
     wanted = torch.zeros(8)
@@ -308,8 +308,8 @@ def test_a_direction_moves_its_class_and_little_else(method, least):
     own, other = (torch.tensor(found.figures[name]) for name in ("change", "change_at_random"))
     assert (own > 2 * other).all()
     assert found.captions[0].startswith("left: x ")
-    random = Attribute(Halves(), method="random", targets=[0, 1, 2, 0, 1, 2])
-    random.see(way.feature.seen, None)
+    random = ClassDirection(Halves(), method="random", targets=[0, 1, 2, 0, 1, 2])
+    random.load_data(way.feature.seen, None)
     by_chance = [abs(score) for score in random(Lamps()).figures["score"]]
     assert min(found.figures["score"]) > sum(by_chance) / 6
 
@@ -337,10 +337,10 @@ def test_principal_components_are_those_within_classes():
 
 def test_more_steps_of_a_blend_than_one_batch_are_the_same(checkpoint, monkeypatch):
     model = gan_lightning.load(checkpoint("model=cgan"))
-    whole = Blend(steps=7, num=1)(model)
+    whole = ClassInterpolation(steps=7, num=1)(model)
     for module in ("sampler", "latent.blend"):
         monkeypatch.setattr(f"gan_lightning.{module}.SAMPLING_BATCH", 3)
-    torch.testing.assert_close(Blend(steps=7, num=1)(model).rows, whole.rows)
+    torch.testing.assert_close(ClassInterpolation(steps=7, num=1)(model).rows, whole.rows)
 
 
 def test_a_trained_classifier_is_asked(checkpoint, tmp_path):
@@ -367,9 +367,9 @@ def test_the_nearest_training_pictures_are_found(monkeypatch, name, most):
     others[12] = (samples[2].int() + 2).clamp(max=255).byte()
     way = Nearest(num=3, k=4)
     data = SimpleNamespace(samples=others, shape=others.shape[1:], verify=lambda: None)
-    way.see(data, None)
-    with pytest.raises(UserError, match=rf"latent\.k={len(others) + 1}: there are {len(others)} training pictures"):
-        Nearest(k=len(others) + 1).see(data, None)
+    way.load_data(data, None)
+    with pytest.raises(UserError, match=rf"latent\.k={len(others) + 1}: there are {len(others)} training images"):
+        Nearest(k=len(others) + 1).load_data(data, None)
     found = way(model)
     assert parts == [7] * 5 + [5]
     assert [len(row) for row in found.rows] == [5, 5, 5]
@@ -394,7 +394,7 @@ def test_data_that_have_moved_are_named(run, tmp_path, monkeypatch):
         program.explore(path, ["latent=nearest", out])
     program.explore(path, ["latent=nearest", "latent.k=2", out, f"data.root={tmp_path}/elsewhere"])
     assert len(json.loads((tmp_path / "n.json").read_text())["index"][0]) == 2
-    with pytest.raises(UserError, match="feature=classifier: learns the data's own classes, and these data have none"):
+    with pytest.raises(UserError, match="feature=classifier: the data have no classes"):
         program.explore(path, ["latent=attribute", out, f"data.root={tmp_path}/elsewhere"])
     told = r"data\.root=[^\n]*: has no effect, since only latent=attribute[^\n]*\ncache=here: has no effect"
     with pytest.raises(UserError, match=told):
@@ -457,10 +457,10 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=blend latent.start=1.5", "must be the name or the number of a class"),
         ("latent=invert", "latent.picture: is needed"),
         ("latent=invert latent.picture=/nowhere.png", "latent.picture=/nowhere.png: No such file"),
-        ("latent=interpolate,walk", "several values; one way at a time"),
-        ("latent=interpolate latent.seeds=1,2", "several values; a list is latent.seeds=[...]"),
-        ("+x=1", "nothing can be added or left out"),
-        ("~latent", "nothing can be added or left out"),
+        ("latent=interpolate,walk", "several values; choose one option"),
+        ("latent=interpolate latent.seeds=1,2", "several values; a list is written latent.seeds=[...]"),
+        ("+x=1", "keys cannot be added or deleted"),
+        ("~latent", "keys cannot be added or deleted"),
         (
             "latent=invert latent.picture=x latent.lr=1e38",
             "latent.lr=1e+38: must be a number above 0 and at most 1000000",
@@ -468,12 +468,12 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=directions latent.reach=1e39", "must be a number above 0 and at most 1000000"),
         ("latent=invert latent.picture=~/no/where_(1).png", "No such file"),
         ("fps=0", "must be a whole number of at least 1 and at most 100"),
-        ("latent=truncate fps=30", "fps=30: has no effect, since nothing moves"),
+        ("latent=truncate fps=30", "fps=30: has no effect, since there is no animation"),
         ("latent=directions latent.num=500", "latent.num=500: there are 100 directions"),
         ("latent=directions latent.method=random latent.num=64", "latent.num=64: there are 32 directions"),
         ("out=", "must be a name"),
         ("out=null", "must be a name"),
-        ("out=some/walk.gif", "a name without an ending"),
+        ("out=some/walk.gif", "use a name without a suffix"),
         ("trust=1", "must be true or false"),
         ("latent._target_=os.system", "there is no such key"),
         ("what", "not of the form KEY=VALUE"),
@@ -494,7 +494,7 @@ def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, words, told):
 def test_files_that_are_not_its_own_are_left_alone(checkpoint, tmp_path, ending, content):
     file = tmp_path / f"holiday.{ending}"
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"holiday\.{ending} is there, and not of gan-explore"):
+    with pytest.raises(UserError, match=rf"holiday\.{ending} exists and was not written"):
         program.explore(checkpoint("model=dcgan"), ["latent=truncate", f"out={tmp_path}/holiday"])
     assert file.read_bytes() == content
     assert [*tmp_path.iterdir()] == [file]
@@ -522,7 +522,7 @@ def test_classes_are_chosen_by_name(checkpoint, tmp_path, monkeypatch, word):
     monkeypatch.setattr("gan_lightning.film.write", lambda what, *_: found.append(what) or "")
     program.explore(path, ["latent=walk", "latent.steps=2", word])
     assert found[0].captions == ["dogs", "class 10", "sea lion", "f"]
-    expected = Walk(steps=2, classes=[1, 2, 3, 5])(gan_lightning.load(path))
+    expected = CircularWalk(steps=2, classes=[1, 2, 3, 5])(gan_lightning.load(path))
     assert all(torch.equal(one, other) for one, other in zip(found[0].rows, expected.rows, strict=True))
 
 
@@ -531,15 +531,15 @@ def test_a_blend_goes_from_name_to_name(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("gan_lightning.film.write", lambda what, *_: found.append(what) or "")
     program.explore(path, ["latent=blend", "latent.start=dogs", "latent.end=10", "latent.num=2"])
     assert found[0].captions == ["dogs to class 10"] * 2
-    expected = Blend(start=1, end=2, num=2)(gan_lightning.load(path))
+    expected = ClassInterpolation(start=1, end=2, num=2)(gan_lightning.load(path))
     assert all(torch.equal(one, other) for one, other in zip(found[0].rows, expected.rows, strict=True))
     with pytest.raises(UserError, match=r"latent\.end=dog: there is no class 'dog'; did you mean dogs"):
         program.explore(path, ["latent=blend", "latent.end=dog"])
 
 
 def test_targets_are_chosen_by_name():
-    way = Attribute(Halves(), targets=["right", "left"], steps=3, samples=20)
-    way.see(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
+    way = ClassDirection(Halves(), targets=["right", "left"], steps=3, samples=20)
+    way.load_data(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
     assert [name.partition(":")[0] for name in way(Lamps()).captions] == ["right", "left"]
     way.targets = ["rihgt"]
     told = r"latent\.targets=\[rihgt\]: there is no class 'rihgt'; did you mean right\? The classes are left \(0\),"

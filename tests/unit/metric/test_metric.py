@@ -109,8 +109,8 @@ def test_fid_agrees_with_torch_fidelity():
 def test_fid_of_too_few_samples_is_a_number_with_a_warning():
     few, many = seen(normal(20, 64, 1)), seen(normal(500, 64, 2))
     assert math.isfinite(measure(FID(), many, few)["fid"])
-    assert "20 samples cannot span 64 features" in FID().notes(many, few)[0]
-    assert FID().notes(many, many) == []
+    assert "20 samples cannot span 64 features" in FID().warnings(many, few)[0]
+    assert FID().warnings(many, many) == []
     with pytest.raises(ValueError, match="at least two samples"):
         statistics(normal(1, 4, 0))
 
@@ -177,7 +177,7 @@ def test_kid_of_equal_laws_is_zero_in_expectation():
 def test_kid_of_few_samples_says_how_small_its_subsets_are():
     few, many = seen(normal(100, 8, 1)), seen(normal(2000, 8, 2))
     assert math.isfinite(measure(KID(), many, few)["kid"])
-    assert "subsets of 100" in KID().notes(many, few)[0]
+    assert "subsets of 100" in KID().warnings(many, few)[0]
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
@@ -203,7 +203,7 @@ def test_inception_score_agrees_with_torch_fidelity():
 
 def test_inception_score_of_few_samples_is_told():
     few = seen(torch.zeros(100, 10), logits=torch.zeros(100, 10))
-    assert "10 samples a split" in InceptionScore().notes(few, few)[0]
+    assert "10 samples per split" in InceptionScore().warnings(few, few)[0]
 
 
 # --- precision, recall, density, coverage ---------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_blocks_do_not_change_the_figures(monkeypatch):
     real, fake = normal(300, 8, 1), normal(257, 8, 2, 0.3)
     whole = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
     monkeypatch.setattr(neighbours, "BLOCK", 900)  # three rows at a time
-    sizes = [len(block.lower) for block in neighbours.blocks(real, real, "")]
+    sizes = [len(block.lower) for block in neighbours.pairwise_sq_distances(real, real, "")]
     assert (max(sizes), sum(sizes)) == (3, 300)
     assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == whole
 
@@ -293,12 +293,12 @@ def test_few_samples_are_told():
     """Of precision, recall, density and coverage, and of the classes."""
     for metric in (PrecisionRecall(), DensityCoverage()):
         few, many = seen(normal(999, 2, 1)), seen(normal(1000, 2, 2))
-        assert metric.notes(many, many) == []
-        assert metric.notes(many, few) == metric.notes(few, many) != []
-        assert "999 samples" in metric.notes(few, many)[0]
+        assert metric.warnings(many, many) == []
+        assert metric.warnings(many, few) == metric.warnings(few, many) != []
+        assert "999 samples" in metric.warnings(few, many)[0]
     few, many = (seen(certain([0] * number), logits=certain([0] * number)) for number in (39, 40))
-    assert ClassHistogram().notes(many, many) == []
-    assert "39 samples of 4 classes" in ClassHistogram().notes(many, few)[0]
+    assert ClassHistogram().warnings(many, many) == []
+    assert "39 samples of 4 classes" in ClassHistogram().warnings(many, few)[0]
 
 
 def test_too_few_neighbours_are_told():
@@ -386,7 +386,7 @@ def test_metrics_of_neighbours_are_those_of_brute_force(name, dim, k, dtype, mon
     real, fake = hard(name, dim, dtype)
     found = measure(PrecisionRecall(k), real, fake) | measure(DensityCoverage(k), real, fake)
     assert found == by_brute_force(real, fake, k)
-    assert torch.equal(neighbours.radii(real, k), distances(real, real).sort(1).values[:, k])
+    assert torch.equal(neighbours.knn_radii(real, k), distances(real, real).sort(1).values[:, k])
     assert torch.equal(relative_distances(fake, real), relative_by_brute_force(fake, real))
 
 
@@ -407,7 +407,7 @@ def test_copies_are_those_of_brute_force(name, dtype):
 def test_only_pairs_near_the_limit_are_listed(monkeypatch):
     """Indices of all pairs inside took 1.4 GB for each block."""
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    (block,) = neighbours.blocks(features, features, "test")
+    (block,) = neighbours.pairwise_sq_distances(features, features, "test")
     exact = (features[:, None].double() - features).square().sum(2)
     limit = exact[7].clone()
     listed, nonzero = [], torch.Tensor.nonzero
@@ -649,7 +649,7 @@ def test_five_training_pictures_repeated_are_copies():
 def test_few_held_out_samples_are_told():
     real = seen(normal(100, 4, 1))
     real.held_out = seen(normal(50, 4, 2))
-    assert "50 held-out samples" in Memorization().notes(real, real)[0]
+    assert "50 held-out samples" in Memorization().warnings(real, real)[0]
 
 
 def test_the_picture_of_neighbours_shows_a_copy_beside_its_original():
@@ -657,7 +657,7 @@ def test_the_picture_of_neighbours_shows_a_copy_beside_its_original():
     real = seen(features(pictures(0, 100)), samples=images)
     fake_images = torch.cat([images[17:18], (255 * pictures(5, 20)).byte()])
     fake = seen(torch.cat([real.features[17:18], features(pictures(5, 20))]), samples=fake_images)
-    drawn = Memorization().picture(real, fake, rows=3, columns=2)
+    drawn = Memorization().figure(real, fake, rows=3, columns=2)
     side = 16 + 2
     first, second = drawn[:, 2:side, 2:side], drawn[:, 2:side, side + 2 : 2 * side]
     assert torch.equal(first, second)

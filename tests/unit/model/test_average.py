@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.average import Average
 from gan_lightning.evaluation import Evaluation
-from gan_lightning.feature.module import Module
+from gan_lightning.feature.module import CustomModule
 
 
 class Tiny(nn.Module):
@@ -257,7 +257,7 @@ def test_labels_are_not_asked_for_where_there_is_no_batch_norm(build, caplog):
 
 def test_the_card_says_which_labels_batch_norm_was_recalibrated_with(build, cache):
     model, data = skewed(build)
-    evaluation = Evaluation(Module(nn.Flatten()), {}, cache=str(cache))
+    evaluation = Evaluation(CustomModule(nn.Flatten()), {}, cache=str(cache))
     assert evaluation.made_by(model)["batchnorm"] == "recalibrated, 50 x 64, uniform labels"
     play(model, data, 1)
     assert evaluation.made_by(model)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"

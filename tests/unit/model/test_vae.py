@@ -167,8 +167,8 @@ def test_it_stands_in_a_table_beside_games(run, trained_run, tmp_path):
     for folder in (trained_run, tmp_path):
         path = folder / "checkpoints" / "last.ckpt"
         rows.append(comparison.Row(str(path), judge.experiment_of(checkpoints.read(path), path), 0, 2))
-    assert [label.split()[0] for label in comparison.labels(rows)] == ["vae", "dcgan"]
-    assert "None" not in str(comparison.labels(rows))
+    assert [label.split()[0] for label in comparison.experiment_names(rows)] == ["vae", "dcgan"]
+    assert "None" not in str(comparison.experiment_names(rows))
 
 
 def test_points_are_drawn_without_a_surface(run, tmp_path):
@@ -190,7 +190,7 @@ def test_an_encoder_that_says_nothing_is_told(build):
 
 
 def test_divergence_names_its_rate(run, tmp_path):
-    with pytest.raises(UserError, match=r"A lower rate \(model\.optimizer\.lr\) may hold it"):
+    with pytest.raises(UserError, match=r"lower learning rate \(model\.optimizer\.lr\)"):
         run(
             tmp_path, "model=vae", "model.optimizer.lr=1e30", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1"
         )
