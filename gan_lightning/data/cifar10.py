@@ -15,31 +15,31 @@ FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"
 
 
 class CIFAR10(ImageData):
-    """50,000 things and animals of 32 x 32 pixels in colour, downloaded."""
+    """50,000 colour images of ten classes of vehicles and animals, 32 x 32, downloaded."""
 
     def __init__(self, root: str, image_size: ImageSize = 32, channels: Channels = 3, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
     @property
     def source(self) -> str:
-        """The data set and the folder of its files."""
+        """Name of the data set in messages, with the directory of its files."""
         return f"data=cifar10 ({self.root / FOLDER})"
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """The training set."""
-        images, labels, names = self.whole(train=True)
+        """Return the training set."""
+        images, labels, names = self.read_split(train=True)
         return images[rows].contiguous(), labels[rows], names
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
-        """The 10,000 test pictures."""
-        images, labels, names = self.whole(train=False)
+        """Return the 10,000 images of the test set."""
+        images, labels, names = self.read_split(train=False)
         return images.contiguous(), labels, names
 
-    def whole(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
-        """All images of a set, their labels and the class names, validated before ``limit`` takes a part of them.
+    def read_split(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
+        """Return all images of a split, their labels and the class names; validated before ``limit`` is applied.
 
         Raises:
-            UserError: The files are not there, damaged, or not of one set.
+            UserError: The files are missing, damaged, or of different data sets.
         """
         self.root = root_above(self.root, FOLDER, FILES[0])
         fetch = partial(datasets.CIFAR10, self.root, train, download=True)

@@ -384,7 +384,7 @@ def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
     (pictures / "7.png").write_bytes(b"torn")
     with caplog.at_level("INFO"):
         program.evaluate([pictures], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED])
-    assert "1 of 30 pictures cannot be read" in caplog.text
+    assert "1 of 30 images cannot be read" in caplog.text
     assert rows_of(here)[0]["scores"][0]["card"]["num_generated"] == 29
 
 

@@ -252,7 +252,7 @@ def test_what_looks_at_the_data_decodes_them_where_its_user_says(good, place):
     path = hostile.with_pictures(place.parent / "sent", good)
     told = refused(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
     one_line(told)
-    assert any((place / "cache").glob("pictures-*.uint8"))
+    assert any((place / "cache").glob("images-*.uint8"))
 
 
 @pytest.mark.parametrize("name", hostile.PICTURES)
@@ -260,7 +260,7 @@ def test_pictures(place, name):
     root = hostile.PICTURES[name](place.parent / "sent", {})
     told = refused(ImageFolder(root, 16).setup, place.parent)
     one_line(told)
-    assert told.startswith("1 of 2 pictures cannot be read: ")
+    assert told.startswith("1 of 2 images cannot be read: ")
 
 
 @pytest.mark.parametrize("name", hostile.DATA)
@@ -269,7 +269,7 @@ def test_data_sets(place, monkeypatch, name):
     data = (CIFAR10 if name.startswith("cifar10") else MNIST)(str(root))
     told = refused(data.setup, place.parent, root)
     one_line(told)
-    assert "its files are not there or damaged" in told
+    assert "its files are missing or damaged" in told
 
 
 @pytest.mark.parametrize("name", hostile.WEIGHTS)

@@ -56,7 +56,7 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
     module = Module(torch.nn.Flatten())
     left_out = Evaluation(module, metrics, cache=str(cache)).get_ready(data, conditional=True)
     assert left_out["class_accuracy"] == "a module of your own names no classes"
-    assert "data.limit leaves some out" in left_out["memorization"]
+    assert "set data.limit to leave some images out" in left_out["memorization"]
     with pytest.raises(UnavailableError, match="none of them can be had"):
         Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
 
@@ -242,5 +242,5 @@ def test_what_lies_beyond_the_limit_is_held_out(build):
     assert len(held_out) == 97
     whole = build("model=vanilla", "data.limit=null")[1].samples
     assert torch.equal(torch.cat([data.samples, held_out]), whole)
-    with pytest.raises(UserError, match=r"no test set; data\.limit leaves some out"):
+    with pytest.raises(UserError, match=r"no test set; set data\.limit to leave"):
         build("model=vanilla", "data.limit=null")[1].held_out()
