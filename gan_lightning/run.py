@@ -1,4 +1,4 @@
-"""The run folder: its files and their names, and a sweep's table of its runs."""
+"""Run directories: lock, ``config.yaml`` and ``result.json``, search for runs; and the table of a sweep."""
 
 import csv
 import hashlib
@@ -27,19 +27,19 @@ from gan_lightning.files import directories, locked, read_json, remove_parts, se
 from gan_lightning.paths import shorter
 from gan_lightning.signals import available
 
-RESULT_BYTES = 1 << 20  # of a result.json
+RESULT_BYTES = 1 << 20  # maximum size of a result.json
 
 
 def folder_name(overrides: str) -> str:
-    """A sweep's job as the name of its folder: its overrides, without slashes and of a length disks take."""
+    """Return the name of a sweep job's directory: its overrides, without slashes, and shortened for the file system."""
     name = overrides.replace("/", "_") or "defaults"
     return name if len(name) <= 150 else f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 log = logging.getLogger(__name__)
 
-printed: list[str] = []  # lines about resuming, from before the run's log is opened
-ENDED_AS_ASKED = "finished", "stopped"  # statuses of a run that is no failure
+printed: list[str] = []  # lines that were printed before the run's log file is opened
+ENDED_AS_ASKED = "finished", "stopped"  # statuses of a run that did not fail
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
@@ -47,19 +47,22 @@ OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 @contextmanager
 def claimed(folder: Path, resuming: bool) -> Iterator[None]:
-    """Hold a run's folder for as long as the run lasts; made where it is not there.
+    """Create a run directory if it does not exist, and hold its lock for the duration of the run.
+
+    Args:
+        folder: The run directory.
+        resuming: Whether a run in it is resumed.
 
     Raises:
-        UserError: The folder holds another run, one is going on in it, or it cannot be written.
+        UserError: The directory contains another run, is in use by a running one, or cannot be written.
     """
     if not resuming and any(folder.glob("checkpoints/*.ckpt")):
         raise UserError(
-            f"hydra.run.dir={folder}: another run is in there. Add ckpt_path=last to go on with it, "
-            "or choose another folder"
+            f"hydra.run.dir={folder}: contains another run; add ckpt_path=last to resume it, or choose another folder"
         )
 
     def refuse() -> None:
-        raise UserError(f"hydra.run.dir={folder}: a run is going on in there; stop it first, or choose another folder")
+        raise UserError(f"hydra.run.dir={folder}: in use by a running process; stop it first, or choose another folder")
 
     with ExitStack() as held:
         if first_rank():
@@ -70,45 +73,47 @@ def claimed(folder: Path, resuming: bool) -> Iterator[None]:
                 (folder / ".writable").unlink()
             except OSError as error:
                 raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-            with suppress(OSError):  # there are file systems without locks
+            with suppress(OSError):  # the file system may have no locks
                 held.enter_context(locked(folder, refuse))
-            for place in (folder, folder / "checkpoints", folder / "samples"):
-                remove_parts(place)
+            for path in (folder, folder / "checkpoints", folder / "samples"):
+                remove_parts(path)
         yield
 
 
 def first_rank() -> bool:
-    """Whether this process is the first of those that share a run; the others have been started with their rank."""
+    """Return whether this process has rank zero, by the environment variables that launchers set for the others."""
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def folders(place: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
-    """Folders of runs in a place, itself included; a logger may keep a configuration in a run's, which is none.
+    """Return the run directories in a directory, which may be one itself, in natural order.
+
+    A directory below a run is only a run if it has a run's files, since a logger may write another ``config.yaml``.
 
     Args:
-        place: Where to look. Links are not followed, and depth and number of what is searched are bounded.
-        omit: Called with a sentence on what was not searched.
+        place: Directory to search. Links are not followed, and the depth and the number of entries are bounded.
+        omit: Called with a message for each part that was not searched.
     """
     found = {folder for folder, names in directories(place, omit) if "config.yaml" in names}
-    within = {run for run in found if any(above in found for above in run.parents)}
+    nested = {run for run in found if any(parent in found for parent in run.parents)}
     marks = "checkpoints", "metrics.csv", "result.json"
-    runs = [run for run in found if run not in within or any((run / mark).exists() for mark in marks)]
+    runs = [run for run in found if run not in nested or any((run / mark).exists() for mark in marks)]
     return sorted(runs, key=natural_path)
 
 
 def files_named(place: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
-    """Return the files of a name in a directory and those below it, in natural order, as :func:`folders` searches."""
+    """Return the files with a name in a directory and below it, in natural order; searched as in :func:`folders`."""
     found = [folder / name for folder, names in directories(place, omit) if name in names]
     return sorted(found, key=natural_path)
 
 
 def natural_path(path: Path) -> list[Any]:
-    """Return the sort key of a path, in which ``seed=10`` comes after ``seed=9``."""
+    """Return the sort key of a path in natural order: ``seed=10`` comes after ``seed=9``."""
     return [natural(part) for part in path.parts]
 
 
 def begin(folder: Path, config: DictConfig) -> str:
-    """Write ``config.yaml``, resolved, and return its text; take away what tells how the run ended before."""
+    """Write the resolved ``config.yaml`` and return its text; remove ``result.json`` of an earlier part of the run."""
     text = OmegaConf.to_yaml(config, resolve=True)
     for name in ("config.yaml", "result.json"):
         set_aside(folder / name)
@@ -119,14 +124,14 @@ def begin(folder: Path, config: DictConfig) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     packages = "gan-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"
     return found | {package: installed(package) for package in packages}
 
 
 def write_result(folder: Path, status: str, started: float, overrides: list[str], **more: Any) -> None:
-    """Write ``result.json``: how the run ended, its final figures, duration and versions."""
+    """Write ``result.json``: status, final metrics, duration, overrides and versions."""
     result = {"status": status, **more, "duration_s": round(time.time() - started, 1)}
     result |= {"overrides": overrides, "versions": versions()}
     with whole(folder / "result.json", "w") as file:
@@ -134,14 +139,14 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
 
 
 def read_result(run: Path) -> dict[str, Any]:
-    """Return ``result.json``; empty where it is missing or damaged."""
+    """Return the content of ``result.json``; an empty dictionary if it is missing or damaged."""
     with suppress(OSError, ValueError, TypeError, OverflowError):
         return load_result(run)
     return {}
 
 
 def load_result(run: Path) -> dict[str, Any]:
-    """Return a run's ``result.json``, in which other programs may have written.
+    """Read and validate a run's ``result.json``, which other programs may have changed.
 
     Raises:
         OSError: It is missing or cannot be read.
@@ -163,7 +168,7 @@ def load_result(run: Path) -> dict[str, Any]:
 
 
 def last_figures(folder: Path) -> dict[str, Any]:
-    """The step and the figures of the last whole line of ``metrics.csv``, for the result of a run that failed."""
+    """Return the step and the metrics of the last intact line of ``metrics.csv``, for the result of a failed run."""
     try:
         _, rows, _ = csv_rows.parse((folder / "metrics.csv").read_bytes().decode("utf-8", errors="replace"))
     except OSError:
@@ -175,12 +180,12 @@ def last_figures(folder: Path) -> dict[str, Any]:
 
 
 def all_overrides(earlier: Iterable[str], typed: Iterable[str]) -> list[str]:
-    """Overrides of the commands so far: of equal ones the last stays, since a later one takes precedence."""
+    """Return the overrides of all commands of a run; of equal ones the last is kept, as later ones take precedence."""
     return [*reversed(dict.fromkeys(reversed([*earlier, *typed])))]
 
 
 def write_printed() -> None:
-    """Write to the log files what was printed before they were opened; the terminal has it already."""
+    """Write lines that were printed before the log files were opened to these; the terminal has them already."""
     for line in printed:
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
         for handler in logging.getLogger().handlers:
@@ -190,7 +195,7 @@ def write_printed() -> None:
 
 
 class JobFailedError(Exception):
-    """A job of a sweep in another process could not record how it ended, as on a full disk."""
+    """A sweep job in another process could not record its outcome, for example on a full disk."""
 
 
 orphaned, running = threading.Event(), threading.Event()  # the parent process has died; a job is running
@@ -198,11 +203,11 @@ orphaned, running = threading.Event(), threading.Event()  # the parent process h
 
 @contextmanager
 def ending_with_parent() -> Iterator[None]:
-    """End the worker process of a sweep when the process that started it has died, as by ``kill -9``.
+    """End the worker process of a sweep if its parent process dies, as after ``kill -9``.
 
-    The job that is running gets a signal, so that it saves a checkpoint. Without this, workers would train on for as
-    long as there are jobs, and hold their directories. In any process but a worker of joblib, this does nothing; on
-    Windows, where a process keeps the number of a parent that has died, neither.
+    The running job gets a signal, so that it saves a checkpoint. Without this, workers would continue with the
+    remaining jobs and hold the locks of their directories. It has no effect outside of joblib's workers, or on Windows,
+    where a process keeps the number of a dead parent.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -214,7 +219,7 @@ def ending_with_parent() -> Iterator[None]:
             time.sleep(1)
         orphaned.set()
         if running.is_set():
-            # The parent may have died of a signal that this process got too; a second SIGTERM would end it mid-step.
+            # This process may have received the parent's signal too, and a second SIGTERM would end it within a step.
             os.kill(os.getpid(), available("SIGXCPU", "SIGTERM")[0])
         else:
             os._exit(1)
@@ -226,16 +231,16 @@ def ending_with_parent() -> Iterator[None]:
         yield
     finally:
         running.clear()
-        if orphaned.is_set():  # nobody waits for the result, and the next job must not begin
+        if orphaned.is_set():  # the result is not used, and the next job must not start
             logging.shutdown()
             os._exit(128 + signal.SIGTERM)
 
 
 class SweepTable(Callback):
-    """Hydra callback that prints and writes to ``sweep.csv`` how each run of a sweep ended.
+    """Hydra callback that prints the outcomes of a sweep's runs and writes them to ``sweep.csv``.
 
-    Each job records its outcome in a file of the sweep's directory, since it may run in another process or on another
-    machine, and its own directory may be anywhere.
+    Each job records its outcome in a file in the sweep's directory, since jobs may run in other processes or on other
+    machines, and their run directories may be anywhere.
 
     Args:
         sweep: Identifier of this sweep, under which its jobs record their outcomes.
@@ -244,7 +249,7 @@ class SweepTable(Callback):
         records: The directory of the records; None while no sweep is running.
         process: The process that started the sweep.
         failed: Number of jobs that failed, for the exit status.
-        held: The lock of the records, by which another sweep knows that this one is running.
+        held: The lock of the records, which shows other sweeps that this one is running.
     """
 
     folder, process, failed = Path(), 0, 0
@@ -255,13 +260,13 @@ class SweepTable(Callback):
         self.sweep = sweep
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the directories, which jobs with ``hydra.job.chdir=true`` must not change, and lock the records.
+        """Store absolute directories, since ``hydra.job.chdir=true`` changes the current one, and lock the records.
 
-        Records of sweeps that were killed, whose locks nobody holds, are removed.
+        Records of killed sweeps, whose locks are free, are removed.
         """
         SweepTable.folder = Path(config.hydra.sweep.dir).absolute()
         SweepTable.records, SweepTable.process = records_of(config.hydra), os.getpid()
-        with suppress(OSError):  # cannot be written, as the jobs will report, or has no locks
+        with suppress(OSError):  # not writable, which the jobs will report; or no locks
             SweepTable.records.mkdir(parents=True, exist_ok=True)
             SweepTable.held.enter_context(locked(SweepTable.records, refuse_to_wait))
             for stale in SweepTable.folder.glob(".jobs-*"):
@@ -270,12 +275,12 @@ class SweepTable(Callback):
 
     @classmethod
     def tell(cls) -> None:
-        """Print and write the results of this sweep's jobs and of earlier ones in its directory, however it ended."""
+        """Print and write the table of this sweep's jobs and of earlier ones in its directory, also after an error."""
         if cls.records is None:
             return
         folder, records, results = cls.folder, {}, {}
         for path in sorted(cls.records.glob("*.json")):
-            with suppress(OSError, ValueError):  # a full disk has kept a job from recording more
+            with suppress(OSError, ValueError):  # a record was cut off, as on a full disk
                 record = read_json(path, cls.records, RESULT_BYTES)
                 records[Path(record["run"])] = record
                 cls.failed += record["exit_status"] != 0
@@ -292,11 +297,11 @@ class SweepTable(Callback):
         for run, result in sorted(results.items(), key=lambda item: (item[1].get("job", 0), natural_path(item[0]))):
             row = {"overrides": " ".join(result["overrides"]), "status": result["status"]}
             for name, value in result.get("metrics", {}).items():
-                # Scores that were measured differently do not share a column.
-                apart = f" ({result['cards'][name][:6]})" if len(cards.get(name, ())) > 1 else ""
-                row[f"{name}{apart}"] = f"{value:.4g}"
-            more = {"duration_s": result.get("duration_s", ""), "run": str(shorter(run))}
-            rows.append(row | more | {"error": result.get("error", "")})
+                # Scores with different protocol cards are in different columns.
+                suffix = f" ({result['cards'][name][:6]})" if len(cards.get(name, ())) > 1 else ""
+                row[f"{name}{suffix}"] = f"{value:.4g}"
+            tail = {"duration_s": result.get("duration_s", ""), "run": str(shorter(run))}
+            rows.append(row | tail | {"error": result.get("error", "")})
         if not rows:
             return
         fixed_after = ["duration_s", "run", "error"]
@@ -307,16 +312,16 @@ class SweepTable(Callback):
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
-            where = f"table  {shorter(folder / 'sweep.csv')}"
+            message = f"table  {shorter(folder / 'sweep.csv')}"
         except OSError as error:
             cls.failed += 1
-            where = cannot_write(error)
+            message = cannot_write(error)
         print_table(rows, columns)
-        print(where)
+        print(message)
 
 
 def refuse_to_wait() -> None:
-    """Raise BlockingIOError: another process holds a lock."""
+    """Raise BlockingIOError, for a lock that another process holds."""
     raise BlockingIOError
 
 
@@ -330,13 +335,13 @@ def records_of(settings: DictConfig) -> Path:
 
 
 def record_job(settings: DictConfig, run: Path, exit_status: int | None, error: str = "") -> None:
-    """Record how a job of a sweep ended, for the sweep's table and exit status.
+    """Record the outcome of a sweep's job, for the sweep's table and exit status.
 
     Args:
         settings: Hydra's own configuration.
         run: The job's run directory.
-        exit_status: None while the job is running, which stays where its process is killed.
-        error: Why it failed.
+        exit_status: None while the job is running; it remains None if its process is killed.
+        error: Error message of a failed job.
 
     Raises:
         OSError: The record cannot be written.
@@ -347,11 +352,11 @@ def record_job(settings: DictConfig, run: Path, exit_status: int | None, error: 
 
 
 def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what the table shows of a run: its ``result.json``, as far as that can be read, and its record.
+    """Return a run's entry in the table: its ``result.json``, if that can be read, and its record.
 
     Args:
-        run: The run directory, in which other programs may have written.
-        record: What the job recorded; empty for a job of an earlier sweep.
+        run: The run directory, whose files other programs may have changed.
+        record: The job's record; empty for a job of an earlier sweep.
     """
     result: dict[str, Any] = {"overrides": record.get("overrides", []), "status": "unknown", "error": ""}
     try:
@@ -373,19 +378,20 @@ def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Print a sweep's table: what all runs share once, then a line for each, without the figures that few look at."""
+    """Print a sweep's table: overrides that all runs share, then a line for each run, without ``HIDDEN`` columns."""
     common = set.intersection(*({*row["overrides"].split(" ")} for row in rows)) if len(rows) > 1 else set()
     if common:
         print("\nall runs:", *sorted(common))
     for row in rows:
         row["overrides"] = " ".join(word for word in row["overrides"].split(" ") if word not in common)
-    shown = [c for c in columns if c.partition(" (")[0] not in HIDDEN and any(row.get(c) for row in rows)]
-    cells = [shown, *([printable(str(row.get(column, "")).replace("\n", "; ")) for column in shown] for row in rows)]
+    visible = [c for c in columns if c.partition(" (")[0] not in HIDDEN and any(row.get(c) for row in rows)]
+    values = ([printable(str(row.get(column, "")).replace("\n", "; ")) for column in visible] for row in rows)
+    cells = [visible, *values]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     print("\n".join(["", *lines, ""]))
 
 
-# sweep.csv has them too.
+# Columns that are only in sweep.csv.
 HIDDEN = ("images_seen", "g/lr", "d/lr", "g/gradient_norm", "d/gradient_norm", "d/output_real", "d/output_fake")
 HIDDEN += ("eval/kid_std", "eval/density", "eval/coverage", "eval/classes_found", "eval/class_kl")

@@ -143,7 +143,7 @@ def test_a_run_directory_in_the_home_directory_is_one_directory(tmp_path, word):
     assert json.loads((home / "my job/result.json").read_text())["step"] == 4
     other = program(cwd, *SHORT, "model=wgan", word, **where)
     assert other.returncode == 1
-    assert "another run is in there" in other.stdout
+    assert "contains another run; add ckpt_path=last" in other.stdout
     assert [*cwd.iterdir()] == []
 
 
@@ -235,7 +235,7 @@ def test_a_folder_of_another_run_is_refused(finished):
     before = (run / "result.json").read_text()
     done = program(run.parents[2], *TINY, f"hydra.run.dir={run}")
     assert done.returncode != 0
-    assert "another run is in there. Add ckpt_path=last" in done.stdout + done.stderr
+    assert "contains another run; add ckpt_path=last" in done.stdout + done.stderr
     assert (run / "result.json").read_text() == before, "what is there is the other run's"
 
 
@@ -308,7 +308,7 @@ def test_jobs_that_can_leave_no_result_fail_the_sweep(tmp_path):
     with locked(tmp_path / "sweep/1", lambda: pytest.fail("held")):
         done = program(tmp_path, *words)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "a run is going on in there" in done.stdout
+    assert "in use by a running process" in done.stdout
     assert re.search(r"sweep/2 *$", done.stdout, re.M), done.stdout  # the table
     assert (tmp_path / "sweep/2/checkpoints/last.ckpt").exists()
     assert "Traceback" not in done.stdout + done.stderr

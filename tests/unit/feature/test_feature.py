@@ -198,7 +198,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, caplog):
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(store.get("x", compute)["x"], torch.arange(1000.0))
-    assert caplog.text.count("damaged; it is made anew") == 1
+    assert caplog.text.count("damaged; it is computed again") == 1
     path.write_bytes(content[:50])
     store.get("x", compute)
     assert len(made) == 3

@@ -31,7 +31,7 @@ def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
 def test_two_runs_never_share_a_folder(tmp_path):
     with claimed(tmp_path / "run", resuming=False):
         for resuming in (False, True):
-            with pytest.raises(UserError, match="a run is going on in there"), claimed(tmp_path / "run", resuming):
+            with pytest.raises(UserError, match="in use by a running process"), claimed(tmp_path / "run", resuming):
                 pass
     with claimed(tmp_path / "run", resuming=True):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
