@@ -39,7 +39,6 @@ def folder_name(overrides: str) -> str:
 log = logging.getLogger(__name__)
 
 printed: list[str] = []  # lines that were printed before the run's log file is opened
-ENDED_AS_ASKED = "finished", "stopped"  # statuses of a run that did not fail
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

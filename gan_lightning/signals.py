@@ -19,9 +19,7 @@ def available(*names: str) -> tuple[signal.Signals, ...]:
 PREEMPTION = available("SIGUSR1", "SIGUSR2")  # sent before a time limit: by Slurm's --signal=USR1, and by submitit
 # A closed terminal sends SIGHUP, an exhausted limit of CPU time SIGXCPU, Ctrl-Break on Windows SIGBREAK.
 SIGNALS = (*available("SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGBREAK"), *PREEMPTION)
-INSISTENT = available(
-    "SIGTERM", "SIGINT", "SIGBREAK"
-)  # a second one exits at once; others may be sent repeatedly
+INSISTENT = available("SIGTERM", "SIGINT", "SIGBREAK")  # a second one exits at once; others may be sent repeatedly
 DISCONNECTED = {errno.EPIPE, errno.EIO, errno.EBADF}  # errors of a broken pipe, and of a closed terminal
 STREAMS = "standard output", "standard error"
 if os.name == "nt":

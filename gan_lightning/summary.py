@@ -119,7 +119,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
             card_of = {name: f"_{card[:6]}" for name, card in outcome["cards"].items()}
             final = {f"final/{name}{card_of.get(name, '')}": value for name, value in metrics.items()}
             # Logged after the last step, so that a resumed run removes them.
-            logger.log_hyperparams(flat(config), final, trainer.global_step + 1)
+            logger.log_hyperparams(flat_settings(config), final, trainer.global_step + 1)
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
@@ -145,7 +145,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     return outcome
 
 
-def flat(config: DictConfig) -> dict[str, Any]:
+def flat_settings(config: DictConfig) -> dict[str, Any]:
     """Return the settings that runs are compared by, as a flat dictionary with dotted keys."""
     table: dict[str, Any] = {}
 

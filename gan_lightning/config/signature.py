@@ -82,11 +82,11 @@ def load(name: str) -> Module | None:
         return None
     if spec is None:
         return None
-    path, folders = Path(spec.origin or ""), [*map(Path, spec.submodule_search_locations or ())]
+    path, search_path = Path(spec.origin or ""), [*map(Path, spec.submodule_search_locations or ())]
     for part in rest:
-        found = [*(f / part / "__init__.py" for f in folders), *(f / f"{part}.py" for f in folders)]
+        found = [*(f / part / "__init__.py" for f in search_path), *(f / f"{part}.py" for f in search_path)]
         path = next((file for file in found if file.is_file()), Path())
-        folders = [path.parent] if path.name == "__init__.py" else []
+        search_path = [path.parent] if path.name == "__init__.py" else []
     if path.suffix != ".py" or not path.is_file():
         return None
     try:

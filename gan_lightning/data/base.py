@@ -383,7 +383,7 @@ class ImageData(StepData):
         return super().on_after_batch_transfer((samples, labels), dataloader_idx)
 
 
-def downloaded(name: str, root: Path, place: str, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
+def download_or_explain(name: str, root: Path, place: str, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
     """Call ``fetch`` in one process at a time and return its result.
 
     Args:

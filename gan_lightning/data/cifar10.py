@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.base import ImageData, downloaded, root_above
+from gan_lightning.data.base import ImageData, download_or_explain, root_above
 from gan_lightning.data.validate import check_samples
 
 FOLDER = "cifar-10-batches-py"
@@ -43,7 +43,7 @@ class CIFAR10(ImageData):
         """
         self.root = root_above(self.root, FOLDER, FILES[0])
         fetch = partial(datasets.CIFAR10, self.root, train, download=True)
-        found = downloaded("cifar10", self.root, FOLDER, FILES, fetch)
+        found = download_or_explain("cifar10", self.root, FOLDER, FILES, fetch)
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2)
         files = "data_batch_1 to data_batch_5" if train else "test_batch"
         return check_samples(f"{self.source}, {files}", (images, found.targets, found.classes), True)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.base import ImageData, downloaded, root_above
+from gan_lightning.data.base import ImageData, download_or_explain, root_above
 from gan_lightning.data.validate import check_samples
 
 FILES = (
@@ -42,7 +42,7 @@ class MNIST(ImageData):
         """
         place = f"{self.folder}/raw"
         self.root = root_above(self.root, place, FILES[0])
-        found = downloaded(self.name, self.root, place, FILES, partial(self.fetch, train))
+        found = download_or_explain(self.name, self.root, place, FILES, partial(self.fetch, train))
         names = [name.partition(" - ")[0] for name in found.classes]
         files = " and ".join(name.removesuffix(".gz") for name in (FILES[:2] if train else FILES[2:]))
         return check_samples(f"{self.source}, {files}", (found.data[:, None], found.targets, names), True)

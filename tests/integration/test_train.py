@@ -428,7 +428,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2,3", *TINY, "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2"
     often = "callbacks.scalars.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words, *often).returncode == 0
-    whole = {seed: torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt") for seed in (1, 2, 3)}
+    complete = {seed: torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt") for seed in (1, 2, 3)}
     lines = (tmp_path / "sweep/2/metrics.csv").read_text()
     first = (tmp_path / "sweep/1/result.json").read_bytes()
     for name in ("result.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "checkpoints/step_00000004.ckpt"):
@@ -440,7 +440,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     assert "going on from sweep/2/checkpoints/step_00000002.ckpt, step 2" in again.stdout
     assert "changed:" not in again.stdout
     assert (tmp_path / "sweep/1/result.json").read_bytes() == first
-    for seed, before in whole.items():
+    for seed, before in complete.items():
         after = torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt")
         assert after["global_step"] == 4
         torch.testing.assert_close(after["state_dict"], before["state_dict"], rtol=0, atol=0)

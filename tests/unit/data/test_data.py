@@ -78,10 +78,10 @@ def test_epochs_and_seeds_differ():
 
 
 def test_a_loader_that_starts_later_goes_on_with_the_same_batches():
-    whole = [s.tolist() for s, _ in StepLoader(*numbers(10), 4, 2, seed=1, stop=9)]
+    complete = [s.tolist() for s, _ in StepLoader(*numbers(10), 4, 2, seed=1, stop=9)]
     for start in (1, 4, 5, 8, 9):
         later = StepLoader(*numbers(10), 4, 2, seed=1, start=start, stop=9)
-        assert [s.tolist() for s, _ in later] == whole[start:]
+        assert [s.tolist() for s, _ in later] == complete[start:]
         assert len(later) == 9
 
 
@@ -327,7 +327,9 @@ def test_files_are_fetched_by_one_at_a_time(tmp_path):
         inside.pop()
 
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(base.downloaded, "mnist", tmp_path / "data", "raw", [], fetch) for _ in range(4)]:
+        for done in [
+            pool.submit(base.download_or_explain, "mnist", tmp_path / "data", "raw", [], fetch) for _ in range(4)
+        ]:
             done.result()
     assert most == [1, 1, 1, 1]
 
@@ -337,7 +339,7 @@ def test_other_faults_of_a_download_are_not_hidden(tmp_path):
         raise KeyError("a fault of ours")
 
     with pytest.raises(KeyError):
-        base.downloaded("mnist", tmp_path, "raw", ["file"], fail)
+        base.download_or_explain("mnist", tmp_path, "raw", ["file"], fail)
 
 
 # --- real data ------------------------------------------------------------------------------------------------------

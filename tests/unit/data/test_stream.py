@@ -53,15 +53,15 @@ def test_pictures_of_a_window_are_mixed(root):
 
 
 def test_the_order_is_a_function_of_seed_and_position(root):
-    whole = [numbers(batch) for batch in loader(root, d_steps=2)]
-    assert [numbers(batch) for batch in loader(root, d_steps=2, start=11)] == whole[11:]
-    assert [numbers(batch) for batch in loader(root, d_steps=2, seed=2)] != whole
+    complete = [numbers(batch) for batch in loader(root, d_steps=2)]
+    assert [numbers(batch) for batch in loader(root, d_steps=2, start=11)] == complete[11:]
+    assert [numbers(batch) for batch in loader(root, d_steps=2, seed=2)] != complete
     for world_size in (2, 4):
         ranks = [
             [torch.tensor(numbers(b)).view(2, -1) for b in loader(root, d_steps=2, rank=rank, world_size=world_size)]
             for rank in range(world_size)
         ]
-        assert [torch.cat(parts, 1).flatten().tolist() for parts in zip(*ranks, strict=True)] == whole
+        assert [torch.cat(parts, 1).flatten().tolist() for parts in zip(*ranks, strict=True)] == complete
 
 
 def test_no_more_than_two_windows_are_held(root):
@@ -85,8 +85,8 @@ def test_a_run_goes_on_bit_for_bit(run, root, tmp_path):
     run(tmp_path / "cut", *words, "trainer.max_steps=4")
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     run(tmp_path / "cut", *words, "trainer.max_steps=9", ckpt_path=last)
-    whole = read(tmp_path / "whole" / "checkpoints" / "last.ckpt")
-    assert_equal(whole["state_dict"], read(last)["state_dict"])
+    complete = read(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+    assert_equal(complete["state_dict"], read(last)["state_dict"])
 
 
 def test_the_first_are_held(root):

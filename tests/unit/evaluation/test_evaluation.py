@@ -240,7 +240,7 @@ def test_what_lies_beyond_the_limit_is_held_out(build):
     _, data = build("model=vanilla", "data.limit=1700")
     held_out, _ = data.held_out()
     assert len(held_out) == 97
-    whole = build("model=vanilla", "data.limit=null")[1].samples
-    assert torch.equal(torch.cat([data.samples, held_out]), whole)
+    complete = build("model=vanilla", "data.limit=null")[1].samples
+    assert torch.equal(torch.cat([data.samples, held_out]), complete)
     with pytest.raises(UserError, match=r"no test set; set data\.limit to leave"):
         build("model=vanilla", "data.limit=null")[1].held_out()
