@@ -101,23 +101,23 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError with all invalid arguments, before anything is loaded or written."""
     from importlib.util import find_spec
 
-    faults = []
+    errors = []
     if not args.checkpoint.exists():
-        faults.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
+        errors.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
     elif (args.checkpoint / DESCRIPTION).exists():
-        faults.append(f"{shorter(args.checkpoint)}: is already an export; pass the run or its checkpoint")
+        errors.append(f"{shorter(args.checkpoint)}: is already an export; pass the run or its checkpoint")
     if args.out.exists() and not (args.out.is_dir() and is_free(args.out)):
-        faults.append(f"--out {shorter(args.out)}: exists and was not written by gan-export; choose another folder")
+        errors.append(f"--out {shorter(args.out)}: exists and was not written by gan-export; choose another folder")
     if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
-        faults.append("ONNX needs pip install 'gan-lightning[export]'; add --no-onnx to write safetensors only")
+        errors.append("ONNX needs pip install 'gan-lightning[export]'; add --no-onnx to write safetensors only")
     if args.push and find_spec("huggingface_hub") is None:
-        faults.append(f"--push {args.push}: needs pip install 'gan-lightning[hub]'")
+        errors.append(f"--push {args.push}: needs pip install 'gan-lightning[hub]'")
     if args.push and not HUB_ID.fullmatch(args.push):
-        faults.append(f"--push {args.push}: must be OWNER/NAME")
+        errors.append(f"--push {args.push}: must be OWNER/NAME")
     if not args.license.replace("-", "").replace(".", "").isalnum():
-        faults.append(f"--license {args.license}: must be the name of a license, such as cc-by-4.0")
-    if faults:
-        raise UserError(*faults)
+        errors.append(f"--license {args.license}: must be the name of a license, such as cc-by-4.0")
+    if errors:
+        raise UserError(*errors)
 
 
 def is_free(folder: Path) -> bool:

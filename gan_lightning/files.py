@@ -292,16 +292,16 @@ def read_json(path: Path, within: Path, limit: int) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:
+def directories(root: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:
     """Yield a directory and those below it, breadth first, each with the names of its entries.
 
     Links are not followed. The depth and the number of entries are bounded, since the directory may be untrusted.
 
     Args:
-        place: Root of the search.
+        root: Root of the search.
         omit: Called with a message for each part that was not searched.
     """
-    queue, left = deque([(place, 0)]), MOST_ENTRIES
+    queue, left = deque([(root, 0)]), MOST_ENTRIES
     while queue:
         folder, depth = queue.popleft()
         names, below = set(), []
@@ -315,9 +315,9 @@ def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path
         if depth < MOST_LEVELS:
             queue += below
         elif below:
-            omit(f"{folder}: more than {MOST_LEVELS} levels below {place}; deeper directories were not searched")
+            omit(f"{folder}: more than {MOST_LEVELS} levels below {root}; deeper directories were not searched")
         if not left:
-            omit(f"{place}: more than {MOST_ENTRIES:,} files; the rest was not searched")
+            omit(f"{root}: more than {MOST_ENTRIES:,} files; the rest was not searched")
             return
 
 

@@ -84,25 +84,25 @@ def first_rank() -> bool:
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def folders(place: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
+def folders(root: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
     """Return the run directories in a directory, which may be one itself, in natural order.
 
     A directory below a run is only a run if it has a run's files, since a logger may write another ``config.yaml``.
 
     Args:
-        place: Directory to search. Links are not followed, and the depth and the number of entries are bounded.
+        root: Directory to search. Links are not followed, and the depth and the number of entries are bounded.
         omit: Called with a message for each part that was not searched.
     """
-    found = {folder for folder, names in directories(place, omit) if "config.yaml" in names}
+    found = {folder for folder, names in directories(root, omit) if "config.yaml" in names}
     nested = {run for run in found if any(parent in found for parent in run.parents)}
     marks = "checkpoints", "metrics.csv", "result.json"
     runs = [run for run in found if run not in nested or any((run / mark).exists() for mark in marks)]
     return sorted(runs, key=natural_path)
 
 
-def files_named(place: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
+def files_named(root: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
     """Return the files with a name in a directory and below it, in natural order; searched as in :func:`folders`."""
-    found = [folder / name for folder, names in directories(place, omit) if name in names]
+    found = [folder / name for folder, names in directories(root, omit) if name in names]
     return sorted(found, key=natural_path)
 
 

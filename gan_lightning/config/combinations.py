@@ -57,7 +57,7 @@ DESCRIPTIONS = {
     "discriminator_class_loss": "a class loss of the discriminator",
     "generator_class_loss": "a class loss of the generator",
 }
-UNKNOWN = "the data's"  # in place of a value that is only known after the data are loaded
+UNKNOWN = "the data's"  # instead of a value that is only known after the data are loaded
 MAX_CHOICES = 3  # values of one setting in a message
 
 

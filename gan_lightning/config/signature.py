@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union
 
 import annotated_types
 
-REQUIRED = object()  # in place of a default value
+REQUIRED = object()  # instead of a default value
 # Types that annotations are evaluated to; any other class becomes Any.
 TYPES: dict[str, Any] = {f"builtins.{kind.__name__}": kind for kind in (bool, int, float, str, list, tuple)}
 TYPES |= {f"{package}.Sequence": Sequence for package in ("typing", "collections.abc")}

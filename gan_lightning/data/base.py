@@ -383,13 +383,13 @@ class ImageData(StepData):
         return super().on_after_batch_transfer((samples, labels), dataloader_idx)
 
 
-def download_or_explain(name: str, root: Path, place: str, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
+def download_or_explain(name: str, root: Path, subfolder: str, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
     """Call ``fetch`` in one process at a time and return its result.
 
     Args:
         name: Option of the data set, ``mnist`` for example.
         root: Directory of the data sets.
-        place: Directory of the files, relative to ``root``.
+        subfolder: Directory of the files, relative to ``root``.
         files: Names of the files, for the error message.
         fetch: Downloads and reads the data set.
 
@@ -407,20 +407,20 @@ def download_or_explain(name: str, root: Path, place: str, files: Sequence[str],
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"data={name}: its files are missing or damaged, and the download failed ({reason}). "
-            f"Put {', '.join(files)} into {root / place}, or set data.root=FOLDER to the directory that contains them"
-            f"{misplaced_file_hint(root, root / place, files)}"
+            f"Put {', '.join(files)} into {root / subfolder}, or set data.root=FOLDER to the folder that contains them"
+            f"{misplaced_file_hint(root, root / subfolder, files)}"
         ) from error
 
 
-def root_above(root: Path, place: str, file: str) -> Path:
+def root_above(root: Path, subfolder: str, file: str) -> Path:
     """Return the directory of the data sets if the user passed the directory of the files or one in between.
 
     Args:
         root: The directory that the user passed.
-        place: Directory of the files, relative to the directory of the data sets.
+        subfolder: Directory of the files, relative to the directory of the data sets.
         file: Name of one of the files; it may exist with or without ``.gz``.
     """
-    parts = Path(place).parts
+    parts = Path(subfolder).parts
     for passed in range(len(parts), 0, -1):
         inner = root.joinpath(*parts[passed:])
         # Path.exists raises PermissionError.

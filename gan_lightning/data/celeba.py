@@ -52,7 +52,7 @@ class CelebA(ImageFolder):
             fix = f"Unpack {zipped[0]}" if zipped else f"Download {IMAGES}.zip from {PAGE} and unpack it"
             raise UserError(
                 f"data=celeba: there are no images in {self.root}. {fix} to {self.root / 'celeba' / IMAGES}, or set "
-                "data.root=FOLDER to the directory that contains them"
+                "data.root=FOLDER to the folder that contains them"
             )
         self.notes += left.notes()
         if self.attribute is None:

@@ -40,9 +40,9 @@ class MNIST(ImageData):
         Raises:
             UserError: The files are missing, damaged, or of different data sets.
         """
-        place = f"{self.folder}/raw"
-        self.root = root_above(self.root, place, FILES[0])
-        found = download_or_explain(self.name, self.root, place, FILES, partial(self.fetch, train))
+        subfolder = f"{self.folder}/raw"
+        self.root = root_above(self.root, subfolder, FILES[0])
+        found = download_or_explain(self.name, self.root, subfolder, FILES, partial(self.fetch, train))
         names = [name.partition(" - ")[0] for name in found.classes]
         files = " and ".join(name.removesuffix(".gz") for name in (FILES[:2] if train else FILES[2:]))
         return check_samples(f"{self.source}, {files}", (found.data[:, None], found.targets, names), True)
