@@ -287,7 +287,7 @@ def test_mistakes_come_at_once(tmp_path, monkeypatch):
         (
             "nowhere.ckpt: there is no such checkpoint",
             "was not written by gan-export",
-            "pip install 'gan-lightning[export]'; --no-onnx",
+            "pip install 'gan-lightning[export]'; add --no-onnx",
             "pip install 'gan-lightning[hub]'",
             "must be OWNER/NAME",
             "--license my own: must be the name of a license",
@@ -320,7 +320,7 @@ def test_a_kill_leaves_the_old_or_what_is_told_and_written_again(checkpoint, tmp
             patch.setattr("tempfile.TemporaryDirectory", left_behind)
             with pytest.raises(Killed):
                 gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
-        with pytest.raises(UserError, match="is no folder of gan-export"):
+        with pytest.raises(UserError, match="gan-export, since it has no config"):
             gan_lightning.load(tmp_path / "out")
         gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
         assert len([*(tmp_path / "out").iterdir()]) == 4, "what the kill has left is gone"
