@@ -1,25 +1,25 @@
-"""Read ``metrics.csv``, also where a part of it is damaged."""
+"""Parsing of ``metrics.csv``, with recovery of the intact lines of a damaged file."""
 
 import csv
 from collections.abc import Iterable, Iterator
 
 
 def parse(text: str) -> tuple[list[str], list[dict[str, str]], list[int]]:
-    """Parse the text of a ``metrics.csv`` line by line, so that a damaged line costs no other.
+    """Parse the text of a ``metrics.csv`` line by line, so that a damaged line does not affect the others.
 
-    Every value is a number, or empty where the run had no such value. A last line without a line break was cut off
-    while it was written, and is left out. Of a damaged header the rows stay readable where the number of its fields is
-    right, since the step is always the first one.
+    Every value is a number, or empty if the run did not log it at this step. A last line without a line break was cut
+    off while it was written, and is ignored. With a damaged header, rows can be read if its number of fields is
+    correct, since the step is always the first field.
 
     Args:
         text: Content of the file.
 
     Returns:
-        Names of the columns, the rows, and the numbers of the lines that are damaged.
+        Names of the columns, the rows, and the numbers of the damaged lines.
     """
     header, *lines = text.rpartition("\n")[0].split("\n")
     columns = names(header)
-    if any(name and is_number(name) for name in columns):  # a row: the header itself is missing
+    if any(name and is_number(name) for name in columns):  # a data row: the header is missing
         return ["step"], [], [*range(1, len(lines) + 2)]
     found = [*rows(lines, columns)]
     damaged = [number for number, values in enumerate(found, 2) if values is None]
@@ -35,7 +35,7 @@ def names(header: str) -> list[str]:
 
 
 def rows(lines: Iterable[str], columns: list[str]) -> Iterator[list[str] | None]:
-    """Yield the values of each line; None where it is damaged.
+    """Yield the values of each line; None for a damaged line.
 
     Args:
         lines: Lines of the file, without its header.
@@ -44,8 +44,8 @@ def rows(lines: Iterable[str], columns: list[str]) -> Iterator[list[str] | None]
     step = columns.index("step")
     for line in lines:
         values = fields(line)
-        right = len(values) == len(columns) and is_step(values[step]) and all(map(is_number, values))
-        yield values if right else None
+        valid = len(values) == len(columns) and is_step(values[step]) and all(map(is_number, values))
+        yield values if valid else None
 
 
 def fields(line: str) -> list[str]:
@@ -56,15 +56,15 @@ def fields(line: str) -> list[str]:
         return []
 
 
-def is_step(word: str) -> bool:
-    """Return whether a text is a number of steps: decimal digits only."""
-    return word.isascii() and word.isdecimal() and len(word) < 20
+def is_step(text: str) -> bool:
+    """Return whether a text is a step: decimal digits only."""
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
-def is_number(word: str) -> bool:
+def is_number(text: str) -> bool:
     """Return whether a text is a number or empty."""
     try:
-        float(word or "0")
+        float(text or "0")
     except ValueError:
         return False
     return True

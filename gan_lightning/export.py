@@ -1,4 +1,4 @@
-"""gan-export: a checkpoint's generator by itself, for whoever wants it inside something else."""
+"""gan-export: write a checkpoint's generator as safetensors and ONNX, with a model card; upload it to the Hub."""
 
 import argparse
 import json
@@ -8,50 +8,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import UserError, told_plainly
-from gan_lightning.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute
-from gan_lightning.summary import shorter
+from gan_lightning.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute, shorter
 
 if TYPE_CHECKING:
     from gan_lightning.sampler import Sampler
 
 CARD, ONNX, SAMPLES = "README.md", "generator.onnx", "samples.png"
-PART = ".part."  # of a folder in the folder, with what is not complete yet
+PART = ".part."  # prefix of the temporary directory inside the target
 
 
 def parser() -> argparse.ArgumentParser:
-    """What gan-export takes."""
-    take = argparse.ArgumentParser(
+    """Return the argument parser."""
+    arguments = argparse.ArgumentParser(
         "gan-export", description="Write a checkpoint's generator as safetensors and ONNX, with a model card."
     )
-    take.add_argument("checkpoint", type=absolute, help="a checkpoint, or a run directory")
-    take.add_argument("--out", type=absolute, default=Path("export"), help="the folder (default: export)")
-    take.add_argument("--license", default="other", help="of the weights, as the Hub names it: cc-by-4.0, say")
-    take.add_argument("--no-onnx", dest="onnx", action="store_false", help="safetensors alone")
-    take.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")
-    take.add_argument("--trust", action="store_true", help="build classes that are not ours, which runs their code")
-    return take
+    arguments.add_argument("checkpoint", type=absolute, help="a checkpoint, or a run directory")
+    arguments.add_argument("--out", type=absolute, default=Path("export"), help="the folder to write (default: export)")
+    arguments.add_argument("--license", default="other", help="license of the weights, named as on the Hub: cc-by-4.0")
+    arguments.add_argument("--no-onnx", dest="onnx", action="store_false", help="write safetensors only")
+    arguments.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")
+    arguments.add_argument("--trust", action="store_true", help="allow user-supplied classes, which runs their code")
+    return arguments
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     with told_plainly("--out"):
         print(export(parser().parse_args()))
 
 
 def export(args: argparse.Namespace) -> str:
-    """Write the folder; return what it holds.
+    """Write the directory; return a summary of its files.
 
     Raises:
-        UserError: With every fault of the arguments, or of the checkpoint; or ONNX does otherwise than torch.
+        UserError: With all invalid arguments; or the checkpoint is invalid, or ONNX's samples differ from torch's.
     """
-    refuse(args)
+    check_arguments(args)
 
     from omegaconf import OmegaConf
 
     from gan_lightning.checkpoint import chosen_checkpoint, config_of, load_model, read, refuse_non_finite
     from gan_lightning.exported import FORMAT, Exported
     from gan_lightning.files import replace, whole
-    from gan_lightning.model_card import card, told_by
+    from gan_lightning.model_card import card, provenance
     from gan_lightning.store import Store
 
     (path, content), out = chosen_checkpoint(args.checkpoint), shorter(args.out)
@@ -59,75 +58,76 @@ def export(args: argparse.Namespace) -> str:
     model = load_model(path, args.trust, checkpoint)
     generator = Exported(model.sampler().float(), model.latent_dim, model.num_classes, model.class_names).eval()
     state = {name: value.contiguous() for name, value in generator.generator.state_dict().items()}
-    refuse_non_finite(state, path)  # single precision has a smaller range than double
-    described = {
+    refuse_non_finite(state, path)  # float32 has a smaller range than float64
+    description = {
         "format": FORMAT,
         "generator": OmegaConf.to_container(config_of(checkpoint).model.generator, resolve=True),
         "latent_dim": model.latent_dim,
         "num_classes": model.num_classes,
         "class_names": [*model.class_names],
         "shape": [*generator.sample(1).shape[1:]],
-        **told_by(checkpoint, path),
+        **provenance(checkpoint, path),
     }
-    files = {DESCRIPTION: json.dumps(described, indent=2).encode()}
-    told = [f"{out / WEIGHTS}  {sum(value.numel() for value in state.values()):,} numbers"]
+    files = {DESCRIPTION: json.dumps(description, indent=2).encode()}
+    lines = [f"{out / WEIGHTS}  {sum(value.numel() for value in state.values()):,} parameters and buffers"]
     if args.onnx:
-        from gan_lightning.onnx import TRIED, as_onnx
+        from gan_lightning.onnx import NUM_COMPARED, to_onnx
 
-        files[ONNX], apart = as_onnx(generator)
-        told.append(f"{out / ONNX}  over {TRIED:,} latents at most {apart:.1e} apart from torch")
-    files[CARD] = card(described, args.license, args.onnx).encode()
-    told.append(f"{out / CARD}  the model card")
+        files[ONNX], difference = to_onnx(generator)
+        lines.append(f"{out / ONNX}  differs from torch by at most {difference:.1e} over {NUM_COMPARED:,} latents")
+    files[CARD] = card(description, args.license, args.onnx).encode()
+    lines.append(f"{out / CARD}  the model card")
     args.out.mkdir(parents=True, exist_ok=True)
-    for left in args.out.glob(f"{PART}*"):  # by a kill
-        shutil.rmtree(left)
+    for leftover in args.out.glob(f"{PART}*"):  # of a killed process
+        shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(dir=args.out, prefix=PART) as part:
-        ready = Path(part)
-        Store(ready).write(ready / WEIGHTS, state)
-        picture(generator, ready / SAMPLES, path)
+        folder = Path(part)
+        Store(folder).write(folder / WEIGHTS, state)
+        draw_samples(generator, folder / SAMPLES, path)
         for name, content in files.items():
-            with whole(ready / name) as file:
+            with whole(folder / name) as file:
                 file.write(content)
-        for name in (DESCRIPTION, ONNX):  # without its description a folder is not loaded: old and new are never mixed
+        # A directory without a description is not loaded, so old and new files are never mixed.
+        for name in (DESCRIPTION, ONNX):
             (args.out / name).unlink(missing_ok=True)
         for name in (WEIGHTS, SAMPLES, *sorted(files, key=DESCRIPTION.__eq__)):
-            replace(ready / name, args.out / name)
+            replace(folder / name, args.out / name)
     if args.push:
-        told.append(push(args.out, args.push))
-    return "\n".join(told)
+        lines.append(push(args.out, args.push))
+    return "\n".join(lines)
 
 
-def refuse(args: argparse.Namespace) -> None:
-    """Raise UserError with all that is wrong, before anything is loaded or written."""
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise UserError with all invalid arguments, before anything is loaded or written."""
     from importlib.util import find_spec
 
-    faults = []
+    errors = []
     if not args.checkpoint.exists():
-        faults.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
+        errors.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
     elif (args.checkpoint / DESCRIPTION).exists():
-        faults.append(f"{shorter(args.checkpoint)}: is an export already; name the run or its checkpoint")
+        errors.append(f"{shorter(args.checkpoint)}: is already an export; pass the run or its checkpoint")
     if args.out.exists() and not (args.out.is_dir() and is_free(args.out)):
-        faults.append(f"--out {shorter(args.out)}: is there, and no folder that gan-export wrote; choose another")
+        errors.append(f"--out {shorter(args.out)}: exists and was not written by gan-export; choose another folder")
     if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
-        faults.append("ONNX needs pip install 'gan-lightning[export]'; --no-onnx does without")
+        errors.append("ONNX needs pip install 'gan-lightning[export]'; add --no-onnx to write safetensors only")
     if args.push and find_spec("huggingface_hub") is None:
-        faults.append(f"--push {args.push}: needs pip install 'gan-lightning[hub]'")
+        errors.append(f"--push {args.push}: needs pip install 'gan-lightning[hub]'")
     if args.push and not HUB_ID.fullmatch(args.push):
-        faults.append(f"--push {args.push}: must be OWNER/NAME")
+        errors.append(f"--push {args.push}: must be OWNER/NAME")
     if not args.license.replace("-", "").replace(".", "").isalnum():
-        faults.append(f"--license {args.license}: must be the name of a licence, as cc-by-4.0")
-    if faults:
-        raise UserError(*faults)
+        errors.append(f"--license {args.license}: must be the name of a license, such as cc-by-4.0")
+    if errors:
+        raise UserError(*errors)
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a folder is empty, or gan-export has written it, or was killed while it did."""
-    there = {path.name for path in folder.iterdir() if not path.name.startswith(PART)}
-    return not there or (WEIGHTS in there and (DESCRIPTION in there or there <= {WEIGHTS, SAMPLES, ONNX, CARD}))
+    """Return whether a directory is empty or was written by gan-export, maybe by a killed process."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(PART)}
+    return not names or (WEIGHTS in names and (DESCRIPTION in names or names <= {WEIGHTS, SAMPLES, ONNX, CARD}))
 
 
-def picture(model: "Sampler", path: Path, checkpoint: Path) -> None:
-    """Draw samples of seed 0 into a file, a row for each class, with its name, where there are classes."""
+def draw_samples(model: "Sampler", path: Path, checkpoint: Path) -> None:
+    """Write an image of samples with seed 0; a conditional model gets a row with a caption for each class."""
     import torch
 
     from gan_lightning.checkpoint import refuse_non_finite
@@ -142,19 +142,19 @@ def picture(model: "Sampler", path: Path, checkpoint: Path) -> None:
         samples = model.sample(2000)
     refuse_non_finite({"samples": samples}, checkpoint)
     if samples.ndim == 2:
-        drawn = points(samples)
+        image = points(samples)
     elif classes:
-        drawn = captioned(samples, 8, [caption(model.class_names, label) for label in classes])
+        image = captioned(samples, 8, [caption(model.class_names, label) for label in classes])
     else:
-        drawn = grid(samples, 8)
-    write_png(path, drawn)
+        image = grid(samples, 8)
+    write_png(path, image)
 
 
 def push(folder: Path, name: str) -> str:
-    """Upload a folder to the Hugging Face Hub.
+    """Upload a directory to the Hugging Face Hub; return the address.
 
     Raises:
-        UserError: The Hub does not take it.
+        UserError: The upload failed.
     """
     from huggingface_hub import HfApi
 
@@ -164,9 +164,9 @@ def push(folder: Path, name: str) -> str:
         api = HfApi()
         api.create_repo(name, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="From gan-export"))
-    except Exception as error:  # of the network, of the service, of rights: a dozen kinds
+    except Exception as error:  # many types: network, service, permissions
         raise UserError(
-            f"--push {name}: the Hub has not taken it ({first_line(error)}); {shorter(folder)} is there"
+            f"--push {name}: the upload failed ({first_line(error)}); the files are in {shorter(folder)}"
         ) from error
 
 

@@ -1,4 +1,7 @@
-"""A generator by itself: a folder with its weights and a description, which is data and nothing else."""
+"""Exported generators: load the weights and the description that gan-export wrote, from disk or the Hugging Face Hub.
+
+Both files are data; loading them runs no code.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +22,17 @@ from gan_lightning.sampler import Sampler
 from gan_lightning.store import Store
 
 FORMAT = 1
-MOST_BYTES = 1 << 24  # of a description; ours take a few thousand, a thousand class names among them
+MAX_DESCRIPTION_BYTES = 1 << 24  # a description with a thousand class names takes a few thousand
 
 
 class Exported(Sampler):
-    """A generator without its game.
+    """A generator without discriminator and training state.
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples.
-        latent_dim: Size of the latent.
-        num_classes: How many classes may be asked for; 0 for none.
-        class_names: Their names; empty where they are unknown.
+        latent_dim: Size of a latent.
+        num_classes: Number of classes; 0 for an unconditional generator.
+        class_names: Their names; empty if they are unknown.
     """
 
     def __init__(
@@ -41,24 +44,28 @@ class Exported(Sampler):
 
 
 def load_exported(folder: Path, trust: bool = False) -> Exported:
-    """The generator of a folder that gan-export wrote, in evaluation mode.
+    """Load the generator of a directory that gan-export wrote, in evaluation mode.
+
+    Args:
+        folder: The directory.
+        trust: Allow user-supplied classes, which runs their code.
 
     Raises:
-        UserError: Something is missing, damaged or foreign, or names classes that are not ours.
+        UserError: A file is missing, damaged or was not written by gan-export, or names an untrusted class.
     """
     path = folder / DESCRIPTION
     if not path.exists():
-        raise UserError(f"{folder}: is no folder of gan-export, since it has no {DESCRIPTION}")
-    config = described(path)
+        raise UserError(f"{folder}: was not written by gan-export, since it has no {DESCRIPTION}")
+    config = read_description(path)
     names = checked(config.get("class_names"), config["num_classes"], path)
     node = config["generator"]
     if not trust:
         refuse_foreign(node, path, "gan_lightning.load(folder, trust=True)")
     state = Store(folder).read(folder / WEIGHTS)
     if state is None:
-        raise UserError(f"{folder / WEIGHTS}: is not there, or damaged")
+        raise UserError(f"{folder / WEIGHTS}: is missing or damaged")
     try:
-        with torch.device("meta"):  # a size that the weights do not have is found before it is allocated
+        with torch.device("meta"):  # a mismatch with the weights is found before memory is allocated
             empty = {name: value.to("meta") for name, value in state.items()}
             take_state(instantiate(node, _convert_="all"), empty, path)
         generator = instantiate(node, _convert_="all")
@@ -71,20 +78,25 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
 
 
 def load_chosen(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> Sampler:
-    """Return the model of a checkpoint or the generator of an export, see :func:`gan_lightning.checkpoint.choose`.
+    """Load the model of a checkpoint or an exported generator, as :func:`gan_lightning.checkpoint.choose` returned it.
 
     Args:
-        path: A checkpoint, or a folder of gan-export.
-        trust: Build classes from outside this package.
-        checkpoint: The checkpoint's content where it was read already.
+        path: A checkpoint, or a directory that gan-export wrote.
+        trust: Allow user-supplied classes, which runs their code.
+        checkpoint: Content of the checkpoint if it has been read already.
     """
     return load_exported(path, trust) if path.is_dir() else load_model(path, trust, checkpoint)
 
 
-def described(path: Path) -> dict[str, Any]:
-    """What a description says, its form checked."""
+def read_description(path: Path) -> dict[str, Any]:
+    """Read and validate a description.
+
+    Raises:
+        UserError: It cannot be read, or gan-export of this version did not write it.
+    """
     try:
-        config = read_json(path, Path(path.absolute().anchor), MOST_BYTES)  # links are the Hub's cache
+        # Links to anywhere are followed, since the Hub's cache consists of links.
+        config = read_json(path, Path(path.absolute().anchor), MAX_DESCRIPTION_BYTES)
         if not isinstance(config, dict) or "_target_" not in config["generator"]:
             raise ValueError("no generator")
         sizes = [config[name] for name in ("format", "latent_dim", "num_classes")]
@@ -93,27 +105,27 @@ def described(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: was not written by gan-export") from error
     if not all(type(size) is int and 0 <= size < 2**20 for size in sizes) or sizes[1] == 0:
-        raise UserError(f"{path}: was not written by gan-export: sizes that make no sense")
+        raise UserError(f"{path}: was not written by gan-export: invalid sizes")
     if sizes[0] > FORMAT:
         raise UserError(f"{path}: is of a later version of gan-lightning (format {sizes[0]}, this one reads {FORMAT})")
     return config
 
 
 def from_hub(name: str) -> Path:
-    """The folder that a repository of the Hugging Face Hub is downloaded to, once.
+    """Download a repository of the Hugging Face Hub, at the first call only; return its directory.
 
     Raises:
-        UserError: The package that does it is not there, or there is no such repository to be had.
+        UserError: ``huggingface_hub`` is not installed, or the repository cannot be downloaded.
     """
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise UserError(
-            f"{name}: no such file or folder; from the Hub with pip install 'gan-lightning[hub]'"
+            f"{name}: no such file or folder; to download it from the Hub, pip install 'gan-lightning[hub]'"
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=[DESCRIPTION, WEIGHTS]))
-    except Exception as error:  # of the network, of the service, of rights: a dozen kinds
+    except Exception as error:  # many types: network, service, permissions
         raise UserError(
-            f"{name}: no such file or folder, and not to be had from the Hub ({first_line(error)})"
+            f"{name}: no such file or folder, and the download from the Hub failed ({first_line(error)})"
         ) from error

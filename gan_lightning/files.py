@@ -1,4 +1,4 @@
-"""Atomic writes, locks between processes, and safe reads of files in a directory that somebody else made."""
+"""Atomic writes, locks between processes, and safe reads of files in untrusted directories."""
 
 import itertools
 import json
@@ -22,26 +22,26 @@ from gan_lightning.errors import UserError
 log = logging.getLogger(__name__)
 
 WINDOWS = os.name == "nt"
-RETRIES, RETRY_S = 20, 0.05  # of a rename that another process blocks
-MOST_ENTRIES, MOST_LEVELS = 1_000_000, 12  # of a directory that is searched, with all below it
-without_fsync: set[Path] = set()  # directories that were warned about
+RETRIES, RETRY_S = 20, 0.05  # for a rename that another process blocks
+MOST_ENTRIES, MOST_LEVELS = 1_000_000, 12  # bounds of a recursive directory search
+without_fsync: set[Path] = set()  # directories for which the warning was logged
 
 
 @contextmanager
 def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
-    """Open a file for writing that takes its name when it is complete and on the disk, and only then.
+    """Open a file for an atomic write: temporary file, fsync, rename.
 
-    It is written beside its target, since a rename is atomic within one file system only. Text is UTF-8,
-    with the line ends that are written: csv writes its own, which Windows would double.
+    The temporary file is in the directory of the target, since a rename is only atomic within one file system. Text is
+    UTF-8 without newline translation: csv writes its own line ends, which Windows would double.
 
     Args:
         path: The target; missing parents are created.
         mode: "wb" or "w".
-        sync: Flush to the disk before the rename. False for one of many files, which :func:`sync_directory` flushes
-            together: 8 ms less for each.
+        sync: Flush to the disk before the rename. Use False for one of many files that :func:`whole_directory` flushes
+            together, which saves 8 ms per file.
 
     Raises:
-        OSError: It cannot be written, on a full disk say; what was there before is as it was.
+        OSError: It cannot be written, for example on a full disk; an existing file is not changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if sync:
@@ -67,7 +67,7 @@ def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add a path to OSErrors that have none, such as those of writes to a file that is open already.
+    """Context manager that adds a path to OSErrors without one, such as those of writes to an open file.
 
     Args:
         path: The file, or its directory.
@@ -82,15 +82,16 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill, which takes its name when it is complete and on the disk, and only then.
+    """Create a directory atomically: yield a temporary one to fill, flush it and rename it.
 
-    Its files are flushed together at the end: a flush for each takes 8 ms. Open them with ``whole(..., sync=False)``.
+    The files are flushed together at the end, since a flush of each takes 8 ms. Open them with
+    ``whole(..., sync=False)``.
 
     Args:
-        path: The target: not there, or an empty directory; missing parents are created.
+        path: The target, which must not exist or be an empty directory; missing parents are created.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it.
+        OSError: It cannot be written; the temporary directory is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
@@ -113,37 +114,37 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """Return the name under which this process writes a file or directory until it is complete."""
+    """Return the path of this process's temporary file or directory for a target."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes have left of a file or directory that they were writing, where that is possible."""
+    """Remove temporary files of killed processes for one target, if possible."""
     remove_parts(path.parent, re.escape(path.name))
 
 
 def remove_parts(folder: Path, name: str = ".+") -> None:
-    """Remove incomplete files and directories of processes that have ended; those of running processes stay.
+    """Remove temporary files and directories of processes that have ended; those of running processes are kept.
 
     Args:
-        folder: The directory that holds them; directories in it are not searched.
-        name: Regular expression of the names that they would have got.
+        folder: The directory; its sub-directories are not searched.
+        name: Regular expression for the names of the targets.
     """
     pattern = re.compile(rf"\.{name}\.(\d{{1,10}})\.part")
     found = []
-    with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
+    with suppress(OSError), os.scandir(folder) as entries:  # the directory does not exist
         found = [(Path(entry), int(match[1])) for entry in entries if (match := pattern.fullmatch(entry.name))]
-    for place, process in found:
-        is_folder = place.is_dir() and not place.is_symlink()
-        # Windows cannot tell which processes are running, but it does not remove a file that one of them has open.
+    for path, process in found:
+        is_folder = path.is_dir() and not path.is_symlink()
+        # On Windows it is unknown which processes are running, but a file that is open in one cannot be removed.
         if process == os.getpid() or not is_running(process) or (WINDOWS and not is_folder):
             with suppress(OSError):
-                shutil.rmtree(place) if is_folder else place.unlink(missing_ok=True)
+                shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
 
 
 def is_running(process: int) -> bool:
-    """Return whether a process of this machine may be running; true where that cannot be found out."""
-    if WINDOWS:  # os.kill would end it
+    """Return whether a process of this machine may be running; true if it is unknown."""
+    if WINDOWS:  # os.kill would terminate it
         return True
     try:
         os.kill(process, 0)
@@ -165,9 +166,9 @@ def replace(part: Path, path: Path) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Flush a directory, without which a new name may be lost in a power cut.
+    """Flush a directory, since a renamed file may otherwise be lost in a power cut.
 
-    Windows has no such call. Some network and FUSE file systems do not support it: one warning is logged for each.
+    Windows has no such call. Some network and FUSE file systems do not support it; a warning is logged once for each.
     """
     if WINDOWS:
         return
@@ -186,13 +187,13 @@ def sync_directory(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a directory, pipe or device that has the name of a file which is about to be read and written."""
+    """Rename a directory, pipe or device at the path of a file that is about to be read or written."""
     if os.path.lexists(path) and not path.is_file():
         rename(path, "not a regular file")
 
 
 def rename(path: Path, problem: str) -> None:
-    """Rename a file that cannot be used to the first free name with a number, and log a warning.
+    """Rename a file that cannot be used by appending the first free number, and log a warning.
 
     Args:
         path: The file.
@@ -205,10 +206,10 @@ def rename(path: Path, problem: str) -> None:
 
 
 def report_damaged(path: Path, damaged: Sequence[int], intact: int) -> None:
-    """Log a warning that lists the damaged lines of a file; rename the file where no line is intact.
+    """Log a warning that lists the damaged lines of a file; rename the file if no line is intact.
 
-    The caller writes the file anew with the intact lines. Without any, a damaged header or another encoding is more
-    likely than damage of every line, and a user may be able to repair the renamed file.
+    The caller rewrites the file with the intact lines. If there are none, a damaged header or another encoding is more
+    likely than damage to every line, and the user may be able to repair the renamed file.
 
     Args:
         path: The file.
@@ -224,14 +225,14 @@ def report_damaged(path: Path, damaged: Sequence[int], intact: int) -> None:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock between processes; the system releases it when its holder dies.
+    """Hold a lock between processes, which the system releases when its holder dies.
 
     Args:
-        path: The lock's file, which stays; of an existing folder, ``.lock`` inside it.
-        waiting: Called once where another process holds it, before the wait.
+        path: The lock file, which is not removed; for an existing directory, ``.lock`` inside it.
+        waiting: Called once before waiting if another process holds the lock.
 
     Raises:
-        OSError: It cannot be written, or its file system has no locks.
+        OSError: The file cannot be written, or its file system does not support locks.
     """
     lock = FileLock(path / ".lock" if path.is_dir() else path)
     try:
@@ -240,7 +241,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         except Timeout:
             waiting()
             lock.acquire()
-    except NotImplementedError as error:  # filelock's error for a file system without locks
+    except NotImplementedError as error:  # raised by filelock on a file system without locks
         raise OSError(str(error)) from error
     try:
         yield
@@ -249,27 +250,27 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def read_regular(path: Path, within: Path, limit: int) -> bytes:
-    """Read a file of a directory that somebody else made.
+    """Read a file from an untrusted directory.
 
-    Only a regular file whose real path lies inside ``within`` is read: a named pipe would block for ever, and a link
-    would copy a file from outside.
+    Only a regular file whose real path is inside ``within`` is read: a named pipe would block forever, and a symbolic
+    link could disclose a file from outside.
 
     Args:
         path: The file.
         within: The directory.
-        limit: Largest size in bytes.
+        limit: Maximum size in bytes.
 
     Raises:
         OSError: It is missing, not a regular file, outside the directory, or too large.
     """
-    # Path.resolve raises a RuntimeError of links that lead in a circle before Python 3.13.
+    # Path.resolve raises a RuntimeError for circular links before Python 3.13.
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
         raise OSError(f"{path}: a link to a file outside {within}")
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path}: not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:  # does not close it when it raises, of a directory say
+        with open(descriptor, "rb", closefd=False) as file:  # open() does not close it if it raises, as for a directory
             content = file.read(limit + 1)
     finally:
         os.close(descriptor)
@@ -279,7 +280,7 @@ def read_regular(path: Path, within: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, within: Path, limit: int) -> Any:
-    """Read a JSON file that somebody else may have written or changed; arguments as of :func:`read_regular`.
+    """Read and parse an untrusted JSON file; the arguments are those of :func:`read_regular`.
 
     Raises:
         OSError: It is missing, not a regular file, outside the directory, or too large.
@@ -291,20 +292,20 @@ def read_json(path: Path, within: Path, limit: int) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:
-    """Yield a directory and those below it, the shallow ones first, each with the names in it.
+def directories(root: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path, set[str]]]:
+    """Yield a directory and those below it, breadth first, each with the names of its entries.
 
-    Links are not followed. Depth and number are bounded, since somebody else may have made the directory.
+    Links are not followed. The depth and the number of entries are bounded, since the directory may be untrusted.
 
     Args:
-        place: Where to begin.
-        omit: Called with a sentence on what was not looked at.
+        root: Root of the search.
+        omit: Called with a message for each part that was not searched.
     """
-    waiting, left = deque([(place, 0)]), MOST_ENTRIES
-    while waiting:
-        folder, depth = waiting.popleft()
+    queue, left = deque([(root, 0)]), MOST_ENTRIES
+    while queue:
+        folder, depth = queue.popleft()
         names, below = set(), []
-        with suppress(OSError), os.scandir(folder) as entries:  # may not be read, or has a path that is too long
+        with suppress(OSError), os.scandir(folder) as entries:  # no permission, or the path is too long
             for entry in islice(entries, left):
                 names.add(entry.name)
                 if entry.is_dir(follow_symlinks=False):
@@ -312,44 +313,47 @@ def directories(place: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path
         left -= len(names)
         yield folder, names
         if depth < MOST_LEVELS:
-            waiting += below
+            queue += below
         elif below:
-            omit(f"{folder}: more than {MOST_LEVELS} levels below {place}; what lies deeper was not searched")
+            omit(f"{folder}: more than {MOST_LEVELS} levels below {root}; deeper directories were not searched")
         if not left:
-            omit(f"{place}: more than {MOST_ENTRIES:,} files; the rest was not searched")
+            omit(f"{root}: more than {MOST_ENTRIES:,} files; the rest was not searched")
             return
 
 
-def refuse_full_disk(folder: Path, num_bytes: float, what: str, way_out: str) -> None:
-    """Raise UserError where a disk has less room than is going to be needed.
+def refuse_full_disk(folder: Path, num_bytes: float, what: str, advice: str) -> None:
+    """Raise UserError if a disk has less free space than needed.
 
     Args:
-        folder: Where it is going to be written.
-        num_bytes: How much.
-        what: What it is, in the plural.
-        way_out: What to change.
+        folder: Directory to be written to.
+        num_bytes: Number of bytes to be written.
+        what: Description of the files, in the plural.
+        advice: What to change.
+
+    Raises:
+        UserError: There is not enough free space.
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise UserError(
-            f"{folder}: {free / 1e6:,.0f} MB are free, and {what} take about {num_bytes / 1e6:,.0f} MB; {way_out}"
+            f"{folder}: {free / 1e6:,.0f} MB are free, and {what} take about {num_bytes / 1e6:,.0f} MB; {advice}"
         )
 
 
 def by_step(folder: Path, suffix: str = ".png", regular_only: bool = True) -> list[tuple[int, Path]]:
-    """Return files of a run with the steps in their names, ``step_00000500.png``, in the order of the steps.
+    """Return the files of a run that have a step in their names (``step_00000500.png``), sorted by step.
 
-    Files with other names, such as a user's copies, are ignored. File dates have no meaning here: an archive, a copy or
-    a wrong clock changes them.
+    Files with other names, such as a user's copies, are ignored. Modification times are not used, since an archive, a
+    copy or a wrong clock changes them.
 
     Args:
         folder: The directory.
-        suffix: Of the files.
-        regular_only: Leave out all but regular files, since opening a named pipe would block; False for a caller that
-            opens them with :func:`read_regular` and reports what it leaves out.
+        suffix: Suffix of the files.
+        regular_only: Return only regular files, since opening a named pipe would block; use False if the caller opens
+            them with :func:`read_regular` and reports other files.
     """
     found = []
-    with suppress(OSError), os.scandir(folder) as entries:  # there is no such directory
+    with suppress(OSError), os.scandir(folder) as entries:  # the directory does not exist
         for entry in islice(entries, MOST_ENTRIES):
             if entry.name.startswith("step_") and entry.name.endswith(suffix):
                 step = entry.name[len("step_") : -len(suffix)]

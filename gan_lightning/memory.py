@@ -1,34 +1,35 @@
-"""What is not going to fit into memory, told before the system ends the process without a word."""
+"""Checks of memory: estimates before an allocation, since the system kills a process silently, and error messages."""
 
 import os
 
 from gan_lightning.errors import UserError
 
-LESS_MEMORY = (
-    "there is not enough memory; a smaller data.batch_size, data.image_size or network.width, or a larger device"
-)
-# Of torch: on a CPU, on a GPU, and for sizes beyond 64 bits.
-SIGNS = ("allocate memory", "bad_alloc", "out of memory", "calculation overflowed", "multiplication overflow")
+LESS_MEMORY = "out of memory; use a smaller data.batch_size, data.image_size or network.width, or a larger device"
+# Parts of torch's error messages: on a CPU, on a GPU, and for sizes beyond 64 bits.
+OOM_MESSAGES = ("allocate memory", "bad_alloc", "out of memory", "calculation overflowed", "multiplication overflow")
 
 
 def refuse_too_large(what: str, num_bytes: float, advice: str) -> None:
-    """Raise UserError where something needs more bytes than the machine has memory, if that is known.
+    """Raise UserError if something needs more bytes than the machine has memory.
 
     Args:
-        what: What it is, in the plural.
-        num_bytes: What it needs at least.
+        what: Description, in the plural.
+        num_bytes: Lower bound of the memory that it needs.
         advice: What to change.
+
+    Raises:
+        UserError: The memory of this machine is known and too small.
     """
-    there = physical_memory()
-    if there is not None and num_bytes > there:
+    available = physical_memory()
+    if available is not None and num_bytes > available:
         raise UserError(
-            f"{what} take {num_bytes / 1e9:,.0f} GB or more, and this machine has {there / 1e9:,.0f} GB of memory; "
+            f"{what} take {num_bytes / 1e9:,.0f} GB or more, and this machine has {available / 1e9:,.0f} GB of memory; "
             f"{advice}"
         )
 
 
 def physical_memory() -> int | None:
-    """Return the bytes of memory of this machine; None where the system does not tell, as on Windows."""
+    """Return the bytes of memory of this machine; None if it is unknown, as on Windows."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -36,6 +37,6 @@ def physical_memory() -> int | None:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is too little memory."""
-    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
-    return told or isinstance(error, MemoryError)
+    """Return whether an error is an out-of-memory error."""
+    is_torch_oom = isinstance(error, RuntimeError) and any(text in str(error) for text in OOM_MESSAGES)
+    return is_torch_oom or isinstance(error, MemoryError)

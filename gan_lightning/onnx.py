@@ -1,4 +1,4 @@
-"""A generator as ONNX, for whoever runs it without torch."""
+"""Conversion of a generator to ONNX, and its comparison with torch."""
 
 import contextlib
 import io
@@ -16,41 +16,45 @@ from gan_lightning.errors import UserError, first_line
 from gan_lightning.image import to_uint8
 from gan_lightning.sampler import Sampler
 
-TOLERANCE = 1e-5  # between torch and ONNX, of samples in [-1, 1]
-TRIED = 1000  # latents
+TOLERANCE = 1e-5  # largest difference between torch and ONNX, of samples in [-1, 1]
+NUM_COMPARED = 1000  # latents
 
 
-def as_onnx(model: Sampler) -> tuple[bytes, float]:
-    """A generator as the content of an ONNX file, compared with torch.
+def to_onnx(model: Sampler) -> tuple[bytes, float]:
+    """Convert a generator to ONNX and compare its samples with torch's.
 
-    Its first output are the pictures as torch-fidelity takes them, uint8 (N, 3, H, W); the second the samples
-    themselves, which of points are all.
+    The first output are images as torch-fidelity expects them, uint8 (N, 3, H, W), the second one the samples
+    themselves; a generator of points has the latter only.
 
     Returns:
-        The content, and the largest difference of a sample.
+        Content of the ONNX file, and the largest absolute difference of a sample.
 
     Raises:
-        UserError: It is larger than 1e-5.
+        UserError: The generator cannot be converted, or the difference is larger than 1e-5.
     """
-    z, y = model.draw_latents(TRIED, seed=0)
+    z, y = model.draw_latents(NUM_COMPARED, seed=0)
     inputs = {"latent": z, "label": y} if model.num_classes else {"latent": z}
     names = ["pixels", "images"] if model.sample(1).ndim == 4 else ["points"]
     try:
-        content = exported(as_graph(model), inputs, names)
+        content = export_graph(as_graph(model), inputs, names)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         samples = session.run([names[-1]], {name: value.numpy() for name, value in inputs.items()})[0]
-    except Exception as error:  # of two libraries, for whatever a network of the user's own does
-        raise UserError(f"ONNX does not take this generator ({first_line(error)}); --no-onnx does without") from error
-    apart = float((torch.from_numpy(samples) - model.generate(z, y)).abs().max())
-    if not apart <= TOLERANCE:
-        raise UserError(f"ONNX makes samples that are {apart:.1e} apart from torch's; --no-onnx does without")
-    return content, apart
+    except Exception as error:  # many types, since a user-supplied network may use any operation
+        raise UserError(
+            f"this generator cannot be converted to ONNX ({first_line(error)}); add --no-onnx to write safetensors only"
+        ) from error
+    difference = float((torch.from_numpy(samples) - model.generate(z, y)).abs().max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"samples of ONNX differ from those of torch by {difference:.1e}; add --no-onnx to write safetensors only"
+        )
+    return content, difference
 
 
-def exported(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
-    """The content of an ONNX file of a graph, whose batches may be of any size."""
+def export_graph(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> bytes:
+    """Return the content of an ONNX file of a module, with a dynamic batch size."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+        warnings.simplefilter("ignore")  # the exporter's warnings about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         file = Path(folder, "generator.onnx")
         with contextlib.redirect_stdout(io.StringIO()):
@@ -67,12 +71,12 @@ def exported(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) ->
             )
         model = onnx.load(file)
     for node in model.graph.node:
-        del node.metadata_props[:]  # where on this disk the code lies that it is of
+        del node.metadata_props[:]  # has paths of source files on this machine
     return model.SerializeToString()
 
 
 def as_graph(model: Sampler) -> nn.Module:
-    """A generator with the inputs and outputs that ONNX is to have."""
+    """Wrap a generator in a module with the inputs and outputs of the ONNX file."""
 
     class Unconditional(nn.Module):
         def __init__(self) -> None:
@@ -80,7 +84,7 @@ def as_graph(model: Sampler) -> nn.Module:
             self.generator = model.generator
 
         def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-            return self.outputs(z, z.new_zeros(z.shape[0]).long())  # len() would fix the batch's size
+            return self.outputs(z, z.new_zeros(z.shape[0]).long())  # len() would make the batch size static
 
         def outputs(self, z: Tensor, y: Tensor) -> tuple[Tensor, ...]:
             samples = self.generator(z, y)

@@ -1,4 +1,4 @@
-"""Plots that matplotlib draws."""
+"""Plots by matplotlib, as uint8 images: scatter plots of points, and curves over generator steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def scatter(real: Tensor, fake: Tensor, extent: float, logits: Tensor | None, step: int) -> Tensor:
-    """Real and generated points (N, 2), over a discriminator's logits, as a uint8 picture (3, 480, 480).
+    """Plot real and generated points (N, 2) over a discriminator's logits, as a uint8 image (3, 480, 480).
 
     Args:
         real: Real points.
         fake: Generated points.
-        extent: Of the picture: it shows the square [-extent, extent]^2.
-        logits: Logits (S, S) over the square, rows from low to high y; None for none.
+        extent: Half of the side of the plotted square [-extent, extent]^2.
+        logits: Logits (S, S) over the square, rows from low to high y; None for no background.
         step: Generator step, for the title.
     """
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
@@ -28,33 +28,33 @@ def scatter(real: Tensor, fake: Tensor, extent: float, logits: Tensor | None, st
     axes.scatter(*fake.T.float().numpy(), s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=f"step {step:,}")
     axes.legend(loc="upper right", markerscale=4)
-    return drawn(canvas)
+    return rendered(canvas)
 
 
 def points(samples: Tensor) -> Tensor:
-    """Points (N, 2) in the plane, as a uint8 picture (3, 480, 480)."""
+    """Plot points (N, 2), as a uint8 image (3, 480, 480)."""
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     axes.scatter(*samples.T.float().numpy(), s=3, color="tab:green", linewidths=0)
     axes.set(aspect="equal", title=f"{len(samples):,} samples")
-    return drawn(canvas)
+    return rendered(canvas)
 
 
 def curves(
     panels: Mapping[str, tuple[Sequence[int], Mapping[str, Sequence[float]]]], columns: int, at: int | None = None
 ) -> Tensor:
-    """Curves over generator steps, as a uint8 picture (3, H, W).
+    """Plot curves over generator steps, as a uint8 image (3, H, W).
 
     Args:
-        panels: Of each title the steps, and the values at them by name.
-        columns: Panels in a row.
-        at: A step to mark.
+        panels: Steps and named values of each panel, by its title.
+        columns: Number of panels in a row.
+        at: A step to mark with a vertical line; None for no mark.
     """
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * rows), dpi=90, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    for place, (title, (steps, named)) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(rows, columns, place, title=title)
+    for position, (title, (steps, named)) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, columns, position, title=title)
         for name, values in named.items():
             marker = "." if len(steps) < 30 else ""
             axes.plot(steps, np.array(values, dtype=float), label=name, marker=marker, linewidth=1)
@@ -63,10 +63,10 @@ def curves(
         if len(named) > 1:
             axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    return drawn(canvas)
+    return rendered(canvas)
 
 
-def drawn(canvas: FigureCanvasAgg) -> Tensor:
-    """A figure's pixels as uint8 (3, H, W)."""
+def rendered(canvas: FigureCanvasAgg) -> Tensor:
+    """Render a figure to a uint8 image (3, H, W)."""
     canvas.draw()
     return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1)

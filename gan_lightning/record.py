@@ -1,4 +1,7 @@
-"""What a run has left in its folder, read as data."""
+"""Content of a run directory for the report: configuration, scores, curves, images, warnings.
+
+The directory is untrusted: files are parsed as data, only regular files inside it are read, and sizes are limited.
+"""
 
 import functools
 import importlib
@@ -24,50 +27,55 @@ from gan_lightning.image import data_url, png
 from gan_lightning.plot import curves
 from gan_lightning.run import RESULT_BYTES
 
-PANELS = {  # of the curves: what stands together, and its axis
+PANELS = {  # curves by the title of their panel
     "losses": ("d/adversarial", "g/adversarial", "d/gradient_penalty", "d/class_real", "d/class_fake", "g/class_fake"),
     "bound": ("g/reconstruction", "g/kl"),
     "D's output": ("d/output_real", "d/output_fake"),
     "D's accuracy": ("d/accuracy_real", "d/accuracy_fake"),
-    "norm of the gradient": ("d/gradient_norm", "g/gradient_norm"),
+    "gradient norm": ("d/gradient_norm", "g/gradient_norm"),
 }
-SCORE = ("step", "metric", "value", "card", "card_hash")  # of a line of evaluation.jsonl, what is compared
-POINTS = 5000  # of a curve that are drawn, which is more than it is wide in pixels
-# Limits on what is read from a run directory, which is untrusted. Each is about ten times what a large
-# run writes; together they bound the time and the memory that a hostile directory can cost.
+SCORE = ("step", "metric", "value", "card", "card_hash")  # fields of a line of evaluation.jsonl that comparisons use
+MAX_POINTS = 5000  # plotted points of a curve, more than its width in pixels
+# Limits on the content of a run directory, which is untrusted. Each is about ten times what a large run needs;
+# together they bound the time and the memory that a malicious directory can cost.
 CONFIG_BYTES, LOG_BYTES, SCORES_BYTES = 1 << 18, 1 << 24, 1 << 24
 METRICS_BYTES, IMAGE_BYTES, IMAGE_PIXELS = 1 << 25, 1 << 25, 1 << 26
 METRICS_LINES, SCORES_LINES, SCORE_CHARACTERS, CARD_CHARACTERS = 250_000, 50_000, 1 << 17, 1 << 14
 CONFIG_EVENTS, DIGITS = 20_000, 200
 LAST_SCORES, WARNINGS = 200, 100
 NUMBER = re.compile(r"[-+.\d][\da-fA-FxX_:.+-]*")
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of libyaml, where PyYAML was built with it
-CLASSES = {"model": "model", "data": "data", "network": "network.generator", "loss": "loss"}  # that a run is made of
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # faster, but requires libyaml
+CLASSES = {
+    "model": "model",
+    "data": "data",
+    "network": "network.generator",
+    "loss": "loss",
+}  # sections that define a run
 
 
 @dataclass
 class Record:
-    """A run, as its folder tells it.
+    """A run in the report.
 
     Args:
-        title: Its model and data.
-        name: Its folder, as seen from the one that was asked for.
-        told: How far it came, in a sentence.
-        error: Why it ended before its time.
-        step: Its last step.
-        config: Its configuration, as YAML.
-        row: Its last scores, to be compared.
+        title: Model and data.
+        name: Run directory, relative to the one that the user passed.
+        told: Status, step and duration.
+        error: Error message of a failed run; empty otherwise.
+        step: Last step.
+        config: Configuration, as YAML.
+        row: Scores of the last evaluation, for comparisons.
         scores: Cells of the table of scores.
-        notes: What is to be known of them.
-        cards: Their cards, as JSON.
-        health: Warnings.
-        timeline: Pictures, as data URLs; empty where there is none.
-        grid: The last samples, likewise.
-        grid_step: Their step.
-        panels: Curves by title: the steps, and the values at them by name.
-        class_names: Names of the data's classes.
-        omitted: Files, and parts of files, that were not read, each with the reason.
-        num_bytes: Size of what was read.
+        notes: Notes on the evaluation.
+        cards: Protocol cards of the scores, as JSON.
+        health: Warnings in the log.
+        timeline: Image of samples over the steps, as a data URL; empty if there is none.
+        grid: Last sample grid, as a data URL; empty if there is none.
+        grid_step: Step of the last sample grid.
+        panels: Steps and named curves of each panel, by its title.
+        class_names: Names of the classes of the data.
+        omitted: Messages on files, and parts of files, that were not read.
+        num_bytes: Number of bytes that were read.
     """
 
     title: str
@@ -91,17 +99,17 @@ class Record:
 
     @classmethod
     def read(cls, run: Path, above: Path) -> "Record":
-        """Read a run directory; fields of missing files stay empty, and ``omitted`` lists what is too large.
+        """Read a run directory; fields of missing files are empty, and ``omitted`` lists what was not read.
 
         Args:
-            run: The run's folder.
-            above: The directory that the user passed; links that lead outside are not followed.
+            run: The run directory.
+            above: The directory that the user passed; links to files outside are not followed.
         """
         read = Reader(above)
         config, result = read.text(run / "config.yaml", CONFIG_BYTES), read.text(run / "result.json", RESULT_BYTES)
         result = as_json(result)
-        described, (steps, columns) = read.config(run / "config.yaml", config), read.columns(run / "metrics.csv")
-        seed = described.get("seed")
+        configuration, (steps, columns) = read.config(run / "config.yaml", config), read.columns(run / "metrics.csv")
+        seed = configuration.get("seed")
         lines = read.scores(run / "evaluation.jsonl")
         step = max([0, *steps, *(line["step"] for line in lines), number(result.get("step"))])
         name = str(run.relative_to(above)) if run != above else run.resolve().name
@@ -109,23 +117,23 @@ class Record:
         last = [line for line in lines if line["step"] == last_at][:LAST_SCORES]
         known, by_card = directions(), grouped(lines)
         notes = [printable(str(note)) for note in as_list(result.get("notes"))]
-        health = warned(read.text(run / "train.log", LOG_BYTES), frozenset(notes))
+        health = warnings_of(read.text(run / "train.log", LOG_BYTES), frozenset(notes))
         if len(health) > WARNINGS:
             read.omit(run / "train.log", f"{len(health) - WARNINGS:,} of {len(health):,} warnings")
         known_step = steps or lines or "step" in result
-        pictures = by_step(run / "samples", regular_only=False)
-        pictures = [(at, path) for at, path in pictures if at <= step or not known_step]
+        grids = by_step(run / "samples", regular_only=False)
+        grids = [(at, path) for at, path in grids if at <= step or not known_step]
         return cls(
-            title=f"{named(described, 'model')[1]} on {named(described, 'data')[1]}",
+            title=f"{module_and_class(configuration, 'model')[1]} on {module_and_class(configuration, 'data')[1]}",
             name=printable(name),
-            told=printable(f"{result.get('status', 'going on, or ended without a word')} at step {step:,}")
+            told=printable(f"{result.get('status', 'running, or killed')} at step {step:,}")
             + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
             error=printable(str(result.get("error") or "")),
             step=f"{step:,}",
             config=config,
             row=Row(
                 name,
-                experiment(described),
+                experiment(configuration),
                 seed if isinstance(seed, int) else None,
                 last_at,
                 [{key: line[key] for key in SCORE} for line in last if known.get(line["metric"])],
@@ -135,8 +143,8 @@ class Record:
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
             health=health[:WARNINGS],
             timeline=read.picture(run / "samples" / "timeline.png"),
-            grid=read.picture(pictures[-1][1]) if pictures else "",
-            grid_step=f"{pictures[-1][0]:,}" if pictures else "",
+            grid=read.picture(grids[-1][1]) if grids else "",
+            grid_step=f"{grids[-1][0]:,}" if grids else "",
             panels=panels_of(steps, columns, lines),
             class_names=storable(as_list(result.get("class_names"))),
             omitted=read.omitted,
@@ -145,30 +153,30 @@ class Record:
 
     @property
     def curves(self) -> str:
-        """Over generator steps, as a data URL: a panel for what stands together, and one for each ranked score."""
+        """Plot of all panels over generator steps, as a data URL; empty if there are no curves."""
         return data_url(png(curves(self.panels, columns=3))) if self.panels else ""
 
 
 class Reader:
-    """Reads files of an untrusted directory: regular files inside it, up to a size.
+    """Reader of files in an untrusted directory: regular files inside it, up to a size.
 
     Args:
-        within: The directory; a link that leads out of it is not followed.
+        within: The directory; links to files outside are not followed.
 
     Attributes:
-        omitted: What was not read, each with the reason.
-        num_bytes: Size of what was read.
+        omitted: Messages on what was not read.
+        num_bytes: Number of bytes that were read.
     """
 
     def __init__(self, within: Path) -> None:
         self.within, self.omitted, self.num_bytes = within, [], 0
 
     def omit(self, path: Path, reason: str) -> None:
-        """Note what is left out of the report."""
+        """Add a message on a file, or a part of a file, that is not read."""
         self.omitted.append(printable(f"{path.relative_to(self.within)}: {reason}"))
 
     def content(self, path: Path, limit: int) -> bytes:
-        """A file's bytes; none where it is missing, or is not to be read."""
+        """Return a file's bytes; empty if it is missing or must not be read."""
         try:
             content = read_regular(path, self.within, limit)
         except (FileNotFoundError, NotADirectoryError):
@@ -180,54 +188,54 @@ class Reader:
         return content
 
     def text(self, path: Path, limit: int) -> str:
-        """A file's text; empty where there is none."""
+        """Return a file's text; empty if it is missing or must not be read."""
         return self.content(path, limit).decode(errors="replace")
 
     def config(self, path: Path, text: str) -> dict[str, Any]:
-        """A configuration as data, which is not built or resolved for that; empty where it is none."""
+        """Parse a configuration, without resolving or instantiating it; return an empty dictionary if it is invalid."""
         try:
             return parsed(text)
         except (yaml.YAMLError, ValueError, ArithmeticError) as error:
-            self.omit(path, f"not understood ({first_line(error)})")
+            self.omit(path, f"not a valid configuration ({first_line(error)})")
             return {}
 
     def columns(self, path: Path) -> tuple[list[int], dict[str, list[float]]]:
-        """Return the steps of metrics.csv and the columns that are drawn; a damaged line costs no other."""
+        """Return the steps of metrics.csv and the columns in ``PANELS``; damaged lines are skipped."""
         text = self.text(path, METRICS_BYTES).rpartition("\n")[0]  # a last line without a line break was cut off
         header, *lines = text.split("\n", METRICS_LINES + 1)
         if len(lines) > METRICS_LINES:
             self.omit(path, f"lines after the first {METRICS_LINES:,}")
         names = csv_rows.names(header)
         step = names.index("step")
-        at = {name: names.index(name) for of in PANELS.values() for name in of if name in names}
-        steps, columns, beyond, damaged = [], {name: [] for name in at}, 0, 0
+        positions = {name: names.index(name) for panel in PANELS.values() for name in panel if name in names}
+        steps, columns, too_large, damaged = [], {name: [] for name in positions}, 0, 0
         for row in csv_rows.rows(lines[:METRICS_LINES], names):
             if row is None or not is_step(row[step]):
                 damaged += 1
                 continue
             steps.append(int(row[step]))
-            for name, place in at.items():
-                columns[name].append(as_float(row[place]))
-                beyond += LARGEST <= abs(columns[name][-1]) < math.inf
+            for name, position in positions.items():
+                columns[name].append(as_float(row[position]))
+                too_large += LARGEST <= abs(columns[name][-1]) < math.inf
         if damaged:
             self.omit(path, f"{damaged:,} damaged lines")
-        if beyond:
-            self.omit(path, f"{beyond:,} values of more than {LARGEST:g}")
+        if too_large:
+            self.omit(path, f"{too_large:,} values of more than {LARGEST:g}")
         return steps, columns
 
     def scores(self, path: Path) -> list[dict[str, Any]]:
-        """Lines of evaluation.jsonl that are scores of ours."""
+        """Return the lines of evaluation.jsonl that are valid scores."""
         lines = self.text(path, SCORES_BYTES).splitlines()
         if len(lines) > SCORES_LINES:
             self.omit(path, f"lines after the first {SCORES_LINES:,}")
         found = [as_json(line) if len(line) <= SCORE_CHARACTERS else {"": ""} for line in lines[:SCORES_LINES]]
         scores = [line for line in found if is_score(line) and len(json.dumps(line["card"])) <= CARD_CHARACTERS]
-        if foreign := sum(map(bool, found)) - len(scores):
-            self.omit(path, f"{foreign:,} lines that are no scores")
+        if invalid := sum(map(bool, found)) - len(scores):
+            self.omit(path, f"{invalid:,} lines that are not scores")
         return scores
 
     def picture(self, path: Path) -> str:
-        """A PNG as a data URL; empty where there is none, or one that is too large to be decoded by a browser."""
+        """Read a PNG as a data URL; empty if it is missing, invalid or too large for a browser."""
         content = self.content(path, IMAGE_BYTES)
         width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
         if not content.startswith(b"\x89PNG") or content[12:16] != b"IHDR":
@@ -242,7 +250,7 @@ class Reader:
 
 
 def as_json(content: str) -> dict[str, Any]:
-    """Parse a JSON object; return an empty one for anything else, such as a line that a kill has cut off."""
+    """Parse a JSON object; return an empty one for anything else, such as a line that was cut off by a kill."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -251,7 +259,7 @@ def as_json(content: str) -> dict[str, Any]:
 
 
 def number(value: Any) -> int | float:
-    """Return a value if it is a number, else 0."""
+    """Return a value if it is a number of moderate size, else 0."""
     return value if isinstance(value, int | float) and abs(value) < LARGEST else 0
 
 
@@ -261,55 +269,55 @@ def as_list(value: Any) -> list[Any]:
 
 
 def is_score(line: dict[str, Any]) -> bool:
-    """Whether a line of evaluation.jsonl is one of ours."""
+    """Return whether a parsed line of evaluation.jsonl is a valid score."""
     kinds = {"step": int, "metric": str, "value": int | float, "card": dict, "card_hash": str}
-    right = all(isinstance(line.get(key), kind) for key, kind in kinds.items()) and 0 <= line["step"] < 2**53
-    return right and (line["value"] != line["value"] or abs(line["value"]) < LARGEST)
+    valid = all(isinstance(line.get(key), kind) for key, kind in kinds.items()) and 0 <= line["step"] < 2**53
+    return valid and (line["value"] != line["value"] or abs(line["value"]) < LARGEST)
 
 
-def is_step(word: str) -> bool:
-    """Whether a word is a number of steps, which floats hold exactly."""
-    return word.isascii() and word.isdecimal() and len(word) < 16
+def is_step(text: str) -> bool:
+    """Return whether a text is a step that a float represents exactly."""
+    return text.isascii() and text.isdecimal() and len(text) < 16
 
 
 def thinned(values: list[Any]) -> list[Any]:
-    """At most POINTS of the values, evenly spaced, the last among them; equal lengths are thinned out alike."""
-    stride = max(1, -(-len(values) // POINTS))
+    """Return at most ``MAX_POINTS`` evenly spaced values, including the last; the choice depends on the length only."""
+    stride = max(1, -(-len(values) // MAX_POINTS))
     return values[(len(values) - 1) % stride :: stride] if values else []
 
 
 def panels_of(
     steps: list[int], columns: dict[str, list[float]], lines: list[dict[str, Any]]
 ) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
-    """Curves over generator steps: a panel for what stands together, and one for each ranked score.
+    """Return the curves over generator steps: the panels of ``PANELS``, and one for each score with a direction.
 
     Args:
-        steps: Of metrics.csv.
-        columns: Of metrics.csv.
-        lines: Of evaluation.jsonl.
+        steps: Steps of metrics.csv.
+        columns: Columns of metrics.csv.
+        lines: Lines of evaluation.jsonl.
     """
     panels = {
         title: (thinned(steps), {name: drawable(thinned(columns[name])) for name in names if name in columns})
         for title, names in PANELS.items()
     }
-    panels = {title: (steps, of) for title, (steps, of) in panels.items() if steps and of}
+    panels = {title: (steps, named) for title, (steps, named) in panels.items() if steps and named}
     known = directions()
     for name in dict.fromkeys(line["metric"] for line in lines if known.get(line["metric"])):
-        of = thinned([line for line in lines if line["metric"] == name])
-        panels[f"{name} (less is better)" if known[name] < 0 else f"{name} (more is better)"] = (
-            [line["step"] for line in of],
-            {name: drawable([as_float(line["value"]) for line in of])},
+        history = thinned([line for line in lines if line["metric"] == name])
+        panels[f"{name} (lower is better)" if known[name] < 0 else f"{name} (higher is better)"] = (
+            [line["step"] for line in history],
+            {name: drawable([as_float(line["value"]) for line in history])},
         )
     return panels
 
 
 def drawable(values: list[float]) -> list[float]:
-    """Values with gaps where they are more than a plot can take."""
+    """Replace values that are too large for a plot by NaN, which leaves a gap."""
     return [value if abs(value) < LARGEST else math.nan for value in values]
 
 
 def grouped(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Lines of scores by metric and card."""
+    """Group lines of scores by metric and hash of the card."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in lines:
         found.setdefault((line["metric"], line["card_hash"]), []).append(line)
@@ -317,10 +325,10 @@ def grouped(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str,
 
 
 def parsed(config: str) -> dict[str, Any]:
-    """Parse a configuration; return an empty one if it is not a mapping.
+    """Parse a configuration; return an empty dictionary if it is not a mapping.
 
     Raises:
-        ValueError: It has aliases, which could expand without bound, tags, a number of more than ``DIGITS`` digits,
+        ValueError: It has aliases (which could expand without bound), tags, a number with more than ``DIGITS`` digits,
             more than ``NESTING`` levels or more than ``CONFIG_EVENTS`` values.
         yaml.YAMLError: It is not valid YAML.
     """
@@ -328,7 +336,7 @@ def parsed(config: str) -> dict[str, Any]:
     for count, event in enumerate(yaml.parse(config, YAML_LOADER)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError("refers to another part of itself")
+            raise ValueError("has aliases")
         if getattr(event, "tag", None) is not None:
             raise ValueError("has tags")
         if depth > NESTING or count > CONFIG_EVENTS:
@@ -339,8 +347,8 @@ def parsed(config: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def named(config: dict[str, Any], section: str) -> tuple[str, str]:
-    """The module and the class of a section of a configuration."""
+def module_and_class(config: dict[str, Any], section: str) -> tuple[str, str]:
+    """Return the names of the module and the class of a section of a configuration."""
     node: Any = config
     for part in [*section.split("."), "_target_"]:
         node = node.get(part) if isinstance(node, dict) else None
@@ -349,19 +357,19 @@ def named(config: dict[str, Any], section: str) -> tuple[str, str]:
 
 
 def experiment(config: dict[str, Any]) -> dict[str, Any]:
-    """What sets a run apart from others but for its seed: the classes it is made of, then every value."""
-    return {group: named(config, section)[0] for group, section in CLASSES.items()} | settings(config)
+    """Return what identifies an experiment, without the seed: the classes of a run, then every value."""
+    return {group: module_and_class(config, section)[0] for group, section in CLASSES.items()} | settings(config)
 
 
-def warned(log: str, known: Container[str]) -> list[str]:
-    """Lines of a run's log that are warnings, each once, but for those that are known already."""
+def warnings_of(log: str, known: Container[str]) -> list[str]:
+    """Return the warnings in a run's log, without duplicates and those that are known already."""
     found = dict.fromkeys(line.partition(" WARNING ")[2] for line in log.splitlines() if " WARNING " in line)
     return [line for line in map(printable, found) if line not in known]
 
 
 @functools.cache
 def directions() -> dict[str, int]:
-    """Of every score there is: 1 where more is better, -1 where less is."""
+    """Return the direction of every score: 1 if higher is better, -1 if lower is better."""
     found = {}
     for module in pkgutil.iter_modules(metrics.__path__, f"{metrics.__name__}."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
@@ -370,22 +378,22 @@ def directions() -> dict[str, int]:
     return found
 
 
-def cells(line: dict[str, Any], of: list[dict[str, Any]]) -> list[str]:
-    """A score's line: last, best and worst with their steps, and how it was measured.
+def cells(line: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
+    """Return a score's row in the table: last, best and worst value with their steps, and the protocol.
 
     Args:
-        line: The last one.
-        of: All that were measured in the same way.
+        line: The last evaluation.
+        history: All evaluations with the same protocol card.
     """
     sign = directions().get(line["metric"], 0)
-    of = [other for other in of if math.isfinite(other["value"])] if sign else []
-    best = max(of, key=lambda other: sign * other["value"], default=None)
-    worst = min(of, key=lambda other: sign * other["value"], default=None)
-    told = [f"{at['value']:.4g} at {at['step']:,}" if at else "" for at in (line, best, worst)]
+    history = [other for other in history if math.isfinite(other["value"])] if sign else []
+    best = max(history, key=lambda other: sign * other["value"], default=None)
+    worst = min(history, key=lambda other: sign * other["value"], default=None)
+    values = [f"{at['value']:.4g} at {at['step']:,}" if at else "" for at in (line, best, worst)]
     card = line["card"]
-    against = f"{number(card.get('num_real')):,} of {card.get('data')}, {card.get('split')}"
+    reference = f"{number(card.get('num_real')):,} of {card.get('data')}, {card.get('split')}"
     samples = f"{number(card.get('num_generated')):,}"
-    return [line["metric"], *told, samples, against, str(card.get("feature")), line["card_hash"]]
+    return [line["metric"], *values, samples, reference, str(card.get("feature")), line["card_hash"]]
 
 
 def as_float(value: Any) -> float:

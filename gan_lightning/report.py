@@ -1,4 +1,4 @@
-"""gan-report: a run or a sweep as one HTML file that needs nothing beside it."""
+"""gan-report: write a report of a run or a sweep as one self-contained HTML file."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,78 +13,83 @@ if TYPE_CHECKING:
     from gan_lightning.comparison import Row
     from gan_lightning.record import Record
 
-MOST_RUNS, MOST_BYTES, MOST_OMITTED = 1000, 1 << 28, 100  # in one page, and of sentences on what it lacks
+MAX_RUNS, MAX_BYTES, MAX_OMITTED = 1000, 1 << 28, 100  # in a report, and listed messages on omitted parts
 
 
 def parser() -> argparse.ArgumentParser:
-    """What gan-report takes."""
-    take = argparse.ArgumentParser("gan-report", description="Tell a run or a sweep in one HTML file.")
-    take.add_argument("folder", type=absolute, help="a run's folder, or one with several runs in it")
-    take.add_argument("--out", type=absolute, default=absolute("report.html"), help="the file (default: report.html)")
-    take.add_argument("--sort-by", help="the score that runs are ranked by (default: the first)")
-    return take
+    """Return the argument parser."""
+    arguments = argparse.ArgumentParser("gan-report", description="Write a report of a run or sweep in one HTML file.")
+    arguments.add_argument("folder", type=absolute, help="a run directory, or a folder that contains several")
+    arguments.add_argument(
+        "--out", type=absolute, default=absolute("report.html"), help="the file (default: report.html)"
+    )
+    arguments.add_argument("--sort-by", help="the score to rank runs by (default: the first)")
+    return arguments
 
 
 def main() -> None:
-    """The command."""
+    """Entry point of the command."""
     with told_plainly("--out"):
         print(report(parser().parse_args()))
 
 
 def report(args: argparse.Namespace) -> str:
-    """Write the file; return a sentence on it.
+    """Write the report; return a summary.
 
     Raises:
-        UserError: There is no run, or the file's name is none of HTML.
+        UserError: There is no run, or the file does not end in .html.
     """
     folder, out = shorter(args.folder), shorter(args.out)
-    faults = []
+    errors = []
     if out.suffix not in (".html", ".htm"):
-        faults.append(f"--out {out}: must end in .html")
+        errors.append(f"--out {out}: must end in .html")
     if not folder.is_dir():
-        faults.append(f"{folder}: there is no such folder")
+        errors.append(f"{folder}: there is no such folder")
     omitted: list[str] = []
-    found = folders(folder, omitted.append) if not faults else []
-    if not found and not faults:
-        faults.append(f"{folder}: holds no run; a run's folder has a config.yaml")
-    if faults:
-        raise UserError(*faults)
+    found = folders(folder, omitted.append) if not errors else []
+    if not found and not errors:
+        errors.append(f"{folder}: contains no run; a run directory has a config.yaml")
+    if errors:
+        raise UserError(*errors)
 
     from gan_lightning.record import Record
 
     runs, num_bytes = [], 0
     for path in found:
-        if len(runs) == MOST_RUNS or num_bytes > MOST_BYTES:
+        if len(runs) == MAX_RUNS or num_bytes > MAX_BYTES:
             omitted.append(
-                f"{len(found) - len(runs):,} of {len(found):,} runs: a report takes {MOST_RUNS:,} runs and "
-                f"{MOST_BYTES / 1e6:,.0f} MB; pass a folder with fewer"
+                f"{len(found) - len(runs):,} of {len(found):,} runs: a report is limited to {MAX_RUNS:,} runs and "
+                f"{MAX_BYTES / 1e6:,.0f} MB; pass a folder with fewer runs"
             )
             break
         runs.append(Record.read(path, folder))
         num_bytes += runs[-1].num_bytes
         omitted += runs[-1].omitted
-    shown = omitted[:MOST_OMITTED]
+    shown = omitted[:MAX_OMITTED]
     shown += [f"and {len(omitted) - len(shown):,} more"] * (len(omitted) > len(shown))
-    # A name that is no text to the file system's encoding is shown by its bytes.
+    # A file name that is invalid in the file system's encoding is shown with its bytes escaped.
     content = page(folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
 
     from gan_lightning.files import whole
 
     with whole(out) as file:
         file.write(content)
-    done = f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {out}, {len(content) / 1e6:.1f} MB"
+    summary = f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {out}, {len(content) / 1e6:.1f} MB"
     more = f" (and {len(omitted) - 1:,} more, see the report)" if len(omitted) > 1 else ""
-    return f"{done}\nleft out: {printable(omitted[0])}{more}" if omitted else done
+    return f"{summary}\nleft out: {printable(omitted[0])}{more}" if omitted else summary
 
 
 def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Sequence[str]) -> str:
-    """The HTML.
+    """Render the report as HTML.
 
     Args:
-        folder: The folder that was asked for.
+        folder: The directory that the user passed.
         runs: Its runs.
-        sort_by: The score that they are ranked by.
-        omitted: What was not read, a sentence each.
+        sort_by: The score to rank them by; None for the first.
+        omitted: Messages on parts that were not read.
+
+    Raises:
+        UserError: Jinja is not installed, or no run has the score ``sort_by``.
     """
     try:
         from jinja2 import Environment, StrictUndefined
@@ -96,13 +101,15 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Seque
     from gan_lightning.paths import PACKAGE
 
     rows = [run.row for run in runs if run.row.scores]
-    if sort_by and sort_by not in (there := rankable(rows)):
-        raise UserError(f"--sort-by {sort_by}: was not measured{nearest(sort_by, there)}; there are {', '.join(there)}")
-    by_data: dict[str, list[Row]] = {}  # scores against different pictures are apart from the start
+    if sort_by and sort_by not in (scores := rankable(rows)):
+        raise UserError(
+            f"--sort-by {sort_by}: was not measured{nearest(sort_by, scores)}; there are {', '.join(scores)}"
+        )
+    by_data: dict[str, list[Row]] = {}  # scores on different data sets are never compared
     for row in rows:
         by_data.setdefault(str(row.scores[0]["card"].get("data")), []).append(row)
     rankings = [ranking(data, members, sort_by) for data, members in by_data.items() if len(members) > 1]
-    # What strangers may have named, in files and labels, is escaped by the template's autoescape.
+    # Untrusted names, of files and classes, are escaped by the template's autoescape.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((PACKAGE / "report.html").read_text())
     return template.render(
@@ -117,7 +124,13 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Seque
 
 
 def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]:
-    """Runs on one data set, the best first; what keeps their scores from being compared where they cannot be."""
+    """Return the table of runs on one data set, the best first; or why their scores are not comparable.
+
+    Args:
+        data: Name of the data set.
+        rows: Scores of the runs.
+        sort_by: The score to rank them by; None for the first.
+    """
     from gan_lightning import comparison
     from gan_lightning.record import directions
 
@@ -133,7 +146,7 @@ def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]
 
 
 def rankable(rows: list["Row"]) -> list[str]:
-    """Scores that were measured and of which it is known whether more is better."""
+    """Return the names of the measured scores whose direction (higher or lower is better) is known."""
     from gan_lightning.record import directions
 
     known = directions()

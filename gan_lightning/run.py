@@ -1,4 +1,4 @@
-"""The run directory: its files and their names."""
+"""Run directories: lock, ``config.yaml`` and ``result.json``, and the search for runs."""
 
 import json
 import logging
@@ -18,30 +18,32 @@ from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError
 from gan_lightning.files import directories, locked, read_json, remove_parts, set_aside, whole
 
-RESULT_BYTES = 1 << 20  # of a result.json
+RESULT_BYTES = 1 << 20  # maximum size of a result.json
 
 
 log = logging.getLogger(__name__)
 
-printed: list[str] = []  # lines about resuming, from before the run's log is opened
-ENDED_AS_ASKED = "finished", "stopped"  # statuses of a run that is no failure
+printed: list[str] = []  # lines that were printed before the run's log file is opened
 
 
 @contextmanager
 def claimed(folder: Path, resuming: bool) -> Iterator[None]:
-    """Hold a run's folder for as long as the run lasts; made where it is not there.
+    """Create a run directory if it does not exist, and hold its lock for the duration of the run.
+
+    Args:
+        folder: The run directory.
+        resuming: Whether a run in it is resumed.
 
     Raises:
-        UserError: The folder holds another run, one is going on in it, or it cannot be written.
+        UserError: The directory contains another run, is in use by a running one, or cannot be written.
     """
     if not resuming and any(folder.glob("checkpoints/*.ckpt")):
         raise UserError(
-            f"hydra.run.dir={folder}: another run is in there. Add ckpt_path=last to go on with it, "
-            "or choose another folder"
+            f"hydra.run.dir={folder}: contains another run; add ckpt_path=last to resume it, or choose another folder"
         )
 
     def refuse() -> None:
-        raise UserError(f"hydra.run.dir={folder}: a run is going on in there; stop it first, or choose another folder")
+        raise UserError(f"hydra.run.dir={folder}: in use by a running process; stop it first, or choose another folder")
 
     with ExitStack() as held:
         if first_rank():
@@ -52,45 +54,47 @@ def claimed(folder: Path, resuming: bool) -> Iterator[None]:
                 (folder / ".writable").unlink()
             except OSError as error:
                 raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-            with suppress(OSError):  # there are file systems without locks
+            with suppress(OSError):  # the file system may have no locks
                 held.enter_context(locked(folder, refuse))
-            for place in (folder, folder / "checkpoints", folder / "samples"):
-                remove_parts(place)
+            for path in (folder, folder / "checkpoints", folder / "samples"):
+                remove_parts(path)
         yield
 
 
 def first_rank() -> bool:
-    """Whether this process is the first of those that share a run; the others have been started with their rank."""
+    """Return whether this process has rank zero, by the environment variables that launchers set for the others."""
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def folders(place: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
-    """Folders of runs in a place, itself included; a logger may keep a configuration in a run's, which is none.
+def folders(root: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
+    """Return the run directories in a directory, which may be one itself, in natural order.
+
+    A directory below a run is only a run if it has a run's files, since a logger may write another ``config.yaml``.
 
     Args:
-        place: Where to look. Links are not followed, and depth and number of what is searched are bounded.
-        omit: Called with a sentence on what was not searched.
+        root: Directory to search. Links are not followed, and the depth and the number of entries are bounded.
+        omit: Called with a message for each part that was not searched.
     """
-    found = {folder for folder, names in directories(place, omit) if "config.yaml" in names}
-    within = {run for run in found if any(above in found for above in run.parents)}
+    found = {folder for folder, names in directories(root, omit) if "config.yaml" in names}
+    nested = {run for run in found if any(parent in found for parent in run.parents)}
     marks = "checkpoints", "metrics.csv", "result.json"
-    runs = [run for run in found if run not in within or any((run / mark).exists() for mark in marks)]
+    runs = [run for run in found if run not in nested or any((run / mark).exists() for mark in marks)]
     return sorted(runs, key=natural_path)
 
 
-def files_named(place: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
-    """Return the files of a name in a directory and those below it, in natural order, as :func:`folders` searches."""
-    found = [folder / name for folder, names in directories(place, omit) if name in names]
+def files_named(root: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
+    """Return the files with a name in a directory and below it, in natural order; searched as in :func:`folders`."""
+    found = [folder / name for folder, names in directories(root, omit) if name in names]
     return sorted(found, key=natural_path)
 
 
 def natural_path(path: Path) -> list[Any]:
-    """Return the sort key of a path, in which ``seed=10`` comes after ``seed=9``."""
+    """Return the sort key of a path in natural order: ``seed=10`` comes after ``seed=9``."""
     return [natural(part) for part in path.parts]
 
 
 def begin(folder: Path, config: DictConfig) -> str:
-    """Write ``config.yaml``, resolved, and return its text; take away what tells how the run ended before."""
+    """Write the resolved ``config.yaml`` and return its text; remove ``result.json`` of an earlier part of the run."""
     text = OmegaConf.to_yaml(config, resolve=True)
     for name in ("config.yaml", "result.json"):
         set_aside(folder / name)
@@ -101,14 +105,14 @@ def begin(folder: Path, config: DictConfig) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     packages = "gan-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"
     return found | {package: installed(package) for package in packages}
 
 
 def write_result(folder: Path, status: str, started: float, overrides: list[str], **more: Any) -> None:
-    """Write ``result.json``: how the run ended, its final figures, duration and versions."""
+    """Write ``result.json``: status, final metrics, duration, overrides and versions."""
     result = {"status": status, **more, "duration_s": round(time.time() - started, 1)}
     result |= {"overrides": overrides, "versions": versions()}
     with whole(folder / "result.json", "w") as file:
@@ -116,14 +120,14 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
 
 
 def read_result(run: Path) -> dict[str, Any]:
-    """Return ``result.json``; empty where it is missing or damaged."""
+    """Return the content of ``result.json``; an empty dictionary if it is missing or damaged."""
     with suppress(OSError, ValueError, TypeError, OverflowError):
         return load_result(run)
     return {}
 
 
 def load_result(run: Path) -> dict[str, Any]:
-    """Return a run's ``result.json``, in which other programs may have written.
+    """Read and validate a run's ``result.json``, which other programs may have changed.
 
     Raises:
         OSError: It is missing or cannot be read.
@@ -145,7 +149,7 @@ def load_result(run: Path) -> dict[str, Any]:
 
 
 def last_figures(folder: Path) -> dict[str, Any]:
-    """The step and the figures of the last whole line of ``metrics.csv``, for the result of a run that failed."""
+    """Return the step and the metrics of the last intact line of ``metrics.csv``, for the result of a failed run."""
     try:
         _, rows, _ = csv_rows.parse((folder / "metrics.csv").read_bytes().decode("utf-8", errors="replace"))
     except OSError:
@@ -157,12 +161,12 @@ def last_figures(folder: Path) -> dict[str, Any]:
 
 
 def all_overrides(earlier: Iterable[str], typed: Iterable[str]) -> list[str]:
-    """Overrides of the commands so far: of equal ones the last stays, since a later one takes precedence."""
+    """Return the overrides of all commands of a run; of equal ones the last is kept, as later ones take precedence."""
     return [*reversed(dict.fromkeys(reversed([*earlier, *typed])))]
 
 
 def write_printed() -> None:
-    """Write to the log files what was printed before they were opened; the terminal has it already."""
+    """Write lines that were printed before the log files were opened to these; the terminal has them already."""
     for line in printed:
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
         for handler in logging.getLogger().handlers:

@@ -1,4 +1,4 @@
-"""Signal handlers and disconnected output (closed terminals, pipes without a reader), the same for all commands."""
+"""Signal handlers and disconnected output (closed terminals, broken pipes) of all commands."""
 
 import errno
 import os
@@ -19,11 +19,11 @@ def available(*names: str) -> tuple[signal.Signals, ...]:
 PREEMPTION = available("SIGUSR1", "SIGUSR2")  # sent before a time limit: by Slurm's --signal=USR1, and by submitit
 # A closed terminal sends SIGHUP, an exhausted limit of CPU time SIGXCPU, Ctrl-Break on Windows SIGBREAK.
 SIGNALS = (*available("SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGBREAK"), *PREEMPTION)
-INSISTENT = available("SIGTERM", "SIGINT", "SIGBREAK")  # a second one ends at once; systems send the others repeatedly
-DISCONNECTED = {errno.EPIPE, errno.EIO, errno.EBADF}  # errors of a pipe without a reader, and of a closed terminal
+INSISTENT = available("SIGTERM", "SIGINT", "SIGBREAK")  # a second one exits at once; others may be sent repeatedly
+DISCONNECTED = {errno.EPIPE, errno.EIO, errno.EBADF}  # errors of a broken pipe, and of a closed terminal
 STREAMS = "standard output", "standard error"
 if os.name == "nt":
-    DISCONNECTED.add(errno.EINVAL)  # Windows' error of a pipe without a reader
+    DISCONNECTED.add(errno.EINVAL)  # error of a broken pipe on Windows
 
 
 class InterruptedBySignal(SystemExit):
@@ -34,28 +34,28 @@ class InterruptedBySignal(SystemExit):
 
 
 def leave(signum: int, frame: FrameType | None) -> None:
-    """End the command by an exception, so that temporary files are removed and results are written."""
+    """Signal handler that raises an exception, so that temporary files are removed and results are written."""
     if signum not in INSISTENT:
         signal.signal(signum, signal.SIG_IGN)  # a repeated one would interrupt the cleanup
     raise InterruptedBySignal(signum)
 
 
 def listener(handler: Any) -> Callable[[int, FrameType | None], Any] | None:
-    """Return a handler that another library has installed, such as submitit's; None for Python's and our own."""
+    """Return a handler that another library installed, such as submitit's; None for Python's and this module's."""
     return handler if callable(handler) and handler not in (leave, signal.default_int_handler) else None
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Convert signals in the block to exceptions, and discard output to a closed terminal or a pipe without a reader.
+    """Convert signals in the block to exceptions, and discard output to a closed terminal or broken pipe.
 
-    An ignored signal stays ignored, as SIGHUP is under nohup, and where another handler is installed, it is kept.
-    The command continues without its output, since the files that it writes are more important.
+    An ignored signal stays ignored, such as SIGHUP under nohup, and a handler that is already installed is kept. The
+    command continues without output, since the files that it writes are more important.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    taken = [one for one in SIGNALS if in_main and signal.getsignal(one) == signal.SIG_DFL]
+    handled = [one for one in SIGNALS if in_main and signal.getsignal(one) == signal.SIG_DFL]
     stdout, stderr = sys.stdout, sys.stderr
-    for one in taken:
+    for one in handled:
         signal.signal(one, leave)
     # A stream is None if its descriptor was closed when Python started.
     outputs = [stream and Output(stream, name) for stream, name in zip((stdout, stderr), STREAMS, strict=True)]
@@ -66,16 +66,16 @@ def ended_by_signals() -> Iterator[None]:
         for output in filter(None, outputs):
             try:
                 output.flush()
-            except OSError:  # a full disk; Python would fail again when it flushes at exit, with status 120
+            except OSError:  # a full disk; the flush at exit would fail again, with status 120
                 output.discard()
         sys.stdout, sys.stderr = stdout, stderr
-        for one in taken:
+        for one in handled:
             signal.signal(one, signal.SIG_DFL)
 
 
 @contextmanager
 def handlers_restored() -> Iterator[None]:
-    """Restore every signal handler after the block, which Lightning does not where a callback's last hook fails."""
+    """Restore all signal handlers after the block; Lightning does not if a callback's last hook fails."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -89,7 +89,7 @@ def handlers_restored() -> Iterator[None]:
 
 
 class Output:
-    """A text stream that discards what is written after its terminal or reader was closed, instead of raising an error.
+    """Text stream that discards output after its terminal or pipe was closed, instead of raising an error.
 
     Args:
         stream: The stream to write to.

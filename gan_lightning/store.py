@@ -1,4 +1,4 @@
-"""What is computed once and kept: tensors on disk under names that say everything they depend on."""
+"""Disk cache of tensors that take long to compute, such as features and trained classifiers."""
 
 import hashlib
 import json
@@ -20,22 +20,27 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """A folder of safetensors files, each with the sha256 of its tensors; a damaged one is made anew.
+    """A directory of safetensors files, each with the SHA-256 of its tensors; a damaged file is computed again.
 
-    Several processes may share it: who asks first computes, and the others wait for the file. Where the folder cannot
-    be written, everything is computed and nothing kept.
+    Several processes may share it: one computes, and the others wait for the file. If the directory cannot be written,
+    results are not cached.
 
     Args:
-        folder: ``~`` is the user's home; where that is unknown, nothing is kept.
+        folder: The directory; ``~`` is the user's home. If that is unknown, results are not cached.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = cache_directory(folder)
 
     def get(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors of a name, computed where they are not there."""
+        """Return the cached tensors of a name; compute and cache them if they are missing.
+
+        Args:
+            name: Name of the entry, which must contain everything that the tensors depend on.
+            compute: Returns the tensors by name.
+        """
         if self.folder is None:
-            return kept(compute())
+            return as_stored(compute())
         path = self.folder / f"{name}.safetensors"
         if (found := self.read(path)) is not None:
             return found
@@ -46,10 +51,10 @@ class Store:
                 if (found := self.read(path)) is not None:
                     return found
                 if path.exists():
-                    log.warning(f"{path}: damaged; it is made anew")
+                    log.warning(f"{path}: damaged; it is computed again")
             except OSError as error:
                 self.warn(name, error)
-            tensors = kept(compute())
+            tensors = as_stored(compute())
             if self.folder.is_dir():
                 try:
                     self.write(path, tensors)
@@ -58,11 +63,11 @@ class Store:
         return tensors
 
     def warn(self, name: str, error: OSError) -> None:
-        """Nothing is lost but time."""
-        log.warning(f"{self.folder}: cannot be written ({error.strerror}); {name} is not kept. eval.cache=FOLDER")
+        """Log a warning that an entry cannot be cached."""
+        log.warning(f"{self.folder}: cannot be written ({error.strerror}); {name} is not cached; set eval.cache=FOLDER")
 
     def read(self, path: Path) -> dict[str, Tensor] | None:
-        """What a file holds; None where it is missing or damaged."""
+        """Return the tensors of a file; None if it is missing or damaged."""
         if not path.is_file():
             return None
         try:
@@ -74,28 +79,28 @@ class Store:
         return tensors if expected == checksum(tensors) else None
 
     def write(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        """Write whole, with the checksum."""
+        """Write tensors and their checksum atomically."""
         with whole(path) as file:
             file.write(safetensors.torch.save(tensors, {"sha256": checksum(tensors)}))
 
 
-def kept(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as a file would hold them."""
+def as_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they are read from a file: detached, on the CPU, contiguous."""
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 
 def others_make(name: str) -> Callable[[], None]:
-    """Tell what is waited for."""
-    return lambda: log.info(f"waiting for another process, which makes {name}")
+    """Return a function that logs that another process computes an entry."""
+    return lambda: log.info(f"waiting for another process that computes {name}")
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
-    """Of named tensors."""
+    """Return the SHA-256 of named tensors."""
     return fingerprint(*(part for name in sorted(tensors) for part in (name, tensors[name])))
 
 
 def fingerprint(*parts: Tensor | Any) -> str:
-    """Sha256 of tensors, with their shapes and types, and of plain data."""
+    """Return the SHA-256 of tensors, with their shapes and dtypes, and of JSON-compatible data."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):

@@ -1,4 +1,4 @@
-"""What a run says when it begins and when it has ended, on the terminal and in TensorBoard."""
+"""Log messages at the start and at the end of a run, TensorBoard's configuration and HParams, the resume command."""
 
 import logging
 import math
@@ -22,7 +22,16 @@ log = logging.getLogger(__name__)
 
 
 def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
-    """Say what is about to run, and put the configuration into TensorBoard, anew where a run goes on."""
+    """Log the model, the data and the network sizes; write the configuration to TensorBoard, again for a resumed run.
+
+    Args:
+        config: The resolved configuration.
+        model: The model.
+        data: The data module.
+        loggers: The trainer's loggers.
+        text: The configuration as YAML.
+        step: The step at which the run starts or resumes.
+    """
     from pytorch_lightning.loggers import TensorBoardLogger
 
     sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in model.networks().items()}
@@ -36,10 +45,10 @@ def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
 
 
 def name_event_files(logger: Any) -> None:
-    """Let the disk errors of a TensorBoard logger name its directory.
+    """Add the directory of a TensorBoard logger to its disk errors.
 
-    Its thread writes to a file that is open, and another call raises the error later: a flush, a scalar, or the end of
-    the run, which Lightning itself calls.
+    TensorBoard's thread writes to an open file, and another call raises the error later: a flush, a scalar, or the
+    close at the end of the run, which Lightning calls.
     """
     writer = logger.experiment.file_writer.event_writer
     for name in ("add_event", "flush", "close"):
@@ -47,9 +56,9 @@ def name_event_files(logger: Any) -> None:
 
 
 def log_rate_changes(before: DictConfig, config: DictConfig, step: int) -> None:
-    """Log by how much each learning rate jumps where a run is resumed with another budget, schedule or rate.
+    """Log each change of a learning rate when a run is resumed with another budget, schedule or rate.
 
-    A schedule is a function of step / budget, so that a larger budget raises the rate at the same step.
+    A schedule is a function of step / budget, so a larger budget changes the rate at the same step.
 
     Args:
         before: The configuration of the checkpoint.
@@ -66,9 +75,9 @@ def log_rate_changes(before: DictConfig, config: DictConfig, step: int) -> None:
 
 
 def rates_at(config: DictConfig, step: int) -> dict[str, float]:
-    """Return each learning rate of the update that follows a step, by the key that sets it."""
+    """Return the learning rates of the update after a step, by the keys that set them."""
     name = OmegaConf.select(config, "callbacks.learning_rate.schedule", default=None)
-    if name is None:  # without that callback the rates of the checkpoint stay
+    if name is None:  # without this callback the rates of the checkpoint are used
         return {}
     factor = SCHEDULES[name](min(step / config.trainer.max_steps, 1.0)) if name in SCHEDULES else 1.0
     keys = [key for key in config.model if str(key).endswith("optimizer")]
@@ -77,41 +86,52 @@ def rates_at(config: DictConfig, step: int) -> dict[str, float]:
 
 
 def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
-    """Write down and tell how a run ended; return its final figures, and the hashes of the scores' cards."""
+    """Log the summary of a run, and its final metrics to TensorBoard's HParams; return what ``result.json`` records.
+
+    Args:
+        config: The resolved configuration.
+        trainer: The trainer, after the fit.
+        run: The run directory.
+        started: Time at which the command started, in seconds since the epoch.
+
+    Returns:
+        The last ``metrics``, the ``cards`` (hashes of the protocol cards of the scores), ``notes`` on the evaluation
+        and ``class_names``.
+    """
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from gan_lightning.callbacks.evaluate import Evaluate
     from gan_lightning.callbacks.health import Health
     from gan_lightning.callbacks.scalars import Scalars
 
-    metrics = next((dict(guest.last) for guest in trainer.callbacks if isinstance(guest, Scalars)), {})
-    judge = next((guest for guest in trainer.callbacks if isinstance(guest, Evaluate)), None)
-    scores = judge.last(trainer.global_step) if judge else {}
+    metrics = next((dict(callback.last) for callback in trainer.callbacks if isinstance(callback, Scalars)), {})
+    evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
+    scores = evaluate.last(trainer.global_step) if evaluate else {}
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
     outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
-    outcome |= {"notes": judge.notes()} if scores and judge.notes() else {}
+    outcome |= {"notes": evaluate.notes()} if scores and evaluate.notes() else {}
     outcome |= {"class_names": names} if (names := storable(trainer.datamodule.class_names)) else {}
     if not trainer.is_global_zero:
         return outcome
     for logger in trainer.loggers:
         if metrics and isinstance(logger, TensorBoardLogger):
-            # The HParams tab compares runs by these; with names of their own they add no point to the curves.
+            # The HParams tab compares runs by these. Their names differ from those of the curves, which get no point.
             card_of = {name: f"_{card[:6]}" for name, card in outcome["cards"].items()}
             final = {f"final/{name}{card_of.get(name, '')}": value for name, value in metrics.items()}
-            # After the last step, so that a run that goes on from there takes them back.
-            logger.log_hyperparams(flat(config), final, trainer.global_step + 1)
+            # Logged after the last step, so that a resumed run removes them.
+            logger.log_hyperparams(flat_settings(config), final, trainer.global_step + 1)
             logger.save()
     step, seconds = trainer.global_step, time.time() - started
     images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
     log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
     if metrics:
-        told = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
-        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in told))
+        names = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
+        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in names))
     if scores:
         log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
-    for line in judge.summary(seconds) if judge else []:
+    for line in evaluate.summary(seconds) if evaluate else []:
         log.info(line)
-    for line in next((guest.told for guest in trainer.callbacks if isinstance(guest, Health)), []):
+    for line in next((callback.told for callback in trainer.callbacks if isinstance(callback, Health)), []):
         log.info(f"health  {line}")
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
@@ -125,8 +145,8 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     return outcome
 
 
-def flat(config: DictConfig) -> dict[str, Any]:
-    """The settings that runs are compared by, one level deep."""
+def flat_settings(config: DictConfig) -> dict[str, Any]:
+    """Return the settings that runs are compared by, as a flat dictionary with dotted keys."""
     table: dict[str, Any] = {}
 
     def walk(node: Any, prefix: str) -> None:
@@ -144,18 +164,18 @@ def flat(config: DictConfig) -> dict[str, Any]:
 
 
 def stopped_by(trainer: Any) -> tuple[int, str]:
-    """Return the exit status of a run and what ended it before its budget; 0 and nothing where that was reached.
+    """Return the exit status of a run and the reason why it ended early; 0 and "" if it reached its budget.
 
-    The status is 128 + the signal that stopped the run, 1 for a warning that did, and 0 for what the user has asked
-    for: a limit of time, early stopping, or a callback.
+    The status is 128 + the number of the signal that stopped the run, 1 if a warning of the Health callback stopped
+    it, and 0 for a time limit, early stopping or another callback.
     """
     from pytorch_lightning.callbacks import EarlyStopping, Timer
 
     from gan_lightning.callbacks.health import Health
     from gan_lightning.callbacks.stop import Stop
 
-    signum = next((guest.signum for guest in trainer.callbacks if isinstance(guest, Stop)), 0)
-    warning = next((guest.stopped for guest in trainer.callbacks if isinstance(guest, Health)), "")
+    signum = next((callback.signum for callback in trainer.callbacks if isinstance(callback, Stop)), 0)
+    warning = next((callback.stopped for callback in trainer.callbacks if isinstance(callback, Health)), "")
     if warning:
         return 1, warning
     if trainer.global_step >= trainer.max_steps:
@@ -171,26 +191,27 @@ def stopped_by(trainer: Any) -> tuple[int, str]:
 
 
 def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -> str:
-    """What to type for a run, or the sweep that it belongs to, to go on.
+    """Return the command that resumes a run, or the sweep that it belongs to.
 
     Args:
-        run: The run's folder.
-        settings: Hydra's own.
-        typed: The command line that started it.
-        reason: What ended it, see :func:`stopped_by`; a limit of time counts over all commands, so it has to be lifted.
+        run: The run directory.
+        settings: Hydra's own configuration.
+        typed: The overrides of the command line that started it.
+        reason: Why it ended, see :func:`stopped_by`; a time limit applies to all commands together, so the command
+            removes it.
     """
-    lifted = reason.startswith("trainer.max_time")
+    remove_limit = reason.startswith("trainer.max_time")
     script = Path(sys.argv[0])
     start = f"{program('python')} {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
-        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{' trainer.max_time=null' * lifted}"
-    left_out = "hydra.sweep.dir=", *["trainer.max_time="] * lifted
-    line = [word for word in typed if not word.lstrip("+").startswith(left_out)] or ["-m", "..."]
+        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{' trainer.max_time=null' * remove_limit}"
+    removed = "hydra.sweep.dir=", *["trainer.max_time="] * remove_limit
+    line = [word for word in typed if not word.lstrip("+").startswith(removed)] or ["-m", "..."]
     return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
 
 
 def program(name: str) -> str:
-    """Return a command of this environment as it can be typed, also where the environment is not activated."""
+    """Return how to call a command of this Python environment; with its path if the environment is not activated."""
     folder = Path(sys.executable).parent
     found = shutil.which(name)
     if found and Path(found).absolute().parent == folder:
@@ -200,7 +221,7 @@ def program(name: str) -> str:
 
 
 def typeable(override: str) -> str:
-    """An override as it can be typed: quoted where its value has signs of Hydra's grammar, as a sweep's folder has."""
+    """Quote an override for the shell and Hydra if its value has special characters, as a sweep's directory has."""
     key, _, value = override.partition("=")
     if not set(value) & set("=,{}[]():'\"$ \\"):
         return override

@@ -1,1 +1,1 @@
-"""The configuration: constraints of settings, read from the constructors' signatures, and their validation."""
+"""Validation of configurations: constraints from the constructors' signatures, and checks of combinations."""

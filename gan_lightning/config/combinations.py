@@ -1,6 +1,6 @@
-"""Settings that are right by themselves and do not work together, as the classes that a configuration names declare it.
+"""Checks of combinations: settings that are valid by themselves but do not work together.
 
-A class declares what it needs of the other parts of a run and what it provides, as literal class attributes, which
+A class declares what it requires of the other parts of a run and what it provides, as literal class attributes, which
 :mod:`gan_lightning.config.signature` reads without importing torch::
 
     class WGANGP(GAN):
@@ -10,14 +10,14 @@ A class declares what it needs of the other parts of a run and what it provides,
     class Discriminator(nn.Module):
         provides_per_sample_gradients = {"norm": ("none", "layer")}
 
-``needs_X`` is ``True``; or a sentence of advice; or a dictionary of the class's own settings, any of which makes it
-need X. ``provides_X`` is ``True``, ``False``, or a dictionary of settings, any of which provides it. In a dictionary a
-tuple lists the values that count; anything else is an example, and every value but null, zero and false counts. A need
-of X is unmet if parts declare whether they provide X and none does; what no part declares is not checked here, so that
-classes without declarations are accepted. ``effective_with`` names settings that have no effect unless X is provided,
-or unless other settings of the class count.
+``needs_X`` is ``True``; or a text with advice for the error message; or a dictionary of the class's own settings, any
+of which makes it require X. ``provides_X`` is ``True``, ``False``, or a dictionary of settings, any of which provides
+it. In a dictionary, a tuple lists the values that match; any other object is an example value, and every value except
+null, zero and false matches. A requirement is unmet if some parts declare whether they provide X and none of them
+provides it; capabilities that no part declares are not checked, so that classes without declarations are accepted.
+``effective_with`` maps settings to a capability, or to other settings of the class, without which they have no effect.
 
-Nothing here names a class.
+This module names no class.
 """
 
 import os
@@ -35,10 +35,10 @@ from gan_lightning.config.signature import REQUIRED, Signature, read
 from gan_lightning.geometry import halvings
 from gan_lightning.paths import CONF, absolute, shorter
 
-# A need that stands for several.
+# Requirements that consist of several capabilities.
 IMPLIED = {"double_backward": ("per_sample_gradients", "float32_weights")}
-# What a class needs, as messages state it, where the capability's name does not say enough.
-WORDS = {
+# Descriptions of capabilities in messages, where the name is not sufficient.
+DESCRIPTIONS = {
     "per_sample_gradients": "gradients of each sample by itself (double backward), and BatchNorm mixes samples",
     "float32_weights": "weights of single precision (double backward)",
     "lipschitz_critic": "a Lipschitz critic",
@@ -57,20 +57,20 @@ WORDS = {
     "discriminator_class_loss": "a class loss of the discriminator",
     "generator_class_loss": "a class loss of the generator",
 }
-UNKNOWN = "the data's"  # in place of a value that is found when the data are loaded
-MAX_CHOICES = 3  # that a message lists of one setting
+UNKNOWN = "the data's"  # instead of a value that is only known after the data are loaded
+MAX_CHOICES = 3  # values of one setting in a message
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a run: a section of the configuration that names a class, or facts of one."""
+    """A part of a run: a section of the configuration that names a class, or declarations derived from its values."""
 
     key: str
     section: DictConfig
     signature: Signature
 
     def value(self, name: str) -> Any:
-        """Return the value of a setting, resolved; ``REQUIRED`` if the class has no such setting."""
+        """Return the resolved value of a setting; ``REQUIRED`` if the class has no such setting."""
         node, parameter = node_at(self.section, name), self.signature.parameters.get(name)
         if node is None:
             return parameter.default if parameter else None if "." in name else REQUIRED
@@ -81,43 +81,43 @@ class Part:
         except OmegaConfBaseException:
             return UNKNOWN
 
-    def settings(self, declared: dict[str, Any], counting: bool) -> list[tuple[str, Any, Any]]:
-        """Return those settings of a declaration that count, or those that do not: key, value and what would count."""
+    def settings(self, declared: dict[str, Any], matching: bool) -> list[tuple[str, Any, Any]]:
+        """Return the settings of a declaration that match, or those that do not: key, value and matching values."""
         values = ((name, self.value(name), choices) for name, choices in declared.items())
         found = [one for one in values if one[1] is not REQUIRED and one[1] is not ...]
-        return [(f"{self.key}.{n}", v, choices) for n, v, choices in found if counts(v, choices) is counting]
+        return [(f"{self.key}.{n}", v, choices) for n, v, choices in found if matches(v, choices) is matching]
 
     def provides(self, capability: str) -> bool | None:
-        """Return whether this part provides a capability; None if it does not say."""
+        """Return whether this part provides a capability; None if it does not declare it."""
         declared = self.signature.attributes.get(f"provides_{capability}")
         if not isinstance(declared, dict):
             return None if declared is None else bool(declared)
         return True if self.settings(declared, True) else False if self.settings(declared, False) else None
 
     def missing(self, capability: str) -> list[tuple[str, Any, Any]]:
-        """Return the settings that would provide a capability with other values: key, value and what would count."""
+        """Return the settings that would provide a capability if changed: key, value and matching values."""
         declared = self.signature.attributes.get(f"provides_{capability}")
         return self.settings(declared, False) if isinstance(declared, dict) else []
 
 
-def counts(value: Any, choices: Any) -> bool:
-    """Return whether a value is one of a declaration's choices; of an example, whether it is set at all."""
+def matches(value: Any, choices: Any) -> bool:
+    """Return whether a value is one of the declared choices; for an example, whether the value is set (truthy)."""
     if value is UNKNOWN:
         return True
     return str(value) in map(str, choices) if isinstance(choices, tuple) else bool(value)
 
 
 def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
-    """Return an error for each need that is unmet, and for each setting that has no effect.
+    """Return an error message for each unmet requirement, and for each setting that has no effect.
 
     Args:
-        config: The composed configuration; every value by itself is right.
+        config: The composed configuration, each value of which is valid by itself.
         typed: Keys that the user set.
     """
     parts = [*parts_of(config)]
     if any(part.signature.attributes.get("needs_labels") for part in parts):
-        parts += facts_of_labels(config, parts)
-    unmet = {lead: text for part in reversed(parts) for lead, text in unmet_needs(part, parts)}
+        parts += label_declarations(config, parts)
+    unmet = {lead: text for part in reversed(parts) for lead, text in unmet_requirements(part, parts)}
     errors = [f"{lead}: {text}" for (lead, _), text in reversed(unmet.items())]
     errors += [error for part in parts for error in without_effect(part, parts, typed)]
     for part in parts:
@@ -128,19 +128,19 @@ def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> l
 
 
 def without_effect(part: Part, parts: list[Part], typed: Collection[str]) -> Iterator[str]:
-    """Yield an error for each setting that the user set and that has no effect."""
+    """Yield an error message for each setting that the user set and that has no effect."""
     for name, needed in part.signature.attributes.get("effective_with", {}).items():
         if f"{part.key}.{name}" not in typed:
             continue
         if isinstance(needed, str) and provided(needed, parts) is False:
-            yield f"{part.key}.{name}: has no effect, since it needs {in_words(needed)}"
+            yield f"{part.key}.{name}: has no effect, since it needs {description(needed)}"
         elif isinstance(needed, dict) and (unset := part.settings(needed, False)):
-            told = ", ".join(f"{key}={shown(value)}" for key, value, _ in unset)
-            yield f"{part.key}.{name}: has no effect with {told}"
+            values = ", ".join(f"{key}={format_value(value)}" for key, value, _ in unset)
+            yield f"{part.key}.{name}: has no effect with {values}"
 
 
 def parts_of(config: DictConfig) -> Iterator[Part]:
-    """Yield the parts that a configuration names, and what follows from sizes."""
+    """Yield the parts that a configuration names, and declarations that follow from image and batch sizes."""
     for key, section in walk(config):
         for target in target_of(section) if not key.startswith("hydra") else ():
             if signature := read(target):
@@ -151,35 +151,37 @@ def parts_of(config: DictConfig) -> Iterator[Part]:
         try:
             halvings(*size)
         except ValueError:
-            yield fact("data", data, "halved_sides", {"image_size": (32, 64)})
+            yield declaration("data", data, "halved_sides", {"image_size": (32, 64)})
         if min(size) < 4 and config.get("eval", {}).get("every_n_steps", 1) is not None:
-            yield fact("data", data, "four_pixels", {"image_size": (32,)})
+            yield declaration("data", data, "four_pixels", {"image_size": (32,)})
     ranks = (world_size(config.trainer) if "trainer" in config else None) or 1
     if "batch_size" in data and data.batch_size == ranks:
-        yield fact("data", data, "several_samples", {"batch_size": (2 * ranks,)})
+        yield declaration("data", data, "several_samples", {"batch_size": (2 * ranks,)})
 
 
-def facts_of_labels(config: DictConfig, parts: list[Part]) -> list[Part]:
-    """Return what tells whether the data have labels: what was found when they were loaded, or a folder's sub-folders.
+def label_declarations(config: DictConfig, parts: list[Part]) -> list[Part]:
+    """Declare whether the data have labels, by the loaded data or by the sub-directories of an image folder.
 
-    A folder may hold millions of files, so that it is listed only if a part needs labels.
+    The caller calls this only if a part needs labels, since a directory may contain millions of files.
     """
     num_classes = config.get("found", {}).get("num_classes")
     if num_classes:
-        return [fact("data", config.data, "labels", True)]
-    facts = []
+        return [declaration("data", config.data, "labels", True)]
+    found = []
     for part in parts:
         name = part.signature.attributes.get("class_folders")
         folder = part.value(name) if name else None
         if folder and not has_folders(absolute(folder)):
-            facts.append(fact(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)}))
-    if num_classes == 0 and provided("labels", parts + facts) is None:
-        facts.append(fact("data", config.data, "labels", False))
-    return facts
+            found.append(
+                declaration(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)})
+            )
+    if num_classes == 0 and provided("labels", parts + found) is None:
+        found.append(declaration("data", config.data, "labels", False))
+    return found
 
 
 def has_folders(folder: Path) -> bool:
-    """Return whether a folder has sub-folders; true if it cannot be read, of which another error tells."""
+    """Return whether a directory has sub-directories; true if it cannot be read, which another check reports."""
     try:
         with os.scandir(folder) as entries:
             return any(entry.is_dir() for entry in entries)
@@ -187,13 +189,13 @@ def has_folders(folder: Path) -> bool:
         return True
 
 
-def fact(key: str, section: DictConfig, capability: str, declared: Any) -> Part:
-    """Return a part that declares what only the values of a configuration tell."""
+def declaration(key: str, section: DictConfig, capability: str, declared: Any) -> Part:
+    """Return a part with a declaration that is derived from values of the configuration, not from a class."""
     return Part(key, section, Signature(attributes={f"provides_{capability}": declared}))
 
 
-def unmet_needs(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield what a message begins with and a capability, and the message, for each need that no part meets."""
+def unmet_requirements(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield for each requirement that no part meets: the start of the message and the capability, and its rest."""
     for name, needed in part.signature.attributes.items():
         if not name.startswith("needs_") or not needed:
             continue
@@ -203,68 +205,74 @@ def unmet_needs(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[str, str]
         name = name.removeprefix("needs_")
         for capability in IMPLIED.get(name, (name,)):
             if provided(capability, parts) is False:
-                cause = f"{causes[0][0]}={shown(causes[0][1])}" if causes else label(part)
+                cause = f"{causes[0][0]}={format_value(causes[0][1])}" if causes else label(part)
                 advice = needed if isinstance(needed, str) else fixes(capability, part, parts)
                 yield message(cause, advice, capability, parts)
 
 
 def provided(capability: str, parts: list[Part]) -> bool | None:
-    """Return whether any part provides a capability; None if none says."""
+    """Return whether any part provides a capability; None if no part declares it."""
     known = [found for part in parts if (found := part.provides(capability)) is not None]
     return any(known) if known else None
 
 
 def message(cause: str, advice: str, capability: str, parts: list[Part]) -> tuple[tuple[str, str], str]:
-    """Return what begins the message for a need that is unmet, with the capability, and the rest."""
+    """Return the message for an unmet requirement: its start and the capability, and its rest."""
     declaring = [part for part in parts if part.provides(capability) is False]
     settings = [one for part in declaring for one in part.missing(capability)]
     advice = f"; {advice}" if advice else ""
     if settings and all(part.missing(capability) for part in declaring):
-        lead = ", ".join(f"{key}={shown(value)}" for key, value, _ in settings)
-        return (lead, capability), f"{cause} needs {in_words(capability)}{advice}"
-    return (cause, capability), f"needs {in_words(capability)}{advice}"
+        lead = ", ".join(f"{key}={format_value(value)}" for key, value, _ in settings)
+        return (lead, capability), f"{cause} needs {description(capability)}{advice}"
+    return (cause, capability), f"needs {description(capability)}{advice}"
 
 
 def fixes(capability: str, part: Part, parts: list[Part]) -> str:
-    """Return the options and settings that would meet a need of a part, as they are typed."""
+    """Return the options and settings that would meet a requirement of a part, as overrides."""
     found, name, own = [], f"provides_{capability}", part.key.partition(".")[0]
     declaring = [other for other in parts if other.provides(capability) is False]
     for other in declaring:
         group = other.key.partition(".")[0]
         if other.missing(capability):
             continue
-        if group == "data":  # the data stay, another option of the part may fit them
+        if group == "data":  # suggest another option for the part, not other data
             found += [f"{own}={option}" for option in with_attribute(own, f"needs_{capability}", False)]
         else:
             found += [f"{group}={option}" for option in with_attribute(group, name, True)]
     for key, _, choices in (one for other in declaring for one in other.missing(capability)):
         listed = choices[:MAX_CHOICES] if isinstance(choices, tuple) else (choices,)
-        found += [f"{key}={shown(choice)}" for choice in listed]
+        found += [f"{key}={format_value(choice)}" for choice in listed]
     *first, last = [*dict.fromkeys(found)] or [""]
     return " or ".join(filter(None, [", ".join(first), last]))
 
 
-def in_words(capability: str) -> str:
-    """Return what a message calls a capability."""
-    return WORDS.get(capability, capability.replace("_", " "))
+def description(capability: str) -> str:
+    """Return the description of a capability in messages."""
+    return DESCRIPTIONS.get(capability, capability.replace("_", " "))
 
 
-def shown(value: Any) -> str:
-    """Return a value as it is typed."""
+def format_value(value: Any) -> str:
+    """Return a value as it is typed in an override."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def label(part: Part) -> str:
-    """Return the option of a group that names a part's class, as it is typed; the class if no option of ours does."""
+    """Return ``GROUP=OPTION`` for a part's class; ``KEY._target_=CLASS`` if no option in conf/ names that class."""
     group, (target,) = part.key.partition(".")[0], target_of(part.section)
     option = next((name for name, targets in options_of(group).items() if target in targets), None)
     return f"{group}={option}" if option else f"{part.key}._target_={target}"
 
 
 def with_attribute(group: str, name: str, wanted: bool) -> list[str]:
-    """Return the options of a group all of whose classes, or none of them, have a class attribute that is true."""
+    """Return the options of a group by an attribute of their classes.
+
+    Args:
+        group: The group.
+        name: Name of the class attribute.
+        wanted: True for options with a class whose attribute is true, False for options without one.
+    """
     found = {
         option: [bool(signature.attributes.get(name)) for signature in map(read, targets) if signature]
         for option, targets in options_of(group).items()
@@ -274,12 +282,12 @@ def with_attribute(group: str, name: str, wanted: bool) -> list[str]:
 
 @cache
 def options_of(group: str) -> dict[str, list[str]]:
-    """Return the classes that each option of a group names, those of options that it builds on too."""
+    """Return the classes that each option of a group names, including those from its defaults."""
     return {path.stem: targets_of(path) for path in sorted((CONF / group).glob("*.yaml"))}
 
 
 def targets_of(path: Path) -> list[str]:
-    """Return the dotted names of the classes of a file of conf."""
+    """Return the dotted names of the classes in a file of conf/, including those from its defaults."""
     node, group = OmegaConf.load(path), path.parent.name
     base = [name for name in node.get("defaults", []) if isinstance(name, str) and name != "_self_"]
     found = [target for name in base for target in targets_of(path.with_name(f"{name.partition('@')[0]}.yaml"))]
@@ -293,15 +301,15 @@ def targets_of(path: Path) -> list[str]:
 
 
 def errors_of_numbers(config: DictConfig) -> Iterator[str]:
-    """Yield an error for each size, number of devices or file that does not fit the others."""
+    """Yield an error message for each size, number of devices or file that is inconsistent with the others."""
     if "loss" in config and "model" in config and "loss" not in config.model:
         yield "loss: has no effect, since the model has no adversarial loss; leave it out"
     if "trainer" in config:
         ranks = world_size(config.trainer)
         if ranks != 1 and config.trainer.strategy in ("auto", "ddp"):
             yield (
-                f"trainer.devices={config.trainer.devices}: several devices need trainer=ddp, since an update of one "
-                "network leaves the other's weights unused"
+                f"trainer.devices={config.trainer.devices}: several devices need trainer=ddp, whose strategy "
+                "supports updates that leave the other network's weights unused"
             )
         if error := indivisible(config.data.batch_size, ranks or 1):
             yield error
@@ -312,17 +320,17 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
             continue
         size, wanted = network.get("latent_dim"), config.model.get("latent_dim")
         if size != wanted and isinstance(size, int):
-            yield f"network.{key}.latent_dim={size}: must be model.latent_dim={wanted}; set that"
+            yield f"network.{key}.latent_dim={size}: must equal model.latent_dim={wanted}; set model.latent_dim instead"
         labels = network.get("num_classes")
         if isinstance(labels, int) and labels and classes is not None and labels != classes:
-            yield f"network.{key}.num_classes={labels}: the data have {classes}; leave it out"
+            yield f"network.{key}.num_classes={labels}: the data have {classes} classes; remove it"
     # A resumed run has its own weights, and the file may be on another machine.
     if (path := config.get("init_from")) and not config.get("ckpt_path") and not absolute(path).exists():
         yield f"init_from={shorter(Path(path))}: there is no such file or run directory"
 
 
 def world_size(trainer: DictConfig) -> int | None:
-    """Return the number of processes that train; None if that is as many as there are devices."""
+    """Return the number of processes that train; None if it is the number of available devices."""
     devices = trainer.devices
     if isinstance(devices, str) and "," in devices:
         devices = [part for part in devices.split(",") if part.strip()]
@@ -334,7 +342,7 @@ def world_size(trainer: DictConfig) -> int | None:
 
 
 def indivisible(batch_size: int, ranks: int) -> str | None:
-    """Return the error that a minibatch cannot be divided among devices; None if it can."""
+    """Return an error message if a minibatch cannot be divided among the devices; None if it can."""
     if batch_size % ranks:
         return f"data.batch_size={batch_size}: must be a multiple of the {ranks} devices that share it"
     return None

@@ -1,4 +1,4 @@
-"""Constraints that constructors declare in their signatures, and the check of a value against one.
+"""Constraints of constructor arguments, declared as annotations, and their validation.
 
 A constraint is an annotation: a type, ``Literal`` for choices, ``Annotated`` with annotated-types for ranges::
 
@@ -40,7 +40,7 @@ ClassLabel = Annotated[Annotated[int, Ge(0)] | str, doc("the name or the number 
 NULL = (None, types.NoneType)
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 NAMES |= dict.fromkeys(NULL, "null")
-# How each bound is compared and stated.
+# Attribute, comparison and wording of each bound.
 BOUNDS = {
     Gt: ("gt", operator.gt, "above"),
     Ge: ("ge", operator.ge, "of at least"),
@@ -50,18 +50,18 @@ BOUNDS = {
 
 
 def mismatch(annotation: Any, value: Any) -> str | None:
-    """Describe what a value must be; return None if the annotation admits it."""
+    """Return a description of the valid values; None if the value is valid."""
     return None if admits(annotation, value) else describe(annotation)
 
 
 def admits(annotation: Any, value: Any) -> bool:
-    """Return whether a value has the annotated type, lies in its range and is one of its choices.
+    """Return whether a value has the annotated type, is in the range and is one of the choices.
 
-    Types that a configuration file holds no values of, such as networks, admit everything.
+    Types that cannot occur in a configuration file, such as networks, are not checked.
     """
     origin, args = parts(annotation)
     if origin is Annotated:
-        return admits(args[0], value) and all(holds(constraint, value) for constraint in flat(args[1:]))
+        return admits(args[0], value) and all(holds(constraint, value) for constraint in expand(args[1:]))
     if origin is Union:
         return any(admits(part, value) for part in args)
     if origin is Literal:
@@ -86,19 +86,19 @@ def admits(annotation: Any, value: Any) -> bool:
 
 
 def parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return what an annotation is made of: the outermost type and its arguments."""
+    """Return the origin and the arguments of an annotation."""
     origin = typing.get_origin(annotation) or annotation
     return Union if origin is types.UnionType else origin, typing.get_args(annotation)
 
 
-def flat(metadata: Iterable[Any]) -> Iterator[Any]:
-    """Yield single constraints; ``Interval`` and ``Len`` stand for two each."""
+def expand(metadata: Iterable[Any]) -> Iterator[Any]:
+    """Yield single constraints; ``Interval`` and ``Len`` are groups of two."""
     for one in metadata:
-        yield from flat(one) if isinstance(one, GroupedMetadata) else (one,)
+        yield from expand(one) if isinstance(one, GroupedMetadata) else (one,)
 
 
 def holds(constraint: Any, value: Any) -> bool:
-    """Return whether a value satisfies one constraint of annotated-types; other metadata are documentation."""
+    """Return whether a value satisfies one constraint of annotated-types; other metadata are ignored."""
     if type(constraint) in BOUNDS:
         name, compare, _ = BOUNDS[type(constraint)]
         return compare(value, getattr(constraint, name))
@@ -110,12 +110,12 @@ def holds(constraint: Any, value: Any) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """Return an annotation in words, as they follow "must be"."""
+    """Return a description of an annotation for a message, as it follows "must be"."""
     origin, args = parts(annotation)
     if origin is Annotated:
-        constraints = [*flat(args[1:])]
+        constraints = [*expand(args[1:])]
         documented = [one.documentation for one in constraints if hasattr(one, "documentation")]
-        return documented[0] if documented else restricted(describe(args[0]), constraints)
+        return documented[0] if documented else with_constraints(describe(args[0]), constraints)
     if origin is Union:
         return " or ".join(dict.fromkeys(describe(part) for part in sorted(args, key=lambda part: part in NULL)))
     if origin is Literal:
@@ -126,8 +126,8 @@ def describe(annotation: Any) -> str:
     return NAMES.get(origin, getattr(origin, "__name__", str(origin)))
 
 
-def restricted(words: str, constraints: list[Any]) -> str:
-    """Add ranges and lengths to the words for a type."""
+def with_constraints(words: str, constraints: list[Any]) -> str:
+    """Add ranges and lengths to the description of a type."""
     bounds = [f"{BOUNDS[type(c)][2]} {getattr(c, BOUNDS[type(c)][0]):.10g}" for c in constraints if type(c) in BOUNDS]
     least = max((c.min_length for c in constraints if isinstance(c, MinLen)), default=0)
     most = min((c.max_length for c in constraints if isinstance(c, MaxLen)), default=None)
@@ -139,7 +139,7 @@ def restricted(words: str, constraints: list[Any]) -> str:
 
 
 class Validated:
-    """Base class whose subclasses' constructors raise ValueError if an argument breaks its annotation."""
+    """Base class whose subclasses' constructors raise ValueError if an argument violates its annotation."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -148,14 +148,14 @@ class Validated:
 
 
 def validated(init: Callable[..., None]) -> Callable[..., None]:
-    """Return a constructor that first checks its arguments; those that it passes on are its base class's to check."""
+    """Wrap a constructor so that it validates its arguments; forwarded ones are validated by the base class."""
     signature = inspect.signature(init)
 
-    @functools.cache  # at the first call, when every name that an annotation holds is defined
+    @functools.cache  # evaluated at the first call, when all names in the annotations are defined
     def annotations() -> dict[str, Any]:
         try:
             found = typing.get_type_hints(init, include_extras=True)
-        except NameError:  # a name that is imported for type checkers only
+        except NameError:  # a name that is only imported under TYPE_CHECKING
             return {}
         for name, hint in [*found.items()]:
             if typing.get_origin(hint) is Unpack:
@@ -168,17 +168,17 @@ def validated(init: Callable[..., None]) -> Callable[..., None]:
         try:
             given = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
-            given = {}  # the call below raises, with Python's own message
-        given |= {k: v for name in [*given] if is_open(signature, name) for k, v in given.pop(name).items()}
+            given = {}  # the call below raises Python's own error
+        given |= {k: v for name in [*given] if is_var_keyword(signature, name) for k, v in given.pop(name).items()}
         hints = annotations()
-        wrong = ((name, value, mismatch(hints[name], value)) for name, value in given.items() if name in hints)
-        if errors := [f"{name}={value}: must be {right}" for name, value, right in wrong if right]:
+        checks = ((name, value, mismatch(hints[name], value)) for name, value in given.items() if name in hints)
+        if errors := [f"{name}={value}: must be {valid}" for name, value, valid in checks if valid]:
             raise ValueError("; ".join(errors))
         init(self, *args, **kwargs)
 
     return checked
 
 
-def is_open(signature: inspect.Signature, name: str) -> bool:
+def is_var_keyword(signature: inspect.Signature, name: str) -> bool:
     """Return whether a parameter collects keyword arguments."""
     return signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD

@@ -1,4 +1,4 @@
-"""Nodes of a composed configuration: how to go through them, and what their references refer to."""
+"""Functions to traverse the nodes of a composed configuration and to follow its interpolations."""
 
 import re
 from collections.abc import Iterator
@@ -6,17 +6,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)*)\}")  # to another key
+REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)*)\}")  # an interpolation of another key
 
-# Sections whose values are filled in when a run starts.
+# Sections that are filled in when a run starts, and what to set instead.
 FILLED_IN = {
-    "run_dir": "hydra.run.dir chooses a run's folder",
-    "found": "what the data turn out to be is found when they are loaded",
+    "run_dir": "set hydra.run.dir to choose the run directory",
+    "found": "the shape and the number of classes are read from the data",
 }
 
 
 def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a configuration in dotted form, sections too, with what stands there unresolved."""
+    """Yield every dotted key of a configuration, including sections, with its unresolved node."""
     for key in node:
         value = node._get_node(key)
         path = f"{prefix}{key}"
@@ -26,7 +26,7 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def walk_from(config: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield one key of a configuration in dotted form and every key below it, as :func:`walk` does."""
+    """Yield one dotted key of a configuration and every key below it, as :func:`walk` does."""
     section, _, name = key.rpartition(".")
     node = (OmegaConf.select(config, section) if section else config)._get_node(name)
     yield key, node
@@ -35,13 +35,13 @@ def walk_from(config: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def target_of(section: Any) -> list[str]:
-    """Return the dotted name of the class that a section describes, in a list; an empty one if it names none."""
+    """Return the dotted name of a section's class (``_target_``) in a list; an empty list if it has none."""
     target = node_at(section, "_target_")
     return [str(target._value())] if target is not None and not target._is_missing() else []
 
 
 def node_at(config: Any, key: str) -> Any:
-    """Return what stands at a key, unresolved; None if nothing does."""
+    """Return the unresolved node at a dotted key; None if there is none."""
     for part in key.split("."):
         if not isinstance(config, DictConfig) or config._is_none() or config._is_interpolation() or part not in config:
             return None
@@ -50,12 +50,12 @@ def node_at(config: Any, key: str) -> Any:
 
 
 def referenced_key(node: Any) -> str | None:
-    """Return the key that a value refers to, as ``${model.latent_dim}`` does; None if it is no plain reference."""
+    """Return the key that a value interpolates, as in ``${model.latent_dim}``; None for any other value."""
     found = REFERENCE.fullmatch(str(node._value())) if node._is_interpolation() else None
     return found[1] if found else None
 
 
 def is_filled_in(node: Any) -> bool:
-    """Return whether a value refers to what is known only when a run has started."""
+    """Return whether a value interpolates a section that is filled in when a run starts."""
     key = referenced_key(node)
     return key is not None and key.partition(".")[0] in FILLED_IN

@@ -1,4 +1,4 @@
-"""Constraints of settings that are no argument of a class of this package; the others stand in its constructor."""
+"""Constraints of settings that are not constructor arguments of a class of this package."""
 
 from typing import Annotated, TypedDict
 
@@ -20,14 +20,14 @@ class Settings(TypedDict):
 
 
 class Optimizer(TypedDict):
-    """Settings of the classes of ``torch.optim``, where their own annotations restrict nothing."""
+    """Constraints of arguments of the classes of ``torch.optim``, whose own annotations have no ranges."""
 
     lr: PositiveFloat
     betas: Annotated[list[Fraction], Len(2, 2)]
     momentum: Fraction
 
 
-# The classes that restrict a section's values besides its ``_target_``, by a pattern of its key.
+# Further classes whose signatures constrain a section, in addition to its ``_target_``, by a pattern of its key.
 SECTIONS = {
     "": ("gan_lightning.config.settings.Settings",),
     "eval": ("gan_lightning.callbacks.evaluate.Evaluate", "gan_lightning.evaluation.Evaluation"),

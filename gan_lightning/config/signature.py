@@ -1,7 +1,7 @@
-"""Constructor signatures and literal class attributes, read from source without importing it.
+"""Constructor signatures and literal class attributes, read from source code with ``ast`` instead of an import.
 
-Importing torch and Lightning takes seconds; reading a class with its base classes takes milliseconds. So the command
-line answers wrong types, ranges and choices at once, for this package's classes and for a user's own.
+Importing torch and Lightning takes seconds, parsing a class with its base classes takes milliseconds. This lets the
+command line report wrong types, ranges and choices at once, for this package's and for user-supplied classes.
 """
 
 import ast
@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, Union
 
 import annotated_types
 
-REQUIRED = object()  # in place of a default
-# What annotations are made of; every other class stands for Any.
+REQUIRED = object()  # instead of a default value
+# Types that annotations are evaluated to; any other class becomes Any.
 TYPES: dict[str, Any] = {f"builtins.{kind.__name__}": kind for kind in (bool, int, float, str, list, tuple)}
 TYPES |= {f"{package}.Sequence": Sequence for package in ("typing", "collections.abc")}
 TYPES |= {"pathlib.Path": Path, "typing.List": list, "typing.Tuple": tuple}
@@ -33,12 +33,12 @@ class Parameter:
 
 @dataclass
 class Signature:
-    """What is known of a class.
+    """Signature and attributes of a class.
 
     Args:
-        parameters: The constructor's parameters by name, those that it passes on to a base class too.
-        is_open: Whether it may take others, since a base class or ``**kwargs`` cannot be read.
-        attributes: Class attributes that are literals, inherited ones too.
+        parameters: The constructor's parameters by name, including those that it forwards to a base class.
+        is_open: Whether it may take further parameters, because a base class or ``**kwargs`` cannot be read.
+        attributes: Class attributes with literal values, including inherited ones.
     """
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
@@ -48,28 +48,28 @@ class Signature:
 
 @dataclass(frozen=True)
 class Module:
-    """A module's source."""
+    """Parsed source code of a module."""
 
     name: str
     is_package: bool
-    names: dict[str, ast.AST]  # what its top level defines, assigns and imports
+    names: dict[str, ast.AST]  # top-level definitions, assignments and imports
 
     def resolve(self, node: ast.AST) -> str:
-        """Return the full dotted name that a name or an attribute stands for; "" if it is neither."""
+        """Return the fully qualified name of a name or attribute node; "" for other nodes."""
         if isinstance(node, ast.Attribute):
             return f"{self.resolve(node.value)}.{node.attr}"
         if not isinstance(node, ast.Name):
             return ""
-        there = self.names.get(node.id)
-        if isinstance(there, ast.Import):
-            alias = next(one for one in there.names if (one.asname or one.name.partition(".")[0]) == node.id)
+        definition = self.names.get(node.id)
+        if isinstance(definition, ast.Import):
+            alias = next(one for one in definition.names if (one.asname or one.name.partition(".")[0]) == node.id)
             return alias.name if alias.asname else node.id
-        if isinstance(there, ast.ImportFrom):
+        if isinstance(definition, ast.ImportFrom):
             package = self.name.split(".")[: None if self.is_package else -1]
-            package = package[: len(package) + 1 - there.level] if there.level else []
-            alias = next(one for one in there.names if (one.asname or one.name) == node.id)
-            return ".".join([*package, *filter(None, [there.module]), alias.name])
-        return f"{self.name if there else 'builtins'}.{node.id}"
+            package = package[: len(package) + 1 - definition.level] if definition.level else []
+            alias = next(one for one in definition.names if (one.asname or one.name) == node.id)
+            return ".".join([*package, *filter(None, [definition.module]), alias.name])
+        return f"{self.name if definition else 'builtins'}.{node.id}"
 
 
 @functools.cache
@@ -82,11 +82,11 @@ def load(name: str) -> Module | None:
         return None
     if spec is None:
         return None
-    path, folders = Path(spec.origin or ""), [*map(Path, spec.submodule_search_locations or ())]
+    path, search_path = Path(spec.origin or ""), [*map(Path, spec.submodule_search_locations or ())]
     for part in rest:
-        found = [*(f / part / "__init__.py" for f in folders), *(f / f"{part}.py" for f in folders)]
+        found = [*(f / part / "__init__.py" for f in search_path), *(f / f"{part}.py" for f in search_path)]
         path = next((file for file in found if file.is_file()), Path())
-        folders = [path.parent] if path.name == "__init__.py" else []
+        search_path = [path.parent] if path.name == "__init__.py" else []
     if path.suffix != ".py" or not path.is_file():
         return None
     try:
@@ -97,7 +97,7 @@ def load(name: str) -> Module | None:
 
 
 def definitions(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
-    """Yield what statements define by name, in ``if`` and ``try`` too."""
+    """Yield the names that statements define, with their nodes; also from the bodies of ``if`` and ``try``."""
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield node.name, node
@@ -114,10 +114,10 @@ def definitions(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
 
 
 def locate(target: str) -> tuple[Module, ast.AST] | None:
-    """Return the module that defines a dotted name, and the definition; follow packages that import it."""
-    for _ in range(10):  # re-exports
-        place, _, name = target.rpartition(".")
-        module = load(place) if place else None
+    """Return the module that defines a dotted name, and the definition's node; re-exports are followed."""
+    for _ in range(10):  # bounds a chain of re-exports
+        parent, _, name = target.rpartition(".")
+        module = load(parent) if parent else None
         node = module.names.get(name) if module else None
         if module is None or node is None:
             return None
@@ -129,7 +129,7 @@ def locate(target: str) -> tuple[Module, ast.AST] | None:
 
 @functools.cache
 def read(target: str) -> Signature | None:
-    """Return what the source says of a class or a function by its dotted name; None if it cannot be found."""
+    """Return the signature of a class or function by its dotted name; None if its source code is not found."""
     module, node = locate(target) or (None, None)
     if isinstance(node, ast.FunctionDef):
         return arguments(module, node)
@@ -149,23 +149,24 @@ def read(target: str) -> Signature | None:
         return Signature(found, attributes=attributes)
     init = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
     own, options = (arguments(module, init, method=True), unpacked(module, init)) if init else (Signature(), {})
-    if init is None or passes_on(init):
+    if init is None or forwards_kwargs(init):
         named = [base for base in bases if not base.startswith(("builtins.object", "typing.", "abc."))]
         above = [(base, read(base) or Signature(is_open=True)) for base in named]
         base, above = next(((b, one) for b, one in above if one.parameters or one.is_open), ("", Signature()))
-        # A base class's own annotations count, unless it is another library's, whose arguments ours restricts.
+        # A base class's annotations take precedence over an Unpack[...] in the subclass, except for other libraries'
+        # classes, whose arguments the subclass restricts.
         own.parameters = options | above.parameters | ({} if is_followed(base) else options) | own.parameters
         own.is_open = above.is_open
     return Signature(options | own.parameters, own.is_open, attributes)
 
 
 def is_followed(name: str) -> bool:
-    """Return whether a base class or an alias is looked up; in large libraries that takes long and finds nothing."""
+    """Return whether the source of a base class or alias is read; for large libraries that is slow and not needed."""
     return name.partition(".")[0] not in {*sys.stdlib_module_names, "torch", "pytorch_lightning"}
 
 
 def arguments(module: Module, function: ast.FunctionDef, method: bool = False) -> Signature:
-    """Return the parameters of a function, of a method without the first."""
+    """Return the parameters of a function; for a method without the first (``self``)."""
     args = function.args
     named = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(named) - len(args.defaults)) + args.defaults
@@ -175,7 +176,7 @@ def arguments(module: Module, function: ast.FunctionDef, method: bool = False) -
 
 
 def unpacked(module: Module, function: ast.FunctionDef) -> dict[str, Parameter]:
-    """Return the keyword arguments that ``**kwargs: Unpack[...]`` lists."""
+    """Return the keyword arguments of ``**kwargs: Unpack[...]``; an empty dictionary if there is none."""
     collects = function.args.kwarg.annotation if function.args.kwarg else None
     if isinstance(collects, ast.Subscript) and module.resolve(collects.value).endswith(".Unpack"):
         options = read(module.resolve(collects.slice))
@@ -183,17 +184,17 @@ def unpacked(module: Module, function: ast.FunctionDef) -> dict[str, Parameter]:
     return {}
 
 
-def passes_on(init: ast.FunctionDef) -> bool:
-    """Return whether a constructor passes its keyword arguments on to that of its base class."""
+def forwards_kwargs(init: ast.FunctionDef) -> bool:
+    """Return whether a constructor forwards its keyword arguments to the base class's constructor."""
     if init.args.kwarg is None:
         return False
     calls = [one for one in ast.walk(init) if isinstance(one, ast.Call) and ast.unparse(one.func) == "super().__init__"]
-    inside = {part.id for call in calls for part in ast.walk(call) if isinstance(part, ast.Name)}
-    return init.args.kwarg.arg in inside
+    forwarded = {part.id for call in calls for part in ast.walk(call) if isinstance(part, ast.Name)}
+    return init.args.kwarg.arg in forwarded
 
 
 def default(node: ast.expr | None) -> Any:
-    """Return the value of a default; ``REQUIRED`` if there is none, ``...`` if it is computed."""
+    """Return the value of a default; ``REQUIRED`` if there is none, ``...`` if it is not a literal."""
     try:
         return REQUIRED if node is None else ast.literal_eval(node)
     except (ValueError, TypeError):
@@ -201,7 +202,7 @@ def default(node: ast.expr | None) -> Any:
 
 
 def evaluate(module: Module, node: ast.expr | None) -> Any:
-    """Return the annotation that an expression stands for, in types of ``typing``; ``Any`` for other classes."""
+    """Evaluate an annotation to types of ``typing``; unknown classes become ``Any``."""
     if isinstance(node, ast.Constant):
         return evaluate(module, ast.parse(node.value, mode="eval").body) if isinstance(node.value, str) else None
     if isinstance(node, ast.BinOp):
@@ -221,12 +222,12 @@ def evaluate(module: Module, node: ast.expr | None) -> Any:
     name = module.resolve(node) if node else ""
     if name in TYPES or not is_followed(name):
         return TYPES.get(name, Any)
-    there, alias = locate(name) or (None, None)
-    return evaluate(there, alias) if isinstance(alias, ast.Name | ast.Subscript | ast.BinOp) else Any
+    source, alias = locate(name) or (None, None)
+    return evaluate(source, alias) if isinstance(alias, ast.Name | ast.Subscript | ast.BinOp) else Any
 
 
 def constraint(module: Module, node: ast.expr) -> Any:
-    """Return a constraint of annotated-types, ``Gt(0)`` say; None for other metadata."""
+    """Return a constraint of annotated-types, such as ``Gt(0)``; None for other metadata."""
     name = module.resolve(node.func) if isinstance(node, ast.Call) else ""
     kind = getattr(annotated_types, name.rpartition(".")[2], None) if name.startswith("annotated_types.") else None
     if kind is None:

@@ -1,4 +1,4 @@
-"""Names that settings have in other repositories, for suggestions that a comparison of letters does not find."""
+"""Names of settings in other repositories, for suggestions that string similarity does not find."""
 
 NO_WORKERS = "images are held in memory and batches are made on the device, so there are no worker processes"
 STEPS = (
@@ -6,10 +6,10 @@ STEPS = (
 )
 BETAS = "model.generator_optimizer.betas=[BETA1,BETA2] and model.discriminator_optimizer.betas=[BETA1,BETA2]"
 RATES = "model.generator_optimizer.lr=RATE and model.discriminator_optimizer.lr=RATE"
-GRIDS = "callbacks.sample_grid draws at steps 1, 2, 5, 10, 20, 50, ... and the last"
+GRIDS = "callbacks.sample_grid draws samples at steps 1, 2, 5, 10, 20, 50, ... and the last"
 PRECISION = "trainer.precision=16-mixed or trainer.precision=bf16-mixed"
 
-# By the last part of a key, in lower case and without signs.
+# By the last part of a key, in lower case and without punctuation.
 KEYS = {
     **dict.fromkeys(("epoch", "epochs", "numepochs", "nepochs", "niter", "maxepochs", "minepochs", "numiters"), STEPS),
     **dict.fromkeys(("ncritic", "criticiters", "criticsteps", "ndis"), "model.d_steps=NUMBER"),
@@ -46,7 +46,7 @@ KEYS = {
     "ganmode": "loss=OPTION",
 }
 
-# By the group and the option, in lower case and without signs.
+# By the group and the option, in lower case and without punctuation.
 OPTIONS = {
     "data": {"cifar": "cifar10", "custom": "image_folder", "folder": "image_folder", "images": "image_folder"},
     "loss": {"lsgan": "least_squares", "mse": "least_squares", "bce": "non_saturating", "vanilla": "minimax"}
@@ -62,12 +62,12 @@ VALUES = {
 
 
 def plain(word: str) -> str:
-    """Return a word in lower case, without the signs that repositories write it with."""
+    """Return a word in lower case, with letters and digits only."""
     return "".join(letter for letter in word.lower() if letter.isalnum())
 
 
 def suggest_key(key: str) -> str:
-    """Return the middle of a sentence about what an unknown key is called here; empty if the table lacks it.
+    """Return a suggestion for an unknown key, as it continues an error message; empty if there is none.
 
     Args:
         key: A key as typed, such as ``model.lambda_gp`` or ``--batch_size``.
@@ -77,12 +77,12 @@ def suggest_key(key: str) -> str:
 
 
 def suggest_option(group: str, option: str) -> str:
-    """Return the middle of a sentence about what an unknown option of a group is called; empty if unknown."""
+    """Return a suggestion for an unknown option of a group, as it continues an error message; empty if none."""
     found = OPTIONS.get(group, {}).get(plain(option))
     return f", here it is {group}={found}" if found else ""
 
 
 def suggest_value(key: str, value: object) -> str:
-    """Return the end of a sentence about what an invalid value is called; empty if unknown."""
+    """Return a suggestion for an invalid value, as it ends an error message; empty if there is none."""
     found = VALUES.get(key, {}).get(str(value).lower())
     return f"; here it is {key}={found}" if found else ""

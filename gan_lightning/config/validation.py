@@ -1,6 +1,6 @@
-"""What a configuration may hold: finds every fault in one, each told in one line.
+"""Validation of a composed configuration: all errors are collected, one line each.
 
-Nothing here imports torch, so that mistakes are answered at once.
+This module does not import torch, so that errors are reported within a second.
 """
 
 import difflib
@@ -29,33 +29,33 @@ from gan_lightning.paths import absolute
 PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")
 PATHS += ("latent.picture", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
 
-MAX_REFERENCES = 10  # that are followed one after the other, since they may go round in a circle
+MAX_REFERENCES = 10  # length of a chain of references, which may be circular
 
-OWN_CLASSES = "A class of your own needs its folder on PYTHONPATH"
+OWN_CLASSES = "For your own class, add its folder to PYTHONPATH"
 
-# Extras of this package by what they bring.
+# Extras of this package, by the packages that they install.
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow", "litdata": "stream"}
 EXTRAS |= {launcher: launcher for launcher in ("joblib", "submitit", "ray")}
 
 
 def check(config: DictConfig) -> None:
-    """Check a composed configuration.
+    """Validate a composed configuration.
 
     Raises:
-        UserError: With every fault.
+        UserError: With all errors.
     """
-    if faults := faults_of_values(config, {}) or errors_of_combinations(config):
-        raise UserError(*dict.fromkeys(faults))
+    if errors := faults_of_values(config, {}) or errors_of_combinations(config):
+        raise UserError(*dict.fromkeys(errors))
 
 
 def make_paths_absolute(config: DictConfig) -> None:
-    """Expand ``~`` in the paths of a configuration, and make them absolute, in place.
+    """Expand ``~`` in the paths of a configuration and make them absolute, in place.
 
-    References and addresses (``s3://bucket``) stay: a checkpoint keeps ``${oc.env:GAN_DATA_DIR,data}``, which every
-    machine resolves for itself.
+    Interpolations and addresses (``s3://bucket``) are not changed: a checkpoint stores
+    ``${oc.env:GAN_DATA_DIR,data}``, which is resolved on each machine.
 
     Raises:
-        UserError: ``~`` stands for a home directory that cannot be determined.
+        UserError: A path starts with ``~``, and the home directory is unknown.
     """
     for key, node in [*walk(config)]:
         if OmegaConf.is_config(node) or not any(fnmatchcase(key, pattern) for pattern in PATHS):
@@ -71,53 +71,54 @@ def faults_of_values(
     within: str = "",
     parameters: dict[str, list[Parameter]] | None = None,
 ) -> list[str]:
-    """Return an error for each value that is of a wrong type, out of range or of a key that its class does not take.
+    """Return an error message for each value with a wrong type or out of range, and for each unknown argument.
 
     Args:
         config: The configuration.
-        known: The default of each key; what no class restricts must be of its type.
-        within: A key, to check only that and what lies below; "" for all.
-        parameters: What :func:`parameters_of` returns for the configuration, where many values are checked in turn.
+        known: The default of each key; a value that no class constrains must have the type of its default.
+        within: A key, to check only this key and those below it; "" for all.
+        parameters: The result of :func:`parameters_of` for the configuration; pass it to check many keys in turn.
     """
-    faults, parameters = [], parameters_of(config) if parameters is None else parameters
+    errors, parameters = [], parameters_of(config) if parameters is None else parameters
     for path, node in walk_from(config, within) if within else walk(config):
         section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
         if section and node._is_none():
-            faults.append(f"{path}=null: is needed, with all that belongs to it")
+            errors.append(f"{path}=null: is needed; set its keys, {path}.KEY=VALUE")
         elif section and not isinstance(node, DictConfig) and not node._is_interpolation():
-            faults.append(f"{path}={node._value()}: is a section; set its keys, {path}.KEY=VALUE")
+            errors.append(f"{path}={node._value()}: is a section; set its keys, {path}.KEY=VALUE")
             continue
         if path.startswith("hydra"):
             continue
         if isinstance(node, DictConfig):
-            faults += unknown_parameters(path, node)
+            errors += unknown_parameters(path, node)
             continue
         if node._is_missing():
-            faults.append(f"{path}: is needed, and has no default: {path}=...")
+            errors.append(f"{path}: is needed, and has no default; set {path}=...")
             continue
         try:
             value = OmegaConf.select(config, path, throw_on_resolution_failure=True)
         except OmegaConfBaseException as error:
             refers_to = (referenced_key(node) or "").partition(".")[0]
-            if not any(fault.startswith(f"{refers_to}=") for fault in faults):  # that section is the error
-                faults.append(f"{path}: {first_line(error)}")
+            if not any(one.startswith(f"{refers_to}=") for one in errors):  # the section itself is already reported
+                errors.append(f"{path}: {first_line(error)}")
             continue
         if referenced_key(node):
-            continue  # the value is checked where it stands
+            continue  # the value is checked at the key that it interpolates
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         found = parameters.get(path) or [Parameter(type_of(known.get(path)), None)]
-        for wanted, parameter in ((wanted, one) for one in found if (wanted := mismatch(one.annotation, value))):
-            needed = value is None and parameter.default is REQUIRED
-            told = f"{path}={'null' if value is None else value}: must be {wanted}{suggest_value(path, value)}"
-            faults.append(f"{path}: is needed: {path}=..." if needed else told)
+        for valid, parameter in ((valid, one) for one in found if (valid := mismatch(one.annotation, value))):
+            missing = value is None and parameter.default is REQUIRED
+            message = f"{path}={'null' if value is None else value}: must be {valid}{suggest_value(path, value)}"
+            errors.append(f"{path}: is needed; set {path}=..." if missing else message)
             break
-    return faults
+    return errors
 
 
 def parameters_of(config: DictConfig) -> dict[str, list[Parameter]]:
-    """Return the parameters that restrict each key, by the signatures of the classes that take its value.
+    """Return the parameters that constrain each key, from the signatures of the classes that receive its value.
 
-    A class's argument may be a reference, as ``width: ${network.width}``: its annotation restricts what it refers to.
+    If an argument is an interpolation, such as ``width: ${network.width}``, its annotation constrains the key that it
+    refers to.
     """
     found: dict[str, list[Parameter]] = {}
     for path, section in [("", config), *walk(config)]:
@@ -137,31 +138,31 @@ def parameters_of(config: DictConfig) -> dict[str, list[Parameter]]:
 
 
 def unknown_parameters(path: str, section: DictConfig, taken: Collection[str] | None = None) -> list[str]:
-    """Return an error for each argument that a section's class does not take.
+    """Return an error message for each argument that a section's class does not accept.
 
     Args:
         path: The section's key.
         section: The section.
-        taken: What the class takes if its source cannot be read; None if that is not known.
+        taken: Arguments of the class if its source code cannot be read; None if they are unknown.
     """
-    faults = []
+    errors = []
     for target in target_of(section):
         rejected = {}
         if (found := read(target)) is not None:
             taken = None if found.is_open else found.parameters
             rejected = found.attributes.get("rejected_arguments", {})
-        faults += [f"{path}.{key}: is not supported; {rejected[key]}" for key in section if key in rejected]
-        faults += [
+        errors += [f"{path}.{key}: is not supported; {rejected[key]}" for key in section if key in rejected]
+        errors += [
             f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
             + (f"; ~{path}.{key} leaves it out" if "_partial_" in section else "")
             for key in (section if taken is not None else ())
             if key not in taken and key not in rejected and not str(key).startswith("_")
         ]
-    return faults
+    return errors
 
 
 def type_of(default: Any) -> Any:
-    """Return the type that a default's place takes, ``Any`` if there is none to compare with."""
+    """Return the type of a default value or None; ``Any`` without a default value to compare with."""
     value = default._value() if default is not None and not OmegaConf.is_config(default) else None
     if value is None or default._is_interpolation():
         return Any
@@ -169,24 +170,27 @@ def type_of(default: Any) -> Any:
 
 
 def unknown_arguments(config: DictConfig) -> list[str]:
-    """Arguments that the classes of other libraries do not take, and packages that are not there; imports them."""
+    """Return an error message for each invalid argument of another library's class, and for each missing package.
+
+    The classes are imported, which takes seconds.
+    """
     from inspect import signature
 
     from hydra.utils import get_class
 
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it raises; we tell it, shorter
-    faults = []
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # Hydra logs what it raises, and it is reported here
+    errors = []
     for path, node in walk(config):
         for target in target_of(node):
             try:
                 taken = signature(get_class(target)).parameters
             except Exception as error:
                 advice = how_to_import(error, [target.partition(".")[0]])
-                faults.append(f"{path}._target_={target}: cannot be imported ({first_line(error)}); {advice}")
+                errors.append(f"{path}._target_={target}: cannot be imported ({first_line(error)}); {advice}")
                 continue
             is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
-            faults += unknown_parameters(path, node, None if is_open else taken)
-    return faults
+            errors += unknown_parameters(path, node, None if is_open else taken)
+    return errors
 
 
 def how_to_install(package: str) -> str:
@@ -195,11 +199,11 @@ def how_to_install(package: str) -> str:
 
 
 def how_to_import(error: BaseException, packages: Collection[str] = ()) -> str:
-    """Return advice for an error of importing a class: the package to install, or where Python looks for classes.
+    """Return advice for an error while importing a class: the package to install, or a hint on PYTHONPATH.
 
     Args:
-        error: The error, or one that it caused.
-        packages: Packages of the classes that the configuration names.
+        error: The error, or one that was raised from it.
+        packages: Top-level packages of the classes that the configuration names.
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) and len(causes) < 10:
@@ -218,7 +222,7 @@ def how_to_import(error: BaseException, packages: Collection[str] = ()) -> str:
 
 
 def nearest(word: str, candidates: Any) -> str:
-    """The nearest valid name, as the middle of a sentence."""
+    """Return a suggestion of the most similar name, as it continues an error message; empty if none is similar."""
     candidates = [str(candidate) for candidate in candidates]
     near = [c for c in candidates if c.rpartition(".")[2].casefold() == word.rpartition(".")[2].casefold()][:1]
     near = near or difflib.get_close_matches(word, candidates, 1, 0.6)

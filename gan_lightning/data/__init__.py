@@ -1,1 +1,1 @@
-"""Data sets, held in memory and dealt out in an order that the seed and the step decide."""
+"""Data sets in memory, whose order of samples is a function of the seed and the step."""

@@ -10,20 +10,20 @@ from gan_lightning.data.layout import Left, without_generated
 from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError
 
-PICTURES, LISTS = "img_align_celeba", ("list_attr_celeba.csv", "list_attr_celeba.txt")
+IMAGES, LISTS = "img_align_celeba", ("list_attr_celeba.csv", "list_attr_celeba.txt")
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-# Folders that mirrors wrap the images in, lower case; what the authors share has Img and Anno.
-WRAPPERS = {PICTURES, f"{PICTURES}_png", "celeba", "celeba-dataset", "img", "archive"}
-NESTED = 4  # of them inside each other
+# Lower-case names of directories that contain the images in mirrors; the authors' release has Img and Anno.
+WRAPPERS = {IMAGES, f"{IMAGES}_png", "celeba", "celeba-dataset", "img", "archive"}
+MAX_NESTING = 4  # of these directories
 
 
 class CelebA(ImageFolder):
-    """Faces, from a folder of them: the aligned pictures in any size and format that mirrors ship.
+    """Faces: the aligned images, from a directory, in any size and format that mirrors distribute.
 
     Args:
-        root: Folder of the data sets, in which ``celeba/img_align_celeba`` lies; or of the pictures themselves.
-        attribute: One of the 40 attributes; makes two classes, without it (0) and with it (1). None for no labels.
+        root: Directory of the data sets, which contains ``celeba/img_align_celeba``; or the directory of the images.
+        attribute: One of the 40 attributes, for two classes: without it (0) and with it (1). None for no labels.
         **data: Further arguments of :class:`~gan_lightning.data.image_folder.ImageFolder`.
     """
 
@@ -35,24 +35,24 @@ class CelebA(ImageFolder):
         self.attribute = attribute
 
     def find(self) -> tuple[list[Path], list[int], list[str]]:
-        """The pictures by name, and whether each has the attribute.
+        """Return the paths of the images in natural order, their labels and the class names.
 
         Raises:
-            UserError: The pictures are not there, or the attributes are not.
+            UserError: The images or the attributes are missing.
         """
-        places, left = self.places(), Left()
-        for folder in places:
+        candidates, left = self.candidates(), Left()
+        for folder in candidates:
             found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
             found = sorted(found, key=lambda path: natural(path.name))
             paths = without_generated(found, self.cache.generated(found), folder, left)
             if paths:
                 break
         else:
-            zipped = [path for folder in (self.root, *places) for path in sorted(folder.glob(f"{PICTURES}*.zip"))]
-            fix = f"Unpack {zipped[0]}" if zipped else f"Take {PICTURES}.zip from {PAGE} and unpack it"
+            zipped = [path for folder in (self.root, *candidates) for path in sorted(folder.glob(f"{IMAGES}*.zip"))]
+            fix = f"Unpack {zipped[0]}" if zipped else f"Download {IMAGES}.zip from {PAGE} and unpack it"
             raise UserError(
-                f"data=celeba: there are no pictures in {self.root}. {fix} to {self.root / 'celeba' / PICTURES}, or "
-                "say where it is: data.root=FOLDER"
+                f"data=celeba: there are no images in {self.root}. {fix} to {self.root / 'celeba' / IMAGES}, or set "
+                "data.root=FOLDER to the folder that contains them"
             )
         self.notes += left.notes()
         if self.attribute is None:
@@ -60,69 +60,74 @@ class CelebA(ImageFolder):
         file = self.list_file(folder)
         attribute, has = attributes(file, self.attribute)
         if missing := [path.name for path in paths if path.stem not in has]:
-            raise UserError(f"{len(missing)} of {len(paths)} pictures have no row in {file}: {missing[0]!r}, for one")
+            raise UserError(f"{len(missing)} of {len(paths)} images have no row in {file}, for example {missing[0]!r}")
         return paths, [has[path.stem] for path in paths], [f"not {attribute}", attribute]
 
-    def places(self) -> list[Path]:
-        """Folders that may hold the images: below ``root`` in those that mirrors wrap them in, the innermost first."""
+    def candidates(self) -> list[Path]:
+        """Return directories that may contain the images: below ``root``, in ``WRAPPERS``, the innermost first."""
         level, found = [self.root] if self.root.is_dir() else [], []
-        for _ in range(NESTED):
+        for _ in range(MAX_NESTING):
             found += level
             inner = (path for folder in level for path in folder.iterdir())
             level = sorted((path for path in inner if path.name.lower() in WRAPPERS and path.is_dir()), key=str)
-        named = [path for path in found + level if path.name.lower().startswith((PICTURES, "celeba"))]
+        named = [path for path in found + level if path.name.lower().startswith((IMAGES, "celeba"))]
         return [path for path in named[::-1] if path != self.root] + found[:1]
 
-    def list_file(self, folder: Path) -> Path:
-        """The list of attributes: beside the images, in the folders that wrap them, or in ``Anno`` in one of these.
+    def list_file(self, images: Path) -> Path:
+        """Return the file of the attributes, which is beside the images, in a directory above them or in its ``Anno``.
 
         Raises:
-            UserError: It is not there.
+            UserError: It is missing.
         """
-        above = [folder]
+        above = [images]
         while above[-1].name.lower() in WRAPPERS:
             above.append(above[-1].parent)
-        for place in [*above, self.root, *self.places()]:
-            for here in (place, place / "Anno", place / "anno"):
-                files = here.iterdir() if here.is_dir() else ()
+        for parent in [*above, self.root, *self.candidates()]:
+            for folder in (parent, parent / "Anno", parent / "anno"):
+                files = folder.iterdir() if folder.is_dir() else ()
                 if found := sorted(path for path in files if path.name.lower() in LISTS and path.is_file()):
                     return found[-1]
         raise UserError(
-            f"data.attribute={self.attribute}: {LISTS[1]} or {LISTS[0]} is needed, and not there. Take it from {PAGE} "
-            f"and put it into {folder.parent}"
+            f"data.attribute={self.attribute}: {LISTS[1]} or {LISTS[0]} is missing; download it from {PAGE} and put it "
+            f"into {images.parent}"
         )
 
 
 def attributes(file: Path, wanted: str) -> tuple[str, dict[str, int]]:
-    """An attribute as the list spells it, and whether each picture, by its name without suffix, has it.
+    """Return an attribute in the spelling of the file, and its value (0 or 1) by the images' names without suffix.
 
-    The list has, after a line with the count that some mirrors leave out, a line of names and a line for each picture
-    of its file's name and 1 or -1 (of some mirrors 0) for each attribute. Spaces or commas separate them.
+    The file has a line with the number of images, which some mirrors omit, a line with the names of the attributes, and
+    a line for each image: its file name, and 1 or -1 (0 in some mirrors) for each attribute. The separators are spaces
+    or commas.
+
+    Args:
+        file: The file.
+        wanted: Name of the attribute as the user typed it: in any case, with ``_``, ``-`` or spaces.
 
     Raises:
-        UserError: It is another list, or has no such attribute.
+        UserError: The file is invalid, or has no such attribute.
     """
     text = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    titled = any("," in line for line in text[:2])
-    if titled:
+    is_csv = any("," in line for line in text[:2])
+    if is_csv:
         rows = [[field.strip() for field in row] for row in csv.reader(text) if row]
     else:
         rows = [line.split() for line in text if line.strip()]
     if rows and len(rows[0]) == 1 and rows[0][0].isdecimal():
         del rows[0]
     names, rows = (rows[0], rows[1:]) if rows else ([], [])
-    if titled or names[:1] == ["image_id"]:
+    if is_csv or names[:1] == ["image_id"]:
         del names[:1]  # the title of the first column
-    whole = all(len(row) == len(names) + 1 and {*row[1:]} <= {"1", "0", "-1"} for row in rows)
-    if not (names and rows and whole):
-        raise UserError(f"{file}: is not the list of attributes it should be; take it anew from {PAGE}")
+    valid = all(len(row) == len(names) + 1 and {*row[1:]} <= {"1", "0", "-1"} for row in rows)
+    if not (names and rows and valid):
+        raise UserError(f"{file}: is not a valid list of attributes; download it again from {PAGE}")
     plain = [name.casefold() for name in names]
-    asked = wanted.casefold().replace(" ", "_").replace("-", "_")
-    if asked not in plain:
-        near = difflib.get_close_matches(asked, plain, 1)
+    normalized = wanted.casefold().replace(" ", "_").replace("-", "_")
+    if normalized not in plain:
+        near = difflib.get_close_matches(normalized, plain, 1)
         nearest = [f"the nearest is {name}; " for name in names if [name.casefold()] == near]
         raise UserError(
             f"data.attribute={wanted}: there is no such attribute; {''.join(nearest)}one of {', '.join(names)}"
         )
-    column = plain.index(asked)
+    column = plain.index(normalized)
     return names[column], {Path(row[0]).stem: int(row[column + 1] == "1") for row in rows}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.base import ImageData, downloaded, root_above
+from gan_lightning.data.base import ImageData, download_or_explain, root_above
 from gan_lightning.data.validate import check_samples
 
 FOLDER = "cifar-10-batches-py"
@@ -15,35 +15,35 @@ FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"
 
 
 class CIFAR10(ImageData):
-    """50,000 things and animals of 32 x 32 pixels in colour, downloaded."""
+    """50,000 colour images of ten classes of vehicles and animals, 32 x 32, downloaded."""
 
     def __init__(self, root: str, image_size: ImageSize = 32, channels: Channels = 3, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
     @property
     def source(self) -> str:
-        """The data set and the folder of its files."""
+        """Name of the data set in messages, with the directory of its files."""
         return f"data=cifar10 ({self.root / FOLDER})"
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """The training set."""
-        images, labels, names = self.whole(train=True)
+        """Return the training set."""
+        images, labels, names = self.read_split(train=True)
         return images[rows].contiguous(), labels[rows], names
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
-        """The 10,000 test pictures."""
-        images, labels, names = self.whole(train=False)
+        """Return the 10,000 images of the test set."""
+        images, labels, names = self.read_split(train=False)
         return images.contiguous(), labels, names
 
-    def whole(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
-        """All images of a set, their labels and the class names, validated before ``limit`` takes a part of them.
+    def read_split(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
+        """Return all images of a split, their labels and the class names; validated before ``limit`` is applied.
 
         Raises:
-            UserError: The files are not there, damaged, or not of one set.
+            UserError: The files are missing, damaged, or of different data sets.
         """
         self.root = root_above(self.root, FOLDER, FILES[0])
         fetch = partial(datasets.CIFAR10, self.root, train, download=True)
-        found = downloaded("cifar10", self.root, FOLDER, FILES, fetch)
+        found = download_or_explain("cifar10", self.root, FOLDER, FILES, fetch)
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2)
         files = "data_batch_1 to data_batch_5" if train else "test_batch"
         return check_samples(f"{self.source}, {files}", (images, found.targets, found.classes), True)

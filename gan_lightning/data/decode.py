@@ -1,4 +1,4 @@
-"""Picture files of every kind to uint8 tensors of one size, several at a time."""
+"""Decoding of image files, by several threads: any format, mode and bit depth to uint8 of one size."""
 
 import logging
 import math
@@ -25,38 +25,38 @@ from gan_lightning.memory import refuse_too_large
 
 log = logging.getLogger(__name__)
 
-VERSION = 4  # of what is made of a file; to be raised when that changes, so that nothing older is used again
-CHUNK, CHUNK_BYTES = 32, 2**24  # files that a thread takes at a time, fewer where what they become is large
-AHEAD = 4  # chunks for each thread, in work or waiting to be read
-WHITE = 65535  # of images with integers of more than 8 bits a pixel
-DEPTHS = 8, 10, 12, 14, 16  # bits a pixel of the sensors that write such images
-COARSE = 63  # of 255, which 14 bits of 16 reach
-DRAFT = 3  # a large JPEG may be decoded at an eighth of its size if that is so many times what is wanted
+VERSION = 5  # of the decoder; increase it when the result for a file changes, which invalidates cached images
+CHUNK, CHUNK_BYTES = 32, 2**24  # files in a thread's task, and the limit on the bytes of their decoded images
+AHEAD = 4  # chunks per thread that are being decoded or wait for the consumer
+WHITE = 65535  # maximum of images with integers of more than 8 bits per pixel
+DEPTHS = 8, 10, 12, 14, 16  # bits per pixel of the sensors that write such images
+COARSE = 63  # of 255: the high byte of an image that uses 14 bits of 16
+DRAFT = 3  # JPEGs are decoded at a reduced size of at least this multiple of the target size
 
 Image.init()
-# PostScript is a program and would be run; the others need software outside of Pillow.
+# PostScript files are programs that would be run; the other formats need software outside of Pillow.
 FORMATS = tuple(name for name in Image.OPEN if name not in {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 
 
 @dataclass
 class Decoded:
-    """What became of some files.
+    """Images decoded from a list of files, and statistics of the files.
 
     Attributes:
-        images: Pictures (n, C, H, W) as uint8, of those files that could be read.
-        rows: Which files these are.
-        broken: The reason for each of the others, by its row.
-        sizes: How often each (width, height) was met, as a viewer shows it.
-        modes: How often each of Pillow's modes was met.
-        passing: Which of the others may be read another time.
-        levels: Lowest and highest of the decoded values, outliers aside; (0, 0) without images.
-        deep: How many images hold integers of more than 8 bits, in 0 to 65,535.
-        dark: How many of these use less than a quarter of the range up to ``white``.
-        white: The value that became 255 in these.
-        stretched: How many hold floats or other integers, of which each was scaled by its own range.
-        high_byte: The highest value of colour with 16 bits a channel, as Pillow keeps it; None without such images.
-        pages: The file that ``images`` is a view of; None where they are in memory.
+        images: Images (n, C, H, W) as uint8, of the files that could be read.
+        rows: Indices of these files.
+        broken: Error message of each other file, by its index.
+        sizes: Number of files of each (width, height), as a viewer shows them.
+        modes: Number of files of each mode of Pillow.
+        transient: Indices of the other files whose error may not occur again.
+        levels: Lowest and highest decoded value, without outliers; (0, 0) without images.
+        deep: Number of images with integers of more than 8 bits, in 0 to 65,535.
+        dark: Number of these that use less than a quarter of the range up to ``white``.
+        white: The value that is mapped to 255 in these.
+        stretched: Number of images with floats or other integers, each of which was scaled by its own range.
+        high_byte: Highest high byte of colour with 16 bits per channel; None without such images.
+        pages: The memory-mapped file that ``images`` is a view of; None if they are in memory.
     """
 
     images: Tensor
@@ -64,7 +64,7 @@ class Decoded:
     broken: dict[int, str]
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
-    passing: list[int]
+    transient: list[int]
     levels: tuple[int, int] = (0, 0)
     deep: int = 0
     dark: int = 0
@@ -75,11 +75,18 @@ class Decoded:
 
 
 @dataclass
-class Picture:
-    """One file: its pixels, or the reason why there are none, and whether that is the machine's and may pass.
+class DecodedImage:
+    """Result of decoding one file.
 
-    ``peak`` is the highest value of integers of more than 8 bits, where it is within 16 bits; ``stretched`` says that
-    the image was scaled by its own range; ``high_byte`` is the highest value of 16-bit colour.
+    Attributes:
+        pixels: Array (C, H, W) as uint8; None if the file could not be decoded.
+        peak: Highest value of integers of more than 8 bits; None for other images.
+        stretched: Whether the image was scaled by its own range.
+        high_byte: Highest high byte of colour with 16 bits per channel; None for other images.
+        size: Width and height of the file, as a viewer shows it.
+        mode: Mode of Pillow.
+        error: Why the file could not be decoded.
+        transient: Whether the error may not occur again, such as a lack of memory.
     """
 
     pixels: np.ndarray | None = None
@@ -88,12 +95,12 @@ class Picture:
     high_byte: int | None = None
     size: tuple[int, int] = (0, 0)
     mode: str = ""
-    fault: str = ""
-    passing: bool = False
+    error: str = ""
+    transient: bool = False
 
 
 def decode(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None = None) -> Decoded:
-    """Decode files into memory, crop their centre to the shape of ``size`` and scale it.
+    """Decode files into memory: crop their centre to the aspect ratio of ``size`` and resize it.
 
     Args:
         paths: The files.
@@ -102,74 +109,75 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int, white: i
         white: As in :func:`decode_to`.
 
     Raises:
-        UserError: They do not fit into memory.
+        UserError: The images do not fit into memory.
     """
     shape = len(paths), channels, *size
-    refuse_too_large(f"data.image_size: {len(paths):,} such pictures", math.prod(shape), "a smaller one, or data.limit")
+    advice = "use a smaller data.image_size or data.limit"
+    refuse_too_large(f"data.image_size: {len(paths):,} images of this size", math.prod(shape), advice)
     images = torch.empty(shape, dtype=torch.uint8)
 
-    def begin() -> Callable[[np.ndarray], object]:
-        places = iter(images.numpy())
-        return lambda pixels: np.copyto(next(places), pixels)
+    def start() -> Callable[[np.ndarray], object]:
+        targets = iter(images.numpy())
+        return lambda pixels: np.copyto(next(targets), pixels)
 
-    decoded = decode_to(begin, paths, size, channels, white)
+    decoded = decode_to(start, paths, size, channels, white)
     count = len(decoded.rows)
     return replace(decoded, images=images if count == len(paths) else images[:count].clone())
 
 
 def decode_to(
-    begin: Callable[[], Callable[[np.ndarray], object]],
+    start: Callable[[], Callable[[np.ndarray], object]],
     paths: Sequence[Path],
     size: tuple[int, int],
     channels: int,
     white: int | None = None,
 ) -> Decoded:
-    """Decode files and hand over the pixels (C, H, W) of each that could be read, in their order.
+    """Decode files in order, and pass the pixels (C, H, W) of each that could be read to a function.
 
-    Images with more than 8 bits a pixel do not say how many of them are used. That is decided once for all files, since
-    they have to stay comparable, so files with 12 bits in 16 are read twice.
+    Image formats with more than 8 bits per pixel do not store how many bits are used. The bit depth is determined once
+    for all files, so that their brightness stays comparable; a second pass decodes the files again if it is below 16.
 
     Args:
-        begin: Called at the start of a pass over the files; returns what takes the pixels.
+        start: Called at the start of each pass over the files; returns the function that receives the pixels.
         paths: The files.
         size: Height and width.
         channels: 1 for gray, 3 for colour.
-        white: The value that becomes 255 in integers of more than 8 bits; None finds it.
+        white: The value that is mapped to 255 in integers of more than 8 bits; None determines it from the files.
     """
-    decoded, peak = decode_pass(begin(), paths, size, channels, white or WHITE)
+    decoded, peak = decode_pass(start(), paths, size, channels, white or WHITE)
     if white is None and peak and white_of(peak) != WHITE:
-        decoded, _ = decode_pass(begin(), paths, size, channels, white_of(peak))
+        decoded, _ = decode_pass(start(), paths, size, channels, white_of(peak))
     return decoded
 
 
 def decode_pass(
     take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int, white: int
 ) -> tuple[Decoded, int]:
-    """Decode files once; returns the highest value of integers of more than 8 bits as well."""
+    """Decode files in one pass, as :func:`decode_to` does; also return the highest value of integers above 8 bits."""
     decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], {}, Counter(), Counter(), [], white=white), 0
     lowest, highest, high_bytes = bytearray(), bytearray(), []
-    for row, picture in enumerate(pictures(paths, size, channels, white)):
-        if picture.pixels is None:
-            decoded.broken[row] = picture.fault
-            decoded.passing += [row] * picture.passing
+    for row, image in enumerate(decoded_images(paths, size, channels, white)):
+        if image.pixels is None:
+            decoded.broken[row] = image.error
+            decoded.transient += [row] * image.transient
             continue
-        take(picture.pixels)
+        take(image.pixels)
         decoded.rows.append(row)
-        decoded.sizes[picture.size] += 1
-        decoded.modes[picture.mode] += 1
-        decoded.stretched += picture.stretched
-        if picture.peak is not None:
-            decoded.deep, peak = decoded.deep + 1, max(peak, picture.peak)
-            decoded.dark += is_dark(picture.peak, white)
-        if picture.high_byte is not None:
-            high_bytes = [max([picture.high_byte, *high_bytes])]
-        lowest.append(int(picture.pixels.min()))
-        highest.append(int(picture.pixels.max()))
+        decoded.sizes[image.size] += 1
+        decoded.modes[image.mode] += 1
+        decoded.stretched += image.stretched
+        if image.peak is not None:
+            decoded.deep, peak = decoded.deep + 1, max(peak, image.peak)
+            decoded.dark += is_dark(image.peak, white)
+        if image.high_byte is not None:
+            high_bytes = [max([image.high_byte, *high_bytes])]
+        lowest.append(int(image.pixels.min()))
+        highest.append(int(image.pixels.max()))
     return replace(decoded, levels=usual_levels(lowest, highest), high_byte=max(high_bytes, default=None)), peak
 
 
 def white_of(peak: int) -> int:
-    """The highest value of the smallest bit depth that holds ``peak``."""
+    """Return the maximum of the smallest bit depth that represents ``peak``."""
     return next(2**bits - 1 for bits in DEPTHS if peak < 2**bits)
 
 
@@ -179,15 +187,15 @@ def is_dark(peak: int, white: int) -> bool:
 
 
 def warn_of_depth(source: str, deep: int, dark: int, white: int, stretched: int, high_byte: int | None) -> None:
-    """Log a warning where the range of values was found in the files, and not given by their format.
+    """Log warnings about images whose range of values was estimated, because their format does not define it.
 
     Args:
         source: The data set as messages name it.
         deep: Number of images with integers of more than 8 bits.
         dark: Number of these that use less than a quarter of the range up to ``white``.
-        white: What became 255 in these.
+        white: The value that is mapped to 255 in these.
         stretched: Number of images that were scaled by their own range.
-        high_byte: The highest value of colour with 16 bits a channel, of which Pillow keeps the high byte.
+        high_byte: Highest high byte of colour with 16 bits per channel; Pillow reads only the high byte.
     """
     if deep and white != WHITE:
         log.warning(
@@ -213,97 +221,112 @@ def warn_of_depth(source: str, deep: int, dark: int, white: int, stretched: int,
         )
 
 
-def pictures(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> Iterator[Picture]:
-    """Each file decoded, in their order, by as many threads as there are cores.
+def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> Iterator[DecodedImage]:
+    """Yield the decoded files in order; they are decoded by one thread per core, at most ``AHEAD`` chunks ahead each.
 
-    Pillow lets go of the interpreter while it decodes and scales, so threads are enough. They are never more than a few
-    chunks ahead of who reads.
+    Pillow releases the GIL while it decodes and resizes, so threads are sufficient.
     """
     step = max(1, min(CHUNK, CHUNK_BYTES // (channels * math.prod(size))))
     starts = iter(range(0, len(paths), step))
     cores = os.cpu_count() or 1
-    # Filters of warnings belong to the process and not to a thread, so they are set here for all threads.
+    # Warning filters are shared by all threads of the process, so they are set here and not in the tasks.
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(cores) as pool,
-        bar(what="reading pictures", total=len(paths), unit="") as progress,
+        bar(what="reading images", total=len(paths), unit="") as progress,
     ):
         warnings.simplefilter("ignore")
 
-        def begin(most: int) -> Iterator[Future[list[Picture]]]:
-            for start in islice(starts, most):
+        def submit(limit: int) -> Iterator[Future[list[DecodedImage]]]:
+            for start in islice(starts, limit):
                 yield pool.submit(decode_chunk, paths[start : start + step], size, channels, white)
 
-        waiting = deque(begin(AHEAD * cores))
+        waiting = deque(submit(AHEAD * cores))
         while waiting:
             found = waiting.popleft().result()
-            waiting.extend(begin(1))
+            waiting.extend(submit(1))
             yield from found
             progress.update(len(found))
 
 
-def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> list[Picture]:
-    """Decode some files, one after the other."""
+def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> list[DecodedImage]:
+    """Decode files sequentially: the task of one thread."""
     return [decode_one(path, size, channels, white) for path in paths]
 
 
-def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, white: int = WHITE) -> Picture:
-    """Decode a file; whatever is wrong with it is a fault of the picture."""
+def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, white: int = WHITE) -> DecodedImage:
+    """Decode a file; errors are returned in :attr:`DecodedImage.error`."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
-            mode, stored = image.mode, image.size
+            mode, stored_size = image.mode, image.size
             deep_colour = len(image.getbands()) > 1 and any(";16" in str(tile) for tile in image.tile)
-            turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            box, scale = central(stored[::-1] if turned else stored, size)
+            rotated = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            box, scale = center_crop_box(stored_size[::-1] if rotated else stored_size, size)
             if image.format in ("JPEG", "MPO"):
-                image.draft(None, tuple(int(DRAFT * side * scale) for side in stored))
+                image.draft(None, tuple(int(DRAFT * side * scale) for side in stored_size))
             image.load()
             upright = ImageOps.exif_transpose(image)
-            # A drafted picture has its size from before; others may be turned by Pillow itself, as TIFF is.
-            full = (stored[::-1] if turned else stored) if image.format in ("JPEG", "MPO") else upright.size
-            box, _ = central(upright.size, size)
-            flat, peak, stretched = eight_bits(upright, white)
+            # Draft mode has reduced the size of a JPEG; Pillow itself may rotate other formats, such as TIFF.
+            if image.format in ("JPEG", "MPO"):
+                full_size = stored_size[::-1] if rotated else stored_size
+            else:
+                full_size = upright.size
+            box, _ = center_crop_box(upright.size, size)
+            flat, peak, stretched = to_8_bit(upright, white)
             flat = flat.convert("L" if channels == 1 else "RGB")
-            small = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
-            pixels = np.asarray(small)
+            resized = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
+            pixels = np.asarray(resized)
             pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
             high_byte = max(high for _, high in upright.getextrema()[:3]) if deep_colour else None
-            return Picture(np.ascontiguousarray(pixels), peak, stretched, high_byte, full, mode)
+            return DecodedImage(np.ascontiguousarray(pixels), peak, stretched, high_byte, full_size, mode)
     except Image.DecompressionBombError:
-        return Picture(fault=f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")
+        return DecodedImage(error=f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")
     except UnidentifiedImageError:
-        return Picture(fault="not a picture, or of an unknown format")
+        return DecodedImage(error="not an image, or of an unknown format")
     except OSError as error:
-        return Picture(fault=error.strerror or printable(str(error)), passing=error.errno is not None)
+        return DecodedImage(error=error.strerror or printable(str(error)), transient=error.errno is not None)
     except MemoryError:
-        return Picture(fault="not enough memory", passing=True)
-    except Exception as error:  # decoders of broken files raise a dozen kinds
-        return Picture(fault=printable(str(error)) or type(error).__name__)
+        return DecodedImage(error="not enough memory", transient=True)
+    except Exception as error:  # decoders raise many types of errors for broken files
+        return DecodedImage(error=printable(str(error)) or type(error).__name__)
 
 
-def central(stored: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[float, float, float, float], float]:
-    """The largest central box of the shape of ``size`` (height, width) in a picture (width, height), and its scale."""
-    (width, height), (h, w) = stored, size
+def center_crop_box(
+    stored_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[tuple[float, float, float, float], float]:
+    """Return the largest centred box with the aspect ratio of ``size``, and the factor that resizes it to ``size``.
+
+    Args:
+        stored_size: Width and height of the image.
+        size: Target height and width.
+
+    Returns:
+        The box (left, top, right, bottom) in pixels of the image, and the factor.
+    """
+    (width, height), (h, w) = stored_size, size
     scale = max(w / width, h / height)
     left, top = (width - w / scale) / 2, (height - h / scale) / 2
     return (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height)), scale
 
 
-def eight_bits(image: Image.Image, white: int) -> tuple[Image.Image, int | None, bool]:
-    """An image of 8 bits a channel, with transparency on white; :class:`Picture`'s ``peak``, and ``stretched``.
+def to_8_bit(image: Image.Image, white: int) -> tuple[Image.Image, int | None, bool]:
+    """Convert an image to 8 bits per channel, with transparent parts on white.
 
     Args:
-        image: Of any mode.
-        white: What becomes 255 where the values are integers within 16 bits.
+        image: An image of any mode.
+        white: The value that is mapped to 255 if the values are integers within 16 bits.
+
+    Returns:
+        The image, and ``peak`` and ``stretched`` of :class:`DecodedImage`.
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("it holds values that are not numbers")
+            raise ValueError("it has values that are NaN or infinite")
         low, high = values.min(), values.max()
-        # Floats and measurements have no fixed white, so their own range counts.
+        # Floats and measurements have no defined maximum, so their own range is used.
         stretched = bool(image.mode == "F" or low < 0 or high > WHITE)
         peak = None if stretched else int(high)
         if not stretched:

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships (Alpaydin & Kaynak, 1998, https://doi.org/10.24432/C50P49)."""
+"""The handwritten digits of scikit-learn (Alpaydin & Kaynak, 1998, https://doi.org/10.24432/C50P49)."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -9,13 +9,13 @@ from gan_lightning.data.base import ImageData
 
 
 class Digits(ImageData):
-    """1,797 digits of 8 x 8 pixels in 17 shades, enlarged; nothing is downloaded."""
+    """1,797 digits of 8 x 8 pixels with 17 gray levels, upscaled to ``image_size``; nothing is downloaded."""
 
     def __init__(self, root: str = "data", image_size: ImageSize = 32, channels: Channels = 1, **data: object) -> None:
         super().__init__(root, image_size, channels, **data)
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """All digits."""
+        """Return the digits as uint8, their labels and the class names."""
         digits = load_digits()
-        pictures = torch.from_numpy(digits.images)[:, None].mul(255 / 16).round().byte()
-        return pictures[rows], torch.from_numpy(digits.target)[rows], [str(name) for name in digits.target_names]
+        images = torch.from_numpy(digits.images)[:, None].mul(255 / 16).round().byte()
+        return images[rows], torch.from_numpy(digits.target)[rows], [str(name) for name in digits.target_names]

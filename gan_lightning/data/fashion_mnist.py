@@ -6,6 +6,6 @@ from gan_lightning.data.mnist import MNIST
 
 
 class FashionMNIST(MNIST):
-    """60,000 pieces of clothing of 28 x 28 pixels, downloaded; files of the same form as MNIST's."""
+    """60,000 gray images of clothing, 28 x 28, downloaded; the file format is MNIST's."""
 
     name, folder, dataset = "fashion_mnist", "FashionMNIST", datasets.FashionMNIST

@@ -1,4 +1,4 @@
-"""A square grid of Gaussians."""
+"""Mixture of Gaussians on a square grid, a toy distribution to count modes on."""
 
 from typing import Annotated, Any
 
@@ -11,13 +11,13 @@ from gan_lightning.data.points import Points
 
 
 class GaussianGrid(Points):
-    """Gaussians whose centres are a square grid around the origin; by default at {-4, -2, 0, 2, 4} squared.
+    """Mixture of Gaussians whose means form a square grid around the origin; by default {-4, -2, 0, 2, 4} squared.
 
     Args:
-        side: Gaussians along a side.
-        spacing: Distance of neighbouring centres.
-        deviation: Standard deviation of each.
-        **points: Arguments of :class:`~gan_lightning.data.points.Points`.
+        side: Number of Gaussians along a side.
+        spacing: Distance between neighbouring means.
+        deviation: Standard deviation of each Gaussian.
+        **points: Further arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
     def __init__(
@@ -31,6 +31,6 @@ class GaussianGrid(Points):
         self.side, self.spacing = side, spacing
 
     def centres(self) -> Tensor:
-        """Means (side * side, 2)."""
+        """Return the means (side * side, 2)."""
         line = self.spacing * (torch.arange(self.side) - (self.side - 1) / 2)
         return torch.cartesian_prod(line, line)

@@ -1,4 +1,4 @@
-"""Gaussians wherever they are wanted."""
+"""Mixture of Gaussians with given means."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,17 +12,17 @@ from gan_lightning.data.points import Points
 
 Coordinate = Annotated[float, Interval(ge=-1e6, le=1e6)]
 Centres = Annotated[
-    Sequence[Annotated[Sequence[Coordinate], Len(2, 2)]], MinLen(1), doc("a list of pairs, [[0,0],[1,2]] say")
+    Sequence[Annotated[Sequence[Coordinate], Len(2, 2)]], MinLen(1), doc("a list of pairs, for example [[0,0],[1,2]]")
 ]
 
 
 class GaussianMixture(Points):
-    """Gaussians around centres that are given one by one.
+    """Mixture of Gaussians with given means.
 
     Args:
-        centres: Their means, a pair each.
-        deviation: Standard deviation of each.
-        **points: Arguments of :class:`~gan_lightning.data.points.Points`.
+        centres: Means, as pairs of coordinates.
+        deviation: Standard deviation of each Gaussian.
+        **points: Further arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
     def __init__(self, centres: Centres, deviation: NonNegativeFloat = 0.05, **points: Any) -> None:
@@ -30,5 +30,5 @@ class GaussianMixture(Points):
         self.means = [[*map(float, centre)] for centre in centres]
 
     def centres(self) -> Tensor:
-        """Means (modes, 2)."""
+        """Return the means (modes, 2)."""
         return torch.tensor(self.means)

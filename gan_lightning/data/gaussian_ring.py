@@ -1,4 +1,4 @@
-"""A ring of Gaussians."""
+"""Mixture of Gaussians on a ring, a toy distribution to count modes on."""
 
 import math
 from typing import Annotated, Any
@@ -12,13 +12,13 @@ from gan_lightning.data.points import Points
 
 
 class GaussianRing(Points):
-    """Gaussians whose distinct centres are equally spaced on a circle.
+    """Mixture of Gaussians whose means are equally spaced on a circle.
 
     Args:
-        modes: How many.
-        radius: Of the circle.
-        deviation: Standard deviation of each.
-        **points: Arguments of :class:`~gan_lightning.data.points.Points`.
+        modes: Number of Gaussians.
+        radius: Radius of the circle.
+        deviation: Standard deviation of each Gaussian.
+        **points: Further arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
     def __init__(
@@ -32,6 +32,6 @@ class GaussianRing(Points):
         self.modes, self.radius = modes, radius
 
     def centres(self) -> Tensor:
-        """Means (modes, 2); the last one is a step short of the first, which ``linspace`` to 2 pi would repeat."""
+        """Return the means (modes, 2); ``linspace`` to 2 pi would repeat the first."""
         angles = 2 * math.pi * torch.arange(self.modes) / self.modes
         return self.radius * torch.stack([angles.cos(), angles.sin()], dim=1)

@@ -1,4 +1,4 @@
-"""A folder of the user's own pictures."""
+"""Data set of the image files in a directory; its sub-directories are the classes."""
 
 import logging
 from collections import Counter
@@ -19,26 +19,26 @@ from gan_lightning.errors import UserError, printable
 
 log = logging.getLogger(__name__)
 
-NAMED = 5  # broken pictures that an error names
-MAX_LISTED_SUFFIXES, MAX_LISTED_CLASSES = 8, 50  # in the report
+MAX_LISTED_BROKEN = 5  # files in an error message
+MAX_LISTED_SUFFIXES, MAX_LISTED_CLASSES = 8, 50  # in the log
 
 
 class ImageFolder(ImageData):
-    """Pictures below a folder, its sub-folders as classes if there are any.
+    """Images below a directory; its sub-directories are the classes, if there are any.
 
-    Each is centre-cropped to the shape of ``image_size`` and scaled. What was found is told before training.
+    Each image is centre-cropped to the aspect ratio of ``image_size`` and resized. A summary of the files is logged.
 
     Args:
-        root: The folder.
-        image_size: A side, or height and width.
+        root: The directory.
+        image_size: Side, or height and width, in pixels.
         channels: 1 for gray, 3 for colour.
-        skip_broken: Leave out pictures that cannot be read, and count them.
-        cache: Folder in which what has been decoded is kept for later runs; None keeps nothing.
-        memory_gb: Pictures that take more stay in the cache's file, which is mapped (1e9 bytes).
+        skip_broken: Skip images that cannot be read, and log their number.
+        cache: Directory of the cache of decoded images; None for no cache.
+        memory_gb: Limit on the size in memory (1e9 bytes); larger data sets are memory-mapped from the cache.
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
 
-    class_folders: ClassVar[str | None] = "root"  # the setting that names the folder whose sub-folders are the classes
+    class_folders: ClassVar[str | None] = "root"  # the argument whose sub-directories are the classes
 
     def __init__(
         self,
@@ -52,27 +52,27 @@ class ImageFolder(ImageData):
     ) -> None:
         super().__init__(root, image_size, channels, **data)
         self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
-        # Paths, labels, class names and the number of all images, for :meth:`held_out`. The other paths are released:
-        # millions of them take gigabytes.
+        # Paths, labels, class names and the number of all images, for :meth:`held_out`. The paths of the training
+        # images are not kept, since millions of them take gigabytes.
         self.beyond: tuple[list[Path], list[int], list[str], int] | None = None
-        self.notes: list[str] = []  # what was left out, for the next report
-        self.white: int | None = None  # what becomes 255 in images with more than 8 bits, found in the training set
+        self.notes: list[str] = []  # files that were left out, to be logged
+        self.white: int | None = None  # value mapped to 255 in images above 8 bits, as determined on the training set
         self.extremes = 0, 255
 
     @property
     def source(self) -> str:
-        """The data set as messages name it."""
+        """Name of the data set in messages."""
         return f"data.root={self.root}"
 
     def levels(self, images: Tensor) -> tuple[int, int]:
-        """Lowest and highest value, as found when the images were decoded; a mapped file is not read for it."""
+        """Return the values that were determined during decoding, which does not read a memory-mapped file."""
         return self.extremes
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """Decode the training images, or else those beyond ``limit``.
+        """Decode the training images; with ``rows.start``, the held-out images beyond ``limit``.
 
         Raises:
-            UserError: There are no pictures, or broken ones that are not to be skipped.
+            UserError: There are no images, or broken ones without ``skip_broken``.
         """
         if rows.start is not None:
             return self.decoded(*self.beyond)
@@ -85,38 +85,44 @@ class ImageFolder(ImageData):
     def decoded(
         self, paths: list[Path], labels: list[int], class_names: list[str], of: int
     ) -> tuple[Tensor, Tensor, list[str]]:
-        """Pictures of files, their labels, and the names of the classes that are left.
+        """Decode files; return the images, their labels and the names of the classes that have images.
+
+        Args:
+            paths: The files.
+            labels: Their labels.
+            class_names: Names of all classes.
+            of: Number of images in the directory, for the log.
 
         Raises:
-            UserError: Some are broken and not to be skipped, or all are.
+            UserError: Some files are broken without ``skip_broken``, or all are.
         """
         decoded = self.cache.get(paths, self.image_size, self.channels, self.white)
         if decoded.broken:
-            self.tell_broken(decoded, paths)
+            self.handle_broken(decoded, paths)
         labels = torch.tensor(labels)[decoded.rows]
         if class_names:
-            kept, labels = labels.unique(return_inverse=True)
-            if gone := len(class_names) - len(kept):
-                self.notes.append(f"{gone} classes of which no picture is left")
-            class_names = [class_names[label] for label in kept]
-        self.report(decoded, of, labels, class_names)
+            used, labels = labels.unique(return_inverse=True)
+            if gone := len(class_names) - len(used):
+                self.notes.append(f"{gone} classes without images")
+            class_names = [class_names[label] for label in used]
+        self.log_report(decoded, of, labels, class_names)
         self.extremes = decoded.levels if decoded.rows else (0, 255)
-        if self.samples is None:  # and not those held out
+        if self.samples is None:  # the training images, not the held-out ones
             self.pages, self.white = decoded.pages, decoded.white
-            found = decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte
-            warn_of_depth(self.source, *found)
+            depth = decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte
+            warn_of_depth(self.source, *depth)
         elif decoded.pages is not None:
-            decoded.pages.verify_all()  # nothing verifies them later
+            decoded.pages.verify_all()  # their checksums are not verified later
         return decoded.images, labels, class_names
 
     def find(self) -> tuple[list[Path], list[int], list[str]]:
-        """Paths, labels and class names; classes take turns, so that a limit takes as many of each.
+        """Return paths, labels and class names; the classes alternate, so that ``limit`` takes equally many of each.
 
         Raises:
-            UserError: There are no pictures.
+            UserError: There are no images.
         """
         if self.root.is_file():
-            raise UserError(f"data.root={str(self.root)!r}: is a file, and should be a folder")
+            raise UserError(f"data.root={str(self.root)!r}: is a file, not a folder")
         if not self.root.is_dir():
             raise UserError(f"data.root={str(self.root)!r}: there is no such folder")
         loose, members = [], {}
@@ -126,7 +132,7 @@ class ImageFolder(ImageData):
             if path.suffix.lower() in SUFFIXES:
                 images.append(path)
             else:
-                others[printable(path.suffix.lower()) or "without a suffix"] += 1
+                others[printable(path.suffix.lower()) or "without suffix"] += 1
         generated = self.cache.generated(images)
         if len(generated) < len(images):
             images = without_generated(images, generated, self.root, left)
@@ -145,42 +151,43 @@ class ImageFolder(ImageData):
             kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(MAX_LISTED_SUFFIXES))
             self.notes.append(f"{others.total()} other files ({kinds})")
         if members and loose:
-            self.notes.append(f"{len(loose)} pictures beside the sub-folders, which are the classes")
+            self.notes.append(f"{len(loose)} images beside the sub-folders, which are the classes")
         classes = [printable(name) for name in members]
         if warn_of_layout(self.root, len(loose), {name: len(paths) for name, paths in members.items()}):
             classes = []
-        turns = zip_longest(*([(path, label) for path in paths] for label, paths in enumerate(members.values())))
-        pairs = [pair for turn in turns for pair in turn if pair] or [(path, 0) for path in loose]
+        rounds = zip_longest(*([(path, label) for path in paths] for label, paths in enumerate(members.values())))
+        pairs = [pair for one in rounds for pair in one if pair] or [(path, 0) for path in loose]
         if not pairs:
-            there = ([f"only {kinds}"] if others else []) + [f"left out: {note}" for note in left.notes()]
-            found = f"holds no pictures, {'; '.join(there)}" if there else "is empty"
-            raise UserError(f"data.root={str(self.root)!r}: {found}")
+            contents = ([f"only {kinds}"] if others else []) + [f"left out: {note}" for note in left.notes()]
+            problem = f"contains no images, {'; '.join(contents)}" if contents else "is empty"
+            raise UserError(f"data.root={str(self.root)!r}: {problem}")
         return [path for path, _ in pairs], [label if classes else 0 for _, label in pairs], classes
 
-    def tell_broken(self, decoded: Decoded, paths: Sequence[Path]) -> None:
-        """Raise UserError for broken images, or note that they are skipped."""
-        first = [f"{str(paths[row])!r} ({reason})" for row, reason in islice(decoded.broken.items(), NAMED)]
-        more = f" and {len(decoded.broken) - NAMED} more" if len(decoded.broken) > NAMED else ""
-        message = f"{len(decoded.broken)} of {len(paths)} pictures cannot be read: {', '.join(first)}{more}"
+    def handle_broken(self, decoded: Decoded, paths: Sequence[Path]) -> None:
+        """Raise UserError for files that could not be decoded; with ``skip_broken``, note that they are skipped."""
+        first = [f"{str(paths[row])!r} ({reason})" for row, reason in islice(decoded.broken.items(), MAX_LISTED_BROKEN)]
+        num_more = len(decoded.broken) - MAX_LISTED_BROKEN
+        more = f" and {num_more} more" if num_more > 0 else ""
+        message = f"{len(decoded.broken)} of {len(paths)} images cannot be read: {', '.join(first)}{more}"
         if self.skip_broken and decoded.rows:
             self.notes.append(message)
             return
-        fix = "no picture is left" if self.skip_broken else "data.skip_broken=true leaves them out"
+        fix = "there are no others" if self.skip_broken else "set data.skip_broken=true to skip them"
         raise UserError(f"{message}; {fix}")
 
-    def report(self, decoded: Decoded, of: int, labels: Tensor, class_names: list[str]) -> None:
-        """Tell what was found."""
+    def log_report(self, decoded: Decoded, of: int, labels: Tensor, class_names: list[str]) -> None:
+        """Log the number, sizes and modes of the images, the classes, and the files that were left out."""
         count = len(decoded.rows)
         sizes = sorted(decoded.sizes, key=lambda size: size[0] * size[1])
         if len(sizes) == 1:
             spread = "all {} x {}".format(*sizes[0])
         else:
-            often, times = decoded.sizes.most_common(1)[0]
+            (width, height), number = decoded.sizes.most_common(1)[0]
             ends = "{} x {} to {} x {}".format(*sizes[0], *sizes[-1])
-            spread = f"{ends}, most often {often[0]} x {often[1]} ({times:,})"
+            spread = f"{ends}, most often {width} x {height} ({number:,})"
         modes = ", ".join(f"{mode} {number:,}" for mode, number in decoded.modes.most_common())
         limited = f" of {of:,}" if self.limit is not None and self.limit < of else ""
-        log.info(f"{count:,} pictures{limited} in {str(self.root)!r}: {spread}; modes {modes}")
+        log.info(f"{count:,} images{limited} in {str(self.root)!r}: {spread}; modes {modes}")
         if class_names:
             counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
             lines = [f"{name} {number:,}" for name, number in counts]

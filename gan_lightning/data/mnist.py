@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.base import ImageData, downloaded, root_above
+from gan_lightning.data.base import ImageData, download_or_explain, root_above
 from gan_lightning.data.validate import check_samples
 
 FILES = (
@@ -18,7 +18,7 @@ FILES = (
 
 
 class MNIST(ImageData):
-    """60,000 handwritten digits of 28 x 28 pixels, downloaded."""
+    """60,000 handwritten digits, gray, 28 x 28, downloaded."""
 
     name, folder, dataset = "mnist", "MNIST", datasets.MNIST
 
@@ -27,31 +27,31 @@ class MNIST(ImageData):
 
     @property
     def source(self) -> str:
-        """The data set and the folder of its files."""
+        """Name of the data set in messages, with the directory of its files."""
         return f"data={self.name} ({self.root / self.folder / 'raw'})"
 
     def fetch(self, train: bool = True) -> datasets.MNIST:
-        """The files, downloaded where they are not there."""
+        """Read the files with torchvision, which downloads them if they are missing."""
         return self.dataset(self.root, train, download=True)
 
-    def whole(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
-        """All images of a set, their labels and the class names, validated before ``limit`` takes a part of them.
+    def read_split(self, train: bool) -> tuple[Tensor, Tensor, list[str]]:
+        """Return all images of a split, their labels and the class names; validated before ``limit`` is applied.
 
         Raises:
-            UserError: The files are not there, damaged, or not of one set.
+            UserError: The files are missing, damaged, or of different data sets.
         """
-        place = f"{self.folder}/raw"
-        self.root = root_above(self.root, place, FILES[0])
-        found = downloaded(self.name, self.root, place, FILES, partial(self.fetch, train))
+        subfolder = f"{self.folder}/raw"
+        self.root = root_above(self.root, subfolder, FILES[0])
+        found = download_or_explain(self.name, self.root, subfolder, FILES, partial(self.fetch, train))
         names = [name.partition(" - ")[0] for name in found.classes]
         files = " and ".join(name.removesuffix(".gz") for name in (FILES[:2] if train else FILES[2:]))
         return check_samples(f"{self.source}, {files}", (found.data[:, None], found.targets, names), True)
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """The training set."""
-        images, labels, names = self.whole(train=True)
+        """Return the training set."""
+        images, labels, names = self.read_split(train=True)
         return images[rows], labels[rows], names
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
-        """The 10,000 test digits."""
-        return self.whole(train=False)
+        """Return the 10,000 images of the test set."""
+        return self.read_split(train=False)

@@ -6,10 +6,10 @@ from typing import Any
 
 
 def natural(name: str) -> tuple[Any, ...]:
-    """Return the sort key of a name: numbers in it count by their value, letters without regard to case.
+    """Return the sort key of a name for natural order: numbers are compared by value, letters ignoring case.
 
-    The order is total and depends neither on the locale nor on the file system. Names that are equal but for case or
-    leading zeros are sorted by their characters.
+    The order is total and depends neither on the locale nor on the file system. Names that differ only in case or in
+    leading zeros are compared by their characters.
 
     >>> sorted(["10", "9", "class 2", "Class 10"], key=natural)
     ['9', '10', 'class 2', 'Class 10']

@@ -1,6 +1,6 @@
-"""Points in the plane, drawn from a mixture of Gaussians, to see which modes are found.
+"""Base class of two-dimensional toy data: points from a mixture of Gaussians, to measure mode collapse.
 
-The protocol is that of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org/abs/1712.04086).
+The evaluation protocol is that of PacGAN (Lin et al., 2018, section 4.1, https://arxiv.org/abs/1712.04086).
 """
 
 from abc import abstractmethod
@@ -16,13 +16,13 @@ from gan_lightning.memory import refuse_too_large
 
 
 class Points(StepData):
-    """Points (num, 2) around equally likely centres, which are their classes.
+    """Points (num, 2) from a mixture of equally likely Gaussians; the classes are the components (modes).
 
     Args:
         deviation: Standard deviation of each Gaussian.
-        num: How many points.
-        batch_size: Points per discriminator step, over all devices.
-        seed: Decides the points and their order.
+        num: Number of points.
+        batch_size: Points per discriminator update, over all devices.
+        seed: Seed of the points and of their order.
     """
 
     provides_images = False
@@ -37,26 +37,33 @@ class Points(StepData):
 
     @abstractmethod
     def centres(self) -> Tensor:
-        """Means of the Gaussians (modes, 2)."""
+        """Return the means of the Gaussians (modes, 2)."""
 
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
-        """Draw them all."""
+        """Draw the training points; return them, their components and the names of the components."""
         names = [f"({x:.4g}, {y:.4g})" for x, y in self.centres().tolist()]
         # Class names are unique, but centres may be equal or too close for four digits.
         counts = Counter(names)
         return *self.drawn(seeds.POINTS), [f"{i} {name}" if counts[name] > 1 else name for i, name in enumerate(names)]
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
-        """As many others."""
+        """Draw as many points for the test set, with another seed."""
         return *self.drawn(seeds.HELD_OUT), []
 
     def drawn(self, stream: int) -> tuple[Tensor, Tensor]:
-        """Points and their modes."""
-        refuse_too_large("data.num: so many points", 16 * self.num, "fewer")
+        """Draw points (num, 2) and their components (num,).
+
+        Args:
+            stream: Number of the random stream, one for each set.
+
+        Raises:
+            UserError: There is not enough memory.
+        """
+        refuse_too_large(f"data.num={self.num}: the points", 16 * self.num, "use a smaller data.num")
         generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, stream)), self.centres()
         labels = torch.randint(len(centres), (self.num,), generator=generator)
         return centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator), labels
 
     def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Points stay as they are."""
+        """Convert points to ``dtype``; they are not scaled."""
         return samples.to(dtype)

@@ -1,4 +1,4 @@
-"""Stacked MNIST (Metz et al., 2017, section 3.3.1, https://arxiv.org/abs/1611.02163): a thousand modes to count."""
+"""Stacked MNIST (Metz et al., 2017, section 3.3.1, https://arxiv.org/abs/1611.02163): data with 1,000 modes."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ from gan_lightning.data.mnist import MNIST
 
 
 class StackedMNIST(MNIST):
-    """Three digits drawn at random, one in each colour channel; the class is the number from 000 to 999 that they make.
+    """Images of three random MNIST digits, one per colour channel; the class is the number 000 to 999 that they form.
 
     Args:
-        root: Folder of the data sets.
-        image_size: A side, or height and width.
-        num: How many pictures; the draw is the same for every seed.
+        root: Directory of the data sets.
+        image_size: Side, or height and width, in pixels.
+        num: Number of images; they are the same for every seed.
         **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
     """
 
@@ -23,17 +23,24 @@ class StackedMNIST(MNIST):
         self.num = num
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """Stacks of training digits."""
+        """Return stacks of training digits."""
         digits, labels, _ = super().read(slice(None))
         return self.stacked(digits, labels, seeds.POINTS, rows)
 
     def test(self) -> tuple[Tensor, Tensor, list[str]]:
-        """Stacks of test digits."""
+        """Return 10,000 stacks of test digits."""
         digits, labels, _ = super().test()
         return self.stacked(digits, labels, seeds.HELD_OUT, slice(10_000))
 
     def stacked(self, digits: Tensor, labels: Tensor, stream: int, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """Pictures (n, 3, H, W), their numbers, and the names of all numbers."""
+        """Draw stacked images (n, 3, H, W); return them, their numbers and the names of all 1,000 classes.
+
+        Args:
+            digits: Images (N, 1, H, W) of single digits.
+            labels: Their digits (N,).
+            stream: Number of the random stream, one for each set.
+            rows: Slice of the ``num`` stacks to return.
+        """
         generator = torch.Generator().manual_seed(seeds.mix(stream))
         chosen = torch.randint(len(digits), (self.num, 3), generator=generator)[rows]
         numbers = (labels[chosen] * torch.tensor([100, 10, 1])).sum(1)

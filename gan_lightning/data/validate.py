@@ -1,6 +1,6 @@
-"""Validation of data sets at set-up: dtype, axes, range and number of samples and labels, class names.
+"""Validation of data sets in ``setup``: dtype, axes, range and number of samples and labels, class names.
 
-Every data set passes through :func:`check_samples`, the built-in ones and a user's own.
+:func:`check_samples` is called for every data set, built-in and user-supplied.
 """
 
 import logging
@@ -19,27 +19,28 @@ from gan_lightning.minibatch import described
 
 log = logging.getLogger(__name__)
 
-NAMED = 5  # names that a message lists
-PROBED = 10_000  # images whose range of values is looked at
-NARROW = 64  # levels of 256; an 8-bit image of fewer is nearly uniform
-METHODS = "setup", "train_dataloader", "scale", "real", "held_out", "stored", "verify"  # of a data module
+MAX_LISTED = 5  # names in a message
+PROBED = 10_000  # images whose range of values is computed
+NARROW = 64  # levels of 256; an 8-bit image with fewer is nearly uniform
+# The methods of a data module that training calls.
+METHODS = "setup", "train_dataloader", "scale", "real", "held_out", "stored", "verify"
 
 
 def check_samples(
     source: str, loaded: Any, images: bool, known_names: Sequence[str] | None = None
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Validate what a data set has read, and return it as tensors.
+    """Validate the samples, labels and class names of a data set, and return samples and labels as tensors.
 
-    NumPy arrays and lists become tensors, integer labels become int64; nothing else is converted.
+    NumPy arrays and lists are converted to tensors and integer labels to int64; nothing else is converted.
 
     Args:
-        source: The data set as messages name it.
+        source: Name of the data set in messages.
         loaded: Samples (N, ...), labels (N,) and class names.
-        images: Whether samples have to be uint8 images (N, 1 or 3, H, W).
-        known_names: Class names that the labels refer to where the data set returns none, as test sets may.
+        images: Whether samples must be uint8 images (N, 1 or 3, H, W).
+        known_names: Class names that the labels refer to if the data set returns none, as a test set may.
 
     Raises:
-        UserError: All errors that were found, one line each.
+        UserError: With all errors, one line each.
     """
     if not isinstance(loaded, tuple | list) or len(loaded) != 3:
         raise UserError(
@@ -57,7 +58,7 @@ def check_samples(
 
 
 def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
-    """A tensor of a tensor, an array or nested lists, or else the error."""
+    """Convert a tensor, an array or nested lists to a tensor; return it, or None and the error messages."""
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             return None, [f"{what} are a sparse tensor; make them dense: {what}.to_dense()"]
@@ -65,7 +66,7 @@ def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
     if isinstance(value, list | tuple) and value and all(isinstance(one, Tensor) for one in value):
         return None, [f"{what} are a list of tensors; join them: torch.stack({what})"]
     try:
-        array = np.ascontiguousarray(value)  # torch takes no negative strides
+        array = np.ascontiguousarray(value)  # torch does not support negative strides
         if array.dtype.kind in "US":
             return None, [f"{what} are text; use whole numbers"]
         if array.dtype.kind == "O" and isinstance(value, np.ndarray):
@@ -73,31 +74,31 @@ def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
             return None, [f"{what} are a NumPy array of objects; convert it: {what}.astype({kind})"]
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of read-only arrays, which nothing writes to
+            warnings.simplefilter("ignore")  # read-only arrays are fine, since nothing writes to the tensor
             return torch.from_numpy(array), []
     except (TypeError, ValueError, RuntimeError):
-        return None, [f"{what} are {described(value)}; return a tensor or a NumPy array, in which all have one shape"]
+        return None, [f"{what} are {described(value)}; return a tensor or a NumPy array, all of one shape"]
 
 
 def image_errors(samples: Tensor, labels: Any) -> list[str]:
-    """Return an error message for each way in which images are not uint8 (N, 1 or 3, H, W)."""
+    """Return an error message for each difference from images of shape (N, 1 or 3, H, W) and dtype uint8."""
     shape, errors = tuple(samples.shape), []
-    said = f"samples have the shape {shape}, and should have (N, 1 or 3, H, W)"
+    problem = f"samples have the shape {shape}, and should have (N, 1 or 3, H, W)"
     if samples.ndim == 4 and shape[1] not in (1, 3):
         if shape[3] in (1, 3, 4):
-            errors.append(f"{said}; channels are last: samples.permute(0, 3, 1, 2)")
+            errors.append(f"{problem}; channels are last: samples.permute(0, 3, 1, 2)")
         elif shape[2] in (1, 3) and shape[3] == length(labels):
-            errors.append(f"{said}; samples are last: samples.permute(3, 2, 0, 1)")
+            errors.append(f"{problem}; samples are last: samples.permute(3, 2, 0, 1)")
         elif shape[1] == 4:
-            errors.append(f"{said}; drop the alpha channel: samples[:, :3]")
+            errors.append(f"{problem}; drop the alpha channel: samples[:, :3]")
         else:
-            errors.append(f"{said}; {shape[1]} channels are not supported")
+            errors.append(f"{problem}; {shape[1]} channels are not supported")
     elif samples.ndim == 3:
-        errors.append(f"{said}; add the axis of the channels: samples[:, None]")
+        errors.append(f"{problem}; add the axis of the channels: samples[:, None]")
     elif samples.ndim == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
-        errors.append(f"{said}; give them their height and width: samples.reshape(-1, 1, {side}, {side})")
+        errors.append(f"{problem}; give them their height and width: samples.reshape(-1, 1, {side}, {side})")
     elif samples.ndim != 4:
-        errors.append(said)
+        errors.append(problem)
     if samples.numel() == 0:
         errors.append(f"there are no samples, or empty ones (the shape is {shape}); return at least one")
     elif samples.dtype != torch.uint8:
@@ -106,15 +107,15 @@ def image_errors(samples: Tensor, labels: Any) -> list[str]:
 
 
 def dtype_error(samples: Tensor) -> str:
-    """Return an error message on the type of images, with the conversion that their range of values suggests."""
-    said = f"samples are {samples.dtype}".replace("torch.", "")
+    """Return the error message for images that are not uint8, with the conversion that their range suggests."""
+    problem = f"samples are {samples.dtype}".replace("torch.", "")
     if samples.dtype == torch.bool:
-        return f"{said}, and should be uint8 in 0 to 255; convert them: samples.to(torch.uint8) * 255"
+        return f"{problem}, and should be uint8 in 0 to 255; convert them: samples.to(torch.uint8) * 255"
     if samples.is_complex():
-        return f"{said}, and should be uint8 in 0 to 255"
+        return f"{problem}, and should be uint8 in 0 to 255"
     numbers = samples.double()
     if not bool(numbers.isfinite().all()):
-        return f"{said} with values that are NaN or infinite, and should be uint8 in 0 to 255; replace these first"
+        return f"{problem} with values that are NaN or infinite, and should be uint8 in 0 to 255; replace these first"
     low, high = float(numbers.min()), float(numbers.max())
     if samples.is_floating_point() and low >= 0 and high <= 1:
         fix = "; convert them: (samples * 255).round().to(torch.uint8)"
@@ -126,11 +127,11 @@ def dtype_error(samples: Tensor) -> str:
         fix = "; convert them: (samples.float() / 257).round().to(torch.uint8)"
     else:
         fix = "; scale them to that range first"
-    return f"{said} in [{low:.4g}, {high:.4g}], and should be uint8 in 0 to 255{fix}"
+    return f"{problem} in [{low:.4g}, {high:.4g}], and should be uint8 in 0 to 255{fix}"
 
 
 def point_errors(samples: Tensor) -> list[str]:
-    """Return an error message for each way in which samples other than images cannot be used."""
+    """Return an error message for each problem with samples that are not images."""
     shape = tuple(samples.shape)
     if samples.ndim < 2:
         return [f"samples have the shape {shape}, and should have (N, D) or more axes: samples.reshape(N, -1)"]
@@ -143,19 +144,19 @@ def point_errors(samples: Tensor) -> list[str]:
 
 
 def checked_names(names: Any) -> tuple[list[str], list[str]]:
-    """Class names as text, and what is wrong with them."""
+    """Return class names as text, and error messages."""
     if names is None:
         return [], []
     if isinstance(names, str) or not isinstance(names, list | tuple | np.ndarray):
         return [], [f"class names are {described(names)}; return a list of one name for each class, or [] for none"]
     names = [str(name) for name in names]
-    if double := [name for name, count in Counter(names).items() if count > 1]:
-        return names, [f"class names occur more than once: {listed(double)}; give each class a name of its own"]
+    if duplicates := [name for name, count in Counter(names).items() if count > 1]:
+        return names, [f"class names occur more than once: {listed(duplicates)}; give each class its own name"]
     return names, []
 
 
 def checked_labels(labels: Any, count: int | None, names: list[str]) -> tuple[Tensor | None, list[str]]:
-    """Labels as int64 (N,), and what is wrong with them; they are ignored where there are no class names."""
+    """Return labels as int64 (N,), and error messages; labels without class names are not checked."""
     if labels is None and count is not None:
         error = f"labels are None, with {len(names)} class names; return whole numbers from 0 to {len(names) - 1}"
         return torch.zeros(count, dtype=torch.long), [error] * bool(names)
@@ -186,7 +187,7 @@ def checked_labels(labels: Any, count: int | None, names: list[str]) -> tuple[Te
 
 
 def length(value: Any) -> int | None:
-    """Number of elements; None where there is none."""
+    """Return the number of elements; None if the value has no length."""
     try:
         return len(value)
     except TypeError:
@@ -194,13 +195,13 @@ def length(value: Any) -> int | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first few names, quoted, and how many more there are."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(f"'{printable(name)}'" for name in names[:NAMED]) + more
+    """Return the first few names, quoted, and the number of the others."""
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(f"'{printable(name)}'" for name in names[:MAX_LISTED]) + more
 
 
 def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:
-    """Log a warning of classes without samples, and of labels without class names."""
+    """Log a warning about classes without samples, or about labels without class names."""
     if not names:
         if len(labels) and (labels != labels[0]).any():
             log.warning(f"{source}: the labels are ignored, since there are no class names; return one for each class")
@@ -214,7 +215,7 @@ def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:
 
 
 def warn_of_range(source: str, low: int, high: int) -> None:
-    """Log a warning where the values of 8-bit images span a small part of their range."""
+    """Log a warning if 8-bit images use a small part of their range."""
     if high == low:
         log.warning(f"{source}: all pixels of nearly all images are {low}; check the files, there is nothing to learn")
     elif high - low < NARROW:
@@ -225,15 +226,15 @@ def warn_of_range(source: str, low: int, high: int) -> None:
 
 
 def levels(images: Tensor) -> tuple[int, int]:
-    """Return the lowest and highest value of images, of up to 10,000 evenly spaced ones, outliers aside."""
+    """Return the lowest and highest value of up to ``PROBED`` evenly spaced images, without outliers."""
     some = images[:: -(-len(images) // PROBED)].flatten(1)
     return usual_levels(some.amin(1).tolist(), some.amax(1).tolist())
 
 
 def usual_levels(lowest: Sequence[int], highest: Sequence[int]) -> tuple[int, int]:
-    """Return the lowest and highest value of images, without the darkest and the brightest tenth of the images.
+    """Return the lowest and highest value of images, without the darkest and the brightest tenth of them.
 
-    A few images of another range would hide that all others are nearly uniform.
+    Otherwise a few images with another range would hide that the others are nearly uniform.
 
     Args:
         lowest: The lowest value of each image.
@@ -244,7 +245,7 @@ def usual_levels(lowest: Sequence[int], highest: Sequence[int]) -> tuple[int, in
 
 
 def check_module(data: Any) -> None:
-    """Raise UserError where a data module lacks what training reads from it."""
+    """Raise UserError if a data module lacks a method that training calls."""
     if missing := [name for name in METHODS if not callable(getattr(data, name, None))]:
         raise UserError(
             f"data._target_={type(data).__module__}.{type(data).__qualname__}: the class has no {', '.join(missing)}; "

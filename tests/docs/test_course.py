@@ -35,9 +35,9 @@ def runs(request, tmp_path_factory) -> Iterator[dict[Path, tuple[Path, Future]]]
     """Of every page that is asked for its folder and what comes of it; two pages run side by side."""
     own = [item for item in request.session.items if item.parent is request.node]  # other files have their "runs" too
     asked = [item.callspec.params["page"] for item in own if "runs" in item.fixturenames]
-    folders = {page: tmp_path_factory.mktemp(page.stem) for page in asked}
+    directories = {page: tmp_path_factory.mktemp(page.stem) for page in asked}
     with ThreadPoolExecutor(2) as pool:
-        yield {page: (folder, pool.submit(run, page, folder)) for page, folder in folders.items()}
+        yield {page: (folder, pool.submit(run, page, folder)) for page, folder in directories.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

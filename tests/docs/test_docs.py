@@ -150,7 +150,7 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
         assert explore.composed(arguments[1:])[1] == []
         return
     if program == "gan-evaluate":
-        assert evaluate.parse_overrides([word for word in arguments if "=" in word])[1] == []
+        assert evaluate.parse_request([word for word in arguments if "=" in word])[1] == []
         return
     values = dict(word.split("=", 1) for word in arguments if "=" in word and not word.startswith("-"))
     if values.get("hydra/launcher") == "ray":

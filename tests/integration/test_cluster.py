@@ -89,8 +89,8 @@ def test_torchrun_stops_all_processes_at_one_step_and_goes_on(tmp_path):
         with folder.with_suffix(".log").open("a") as log:
             return subprocess.Popen([*command, str(ROOT / "train.py"), *line], stdout=log, stderr=log, env=environment)
 
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(whole, "trainer.max_steps=300").wait(timeout=200) == 0
+    complete, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(complete, "trainer.max_steps=300").wait(timeout=200) == 0
     process = start(parts, "trainer.max_steps=300")
     until(lambda: step_of(parts) >= 15)
     process.send_signal(signal.SIGTERM)
@@ -100,6 +100,6 @@ def test_torchrun_stops_all_processes_at_one_step_and_goes_on(tmp_path):
     assert 15 <= stopped < 300
     assert stopped % 10 == 0
     assert start(parts, "trainer.max_steps=300").wait(timeout=200) == 0, parts.with_suffix(".log").read_text()
-    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, parts))
+    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (complete, parts))
     for part in ("state_dict", "optimizer_states"):
         torch.testing.assert_close(b[part], a[part], rtol=0, atol=0)

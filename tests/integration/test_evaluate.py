@@ -371,7 +371,7 @@ def test_samples_of_a_sorted_set_are_taken_from_all_of_it(here):
     for i in range(40):
         Image.new("L", (8, 8), 255 * (i // 20)).save(pictures / f"{i:02}.png")
     words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num=20"]
-    asked, _ = asked_for.parse_overrides(words)
+    asked, _ = asked_for.parse_request(words)
     *_, fake, card, _ = judge.prepare_image_folder(pictures, asked, {})
     assert card["num_generated"] == 20
     assert 3 < int((fake.samples[:, 0, 0, 0] > 0).sum()) < 17
@@ -387,7 +387,7 @@ def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
     (pictures / "7.png").write_bytes(b"torn")
     with caplog.at_level("INFO"):
         program.evaluate([pictures], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED])
-    assert "1 of 30 pictures cannot be read" in caplog.text
+    assert "1 of 30 images cannot be read" in caplog.text
     assert rows_of(here)[0]["scores"][0]["card"]["num_generated"] == 29
 
 
@@ -485,12 +485,12 @@ def test_mistakes_are_told(trained, here, words, told):
 def test_a_protocol_brings_its_feature_network_along(trained, here):
     """Also to a checkpoint that has another one."""
     trained(here / "one", "model=vanilla", *QUICK)
-    asked, faults = asked_for.parse_overrides(["protocol=50k_train"])
+    asked, faults = asked_for.parse_request(["protocol=50k_train"])
     stored = OmegaConf.load(here / "one" / "config.yaml")
     assert faults == []
 
     def feature(*overrides: str) -> str:
-        return asked_for.resolve_config(stored, asked_for.parse_overrides(overrides)[0]).feature._target_
+        return asked_for.resolve_config(stored, asked_for.parse_request(overrides)[0]).feature._target_
 
     assert "classifier" in feature("protocol=10k_train")
     config = asked_for.resolve_config(stored, asked)
@@ -514,7 +514,7 @@ def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
 
 
 def test_several_values_are_one_mistake():
-    assert asked_for.parse_overrides(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
+    assert asked_for.parse_request(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")

@@ -252,7 +252,7 @@ def test_what_looks_at_the_data_decodes_them_where_its_user_says(good, place):
     path = hostile.with_pictures(place.parent / "sent", good)
     told = refused(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
     one_line(told)
-    assert any((place / "cache").glob("pictures-*.uint8"))
+    assert any((place / "cache").glob("images-*.uint8"))
 
 
 @pytest.mark.parametrize("name", hostile.PICTURES)
@@ -260,7 +260,7 @@ def test_pictures(place, name):
     root = hostile.PICTURES[name](place.parent / "sent", {})
     told = refused(ImageFolder(root, 16).setup, place.parent)
     one_line(told)
-    assert told.startswith("1 of 2 pictures cannot be read: ")
+    assert told.startswith("1 of 2 images cannot be read: ")
 
 
 @pytest.mark.parametrize("name", hostile.DATA)
@@ -269,7 +269,7 @@ def test_data_sets(place, monkeypatch, name):
     data = (CIFAR10 if name.startswith("cifar10") else MNIST)(str(root))
     told = refused(data.setup, place.parent, root)
     one_line(told)
-    assert "its files are not there or damaged" in told
+    assert "its files are missing or damaged" in told
 
 
 @pytest.mark.parametrize("name", hostile.WEIGHTS)
@@ -337,14 +337,18 @@ LEFT_OUT = {  # files with what is said of them
     "sparse_files": [f"{file}: larger than" for file in hostile.OF_A_RUN],
     "image_of_very_many_pixels": ["samples/timeline.png: 30,000 by 30,000 pixels"],
     "image_without_a_header": ["samples/timeline.png: not a PNG file"],
-    **{f"config_with_{name}": ["config.yaml: not understood ("] for name in hostile.CONFIGS if name != "a_list"},
-    "config_with_integer_of_very_many_digits": ["config.yaml: not understood (a number of 100,002 digits)"],
-    "config_with_tags": ["config.yaml: not understood (has tags)"],
-    "config_with_aliases": ["config.yaml: not understood (refers to another part of itself)"],
+    **{
+        f"config_with_{name}": ["config.yaml: not a valid configuration ("]
+        for name in hostile.CONFIGS
+        if name != "a_list"
+    },
+    "config_with_integer_of_very_many_digits": ["config.yaml: not a valid configuration (a number of 100,002 digits)"],
+    "config_with_tags": ["config.yaml: not a valid configuration (has tags)"],
+    "config_with_aliases": ["config.yaml: not a valid configuration (has aliases)"],
     "metrics_with_overflowing_values": ["metrics.csv: 200,000 values of more than 1e+30"],
     "metrics_with_very_many_lines": ["metrics.csv: lines after the first 250,000"],
     "metrics_with_one_line": ["metrics.csv: 1 damaged lines"],
-    "scores_with_huge_numbers": ["evaluation.jsonl: 4 lines that are no scores"],
+    "scores_with_huge_numbers": ["evaluation.jsonl: 4 lines that are not scores"],
     "scores_of_one_step_without_end": [],
     "a_log_of_warnings": ["train.log: 199,900 of 200,000 warnings"],
     "a_very_deep_directory": ["more than 12 levels below"],

@@ -162,14 +162,14 @@ def test_whatever_is_imported_is_declared_or_needed_by_what_is():
 def test_the_lock_has_all_of_them_with_hashes():
     lock = (ROOT / "requirements.lock").read_text()
     entries = re.split(r"\n(?=\S)", lock.split("#    make lock\n")[1])
-    locked = {}
+    versions = {}
     for entry in entries:
         head, _, hashes = entry.partition("\\\n")
         requirement = Requirement(head.strip())
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", hashes), requirement.name
-        locked.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
+        versions.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
     for one in (*DECLARED, *(one for one in EXTRAS if one.name not in ("wandb", "mlflow", "hydra-ray-launcher"))):
-        assert all(version in one.specifier for version in locked[canonicalize_name(one.name)]), one
+        assert all(version in one.specifier for version in versions[canonicalize_name(one.name)]), one
     assert "://" not in lock, "the lock names no index"
 
 

@@ -47,8 +47,8 @@ def keys_of(path: Path) -> Iterator[str]:
     for key, value in walk(node):
         if key.partition(".")[0] in ("defaults", "hydra") or OmegaConf.is_config(value):
             continue
-        whole = section in ("conf", "experiment", "debug", "protocol") or key.partition(".")[0] == section
-        yield key if whole else f"{section}.{key}"
+        complete = section in ("conf", "experiment", "debug", "protocol") or key.partition(".")[0] == section
+        yield key if complete else f"{section}.{key}"
 
 
 KEYS = sorted({key for path in CONF.rglob("*.yaml") for key in keys_of(path)} - {"out", "which", "sort_by", "allow"})

@@ -69,11 +69,11 @@ def test_several_processes_train_as_one(alone, tmp_path, world):
 
 @pytest.mark.slow
 def test_several_processes_go_on_exactly(tmp_path):
-    whole, parts = ([f"{name}_{variant} model={variant}" for variant in LEARNERS] for name in ("whole", "parts"))
+    complete, parts = ([f"{name}_{variant} model={variant}" for variant in LEARNERS] for name in ("whole", "parts"))
     start(
         2,
         tmp_path,
-        *(f"{run} trainer.max_steps={STEPS}" for run in whole),
+        *(f"{run} trainer.max_steps={STEPS}" for run in complete),
         *(f"{run} trainer.max_steps=7" for run in parts),
         *(f"{run} trainer.max_steps={STEPS}" for run in parts),
     )

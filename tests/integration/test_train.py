@@ -143,7 +143,7 @@ def test_a_run_directory_in_the_home_directory_is_one_directory(tmp_path, word):
     assert json.loads((home / "my job/result.json").read_text())["step"] == 4
     other = program(cwd, *SHORT, "model=wgan", word, **where)
     assert other.returncode == 1
-    assert "another run is in there" in other.stdout
+    assert "contains another run; add ckpt_path=last" in other.stdout
     assert [*cwd.iterdir()] == []
 
 
@@ -235,7 +235,7 @@ def test_a_folder_of_another_run_is_refused(finished):
     before = (run / "result.json").read_text()
     done = program(run.parents[2], *TINY, f"hydra.run.dir={run}")
     assert done.returncode != 0
-    assert "another run is in there. Add ckpt_path=last" in done.stdout + done.stderr
+    assert "contains another run; add ckpt_path=last" in done.stdout + done.stderr
     assert (run / "result.json").read_text() == before, "what is there is the other run's"
 
 
@@ -308,7 +308,7 @@ def test_jobs_that_can_leave_no_result_fail_the_sweep(tmp_path):
     with locked(tmp_path / "sweep/1", lambda: pytest.fail("held")):
         done = program(tmp_path, *words)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "a run is going on in there" in done.stdout
+    assert "in use by a running process" in done.stdout
     assert re.search(r"sweep/2 *$", done.stdout, re.M), done.stdout  # the table
     assert (tmp_path / "sweep/2/checkpoints/last.ckpt").exists()
     assert "Traceback" not in done.stdout + done.stderr
@@ -428,7 +428,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2,3", *TINY, "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2"
     often = "callbacks.scalars.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words, *often).returncode == 0
-    whole = {seed: torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt") for seed in (1, 2, 3)}
+    complete = {seed: torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt") for seed in (1, 2, 3)}
     lines = (tmp_path / "sweep/2/metrics.csv").read_text()
     first = (tmp_path / "sweep/1/result.json").read_bytes()
     for name in ("result.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "checkpoints/step_00000004.ckpt"):
@@ -440,7 +440,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     assert "resuming from sweep/2/checkpoints/step_00000002.ckpt, step 2" in again.stdout
     assert "changed:" not in again.stdout
     assert (tmp_path / "sweep/1/result.json").read_bytes() == first
-    for seed, before in whole.items():
+    for seed, before in complete.items():
         after = torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt")
         assert after["global_step"] == 4
         torch.testing.assert_close(after["state_dict"], before["state_dict"], rtol=0, atol=0)

@@ -164,22 +164,22 @@ def curves(run: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def difference(whole: Path, run: Path) -> str | None:
+def difference(complete: Path, run: Path) -> str | None:
     """What of a run is not as in the one that was never disturbed."""
-    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (whole, run))
+    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (complete, run))
     for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers"):
         try:
             torch.testing.assert_close(b[part], a[part], rtol=0, atol=0)
         except AssertionError as error:
             return f"{part} differs: {str(error).splitlines()[-1]}"
-    if rows(whole) != rows(run):
+    if rows(complete) != rows(run):
         return "metrics.csv differs"
-    expected, found = curves(whole), curves(run)
+    expected, found = curves(complete), curves(run)
     for tag in expected | found:
         if (a := expected.get(tag)) != (b := found.get(tag)):
             return f"TensorBoard's {tag} differs: {b} instead of {a}"
-    for name in ("evaluation.jsonl", *(f"samples/{path.name}" for path in (whole / "samples").iterdir())):
-        if (whole / name).exists() and (whole / name).read_bytes() != (run / name).read_bytes():
+    for name in ("evaluation.jsonl", *(f"samples/{path.name}" for path in (complete / "samples").iterdir())):
+        if (complete / name).exists() and (complete / name).read_bytes() != (run / name).read_bytes():
             return f"{name} differs"
     if parts := [*run.rglob("*.part")]:
         return f"left behind: {parts[0].name}"
@@ -205,17 +205,17 @@ def going_on(run: Path, variant: str, before: Callable[[], Any] = lambda: None) 
     return Process(run, *words_of(variant), "ckpt_path=last", f"hydra.run.dir={run}", before=before)
 
 
-def finish(run: Path, variant: str, whole: Path) -> str | None:
+def finish(run: Path, variant: str, complete: Path) -> str | None:
     """Let a run go on to its end; what is wrong with it then."""
     process = going_on(run, variant)
     if status := process.wait():
         return f"status {status} on going on: {process.output()[-300:]}"
-    return difference(whole, run)
+    return difference(complete, run)
 
 
 def kills(report: Report, variant: str, folder: Path, num: int, moments: random.Random) -> None:
     """SIGKILL at any time: in the start, in a step, in the middle of a save."""
-    whole, run = never_disturbed(variant, folder), folder / f"{variant}-killed"
+    complete, run = never_disturbed(variant, folder), folder / f"{variant}-killed"
     for i in range(num):
         before, process = saved_step(run), going_on(run, variant)
         kind = ("kill in the start", "kill in a step", "kill in a save")[moments.choice((0, 1, 1, 2, 2))]
@@ -238,16 +238,16 @@ def kills(report: Report, variant: str, folder: Path, num: int, moments: random.
         lost = f"{variant} {i}: step {reached} was reached and {kept} is kept" if reached - kept > EVERY else None
         back = f"{variant} {i}: back from step {before} to {kept}" if kept < before else None
         report.note(kind, lost or back)
-    report.note("end after kills", (fault := finish(run, variant, whole)) and f"{variant}: {fault}")
+    report.note("end after kills", (fault := finish(run, variant, complete)) and f"{variant}: {fault}")
 
 
 def damaged(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """The newest checkpoint is cut off, or has a wrong byte: the one before is taken, and that is said."""
     variant = "dcgan"
-    whole, run = never_disturbed(variant, folder), folder / "damaged"
+    complete, run = never_disturbed(variant, folder), folder / "damaged"
     for i in range(num):
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(whole, run)
+        shutil.copytree(complete, run)
         (run / "checkpoints" / "best.ckpt").unlink()
         path = run / "checkpoints" / f"step_{STEPS:08d}.ckpt"
         content = bytearray(path.read_bytes())
@@ -262,7 +262,7 @@ def damaged(report: Report, folder: Path, num: int, moments: random.Random) -> N
         earlier = read_or_none(path)
         process = going_on(run, variant)
         status, output = process.wait(), process.output()
-        fault = f"status {status}: {output[-300:]}" if status else difference(whole, run)
+        fault = f"status {status}: {output[-300:]}" if status else difference(complete, run)
         if not fault and earlier is None and f"{path}: cannot be read" not in output:
             fault = "nothing was said of it"
         report.note(kind, fault and f"{i}: {fault}")
@@ -279,8 +279,8 @@ def read_or_none(path: Path) -> dict[str, Any] | None:
 def full_disks(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """No file can grow beyond a size: what was saved before stays, the status is not 0, and the run can go on."""
     variant = "cgan"
-    whole, run = never_disturbed(variant, folder), folder / "full"
-    size = (whole / "checkpoints" / "last.ckpt").stat().st_size
+    complete, run = never_disturbed(variant, folder), folder / "full"
+    size = (complete / "checkpoints" / "last.ckpt").stat().st_size
     for _ in range(num):
         limit = moments.randrange(4_000, size)
         shutil.rmtree(run, ignore_errors=True)
@@ -300,7 +300,7 @@ def full_disks(report: Report, folder: Path, num: int, moments: random.Random) -
             fault = output[-500:]
         elif saved_step(run) < kept:
             fault = f"step {kept} was kept, and {saved_step(run)} is left"
-        report.note("full disk", (fault := fault or finish(run, variant, whole)) and f"limit {limit}: {fault}")
+        report.note("full disk", (fault := fault or finish(run, variant, complete)) and f"limit {limit}: {fault}")
 
 
 def removed(report: Report, folder: Path, num: int) -> None:
@@ -325,7 +325,7 @@ def removed(report: Report, folder: Path, num: int) -> None:
 def signals(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """A signal ends the run at a step's edge, with its status and what to type; a second one at once."""
     variant = "acgan"
-    whole, run = never_disturbed(variant, folder), folder / "signalled"
+    complete, run = never_disturbed(variant, folder), folder / "signalled"
     for i in range(num):
         signum = SIGNALS[i % len(SIGNALS)]
         process = going_on(run, variant)
@@ -344,13 +344,13 @@ def signals(report: Report, folder: Path, num: int, moments: random.Random) -> N
         elif step_of(run) != saved_step(run):
             fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept"
         report.note(f"{signum.name}", fault)
-    report.note("end after signals", finish(run, variant, whole))
+    report.note("end after signals", finish(run, variant, complete))
 
 
 def dates(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """File dates are as an archive, a copy or a wrong clock leaves them: nothing that is saved is lost."""
     variant = "wgan"
-    whole, run = never_disturbed(variant, folder), folder / "dated"
+    complete, run = never_disturbed(variant, folder), folder / "dated"
     for i in range(num):
         process, goal = going_on(run, variant), saved_step(run) + moments.randint(1, EVERY)
         ended = process.until(lambda goal=goal: step_of(run) >= goal)
@@ -363,15 +363,15 @@ def dates(report: Report, folder: Path, num: int, moments: random.Random) -> Non
             os.utime(path, (date, date))
         found = saved_step(run)
         report.note("file dates changed", f"step {kept} before, {found} after" if found < kept else None)
-    report.note("end after changed dates", finish(run, variant, whole))
+    report.note("end after changed dates", finish(run, variant, complete))
 
 
 def wrong_moments(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """Moments of an optimizer have another size: one line and status 2 or 1, and never the death of the interpreter."""
-    whole, run = never_disturbed("wgan_gp", folder), folder / "moments"
+    complete, run = never_disturbed("wgan_gp", folder), folder / "moments"
     for _ in range(num):
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(whole, run)
+        shutil.copytree(complete, run)
         path = run / "checkpoints" / "last.ckpt"
         checkpoint, size = read(path), moments.choice((0, 3, 7))
         states = moments.choice(checkpoint["optimizer_states"])["state"]
@@ -424,7 +424,7 @@ def interrupted(run: Path, variant: str, moments: random.Random) -> None:
 def archives(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """A stopped run is packed and unpacked in another place, as it is moved between machines: it goes on there."""
     variant = "cgan"
-    whole, run, elsewhere = never_disturbed(variant, folder), folder / "packed", folder / "elsewhere" / "unpacked"
+    complete, run, elsewhere = never_disturbed(variant, folder), folder / "packed", folder / "elsewhere" / "unpacked"
     for i in range(num):
         interrupted(run, variant, moments)
         kept, kind = saved_step(run), ("zip", "gztar")[i % 2]
@@ -434,14 +434,16 @@ def archives(report: Report, folder: Path, num: int, moments: random.Random) -> 
         elsewhere.mkdir(parents=True)
         shutil.unpack_archive(packed, elsewhere)
         found = saved_step(elsewhere)
-        fault = f"step {kept} was packed, and {found} is found" if found != kept else finish(elsewhere, variant, whole)
+        fault = (
+            f"step {kept} was packed, and {found} is found" if found != kept else finish(elsewhere, variant, complete)
+        )
         report.note("archive unpacked elsewhere", fault and f"{kind}: {fault}")
 
 
 def pipes(report: Report, folder: Path, num: int, moments: random.Random) -> None:
     """Whoever reads the output ends, as ``| head`` does: no step is lost."""
     variant = "wgan"
-    whole, run = never_disturbed(variant, folder), folder / "unread"
+    complete, run = never_disturbed(variant, folder), folder / "unread"
     for _ in range(num):
         shutil.rmtree(run, ignore_errors=True)
         ours, theirs = os.pipe()
@@ -453,7 +455,7 @@ def pipes(report: Report, folder: Path, num: int, moments: random.Random) -> Non
         status, output = process.wait() if ended is None else ended, process.output()
         fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept" * (step_of(run) != saved_step(run))
         fault = fault or (f"status {status}: {output[-300:]}" if status < 0 or "Traceback" in output else "")
-        report.note("output without a reader", fault or finish(run, variant, whole))
+        report.note("output without a reader", fault or finish(run, variant, complete))
 
 
 def below(pid: int) -> set[int]:

@@ -50,9 +50,9 @@ def stems(folder: Path, suffix: str) -> set[str]:
 def test_conf_mirrors_the_package():
     python, yamls = stems(PACKAGE, ".py"), stems(CONF, ".yaml")
     python = {name for name in python if not name.startswith("config/")}  # reads conf and is not configured by it
-    folders = {name.partition("/")[0] for name in python}
-    assert {name.partition("/")[0] for name in yamls} - folders == ONLY_FOLDERS
-    mirrored = {name for name in yamls if name.partition("/")[0] in folders}
+    packages = {name.partition("/")[0] for name in python}
+    assert {name.partition("/")[0] for name in yamls} - packages == ONLY_FOLDERS
+    mirrored = {name for name in yamls if name.partition("/")[0] in packages}
     assert python - ONLY_PYTHON == mirrored - ONLY_YAML
     assert python >= ONLY_PYTHON, "an exception that is none any more"
     assert mirrored >= ONLY_YAML, "an exception that is none any more"

@@ -122,7 +122,7 @@ def test_points(checkpoint, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         gan_sample(monkeypatch, checkpoint, "--out", tmp_path / "folder")
     assert left.value.code == 2
-    assert "points are no pictures" in capsys.readouterr().err
+    assert "points are not images" in capsys.readouterr().err
 
 
 @of("dcgan", "cgan")
@@ -162,11 +162,11 @@ def test_the_average_is_what_samples(checkpoint):
     [
         (["--num", "0"], "--num 0: must be at least 1"),
         (["--columns", "0"], "--columns 0: must be at least 1"),
-        (["--out", "a.jpg"], "a.jpg: a .png, an .npz, or a folder"),
+        (["--out", "a.jpg"], "a.jpg: must be a .png, an .npz, or a folder"),
         (["--classes", "3,99"], "--classes 3,99: there is no class 99; the classes are 0 to 9"),
         (["--classes", "cat"], "there is no class 'cat'; the classes are 0 to 9"),
         (["--classes", ""], "there is no class ''; the classes are 0 to 9"),
-        (["--columns", "3", "--out", "a.npz"], "--columns 3: has no effect but on a grid"),
+        (["--columns", "3", "--out", "a.npz"], "--columns 3: only has an effect on a grid"),
         (["--num", "0", "--out", "a.jpg"], "--num 0: must be at least 1\n--out a.jpg"),
     ],
 )
@@ -185,7 +185,7 @@ def test_samples_of_two_calls_are_not_mixed(checkpoint, tmp_path, monkeypatch, c
     gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "pictures")
     with pytest.raises(SystemExit):
         gan_sample(monkeypatch, checkpoint, "--num", 2, "--seed", 1, "--out", tmp_path / "pictures")
-    assert "pictures: is there, and no empty folder; choose another" in capsys.readouterr().err
+    assert "pictures: exists and is not an empty folder; choose another" in capsys.readouterr().err
     assert len([*(tmp_path / "pictures").iterdir()]) == 4
 
 
@@ -199,7 +199,7 @@ def test_mistakes_about_the_checkpoint(checkpoint, tmp_path, monkeypatch, capsys
     for words, told in (
         (["nowhere.ckpt"], "nowhere.ckpt: there is no such checkpoint"),
         ([half], "half.ckpt: cannot be read (damaged"),
-        ([checkpoint, "--classes", "3"], "is not of a conditional model"),
+        ([checkpoint, "--classes", "3"], "is not conditional"),
         ([checkpoint, "--out", blocked / "grid.png"], "cannot be written"),
     ):
         with pytest.raises(SystemExit) as left:

@@ -225,7 +225,7 @@ def test_impossible_values_of_some(words, key, wanted):
         ),
         (
             ["network.generator.latent_dim=50"],
-            r"latent_dim=50: must be model\.latent_dim=100; set that",
+            r"latent_dim=50: must equal model\.latent_dim=100; set model\.latent_dim",
         ),
         (
             ["data.image_size=[5,3]", "model=vanilla"],
@@ -288,8 +288,8 @@ def test_a_flat_folder_has_no_classes(tmp_path):
         (["+foo=1"], "foo: there is no such key"),
         (["+model.foo=1"], "model.foo: there is no such key"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
-        (["found.num_classes=3"], "found.num_classes: what the data turn out to be"),
-        (["run_dir=x"], "run_dir: hydra.run.dir chooses"),
+        (["found.num_classes=3"], "found.num_classes: the shape and the number of classes are read"),
+        (["run_dir=x"], "run_dir: set hydra.run.dir"),
         (["data=base"], "data=base: no such option"),
         (["ckpt_path=last"], "ckpt_path=last: of which run? Add hydra.run.dir=FOLDER"),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: there is no such checkpoint"),

@@ -440,7 +440,7 @@ def test_advice_on_an_import_names_the_package():
     def requirement(name: str) -> str:
         return f"raise ModuleNotFoundError(\"Requirement '{name}>=1' not met. HINT: pip install\")"
 
-    own = "A class of your own needs its folder on PYTHONPATH"
+    own = "For your own class, add its folder to PYTHONPATH"
     assert advice("from torch.optim import Adm", "torch") == "torch is installed, but has no such class"
     assert advice("import nowhere.at_all", "nowhere") == f"is nowhere installed? {own}"
     assert (

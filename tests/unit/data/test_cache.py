@@ -171,7 +171,7 @@ def test_where_nothing_can_be_kept(paths, tmp_path, caplog, monkeypatch, memory_
     if memory_gb == 1:
         assert len(Cache(folder, memory_gb).get(paths, (16, 12), 3).images) == 40
     else:
-        with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 such pictures take 0.0 GB; data.cache=FOLDER"):
+        with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 images .*; set data.cache=FOLDER"):
             Cache(folder, memory_gb).get(paths, (16, 12), 3)
     assert told[why] in caplog.text
     assert not folder.is_dir() or {path.suffix for path in folder.iterdir()} <= {".lock"}
@@ -179,7 +179,7 @@ def test_where_nothing_can_be_kept(paths, tmp_path, caplog, monkeypatch, memory_
 
 def test_without_a_cache_memory_is_bounded_too(paths):
     assert len(Cache(None, 1).get(paths, (16, 12), 3).images) == 40
-    with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 such"):
+    with pytest.raises(UserError, match=r"data.memory_gb=1e-09: 42 images"):
         Cache(None, MAPPED).get(paths, (16, 12), 3)
 
 
@@ -229,7 +229,7 @@ def test_a_flipped_bit_in_a_mapped_file_ends_the_run_before_it_is_used(damaged, 
 def test_a_mapped_file_is_verified_before_it_is_copied_to_a_gpu(damaged, monkeypatch):
     data, _ = damaged
     monkeypatch.setattr(data, "steps", lambda: {"minibatch": 4})
-    monkeypatch.setattr(data, "place", lambda: torch.device("meta"))
+    monkeypatch.setattr(data, "gather_device", lambda: torch.device("meta"))
     with pytest.raises(UserError, match="image 39 differs"):
         data.train_dataloader()
 

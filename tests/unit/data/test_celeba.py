@@ -38,7 +38,7 @@ def test_celeba_without_labels(celeba, caplog):
     assert (data.num_classes, data.labels.tolist()) == (0, [0] * 6)
     assert near(at(data.samples[0], 0.5, 0.05), RED, 12)  # the square: blue above and below the face is cut away
     assert near(at(data.samples[2], 0.5, 0.95), GREEN, 12)
-    assert "6 pictures" in caplog.text
+    assert "6 images" in caplog.text
     assert "all 89 x 109" in caplog.text
 
 
@@ -110,7 +110,7 @@ def test_celeba_without_its_list(celeba):
 
 def test_celeba_pictures_without_a_row(celeba):
     colours().save(celeba / "celeba" / "img_align_celeba" / "999999.jpg")
-    with pytest.raises(UserError, match=r"1 of 7 pictures have no row .*999999\.jpg"):
+    with pytest.raises(UserError, match=r"1 of 7 images have no row .*999999\.jpg"):
         CelebA(celeba, attribute="Smiling").setup()
     CelebA(celeba).setup()
 
@@ -126,7 +126,7 @@ def test_celeba_with_a_broken_list(celeba, text):
 
 def test_celeba_with_a_broken_picture(celeba):
     (celeba / "celeba" / "img_align_celeba" / "000002.jpg").write_bytes(b"<html>")
-    with pytest.raises(UserError, match=r"1 of 6 pictures cannot be read: .*000002\.jpg"):
+    with pytest.raises(UserError, match=r"1 of 6 images cannot be read: .*000002\.jpg"):
         CelebA(celeba).setup()
     data = CelebA(celeba, limit=1)  # comes before decoding
     data.setup()
@@ -189,7 +189,7 @@ def test_folders_of_other_data_are_not_celeba(tmp_path):
     for name in ("img", "archive", "MNIST"):
         (tmp_path / name).mkdir()
         colours().save(tmp_path / name / "cat.jpg")
-    with pytest.raises(UserError, match="there are no pictures"):
+    with pytest.raises(UserError, match="there are no images"):
         CelebA(tmp_path).setup()
 
 

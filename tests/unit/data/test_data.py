@@ -78,10 +78,10 @@ def test_epochs_and_seeds_differ():
 
 
 def test_a_loader_that_starts_later_goes_on_with_the_same_batches():
-    whole = [s.tolist() for s, _ in StepLoader(*numbers(10), 4, 2, seed=1, stop=9)]
+    complete = [s.tolist() for s, _ in StepLoader(*numbers(10), 4, 2, seed=1, stop=9)]
     for start in (1, 4, 5, 8, 9):
         later = StepLoader(*numbers(10), 4, 2, seed=1, start=start, stop=9)
-        assert [s.tolist() for s, _ in later] == whole[start:]
+        assert [s.tolist() for s, _ in later] == complete[start:]
         assert len(later) == 9
 
 
@@ -327,7 +327,9 @@ def test_files_are_fetched_by_one_at_a_time(tmp_path):
         inside.pop()
 
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(base.downloaded, "mnist", tmp_path / "data", "raw", [], fetch) for _ in range(4)]:
+        for done in [
+            pool.submit(base.download_or_explain, "mnist", tmp_path / "data", "raw", [], fetch) for _ in range(4)
+        ]:
             done.result()
     assert most == [1, 1, 1, 1]
 
@@ -337,7 +339,7 @@ def test_other_faults_of_a_download_are_not_hidden(tmp_path):
         raise KeyError("a fault of ours")
 
     with pytest.raises(KeyError):
-        base.downloaded("mnist", tmp_path, "raw", ["file"], fail)
+        base.download_or_explain("mnist", tmp_path, "raw", ["file"], fail)
 
 
 # --- real data ------------------------------------------------------------------------------------------------------
@@ -686,7 +688,7 @@ def test_held_out_points_are_of_the_same_shape():
     data.held = points, LABELS, []
     assert torch.equal(data.held_out()[0], points)
     data.held = None
-    with pytest.raises(UserError, match="these data have no test set"):
+    with pytest.raises(UserError, match="this data set has no test set"):
         data.held_out()
 
 
@@ -770,7 +772,7 @@ def test_labels_beyond_the_ten_digits(tmp_path):
 def test_damaged_files_of_digits_are_an_error_in_one_line(tmp_path, name, content):
     folder = mnist_files(tmp_path / "MNIST" / "raw")
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match="data=mnist: its files are not there or damaged") as error:
+    with pytest.raises(UserError, match="data=mnist: its files are missing or damaged") as error:
         MNIST(tmp_path).setup()
     assert len(error.value.faults) == 1
 
@@ -803,9 +805,11 @@ def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch)
         (tmp_path / f"{i}").touch()
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a.gz").touch()
-    assert base.elsewhere(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
+    assert base.misplaced_file_hint(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
     monkeypatch.setattr(files, "MOST_ENTRIES", 50)
-    assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in base.elsewhere(tmp_path, tmp_path / "x", ["a.gz"])
+    assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in base.misplaced_file_hint(
+        tmp_path, tmp_path / "x", ["a.gz"]
+    )
 
 
 def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch):
@@ -821,7 +825,7 @@ def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch)
         return original(path, **options)
 
     monkeypatch.setattr(Path, "stat", hindered)
-    found = base.elsewhere(tmp_path, tmp_path / "x", ["a.gz"])
+    found = base.misplaced_file_hint(tmp_path, tmp_path / "x", ["a.gz"])
     assert "looks like one of them" in found
     assert base.root_above(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
 

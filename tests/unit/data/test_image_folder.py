@@ -52,11 +52,11 @@ def test_sub_folders_become_classes(folder, caplog):
     for picture, label in zip(data.samples, data.labels, strict=True):
         assert near(at(picture, 0.5, 0.5), [RED, GREEN, BLUE][label])
     report = caplog.text
-    assert "6 pictures" in report
+    assert "6 images" in report
     assert "all 20 x 12" in report
     assert "RGB 6" in report
     assert "3 classes: a_red 3, b_green 2, c blue 1" in report
-    assert "left out: 1 pictures beside the sub-folders" in report
+    assert "left out: 1 images beside the sub-folders" in report
     assert "left out: 3 other files" in report
     assert ".heic 1" in report
 
@@ -102,7 +102,7 @@ def test_limit_comes_before_decoding(folder, monkeypatch, caplog):
         data.setup()
     assert len(asked) == len(data.samples) == 4
     assert data.labels.tolist() == [0, 1, 2, 0]
-    assert "4 pictures of 6" in caplog.text
+    assert "4 images of 6" in caplog.text
 
 
 def test_classes_that_a_limit_leaves_empty_are_dropped(folder, caplog):
@@ -111,7 +111,7 @@ def test_classes_that_a_limit_leaves_empty_are_dropped(folder, caplog):
         data.setup()
     assert data.class_names == ["a_red", "b_green"]
     assert data.labels.tolist() == [0, 1]
-    assert "1 classes of which no picture is left" in caplog.text
+    assert "1 classes without images" in caplog.text
     assert data.real(2, torch.tensor([1, 1])).shape == (2, 3, 64, 64)
 
 
@@ -145,11 +145,11 @@ def test_broken_pictures_are_all_found_and_told(folder):
     with pytest.raises(UserError) as error:
         ImageFolder(root=folder).setup()
     message = str(error.value)
-    assert "7 of 12 pictures cannot be read" in message
+    assert "7 of 12 images cannot be read" in message
     assert sum(repr(str(path)) in message for path in broken) == 5
     assert "and 2 more" in message
     assert "data.skip_broken=true" in message
-    assert "truncated" in message or "not a picture" in message
+    assert "truncated" in message or "not an image" in message
     assert len(error.value.faults) == 1
 
 
@@ -162,13 +162,13 @@ def test_broken_pictures_can_be_left_out(folder, caplog):
     assert data.labels.tolist() == [0, 1, 0, 1, 0]
     for picture, label in zip(data.samples, data.labels, strict=True):
         assert near(at(picture, 0.5, 0.5), [RED, GREEN][label])
-    assert "left out: 7 of 12 pictures cannot be read: '" in caplog.text, "and which"
-    assert "1 classes of which" in caplog.text
+    assert "left out: 7 of 12 images cannot be read: '" in caplog.text, "and which"
+    assert "1 classes without" in caplog.text
 
 
 def test_nothing_but_broken_pictures(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"1 of 1 pictures cannot be read.*no picture is left"):
+    with pytest.raises(UserError, match=r"1 of 1 images cannot be read.*there are no others"):
         ImageFolder(root=tmp_path, skip_broken=True).setup()
 
 
@@ -180,9 +180,9 @@ def test_a_missing_path(tmp_path):
     (tmp_path / "a.zip").write_text("x")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.HEIC").write_text("x")
-    with pytest.raises(UserError, match=r"no pictures, only \.zip 1, \.heic 1"):
+    with pytest.raises(UserError, match=r"no images, only \.zip 1, \.heic 1"):
         ImageFolder(root=tmp_path).setup()
-    with pytest.raises(UserError, match="is a file, and should be a folder"):
+    with pytest.raises(UserError, match="is a file, not a folder"):
         ImageFolder(root=tmp_path / "a.zip").setup()
 
 
@@ -230,7 +230,7 @@ def test_links_and_pipes(folder, tmp_path):
     (folder / "b_green" / "sibling").symlink_to(folder / "c blue")
     os.mkfifo(folder / "b_green" / "pipe.png")
     (folder / "b_green" / "gone.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(UserError, match=r"1 of 8 pictures cannot be read: .*gone\.png' \(No such file or directory\)"):
+    with pytest.raises(UserError, match=r"1 of 8 images cannot be read: .*gone\.png' \(No such file or directory\)"):
         ImageFolder(root=folder).setup()
     (folder / "b_green" / "gone.png").unlink()
     data = ImageFolder(root=folder)
@@ -442,7 +442,7 @@ def test_a_sub_folder_of_the_name_of_thumbnails_is_left_out_with_a_warning(tmp_p
     data.setup()
     assert data.class_names == ["fists"]
     warnings = [record.message for record in caplog.records if "thumbnails" in record.message]
-    told = f"data.root={tmp_path}: the sub-folder {name!r} is taken for thumbnails and left out; rename it to use its"
+    told = f"data.root={tmp_path}: the sub-folder {name!r} is left out, since it seems to contain thumbnails; rename it"
     assert len(warnings) == 1
     assert told in warnings[0]
 

@@ -53,20 +53,20 @@ def test_pictures_of_a_window_are_mixed(root):
 
 
 def test_the_order_is_a_function_of_seed_and_position(root):
-    whole = [numbers(batch) for batch in loader(root, d_steps=2)]
-    assert [numbers(batch) for batch in loader(root, d_steps=2, start=11)] == whole[11:]
-    assert [numbers(batch) for batch in loader(root, d_steps=2, seed=2)] != whole
+    complete = [numbers(batch) for batch in loader(root, d_steps=2)]
+    assert [numbers(batch) for batch in loader(root, d_steps=2, start=11)] == complete[11:]
+    assert [numbers(batch) for batch in loader(root, d_steps=2, seed=2)] != complete
     for world_size in (2, 4):
         ranks = [
             [torch.tensor(numbers(b)).view(2, -1) for b in loader(root, d_steps=2, rank=rank, world_size=world_size)]
             for rank in range(world_size)
         ]
-        assert [torch.cat(parts, 1).flatten().tolist() for parts in zip(*ranks, strict=True)] == whole
+        assert [torch.cat(parts, 1).flatten().tolist() for parts in zip(*ranks, strict=True)] == complete
 
 
 def test_no_more_than_two_windows_are_held(root):
     steps = loader(root, minibatch=4)
-    held = [len(steps.held) for _ in steps]
+    held = [len(steps.loaded) for _ in steps]
     assert max(held) == 2
 
 
@@ -85,8 +85,8 @@ def test_a_run_goes_on_bit_for_bit(run, root, tmp_path):
     run(tmp_path / "cut", *words, "trainer.max_steps=4")
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     run(tmp_path / "cut", *words, "trainer.max_steps=9", ckpt_path=last)
-    whole = read(tmp_path / "whole" / "checkpoints" / "last.ckpt")
-    assert_equal(whole["state_dict"], read(last)["state_dict"])
+    complete = read(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+    assert_equal(complete["state_dict"], read(last)["state_dict"])
 
 
 def test_the_first_are_held(root):
@@ -109,10 +109,10 @@ class Trap:
 @pytest.mark.parametrize(
     ("samples", "more", "told"),
     [
-        ([{"image": b"no picture", "label": 0}] * 9, {}, "9 of 9 pictures of the stream cannot be read"),
+        ([{"image": b"no picture", "label": 0}] * 9, {}, "9 of 9 images of the stream cannot be read"),
         ([{"image": sample(0)["image"]}] * 9, {"num_classes": 3}, "have no labels"),
-        ([{"image": sample(0)["image"], "label": 5}] * 9, {"num_classes": 3}, "there are labels from 5 to 5"),
-        ([{"image": sample(0)["image"], "label": -1}] * 9, {"num_classes": 3}, "there are labels from -1 to -1"),
+        ([{"image": sample(0)["image"], "label": 5}] * 9, {"num_classes": 3}, "the labels run from 5 to 5"),
+        ([{"image": sample(0)["image"], "label": -1}] * 9, {"num_classes": 3}, "the labels run from -1 to -1"),
         ([{"picture": sample(0)["image"]}] * 9, {}, "should be dictionaries of 'image'"),
         ([{"image": Trap()}] * 9, {}, "should be dictionaries of 'image'"),
         ([sample(0)] * 9, {"limit": 3}, "data.limit: has no effect"),
@@ -155,7 +155,7 @@ def test_pictures_are_those_that_were_packed(root):
 
 def test_a_label_of_no_class_is_told_wherever_it_is(tmp_path):
     root = pack(tmp_path, [sample(0)] * 20 + [sample(0) | {"label": 7}])
-    with pytest.raises(UserError, match=r"data\.num_classes=3: there are labels from 0 to 7"):
+    with pytest.raises(UserError, match=r"data\.num_classes=3: the labels run from 0 to 7"):
         list(loader(root, stop=3))
 
 

@@ -56,7 +56,7 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
     module = CustomModule(torch.nn.Flatten())
     left_out = Evaluation(module, metrics, cache=str(cache)).get_ready(data, conditional=True)
     assert left_out["class_accuracy"] == "feature=module returns no class logits"
-    assert "data.limit leaves some out" in left_out["memorization"]
+    assert "set data.limit to leave some images out" in left_out["memorization"]
     with pytest.raises(UnavailableError, match="no metric is available"):
         Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
 
@@ -240,7 +240,7 @@ def test_what_lies_beyond_the_limit_is_held_out(build):
     _, data = build("model=vanilla", "data.limit=1700")
     held_out, _ = data.held_out()
     assert len(held_out) == 97
-    whole = build("model=vanilla", "data.limit=null")[1].samples
-    assert torch.equal(torch.cat([data.samples, held_out]), whole)
-    with pytest.raises(UserError, match=r"no test set; data\.limit leaves some out"):
+    complete = build("model=vanilla", "data.limit=null")[1].samples
+    assert torch.equal(torch.cat([data.samples, held_out]), complete)
+    with pytest.raises(UserError, match=r"no test set; set data\.limit to leave"):
         build("model=vanilla", "data.limit=null")[1].held_out()

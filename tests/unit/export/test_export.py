@@ -24,7 +24,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.exported import Exported
 from gan_lightning.image import to_uint8
 from gan_lightning.model_card import card, escaped
-from gan_lightning.onnx import as_onnx
+from gan_lightning.onnx import to_onnx
 from gan_lightning.store import Store
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
@@ -88,7 +88,7 @@ def make_the_same(run: Callable[..., Any], tmp_path: Path, *words: str) -> None:
     run(tmp_path / "run", *words, "trainer.max_steps=2", *QUIET)
     path, out = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "out"
     told = gan_export(path, "--out", out)
-    assert "over 1,000 latents at most" in told
+    assert "differs from torch by at most" in told
     model, alone = gan_lightning.load(path), gan_lightning.load(out)
     assert isinstance(alone, Exported)
     assert not alone.training
@@ -131,7 +131,7 @@ def test_a_run_directory_is_exported(checkpoint, tmp_path, capsys):
     gan_export(tmp_path / "run", "--no-onnx", "--out", tmp_path / "out")
     assert capsys.readouterr().out == f"using {Path('run', 'checkpoints', 'last.ckpt')}\n"
     torch.testing.assert_close(gan_lightning.load(tmp_path / "out").sample(2), gan_lightning.load(checkpoint).sample(2))
-    with pytest.raises(UserError, match="out: is an export already; name the run or its checkpoint"):
+    with pytest.raises(UserError, match="out: is already an export; pass the run or its checkpoint"):
         gan_export(tmp_path / "out", "--no-onnx", "--out", tmp_path / "again")
 
 
@@ -151,7 +151,7 @@ def test_class_names_go_along(checkpoint, tmp_path):
     assert alone.class_names == names
     assert torch.equal(alone.sample(labels=["cats", "10"]), alone.sample(2, labels=[0, 2]))
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "of 10 classes, asked for by name or number" in text
+    assert "of 10 classes, selected by name or number" in text
     assert "Classes: cats, \\<b\\>dogs\\</b\\>, 10, d" in text, "a number beside a name that is one would mislead"
     assert 'samples = model.sample(64, labels=["cats"] * 64, seed=0)' in text
     captioned = image.read_png(tmp_path / "out" / "samples.png")
@@ -209,7 +209,7 @@ def test_onnx_tells_no_places_of_this_disk(exported, tmp_path):
 
 def test_a_difference_is_not_let_out(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("gan_lightning.onnx.TOLERANCE", 0.0)
-    with pytest.raises(UserError, match=r"ONNX makes samples that are .* apart from torch's"):
+    with pytest.raises(UserError, match="samples of ONNX differ from those of torch by"):
         gan_export(checkpoint, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -219,8 +219,8 @@ def test_what_onnx_cannot_take_is_told(checkpoint):
         def forward(self, z, y):
             return super().forward(z) * len(z.nonzero().tolist())
 
-    with pytest.raises(UserError, match=r"ONNX does not take this generator \(.*--no-onnx does without"):
-        as_onnx(Exported(Asking(100, 2), 100, 0))
+    with pytest.raises(UserError, match=r"this generator cannot be converted to ONNX \(.*--no-onnx"):
+        to_onnx(Exported(Asking(100, 2), 100, 0))
 
 
 def test_the_card_has_the_training_and_every_score(run, tmp_path):
@@ -263,7 +263,7 @@ def test_the_card_lists_the_classes_as_messages_do(names, by, classes):
     run = {"model": "CGAN", "data": "Digits", "steps": 1}
     told = {"run": run, "shape": [1, 8, 8], "num_classes": 4, "latent_dim": 2, "scores": [], "generator": {}}
     text = card(told | {"class_names": names}, "mit", onnx=False)
-    assert f"of 4 classes, asked for by {by}, after" in text
+    assert f"of 4 classes, selected by {by}, after" in text
     assert classes in text
     assert ("Classes" in text) == bool(names)
 
@@ -273,7 +273,7 @@ def test_an_export_is_written_over_and_nothing_else_is(checkpoint, exported, tmp
     gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx", "--license", "mit")
     assert not (tmp_path / "out" / "generator.onnx").exists(), "of the one before"
     assert 'license: "mit"' in (tmp_path / "out" / "README.md").read_text()
-    with pytest.raises(UserError, match="is there, and no folder that gan-export wrote"):
+    with pytest.raises(UserError, match="exists and was not written by gan-export"):
         gan_export(checkpoint, "--out", tmp_path / "run")
 
 
@@ -286,11 +286,11 @@ def test_mistakes_come_at_once(tmp_path, monkeypatch):
         caught.value.faults,
         (
             "nowhere.ckpt: there is no such checkpoint",
-            "no folder that gan-export wrote",
-            "pip install 'gan-lightning[export]'; --no-onnx",
+            "was not written by gan-export",
+            "pip install 'gan-lightning[export]'; add --no-onnx",
             "pip install 'gan-lightning[hub]'",
             "must be OWNER/NAME",
-            "--license my own: must be the name of a licence",
+            "--license my own: must be the name of a license",
         ),
         strict=True,
     ):
@@ -320,7 +320,7 @@ def test_a_kill_leaves_the_old_or_what_is_told_and_written_again(checkpoint, tmp
             patch.setattr("tempfile.TemporaryDirectory", left_behind)
             with pytest.raises(Killed):
                 gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
-        with pytest.raises(UserError, match="is no folder of gan-export"):
+        with pytest.raises(UserError, match="gan-export, since it has no config"):
             gan_lightning.load(tmp_path / "out")
         gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
         assert len([*(tmp_path / "out").iterdir()]) == 4, "what the kill has left is gone"
@@ -334,7 +334,8 @@ def left_behind(**place: Any) -> Iterator[str]:
 
 def test_what_is_not_complete_does_not_touch_what_is_there(checkpoint, exported, tmp_path, monkeypatch):
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr(program, "picture", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    error = OSError(28, "No space left on device")
+    monkeypatch.setattr(program, "draw_samples", lambda *_: (_ for _ in ()).throw(error))
     with pytest.raises(OSError, match="No space"):
         gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
@@ -370,7 +371,7 @@ def test_a_strangers_scores_are_told_or_refused(checkpoint, tmp_path, score):
     curve = [{"step": content["global_step"], "scores": {"fid": score}}]
     content["callbacks"]["Evaluate"] = {"curve": curve, "cards": cards}
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"other\.ckpt: (does not tell how it was|not a valid checkpoint: .*scores)"):
+    with pytest.raises(UserError, match=r"other\.ckpt: (has no valid training|not a valid checkpoint: .*scores)"):
         gan_export(tmp_path / "other.ckpt", "--out", tmp_path / "out", "--no-onnx")
 
 
@@ -441,13 +442,13 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     (out / "config.json").write_bytes(b"\xff\xfe")
     refused("was not written by gan-export")
     (out / "config.json").unlink()
-    refused("is no folder of gan-export, since it has no config.json$")
+    refused("was not written by gan-export, since it has no config.json$")
     (out / "config.json").unlink()
     (out / "config.json").mkdir()
     refused("cannot be read")
     content = (out / "generator.safetensors").read_bytes()
     (out / "generator.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    refused("is not there, or damaged")
+    refused("is missing or damaged")
     state = safetensors.torch.load_file(out / "generator.safetensors")
     Store(out).write(out / "generator.safetensors", {name: v for name, v in state.items() if "label" not in name})
     refused("weights do not fit")
@@ -481,7 +482,7 @@ def test_a_repository_of_the_hub(checkpoint, tmp_path, monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(UserError, match=r"me/digits: .* not to be had from the Hub \(no route"):
+    with pytest.raises(UserError, match=r"me/digits: .* download from the Hub failed \(no route"):
         gan_lightning.load("me/digits")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match=r"me/digits: no such file or folder; .*gan-lightning\[hub\]"):

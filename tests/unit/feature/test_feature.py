@@ -106,18 +106,18 @@ def test_a_classifier_per_channel_names_the_number_that_the_digits_make(tmp_path
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, torch.Tensor]:
     """Random weights in the form of the file that is downloaded."""
-    whole = SimpleNamespace()
+    complete = SimpleNamespace()
     with torch.random.fork_rng():
         torch.manual_seed(0)
 
         class Random(FeatureExtractorInceptionV3):
             def load_state_dict(self, *_, **__):
-                whole.state = {name: value.clone() for name, value in self.state_dict().items()}
+                complete.state = {name: value.clone() for name, value in self.state_dict().items()}
 
         path = tmp_path_factory.mktemp("weights") / "empty.pth"
         torch.save({}, path)
         Random("random", ["2048"], feature_extractor_weights_path=str(path))
-    return whole.state
+    return complete.state
 
 
 def ready(state: dict[str, torch.Tensor], folder, **more) -> Inception:
@@ -144,13 +144,13 @@ def test_inception_is_that_of_torch_fidelity(weights, tmp_path):
 
 
 def test_inception_without_its_last_layer_has_no_logits(weights, tmp_path):
-    whole = ready(weights, tmp_path)
+    complete = ready(weights, tmp_path)
     headless = ready({name: value for name, value in weights.items() if not name.startswith("fc.")}, tmp_path)
     assert not headless.classes
     assert "lack Inception's last layer" in headless.no_logits_reason
-    assert headless.card() == whole.card(), "the features are the same"
+    assert headless.card() == complete.card(), "the features are the same"
     other = ready(weights | {"fc.weight": weights["fc.weight"] * 2}, tmp_path)
-    assert len({headless.logits_sha256, whole.logits_sha256, other.logits_sha256}) == 3
+    assert len({headless.logits_sha256, complete.logits_sha256, other.logits_sha256}) == 3
     features, logits = headless(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
     assert logits is None
     assert features.shape == (1, 2048)
@@ -198,7 +198,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, caplog):
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(store.get("x", compute)["x"], torch.arange(1000.0))
-    assert caplog.text.count("damaged; it is made anew") == 1
+    assert caplog.text.count("damaged; it is computed again") == 1
     path.write_bytes(content[:50])
     store.get("x", compute)
     assert len(made) == 3

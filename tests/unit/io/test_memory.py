@@ -38,7 +38,7 @@ def test_a_run_that_is_too_large_says_so(run, tmp_path):
         (("network.width=1000000",), "network: .* M parameters"),
         (("data.image_size=32768",), "data.batch_size: such minibatches"),
         (("data.batch_size=2000000000",), "data.batch_size: such minibatches"),
-        (("model=vanilla", "data=gaussian_ring", "data.num=2147483647"), "data.num: so many points"),
+        (("model=vanilla", "data=gaussian_ring", "data.num=2147483647"), "data.num=2147483647: the points"),
     ):
         with pytest.raises(UserError, match=told):
             run(tmp_path, *words)

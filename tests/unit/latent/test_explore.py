@@ -337,10 +337,10 @@ def test_principal_components_are_those_within_classes():
 
 def test_more_steps_of_a_blend_than_one_batch_are_the_same(checkpoint, monkeypatch):
     model = gan_lightning.load(checkpoint("model=cgan"))
-    whole = ClassInterpolation(steps=7, num=1)(model)
+    complete = ClassInterpolation(steps=7, num=1)(model)
     for module in ("sampler", "latent.blend"):
         monkeypatch.setattr(f"gan_lightning.{module}.SAMPLING_BATCH", 3)
-    torch.testing.assert_close(ClassInterpolation(steps=7, num=1)(model).rows, whole.rows)
+    torch.testing.assert_close(ClassInterpolation(steps=7, num=1)(model).rows, complete.rows)
 
 
 def test_a_trained_classifier_is_asked(checkpoint, tmp_path):

@@ -225,11 +225,11 @@ def test_precision_and_recall_agree_with_torch_fidelity(k):
 
 def test_blocks_do_not_change_the_figures(monkeypatch):
     real, fake = normal(300, 8, 1), normal(257, 8, 2, 0.3)
-    whole = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
+    complete = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
     monkeypatch.setattr(neighbours, "BLOCK", 900)  # three rows at a time
     sizes = [len(block.lower) for block in neighbours.pairwise_sq_distances(real, real, "")]
     assert (max(sizes), sum(sizes)) == (3, 300)
-    assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == whole
+    assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == complete
 
 
 def test_ties_are_ties_in_spite_of_rounding():

@@ -311,9 +311,9 @@ def test_ranks_play_the_same_game():
         (w, r): StepLoader(*data, 8, d_steps=2, stop=5, rank=r, world_size=w) for w, r in [(1, 0), (2, 0), (2, 1)]
     }
     for batches in zip(*loaders.values(), strict=True):
-        for whole, *parts in zip(*batches, strict=True):
+        for complete, *parts in zip(*batches, strict=True):
             first, second = (part.view(2, 4) for part in parts)
-            assert torch.equal(whole.view(2, 8), torch.cat([first, second], dim=1))
+            assert torch.equal(complete.view(2, 8), torch.cat([first, second], dim=1))
 
 
 def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():

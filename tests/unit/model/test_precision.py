@@ -80,15 +80,15 @@ def test_a_scaler_that_has_settled_trains(build):
 
 def test_the_state_of_a_scaler_is_part_of_a_checkpoint(build, tmp_path):
     """Whole and in two parts: the same scales and weights."""
-    _, whole = witnessed(build, 2.0**40, 9)
+    _, complete = witnessed(build, 2.0**40, 9)
     model, data = build(*GAME)
     half = play(model, data, 5, plugins=[scaled(2.0**40)])
     half.save_checkpoint(tmp_path / "half.ckpt")
     model, data = build(*GAME)
     rest = Witness()
     play(model, data, 9, rest, plugins=[scaled(1.0)], ckpt_path=tmp_path / "half.ckpt")
-    assert rest.scales == whole.scales[5:]
-    for a, b in zip(rest.weights[-1], whole.weights[-1], strict=True):
+    assert rest.scales == complete.scales[5:]
+    for a, b in zip(rest.weights[-1], complete.weights[-1], strict=True):
         assert torch.equal(a, b)
 
 

@@ -196,7 +196,7 @@ def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_pat
     (tmp_path / "one" / "samples" / "step_00000006.png").unlink()
     gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
     text = page(tmp_path / "r.html").text
-    assert "going on, or ended without a word at step 6" in text
+    assert "running, or killed at step 6" in text
     assert "Samples at step 5" in text
 
 
@@ -262,12 +262,12 @@ def test_a_report_takes_so_many_runs_and_says_so(run, tmp_path, monkeypatch):
     for name in "abc":
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.yaml").write_text("seed: 0")
-    monkeypatch.setattr(program, "MOST_RUNS", 2)
+    monkeypatch.setattr(program, "MAX_RUNS", 2)
     told = gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
-    limit = "1 of 3 runs: a report takes 2 runs and 268 MB; pass a folder with fewer"
+    limit = "1 of 3 runs: a report is limited to 2 runs and 268 MB; pass a folder with fewer runs"
     assert told.splitlines()[1] == f"left out: {limit}"
     assert limit in page(tmp_path / "r.html").text
-    monkeypatch.setattr(program, "MOST_BYTES", 0)
+    monkeypatch.setattr(program, "MAX_BYTES", 0)
     assert "2 of 3 runs" in gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
 
 
@@ -275,9 +275,9 @@ def test_a_report_takes_so_many_runs_and_says_so(run, tmp_path, monkeypatch):
 def test_long_curves_are_thinned_and_end_where_they_end(length):
     values = [*range(length)]
     kept = record.thinned(values)
-    assert len(kept) <= record.POINTS
+    assert len(kept) <= record.MAX_POINTS
     assert kept[-1:] == values[-1:]
-    if length <= record.POINTS:
+    if length <= record.MAX_POINTS:
         assert kept == values
     assert len({b - a for a, b in itertools.pairwise(kept)}) <= 1
 
@@ -295,7 +295,7 @@ def test_a_search_for_runs_is_bounded_and_follows_no_links(tmp_path, monkeypatch
     assert not caplog.messages
     monkeypatch.setattr(files, "MOST_LEVELS", 1)
     assert folders(place) == [place / "a"]
-    assert caplog.messages == [f"{place / 'b'}: more than 1 levels below {place}; what lies deeper was not searched"]
+    assert caplog.messages == [f"{place / 'b'}: more than 1 levels below {place}; deeper directories were not searched"]
     monkeypatch.setattr(files, "MOST_ENTRIES", 3)
     assert len(folders(place)) <= 1
     assert caplog.messages[-1] == f"{place}: more than 3 files; the rest was not searched"
@@ -319,7 +319,7 @@ def test_mistakes_are_told(trained, tmp_path, monkeypatch):
         "must end in .html",
         "there is no such folder",
     ]
-    with pytest.raises(UserError, match=r"holds no run; a run's folder has a config\.yaml"):
+    with pytest.raises(UserError, match=r"contains no run; a run directory has a config\.yaml"):
         gan_report(tmp_path / "empty")
     trained(tmp_path / "one", "model=vanilla", *QUICK)
     with pytest.raises(UserError, match="--sort-by fidd: was not measured, the nearest is fid; there are fid, kid"):

@@ -376,7 +376,7 @@ class Bomb:
 
 
 def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
-    whole, path, marker = trained.read_bytes(), tmp_path / "unfit.ckpt", tmp_path / "ran"
+    complete, path, marker = trained.read_bytes(), tmp_path / "unfit.ckpt", tmp_path / "ran"
     pickle.loads(pickle.dumps(Bomb(tmp_path / "works")))
     assert (tmp_path / "works").is_dir(), "the bomb is none"
 
@@ -387,8 +387,8 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         with pytest.raises(UserError, match=match):
             gan_lightning.load(path, trust=True)
 
-    for length in (0, 10, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
+    for length in (0, 10, len(complete) // 2, len(complete) - 1):
+        path.write_bytes(complete[:length])
         refused("cannot be read")
     path.write_bytes(b"GIF89a and more")
     refused("cannot be read")

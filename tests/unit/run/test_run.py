@@ -16,23 +16,23 @@ def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
         (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
         return result_of(tmp_path, record)
 
-    whole = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
-    assert shown({}, **whole) == whole | {"job": 0, "error": ""}
+    complete = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
+    assert shown({}, **complete) == complete | {"job": 0, "error": ""}
     ended = {"job": 3, "overrides": ["seed=1"], "exit_status": 0, "error": ""}
-    assert shown(ended, **whole) == whole | {"job": 3, "error": ""}
+    assert shown(ended, **complete) == complete | {"job": 3, "error": ""}
     failed = ended | {"exit_status": 1, "error": "why"}
-    assert {key: shown(failed, **whole)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
-    killed = shown(ended | {"exit_status": None}, **whole)
+    assert {key: shown(failed, **complete)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
+    killed = shown(ended | {"exit_status": None}, **complete)
     assert (killed["status"], killed["error"]) == ("failed", "its process ended without a result; see train.log")
     for wrong in ({"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}):
-        assert "cannot be read" in shown({}, **(whole | wrong))["error"]
-        assert shown(ended, **(whole | wrong))["status"] == "finished"
+        assert "cannot be read" in shown({}, **(complete | wrong))["error"]
+        assert shown(ended, **(complete | wrong))["status"] == "finished"
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
     with claimed(tmp_path / "run", resuming=False):
         for resuming in (False, True):
-            with pytest.raises(UserError, match="a run is going on in there"), claimed(tmp_path / "run", resuming):
+            with pytest.raises(UserError, match="in use by a running process"), claimed(tmp_path / "run", resuming):
                 pass
     with claimed(tmp_path / "run", resuming=True):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

@@ -100,7 +100,7 @@ def test_data_lie_on_the_gpu_where_they_take_half_of_it_at_most(build, monkeypat
     )
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
     assert data.samples.nbytes > 1000
-    assert data.place().type == place
+    assert data.gather_device().type == place
 
 
 def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
