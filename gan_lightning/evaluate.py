@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from gan_lightning.asked import HELD_OUT, EvaluateRequest, parse_request
 from gan_lightning.config.compose import as_list
 from gan_lightning.config.validation import nearest
-from gan_lightning.errors import UserError, abridged, first_line, printable, told_plainly
+from gan_lightning.errors import UserError, abridged, first_line, printable
+from gan_lightning.exit import told_plainly
 from gan_lightning.files import locked, read_json, whole
 from gan_lightning.paths import absolute
 from gan_lightning.run import files_named, folders

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_lightning.errors import UserError, first_line, told_plainly
+from gan_lightning.errors import UserError, first_line
+from gan_lightning.exit import told_plainly
 from gan_lightning.files import read_json
 from gan_lightning.paths import absolute
 from gan_lightning.summary import shorter

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.errors import UserError
+from gan_lightning.exit import told_plainly
 from gan_lightning.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute, shorter
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_lightning.errors import UserError, printable, told_plainly
+from gan_lightning.errors import UserError, printable
+from gan_lightning.exit import told_plainly
 from gan_lightning.paths import absolute, shorter
 from gan_lightning.run import folders
 

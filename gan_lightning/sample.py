@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.errors import UserError
+from gan_lightning.exit import told_plainly
 from gan_lightning.paths import absolute, shorter
 
 

@@ -29,7 +29,8 @@ from gan_lightning import run as runs
 from gan_lightning.command_line import check_command_line
 from gan_lightning.config.compose import list_choices
 from gan_lightning.config.validation import check, make_paths_absolute, nearest
-from gan_lightning.errors import UserError, cannot_write, first_line, show_unencodable, told_plainly
+from gan_lightning.errors import UserError, cannot_write, first_line
+from gan_lightning.exit import show_unencodable, told_plainly
 from gan_lightning.memory import LESS_MEMORY, is_lack_of_memory
 from gan_lightning.paths import CONF, absolute_environment, shorter
 from gan_lightning.resume import compare_settings

@@ -9,7 +9,8 @@ import pytest
 
 FULL = """
 import sys
-from gan_lightning.errors import UserError, told_plainly
+from gan_lightning.errors import UserError
+from gan_lightning.exit import told_plainly
 with told_plainly("--out"):
     print("result")
     {end}

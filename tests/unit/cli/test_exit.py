@@ -1,0 +1,105 @@
+"""How the commands end."""
+
+import errno
+import io
+import logging
+import os
+import signal
+import sys
+
+import pytest
+
+from gan_lightning.errors import UserError
+from gan_lightning.exit import told_plainly
+from gan_lightning.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UserError("a: wrong", "b: wrong"), 2, "a: wrong\nb: wrong\n"),
+        (OSError(errno.ENOSPC, "No space left", "x.png"), 2, "x.png: cannot be written (No space left); --out sets"),
+        (OSError(errno.EIO, "Input/output error"), 2, "cannot be written (Input/output error); --out sets"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_what_the_user_can_mend_has_no_traceback(capsys, error, status, told):
+    with pytest.raises(SystemExit) as left, told_plainly("--out"):
+        raise error
+    assert left.value.code == status
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_what_is_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), told_plainly("--out"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("signum", [one for one in SIGNALS if one != signal.SIGINT])
+def test_signals_end_a_command_so_that_it_cleans_up(capsys, signum):
+    before, cleaned = signal.signal(signum, signal.SIG_DFL), []
+    try:
+        with pytest.raises(SystemExit) as left, told_plainly("--out"):  # noqa: PT012
+            try:
+                signal.raise_signal(signum)
+            finally:
+                if signum not in INSISTENT:
+                    signal.raise_signal(signum)  # as a terminal that is closed sends it, twice
+                cleaned.append(True)
+        assert left.value.code == 128 + signum
+        assert cleaned
+        assert capsys.readouterr().err == f"interrupted by {signal.Signals(signum).name}\n"
+        assert signal.getsignal(signum) == signal.SIG_DFL
+    finally:
+        signal.signal(signum, before)
+
+
+def test_ignored_signals_stay_ignored_and_listeners_are_left_alone():
+    """As under nohup, and where submitit waits for SIGUSR2."""
+    heard = []
+    listener = lambda *_: heard.append(True)  # noqa: E731
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGUSR2, listener)
+    try:
+        with told_plainly("--out"):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGUSR2)
+            assert signal.getsignal(signal.SIGTERM) == leave
+        assert heard == [True]
+    finally:
+        for signum, handler in zip((signal.SIGHUP, signal.SIGUSR2), before, strict=True):
+            signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize("kind", ["pipe without a reader", "closed terminal"])
+def test_a_command_survives_the_end_of_its_reader(monkeypatch, kind):
+    reader, writer = os.pipe() if kind.startswith("pipe") else os.openpty()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        with told_plainly("--out"):
+            for line in range(3):
+                print(line)
+                print(line, file=sys.stderr, flush=True)
+            done = True
+    assert done
+
+
+def test_windows_reports_a_pipe_without_a_reader_as_an_invalid_argument():
+    assert (errno.EINVAL in DISCONNECTED) == (os.name == "nt")
+
+
+def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
+    """With PYTHONIOENCODING=ascii an error line was lost, and a print ended in a traceback."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    handler = logging.StreamHandler(sys.stdout)
+    log = logging.getLogger("terminal")
+    log.addHandler(handler)
+    with told_plainly("--out"):
+        print("café: printed")
+        log.error("café: logged")
+    sys.stdout.flush()
+    log.removeHandler(handler)
+    assert written.getvalue() == b"caf\\xe9: printed\ncaf\\xe9: logged\n"
