@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import Scalars
+from gan_lightning.callbacks.scalars import MetricLogger
 from gan_lightning.checkpoint import WholeCheckpointIO, storable_config, take_networks
 from gan_lightning.class_names import storable
 from gan_lightning.config.combinations import indivisible, world_size
@@ -23,7 +23,7 @@ from gan_lightning.config.nodes import node_at, target_of
 from gan_lightning.config.validation import check, nearest, unknown_arguments
 from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
-from gan_lightning.geometry import sides
+from gan_lightning.geometry import to_height_width
 from gan_lightning.instantiate import instantiate
 from gan_lightning.learner import Learner
 from gan_lightning.memory import refuse_too_large
@@ -115,7 +115,9 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         loggers.append(instantiate(node, f"logger.{name}", **purge))
     configured = (config.get("callbacks") or {}).items()
     found = [*more_callbacks, *(instantiate(node, f"callbacks.{name}") for name, node in configured)]
-    found.sort(key=lambda callback: not isinstance(callback, Scalars))  # records a step before other callbacks may fail
+    found.sort(
+        key=lambda callback: not isinstance(callback, MetricLogger)
+    )  # records a step before other callbacks may fail
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning would save in the middle of a step
@@ -212,4 +214,4 @@ def expected_data(data: DictConfig) -> dict[str, Any] | None:
     """Return the shape that images will have, with a number of classes to try; None if the settings do not say."""
     if not {"image_size", "channels"} <= data.keys():
         return None
-    return {"shape": [data.channels, *sides(data.image_size)], "num_classes": 10}
+    return {"shape": [data.channels, *to_height_width(data.image_size)], "num_classes": 10}

@@ -21,7 +21,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step, without_weights
 from gan_lightning.checkpoint_format import format_error
-from gan_lightning.class_names import checked, other_order
+from gan_lightning.class_names import other_order, validate_class_names
 from gan_lightning.config.nodes import walk
 from gan_lightning.errors import UserError, abridged, first_line, printable
 from gan_lightning.files import by_step, whole
@@ -265,7 +265,7 @@ def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | Non
     if any(is_channels_last(value) for value in state.values()):  # other kernels would round differently
         model.to(memory_format=torch.channels_last)
     take_state(model, state, path)
-    model.class_names = checked(checkpoint["hyper_parameters"].get("class_names"), model.num_classes, path)
+    model.class_names = validate_class_names(checkpoint["hyper_parameters"].get("class_names"), model.num_classes, path)
     return model.eval()
 
 
@@ -551,7 +551,7 @@ def take_networks(model: Learner, path: Path) -> None:
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise UserError(f"{unfit}: {reason}") from error
-    stored = checked(content["hyper_parameters"].get("class_names"), model.num_classes, path)
+    stored = validate_class_names(content["hyper_parameters"].get("class_names"), model.num_classes, path)
     if fault := other_order(stored, model.class_names)[0]:
         log.warning(f"init_from={path}: {fault}")
     if model.generator_ema is not None:

@@ -26,7 +26,7 @@ def storable(names: Sequence[Any]) -> list[str]:
     return [printable(str(name))[:MAX_LENGTH] for name in names]
 
 
-def checked(names: Any, num_classes: int, path: Path) -> list[str]:
+def validate_class_names(names: Any, num_classes: int, path: Path) -> list[str]:
     """Validate the class names of an untrusted file and return them; an empty list if it has none.
 
     Args:
@@ -48,7 +48,7 @@ def checked(names: Any, num_classes: int, path: Path) -> list[str]:
     return names
 
 
-def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) -> list[int]:
+def resolve_class_numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) -> list[int]:
     """Return the class numbers of classes given by name or by number.
 
     A string that equals a class name selects that class, even if the name is a number, such as a folder named ``10``.
@@ -88,18 +88,18 @@ def numbers(words: Sequence[int | str], names: Sequence[str], num_classes: int) 
         wrong = ", ".join(f"{word!r}" if not word.isdecimal() else word for word in missing)
         near = closest(missing[0], names) if len(missing) == 1 and numeric_value(missing[0]) is None else None
         hint = f"did you mean {near}? The" if near else "the"
-        raise ValueError(f"there is no class {wrong}; {hint} classes are {listed(names, num_classes)}")
+        raise ValueError(f"there is no class {wrong}; {hint} classes are {describe_classes(names, num_classes)}")
     return found
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a name stripped and in Unicode form NFC; file systems and keyboards use different forms."""
     return unicodedata.normalize("NFC", name).strip()
 
 
 def comparison_key(name: str) -> str:
     """Return the form in which names are compared, both those that are stored and those that a user passes."""
-    return plain(*storable([name]))
+    return normalize_name(*storable([name]))
 
 
 def numeric_value(name: str) -> Decimal | None:
@@ -113,7 +113,7 @@ def numeric_value(name: str) -> Decimal | None:
 
 def closest(word: str, names: Sequence[str]) -> str | None:
     """Return the class name that is most similar to a word, ignoring case; None if no name is similar."""
-    folded = {plain(name).casefold(): name for name in reversed(names)}
+    folded = {normalize_name(name).casefold(): name for name in reversed(names)}
     near = difflib.get_close_matches(word.casefold(), folded, 1)
     return folded[near[0]] if near else None
 
@@ -130,14 +130,14 @@ def split(text: str, names: Sequence[str]) -> list[str]:
     return words
 
 
-def listed(names: Sequence[str], num_classes: int) -> str:
+def describe_classes(names: Sequence[str], num_classes: int) -> str:
     """Return the list of the classes for a message, by name and number."""
     if not num_classes:
         return "none: the model is unconditional"
     if not names or [*names] == [*map(str, range(num_classes))]:
         return f"0 to {num_classes - 1}"
     # If some names are numbers, class numbers are left out, since they would be mistaken for names.
-    only_names = any(numeric_value(plain(name)) is not None for name in names)
+    only_names = any(numeric_value(normalize_name(name)) is not None for name in names)
     return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], MAX_LISTED)
 
 
@@ -147,12 +147,12 @@ def caption(names: Sequence[str], label: int) -> str:
     A name with characters that the font lacks is prefixed with the class number: ``3: ??``.
     """
     name = names[label] if names else str(label)
-    name = f"class {name}" if plain(name).isdecimal() else name
-    shown = drawable(name)
+    name = f"class {name}" if normalize_name(name).isdecimal() else name
+    shown = replace_undrawable(name)
     return shortened(shown if shown == name else f"{label}: {shown}", CAPTION)
 
 
-def drawable(text: str) -> str:
+def replace_undrawable(text: str) -> str:
     """Replace characters that the font lacks, such as Chinese ones, by ``?``."""
     if text.isascii():
         return text
@@ -175,7 +175,7 @@ def shortened(text: str, longest: int) -> str:
 
 def file_name(names: Sequence[str], label: int) -> str:
     """Return a class's name for file names; ``_`` replaces characters that file systems or shells may reject."""
-    name = plain(names[label]) if names else str(label)
+    name = normalize_name(names[label]) if names else str(label)
     name = f"class{name}" if name.isdecimal() else name
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:50]
 

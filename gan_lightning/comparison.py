@@ -29,7 +29,7 @@ OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices", "force"
 OF_ANY_SECTION = ("seed", "cache")
 
 
-def settings(config: dict[str, Any]) -> dict[str, Any]:
+def comparable_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the flat configuration of a run without the settings in which repetitions may differ."""
     return {
         key: value
@@ -182,7 +182,7 @@ def verdict(best: Sequence[float], values: Sequence[float]) -> str:
     return "worse" if p_value < SIGNIFICANCE else f"inconclusive (p = {p_value:.2g})"
 
 
-def cells(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> list[list[str]]:
+def table_rows(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> list[list[str]]:
     """Return the headings and a row of cells per experiment, with the standard deviation if there are several seeds."""
     names = [name for name in shown if any(not math.isnan(line.get(name, math.nan)) for line in table)]
     rows = [["experiment", "seeds", "step", *names, "against the best"]]
@@ -194,7 +194,7 @@ def cells(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> list[list[st
 
 def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
     """Print a table of experiments and their scores."""
-    lines = cells(table, shown)
+    lines = table_rows(table, shown)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for row in lines:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

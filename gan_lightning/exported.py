@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from gan_lightning.checkpoint import load_model, refuse_foreign, refuse_non_finite, take_state
-from gan_lightning.class_names import checked
+from gan_lightning.class_names import validate_class_names
 from gan_lightning.errors import UserError, first_line
 from gan_lightning.files import read_json
 from gan_lightning.paths import DESCRIPTION, WEIGHTS
@@ -57,7 +57,7 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
     if not path.exists():
         raise UserError(f"{folder}: was not written by gan-export, since it has no {DESCRIPTION}")
     config = read_description(path)
-    names = checked(config.get("class_names"), config["num_classes"], path)
+    names = validate_class_names(config.get("class_names"), config["num_classes"], path)
     node = config["generator"]
     if not trust:
         refuse_foreign(node, path, "gan_lightning.load(folder, trust=True)")

@@ -16,7 +16,7 @@ from gan_lightning.build import Experiment, build
 from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.checkpoint import check_training_state, config_of, read, take_state
 from gan_lightning.checkpoint_format import FORMAT_VERSION, HYPER_PARAMETERS, form_error
-from gan_lightning.class_names import checked, refuse_other_order, storable
+from gan_lightning.class_names import refuse_other_order, storable, validate_class_names
 from gan_lightning.errors import UserError
 from gan_lightning.summary import introduce, log_rate_changes
 from gan_lightning.trainer import Trainer
@@ -71,7 +71,7 @@ def fit(
         check_training_state(initial, before, ckpt_path, config.force)
     step, stored = before["global_step"], before["hyper_parameters"]
     if stored.get("class_names"):
-        names = checked(stored["class_names"], model.num_classes, ckpt_path)
+        names = validate_class_names(stored["class_names"], model.num_classes, ckpt_path)
         refuse_other_order(ckpt_path, names, model.class_names)
     hyper_parameters = {
         "config": experiment.settings,

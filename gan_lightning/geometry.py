@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
+def to_height_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     """Return height and width of an ``image_size`` that is one number or ``[height, width]``."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     return height, width

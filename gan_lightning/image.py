@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gan_lightning.class_names import CAPTION, caption, drawable, font, shortened
+from gan_lightning.class_names import CAPTION, caption, font, replace_undrawable, shortened
 from gan_lightning.files import whole
 
 # Mark in every image that is written, so that a later run does not use it as data. It is in the first bytes, as the
@@ -122,7 +122,7 @@ def data_url(content: bytes, kind: str = "png") -> str:
 
 def strip(images: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
     """Stack uint8 images (3, H, W) vertically in one image (3, H', W'), with a caption at the left of each."""
-    captions = [*map(drawable, captions)]
+    captions = [*map(replace_undrawable, captions)]
     font = font_for("".join(captions))
     margin = 8 + max(max(7 * len(text), round(font.getlength(text))) for text in captions)
     height, width = sum(image.shape[1] for image in images), margin + max(image.shape[2] for image in images)

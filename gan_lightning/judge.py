@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.asked import HELD_OUT, EvaluateRequest, resolve_config
 from gan_lightning.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
 from gan_lightning.class_names import refuse_other_order
-from gan_lightning.comparison import Row, settings
+from gan_lightning.comparison import Row, comparable_settings
 from gan_lightning.config.validation import nearest
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, printable
@@ -159,7 +159,7 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     choices = {"model": stored["config"]["model"]["_target_"].split(".")[-2]}
     choices |= {group: choice for group, choice in stored.get("choices", {}).items() if group in groups and choice}
     which = "best" if path.name == "best.ckpt" else f"step {checkpoint['global_step']}"
-    return choices | {"checkpoint": which} | settings(stored["config"])
+    return choices | {"checkpoint": which} | comparable_settings(stored["config"])
 
 
 def load_images(folder: Path, evaluator: Evaluation) -> tuple[torch.Tensor, torch.Tensor, int]:

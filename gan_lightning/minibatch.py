@@ -33,7 +33,7 @@ def minibatches(batch: Any, model: Any) -> list[tuple[Tensor, Tensor]]:
     d_steps = model.d_steps
     if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)):
         raise UserError(
-            f"batch: must be a pair of samples (N, ...) and labels (N,), not {described(batch)}; data without "
+            f"batch: must be a pair of samples (N, ...) and labels (N,), not {describe_value(batch)}; data without "
             "classes use zeros as labels"
         )
     samples, labels = batch
@@ -115,7 +115,7 @@ def scale_error(low: float, high: float) -> str:
     return f"images in [{low:.4g}, {high:.4g}], and should be in [-1, 1]{fix}"
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Describe a value of a wrong type for a message: its type, and its shape or length."""
     if value is None:
         return "None"

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.card import installed
 from gan_lightning.checkpoint import config_of, refuse_foreign
-from gan_lightning.class_names import listed, plain
+from gan_lightning.class_names import describe_classes, normalize_name
 from gan_lightning.errors import UserError, first_line, printable
 
 PAGE = """---
@@ -154,7 +154,7 @@ def card(description: dict[str, Any], license_name: str, onnx: bool) -> str:
     run, shape, classes = description["run"], description["shape"], description["num_classes"]
     names = description.get("class_names", [])
     is_image = len(shape) == 3
-    by = "number" if all(plain(name).isdecimal() for name in names) else "name or number"
+    by = "number" if all(normalize_name(name).isdecimal() for name in names) else "name or number"
     what = f"{shape[1]} x {shape[2]} images, {'gray' if shape[0] == 1 else 'in colour'}" if is_image else "points"
     task = ["unconditional-image-generation"] if is_image and not classes else []
     onnx_section, third_party = "", is_third_party(description["generator"])
@@ -176,7 +176,7 @@ def card(description: dict[str, Any], license_name: str, onnx: bool) -> str:
         what=what + (f" of {classes} classes, selected by {by}" if classes else ""),
         steps=run["steps"],
         ask=labels_argument(classes, names),
-        classes=CLASSES.format(names=escaped(listed(names, classes))) if names else "",
+        classes=CLASSES.format(names=escaped(describe_classes(names, classes))) if names else "",
         trust=", trust=True" if third_party else "",
         loading=OWN if third_party else "Loading runs no code from this folder.",
         onnx=onnx_section,

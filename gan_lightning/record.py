@@ -20,7 +20,7 @@ import yaml
 from gan_lightning import csv_rows
 from gan_lightning import metric as metrics
 from gan_lightning.class_names import storable
-from gan_lightning.comparison import LARGEST, NESTING, Row, is_shallow, settings
+from gan_lightning.comparison import LARGEST, NESTING, Row, comparable_settings, is_shallow
 from gan_lightning.errors import first_line, printable
 from gan_lightning.files import by_step, read_regular
 from gan_lightning.image import data_url, png
@@ -358,7 +358,9 @@ def module_and_class(config: dict[str, Any], section: str) -> tuple[str, str]:
 
 def experiment(config: dict[str, Any]) -> dict[str, Any]:
     """Return what identifies an experiment, without the seed: the classes of a run, then every value."""
-    return {group: module_and_class(config, section)[0] for group, section in CLASSES.items()} | settings(config)
+    return {group: module_and_class(config, section)[0] for group, section in CLASSES.items()} | comparable_settings(
+        config
+    )
 
 
 def warnings_of(log: str, known: Container[str]) -> list[str]:

@@ -142,7 +142,7 @@ def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]
         comparison.refuse_unlike(rows)
     except UserError as error:
         return found | {"refused": error.faults}
-    table = comparison.cells(comparison.summarise(rows, by, directions()[by]), scores) if by else []
+    table = comparison.table_rows(comparison.summarise(rows, by, directions()[by]), scores) if by else []
     return found | {"table": table}
 
 

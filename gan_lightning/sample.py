@@ -59,7 +59,7 @@ def sample(args: argparse.Namespace) -> str:
     import torch
 
     from gan_lightning.checkpoint import chosen_checkpoint, refuse_non_finite
-    from gan_lightning.class_names import numbers, split
+    from gan_lightning.class_names import resolve_class_numbers, split
     from gan_lightning.exported import load_chosen
     from gan_lightning.memory import refuse_too_large
 
@@ -72,7 +72,9 @@ def sample(args: argparse.Namespace) -> str:
         chosen = [*range(model.num_classes)]
         if args.classes is not None:
             try:
-                chosen = numbers(split(args.classes, model.class_names), model.class_names, model.num_classes)
+                chosen = resolve_class_numbers(
+                    split(args.classes, model.class_names), model.class_names, model.num_classes
+                )
             except ValueError as error:
                 raise UserError(f"--classes {args.classes}: {error}") from error
         labels = torch.tensor(chosen).repeat(-(-args.num // len(chosen)))[: args.num]

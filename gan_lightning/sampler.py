@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning import seed as seeds
-from gan_lightning.class_names import numbers
+from gan_lightning.class_names import resolve_class_numbers
 from gan_lightning.modes import evaluating
 
 SAMPLING_BATCH = 256  # samples per forward pass, which bounds the memory
@@ -82,7 +82,7 @@ class Sampler(nn.Module):
             ValueError: The model has no such class.
         """
         try:
-            return numbers(labels, self.class_names, self.num_classes)
+            return resolve_class_numbers(labels, self.class_names, self.num_classes)
         except ValueError as error:
             raise ValueError(f"labels: {error}") from None
 

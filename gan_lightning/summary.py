@@ -102,9 +102,9 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
 
     from gan_lightning.callbacks.evaluate import Evaluate
     from gan_lightning.callbacks.health import Health
-    from gan_lightning.callbacks.scalars import Scalars
+    from gan_lightning.callbacks.scalars import MetricLogger
 
-    metrics = next((dict(callback.last) for callback in trainer.callbacks if isinstance(callback, Scalars)), {})
+    metrics = next((dict(callback.last) for callback in trainer.callbacks if isinstance(callback, MetricLogger)), {})
     evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
     scores = evaluate.last(trainer.global_step) if evaluate else {}
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}

@@ -23,7 +23,7 @@ class DivergedError(UserError):
     """Training has diverged: a loss, a gradient or a weight is NaN or infinite."""
 
 
-class Scalars(Validated, Callback):
+class MetricLogger(Validated, Callback):
     """Log all loss terms, the discriminator's mean logits and accuracy, gradient norms, learning rates and speed.
 
     Args:

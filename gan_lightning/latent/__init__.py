@@ -10,7 +10,7 @@ import torch
 from annotated_types import Interval, MinLen
 from torch import Tensor, nn
 
-from gan_lightning.class_names import caption, numbers
+from gan_lightning.class_names import caption, resolve_class_numbers
 from gan_lightning.config.constraints import ClassLabel, Validated
 from gan_lightning.data.base import StepData
 from gan_lightning.errors import UserError
@@ -108,7 +108,7 @@ def class_numbers(setting: str, classes: Sequence[int | str], names: Sequence[st
         UserError: There are no such classes.
     """
     try:
-        return numbers(classes, names, num_classes)
+        return resolve_class_numbers(classes, names, num_classes)
     except ValueError as error:
         value = f"[{','.join(map(str, classes))}]" if setting in ("classes", "targets") else classes[0]
         raise UserError(f"latent.{setting}={value}: {error}") from error

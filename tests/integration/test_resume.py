@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from same_run import assert_same_run, rows, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lightning.callbacks.scalars import Scalars
+from gan_lightning.callbacks.scalars import MetricLogger
 from gan_lightning.checkpoint import newest, read
 from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
@@ -182,7 +182,7 @@ def test_figures_of_another_loss_do_not_replace_metrics_that_cannot_be_read(run,
     run(tmp_path, *words("vanilla"), "trainer.max_steps=2")
     path = tmp_path / "metrics.csv"
     path.write_bytes(b'"' + path.read_bytes())
-    damaged, scalars = path.read_bytes(), Scalars()
+    damaged, scalars = path.read_bytes(), MetricLogger()
     scalars.path = path
     scalars.add({"step": 3, "d/adversarial": "1"})
     assert path.read_text() == "step,d/adversarial\n3,1\n"

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lightning.callbacks.learning_rate import LearningRate
 from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
-from gan_lightning.callbacks.scalars import Scalars, accuracies
+from gan_lightning.callbacks.scalars import MetricLogger, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, Stop
 from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
@@ -95,7 +95,7 @@ def test_figures_are_what_they_are_called(build):
             if i < 2:
                 parameter.grad.view(-1)[0] = 3.0 + i
         optimizers.append(torch.optim.SGD(network.parameters(), rate))
-    guest = Scalars()
+    guest = MetricLogger()
     guest.outputs = {
         "d": StepOutput({"adversarial": torch.tensor(1.5)}, fake, logits),
         "g": StepOutput({"adversarial": torch.tensor(0.5)}, fake, Logits(None, logits.fake)),
@@ -564,7 +564,7 @@ def test_tensorboard_has_hparams_config_and_pictures(run, compose, tmp_path):
 
 
 def test_a_guest_can_be_built_in_plain_python():
-    assert Scalars().every_n_steps == 50
+    assert MetricLogger().every_n_steps == 50
     assert SampleGrid().columns == 8
     assert LearningRate().schedule(0.5) == 1
     assert Progress().progress_bar is None

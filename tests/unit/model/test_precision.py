@@ -11,7 +11,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 
-from gan_lightning.callbacks.scalars import Scalars
+from gan_lightning.callbacks.scalars import MetricLogger
 from gan_lightning.errors import UserError
 from gan_lightning.learner import Logits
 from gan_lightning.network.layers import Head
@@ -148,12 +148,12 @@ def test_a_loss_that_is_not_finite_stops_a_scaled_run_too(build, tmp_path, monke
 
     monkeypatch.setattr(model, "generator_loss", poisoned)
     with pytest.raises(UserError, match=r"step 4: g/adversarial is nan"):
-        play(model, data, 20, Scalars(every_n_steps=5), plugins=[scaled(2.0**7)], default_root_dir=tmp_path)
+        play(model, data, 20, MetricLogger(every_n_steps=5), plugins=[scaled(2.0**7)], default_root_dir=tmp_path)
 
 
 def test_a_gradient_that_overflows_once_does_not_stop_a_run(build, tmp_path):
     model, data = build(*GAME)
-    play(model, data, 10, Scalars(every_n_steps=1), plugins=[scaled(2.0**40)], default_root_dir=tmp_path)
+    play(model, data, 10, MetricLogger(every_n_steps=1), plugins=[scaled(2.0**40)], default_root_dir=tmp_path)
     assert model.global_step == 10
 
 
@@ -165,7 +165,7 @@ def logged(build, tmp_path, network: str, offset: float, weight: float, **precis
     with torch.no_grad():
         model.discriminator.head.weight.mul_(weight)
         model.discriminator.head.bias.fill_(offset)
-    scalars = Scalars(every_n_steps=1)
+    scalars = MetricLogger(every_n_steps=1)
     play(model, data, 1, scalars, default_root_dir=tmp_path, **precision)
     return scalars.last
 
