@@ -1,6 +1,6 @@
-"""`python train.py model=wgan_gp data=celeba`; the program itself is gan_lightning/train.py."""
+"""`python train.py model=wgan_gp data=celeba`; the program itself is gan_lightning/cli/train.py."""
 
-from gan_lightning.train import main
+from gan_lightning.cli.train import main
 
 if __name__ == "__main__":
     main()

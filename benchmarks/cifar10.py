@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from throughput import this_machine
 
-from gan_lightning.checkpoint import read
-from gan_lightning.files import whole
+from gan_lightning.io.files import whole
+from gan_lightning.run.checkpoint import read
 
 ROOT = Path(__file__).parent.parent
 RUNS, RESULTS = ROOT / "runs" / "full", ROOT / "benchmarks" / "results" / "full"
@@ -41,7 +41,7 @@ TINY = ["trainer=cpu", "trainer.max_steps=4", "network.width=4", "data.limit=200
 
 def command(program: str) -> list[str]:
     """One of ours, by this interpreter."""
-    return [sys.executable, "-c", f"from gan_lightning.{program} import main; main()"]
+    return [sys.executable, "-c", f"from gan_lightning.cli.{program} import main; main()"]
 
 
 def train(run: Path, words: list[str], weights: list[str], minutes: float | None) -> int:

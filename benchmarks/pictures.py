@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as Folder
 
-from gan_lightning.data.base import StepLoader
+from gan_lightning.data.datamodule import StepLoader
 from gan_lightning.data.image_folder import ImageFolder
 
 SIDE, BATCH = 64, 64

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.graph import CUDAGraphs, Eager
 from gan_lightning.model.acgan import ACGAN
-from gan_lightning.model.base import GAN
+from gan_lightning.model.cuda_graphs import CUDAGraphs, Eager
+from gan_lightning.model.gan import GAN
 from gan_lightning.model.wgan import WGAN
 from gan_lightning.model.wgan_gp import WGANGP
-from gan_lightning.penalty import gradient_penalty
+from gan_lightning.penalty.gradient_penalty import gradient_penalty
 
 Penalty = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]
 

@@ -28,15 +28,15 @@ from plain_loop import plain_loop, players_of
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.card import differences
-from gan_lightning.comparison import verdict
-from gan_lightning.files import whole
-from gan_lightning.fit import train
-from gan_lightning.image import grid, read_png, write_png
-from gan_lightning.instantiate import instantiate
-from gan_lightning.paths import CONF
-from gan_lightning.summary import stopped_by
-from gan_lightning.train import IGNORED_WARNINGS
+from gan_lightning.cli.train import IGNORED_WARNINGS
+from gan_lightning.config.instantiate import instantiate
+from gan_lightning.evaluation.compare import verdict
+from gan_lightning.evaluation.score import differences
+from gan_lightning.io.files import whole
+from gan_lightning.io.image import grid, read_png, write_png
+from gan_lightning.io.paths import CONF
+from gan_lightning.run.fit import train
+from gan_lightning.run.summary import stopped_by
 
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"

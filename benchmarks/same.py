@@ -22,8 +22,8 @@ from throughput import PAGE, VARIANTS, composed, run, this_machine
 from torch import Tensor
 
 from gan_lightning import seed as seeds
-from gan_lightning.data.base import StepLoader
-from gan_lightning.model.base import GAN
+from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.model.gan import GAN
 
 STEPS = 100
 SHOWN = 1, 10, STEPS

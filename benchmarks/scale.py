@@ -27,9 +27,9 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from throughput import composed, resident, run, this_machine
 
-from gan_lightning.data.base import StepLoader
+from gan_lightning.data.datamodule import StepLoader
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.model.base import GAN
+from gan_lightning.model.gan import GAN
 
 DCGAN = ["model=dcgan", "data=digits", "trainer.accelerator=cpu"]
 DCGAN += ["eval.every_n_steps=null", "callbacks.scalars.every_n_steps=20"]

@@ -56,13 +56,13 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils import tensorboard  # noqa: F401  an import as the others are, which Lightning puts off
 
 from gan_lightning.callbacks.sample_grid import SampleGrid
-from gan_lightning.fit import train
-from gan_lightning.instantiate import instantiate
-from gan_lightning.model.base import GAN
-from gan_lightning.paths import CONF
-from gan_lightning.run import versions
-from gan_lightning.summary import stopped_by
-from gan_lightning.train import IGNORED_WARNINGS
+from gan_lightning.cli.train import IGNORED_WARNINGS
+from gan_lightning.config.instantiate import instantiate
+from gan_lightning.io.paths import CONF
+from gan_lightning.model.gan import GAN
+from gan_lightning.run.fit import train
+from gan_lightning.run.run_dir import versions
+from gan_lightning.run.summary import stopped_by
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"

@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, Trainer
 from throughput import SETTINGS, composed, run
 from torch.profiler import ProfilerActivity, profile
 
-from gan_lightning.model.base import GAN
+from gan_lightning.model.gan import GAN
 
 KINDS = {  # the first that fits
     "random numbers": ("normal_", "rand", "uniform_"),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gan_lightning.sampler import Sampler
+    from gan_lightning.model.sampling import Sampler
 
 __version__ = "0.1.0"
 
@@ -17,7 +17,7 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
 
     Args:
         path: A gan-lightning checkpoint or a run directory (its best checkpoint, or else the latest readable one),
-            which returns the complete :class:`~gan_lightning.learner.Learner`; or a folder written by gan-export, or
+            which returns the complete :class:`~gan_lightning.model.base.Learner`; or a folder written by gan-export, or
             the ``owner/name`` of one on the Hugging Face Hub, which returns the generator only.
         trust: Allow classes from outside this package that the file names. Building them runs their code.
 
@@ -26,9 +26,9 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
             ``trust``.
     """
     # Imported here because these modules import torch, which takes seconds and which --help does not need.
-    from gan_lightning.checkpoint import choose
-    from gan_lightning.exported import from_hub, load_chosen, load_exported
-    from gan_lightning.paths import HUB_ID, absolute
+    from gan_lightning.export.generator import from_hub, load_chosen, load_exported
+    from gan_lightning.io.paths import HUB_ID, absolute
+    from gan_lightning.run.checkpoint import choose
 
     place = absolute(path)
     if not place.exists() and place.suffix != ".ckpt" and HUB_ID.fullmatch(str(path)):

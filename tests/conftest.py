@@ -18,10 +18,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tiny import LEARNERS, TINY, VARIANTS, composed
 
-from gan_lightning import train as program
-from gan_lightning.fit import train
-from gan_lightning.instantiate import instantiate
-from gan_lightning.signals import SIGNALS
+from gan_lightning.cli import train as program
+from gan_lightning.config.instantiate import instantiate
+from gan_lightning.io.signals import SIGNALS
+from gan_lightning.run.fit import train
 
 if sys.platform == "win32":  # these fork, send signals, limit resources or run bash
     collect_ignore = [

@@ -14,8 +14,8 @@ from pytorch_lightning import Trainer, callbacks
 from gan_lightning.callbacks.scalars import check_finite, ended_after_step, finite_checks
 from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
 from gan_lightning.errors import UserError, cannot_write
-from gan_lightning.files import by_step, refuse_full_disk, replace
-from gan_lightning.learner import Learner
+from gan_lightning.io.files import by_step, refuse_full_disk, replace
+from gan_lightning.model.base import Learner
 
 log = logging.getLogger(__name__)
 

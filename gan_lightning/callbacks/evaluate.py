@@ -14,12 +14,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.callbacks.scalars import check_finite, finite_checks
-from gan_lightning.card import Score
 from gan_lightning.config.constraints import AtLeastOne, Validated
 from gan_lightning.errors import UnavailableError, UserError
-from gan_lightning.evaluation import Evaluation
-from gan_lightning.files import naming, report_damaged, set_aside, whole
-from gan_lightning.learner import Learner
+from gan_lightning.evaluation.evaluator import Evaluation
+from gan_lightning.evaluation.score import Score
+from gan_lightning.io.files import naming, report_damaged, set_aside, whole
+from gan_lightning.model.base import Learner
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Evaluate(Validated, Callback):
     Args:
         every_n_steps: Generator steps between two evaluations; None for none.
         best_by: Score by which the best checkpoint is chosen; None for the first one that is measured.
-        **evaluation: Arguments of :class:`~gan_lightning.evaluation.Evaluation`.
+        **evaluation: Arguments of :class:`~gan_lightning.evaluation.evaluator.Evaluation`.
 
     Attributes:
         latest: The scores of the latest evaluation in this process.

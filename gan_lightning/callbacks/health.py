@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.scalars import accuracies, check_finite, finite_checks
 from gan_lightning.config.constraints import PositiveInt, Validated
-from gan_lightning.learner import Learner, StepOutput
+from gan_lightning.model.base import Learner, StepOutput
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.config.constraints import Validated
-from gan_lightning.learner import Learner
+from gan_lightning.model.base import Learner
 from gan_lightning.schedule import SCHEDULES
 
 
@@ -15,7 +15,7 @@ class LearningRate(Validated, Callback):
     The initial rates are those of the configuration, so that a run can be resumed with other ones.
 
     Args:
-        schedule: Name of a function in ``gan_lightning/schedule.py``.
+        schedule: Name of a function in ``gan_lightning/schedule/__init__.py``.
     """
 
     def __init__(self, schedule: Literal["constant", "linear_decay"] = "constant") -> None:

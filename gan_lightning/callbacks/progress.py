@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, Trainer
 from tqdm import tqdm
 
 from gan_lightning.config.constraints import PositiveFloat, Validated
-from gan_lightning.learner import Learner, StepOutput
+from gan_lightning.model.base import Learner, StepOutput
 
 
 class Progress(Validated, Callback):

@@ -10,14 +10,14 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from gan_lightning.class_names import caption, storable
 from gan_lightning.config.constraints import Validated
 from gan_lightning.data.points import Points
 from gan_lightning.errors import first_line
-from gan_lightning.files import by_step
-from gan_lightning.image import PADDING, captioned, grid, read_png, strip, write_png
-from gan_lightning.learner import Learner
-from gan_lightning.modes import evaluating
+from gan_lightning.io.class_names import caption, storable
+from gan_lightning.io.files import by_step
+from gan_lightning.io.image import PADDING, captioned, grid, read_png, strip, write_png
+from gan_lightning.model.base import Learner
+from gan_lightning.model.modes import evaluating
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class SampleGrid(Validated, Callback):
         if self.is_image:
             image = self.grid_of(fake)
         else:
-            from gan_lightning.plot import scatter  # importing matplotlib takes a second, and images do not need it
+            from gan_lightning.io.plot import scatter  # importing matplotlib takes a second, and images do not need it
 
             extent = extent_of(trainer.datamodule)
             logits = surface(module, extent) if "discriminator" in module.networks() else None

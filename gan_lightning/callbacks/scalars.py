@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from gan_lightning import csv_rows
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
-from gan_lightning.files import naming, report_damaged, set_aside, whole
-from gan_lightning.learner import Learner, StepOutput
+from gan_lightning.io import csv_rows
+from gan_lightning.io.files import naming, report_damaged, set_aside, whole
+from gan_lightning.model.base import Learner, StepOutput
 
 
 class DivergedError(UserError):

@@ -10,14 +10,14 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 
-from gan_lightning.learner import Learner
-from gan_lightning.signals import INSISTENT, PREEMPTION, SIGNALS, leave, listener
+from gan_lightning.io.signals import INSISTENT, PREEMPTION, SIGNALS, leave, listener
+from gan_lightning.model.base import Learner
 
 log = logging.getLogger(__name__)
 
 
 class Stop(Callback):
-    """Stop the run after the current step when one of ``gan_lightning.signals.SIGNALS`` arrives.
+    """Stop the run after the current step when one of ``gan_lightning.io.signals.SIGNALS`` arrives.
 
     A second SIGTERM or SIGINT ends the run at once, and so does any signal before the first step, since there is
     nothing to save. Other repeated signals do not, since a closed terminal sends SIGHUP twice, and an exceeded CPU time

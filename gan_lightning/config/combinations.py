@@ -30,10 +30,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lightning.config.image_size import halvings
 from gan_lightning.config.nodes import is_filled_in, node_at, target_of, walk
 from gan_lightning.config.signature import REQUIRED, Signature, read
-from gan_lightning.geometry import halvings
-from gan_lightning.paths import CONF, absolute, shorter
+from gan_lightning.io.paths import CONF, absolute, shorter
 
 # Requirements that consist of several capabilities.
 IMPLIED = {"double_backward": ("per_sample_gradients", "float32_weights")}

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from gan_lightning.errors import UserError
-from gan_lightning.paths import CONF, shorter
+from gan_lightning.io.paths import CONF, shorter
 
 
 @contextmanager

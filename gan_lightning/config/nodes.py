@@ -59,3 +59,12 @@ def is_filled_in(node: Any) -> bool:
     """Return whether a value interpolates a section that is filled in when a run starts."""
     key = referenced_key(node)
     return key is not None and key.partition(".")[0] in FILLED_IN
+
+
+def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries with their dotted keys."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

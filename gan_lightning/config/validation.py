@@ -23,7 +23,7 @@ from gan_lightning.config.settings import SECTIONS
 from gan_lightning.config.signature import REQUIRED, Parameter, read
 from gan_lightning.config.synonyms import suggest_value
 from gan_lightning.errors import UserError, first_line
-from gan_lightning.paths import absolute
+from gan_lightning.io.paths import absolute
 
 # Keys whose values are paths of the local file system.
 PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")

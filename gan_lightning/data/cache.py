@@ -15,13 +15,13 @@ import numpy as np
 import PIL
 import torch
 
-from gan_lightning.bar import bar
 from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, decode_to
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
-from gan_lightning.files import locked, read_json, refuse_full_disk, whole
-from gan_lightning.image import MARK, MARKED_SUFFIXES, is_generated
-from gan_lightning.paths import cache_directory
+from gan_lightning.io.files import locked, read_json, refuse_full_disk, whole
+from gan_lightning.io.image import MARK, MARKED_SUFFIXES, is_generated
+from gan_lightning.io.paths import cache_directory
+from gan_lightning.io.progress import bar
 
 log = logging.getLogger(__name__)
 

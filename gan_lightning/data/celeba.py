@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.layout import Left, without_generated
-from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError
+from gan_lightning.io.natural import natural
 
 IMAGES, LISTS = "img_align_celeba", ("list_attr_celeba.csv", "list_attr_celeba.txt")
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.base import ImageData, download_or_explain, root_above
+from gan_lightning.data.datamodule import ImageData, download_or_explain, root_above
 from gan_lightning.data.validate import check_samples
 
 FOLDER = "cifar-10-batches-py"

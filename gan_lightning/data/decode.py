@@ -17,11 +17,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gan_lightning.bar import bar
 from gan_lightning.data.pages import Pages
 from gan_lightning.data.validate import usual_levels
 from gan_lightning.errors import printable
-from gan_lightning.memory import refuse_too_large
+from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.io.progress import bar
 
 log = logging.getLogger(__name__)
 

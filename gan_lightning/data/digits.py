@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.datamodule import ImageData
 
 
 class Digits(ImageData):

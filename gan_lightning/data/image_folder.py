@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import Channels, ImageSize, NonNegativeFloat
-from gan_lightning.data.base import MOST_HELD_OUT, ImageData
 from gan_lightning.data.cache import Cache
+from gan_lightning.data.datamodule import MOST_HELD_OUT, ImageData
 from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
 from gan_lightning.data.layout import Left, files_below, warn_of_layout, without_generated
 from gan_lightning.errors import UserError, printable
@@ -35,7 +35,7 @@ class ImageFolder(ImageData):
         skip_broken: Skip images that cannot be read, and log their number.
         cache: Directory of the cache of decoded images; None for no cache.
         memory_gb: Limit on the size in memory (1e9 bytes); larger data sets are memory-mapped from the cache.
-        **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
+        **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
     """
 
     class_folders: ClassVar[str | None] = "root"  # the argument whose sub-directories are the classes

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from gan_lightning.data.natural import natural
 from gan_lightning.data.validate import listed
 from gan_lightning.errors import printable
-from gan_lightning.files import read_regular
+from gan_lightning.io.files import read_regular
+from gan_lightning.io.natural import natural
 
 log = logging.getLogger(__name__)
 

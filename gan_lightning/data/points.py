@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import NonNegativeFloat, PositiveInt, Seed
-from gan_lightning.data.base import StepData
-from gan_lightning.memory import refuse_too_large
+from gan_lightning.data.datamodule import StepData
+from gan_lightning.io.memory import refuse_too_large
 
 
 class Points(StepData):

@@ -15,7 +15,7 @@ class StackedMNIST(MNIST):
         root: Directory of the data sets.
         image_size: Side, or height and width, in pixels.
         num: Number of images; they are the same for every seed.
-        **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
+        **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
     """
 
     def __init__(self, root: str, image_size: ImageSize = 28, num: PositiveInt = 60_000, **data: object) -> None:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import Channels, ImageSize, PositiveFloat, PositiveInt
-from gan_lightning.data.base import ImageData, StepLoader
+from gan_lightning.data.datamodule import ImageData, StepLoader
 from gan_lightning.data.decode import WHITE, DecodedImage, decode_one, is_dark, warn_of_depth, white_of
 from gan_lightning.errors import UserError, printable
-from gan_lightning.paths import cache_directory
+from gan_lightning.io.paths import cache_directory
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class StreamLoader(StepLoader):
         size: Height and width.
         channels: 1 for gray, 3 for colour.
         white: The value that is mapped to 255 in images with integers of more than 8 bits.
-        **steps: Further arguments of :class:`~gan_lightning.data.base.StepLoader`.
+        **steps: Further arguments of :class:`~gan_lightning.data.datamodule.StepLoader`.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class Stream(ImageData):
         window: Number of chunks that are shuffled together; two windows are in memory.
         cache: Directory of downloaded chunks.
         cache_gb: Limit on its size (1e9 bytes).
-        **data: Further arguments of :class:`~gan_lightning.data.base.ImageData`.
+        **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
     """
 
     provides_labels: ClassVar = {"num_classes": 10}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import UserError, printable
-from gan_lightning.minibatch import described
+from gan_lightning.model.minibatch import described
 
 log = logging.getLogger(__name__)
 
@@ -249,6 +249,7 @@ def check_module(data: Any) -> None:
     if missing := [name for name in METHODS if not callable(getattr(data, name, None))]:
         raise UserError(
             f"data._target_={type(data).__module__}.{type(data).__qualname__}: the class has no {', '.join(missing)}; "
-            "derive it from gan_lightning.data.base.ImageData, whose method read returns uint8 images (N, 1 or 3, H, "
+            "derive it from gan_lightning.data.datamodule.ImageData, whose method read returns uint8 images (N, 1 or "
+            "3, H, "
             "W), labels (N,) and class names"
         )

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gan_lightning.store import Store
+from gan_lightning.io.cache import Store
 
 
 class Samples(Protocol):

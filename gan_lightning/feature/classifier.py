@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_lightning.bar import bar
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import Samples
-from gan_lightning.image import from_uint8
-from gan_lightning.store import Store, fingerprint
+from gan_lightning.io.cache import Store, fingerprint
+from gan_lightning.io.image import from_uint8
+from gan_lightning.io.progress import bar
 
 VERSION = 2  # of the network and its training; a change invalidates the cache
 TRAIN_BATCH, EVAL_BATCH = 64, 500

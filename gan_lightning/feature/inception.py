@@ -15,10 +15,10 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UnavailableError, UserError, first_line
 from gan_lightning.feature import Samples
-from gan_lightning.files import locked, replace
-from gan_lightning.image import with_channels
-from gan_lightning.paths import shorter
-from gan_lightning.store import Store, fingerprint, others_make
+from gan_lightning.io.cache import Store, fingerprint, others_make
+from gan_lightning.io.files import locked, replace
+from gan_lightning.io.image import with_channels
+from gan_lightning.io.paths import shorter
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = URL_INCEPTION_V3.rpartition("/")[2]

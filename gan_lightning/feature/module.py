@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.feature import Samples
-from gan_lightning.store import Store, fingerprint
+from gan_lightning.io.cache import Store, fingerprint
 
 PLAIN = bool | int | float | complex | str | bytes | Enum | PurePath | torch.dtype | torch.device
 

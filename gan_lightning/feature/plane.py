@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.feature import Samples
-from gan_lightning.store import Store
+from gan_lightning.io.cache import Store
 
 
 class Coordinates:

@@ -10,12 +10,12 @@ import torch
 from annotated_types import Interval, MinLen
 from torch import Tensor, nn
 
-from gan_lightning.class_names import caption, resolve_class_numbers
 from gan_lightning.config.constraints import ClassLabel, Validated
-from gan_lightning.data.base import StepData
+from gan_lightning.data.datamodule import StepData
 from gan_lightning.errors import UserError
-from gan_lightning.sampler import Sampler
-from gan_lightning.store import Store
+from gan_lightning.io.cache import Store
+from gan_lightning.io.class_names import caption, resolve_class_numbers
+from gan_lightning.model.sampling import Sampler
 
 DEFAULT_CLASSES = 10  # number of classes that are shown by default
 

@@ -6,11 +6,12 @@ import torch
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
-from gan_lightning.class_names import storable
 from gan_lightning.config.constraints import Seed
-from gan_lightning.data.base import StepData
+from gan_lightning.data.datamodule import StepData
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.image import to_uint8
+from gan_lightning.io.cache import Store
+from gan_lightning.io.class_names import storable
+from gan_lightning.io.image import to_uint8
 from gan_lightning.latent import (
     Classes,
     Distance,
@@ -24,9 +25,8 @@ from gan_lightning.latent import (
     selected_classes,
 )
 from gan_lightning.latent.directions import MEASURED, RANDOM, random_directions
-from gan_lightning.modes import evaluating
-from gan_lightning.sampler import SAMPLING_BATCH, Sampler
-from gan_lightning.store import Store
+from gan_lightning.model.modes import evaluating
+from gan_lightning.model.sampling import SAMPLING_BATCH, Sampler
 
 DEFAULT_TARGETS = 4  # number of targets by default
 QUANTILES = 4  # the first and the last quarter of the samples, by logit, are the two sides of the boundary

@@ -12,7 +12,7 @@ from gan_lightning.latent import (
     class_numbers,
     interpolated_embeddings,
 )
-from gan_lightning.sampler import SAMPLING_BATCH, Sampler
+from gan_lightning.model.sampling import SAMPLING_BATCH, Sampler
 
 
 class ClassInterpolation(LatentExplorer):

@@ -19,7 +19,7 @@ from gan_lightning.latent import (
     check_at_most,
     selected_classes,
 )
-from gan_lightning.sampler import Sampler
+from gan_lightning.model.sampling import Sampler
 
 RANDOM = 32  # number of random directions for comparison
 MEASURED = 64  # number of latents that are moved along each direction

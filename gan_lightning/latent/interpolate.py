@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import Classes, Exploration, LatentExplorer, captions, latents, selected_classes
-from gan_lightning.sampler import Sampler
+from gan_lightning.model.sampling import Sampler
 
 
 class Interpolate(LatentExplorer):

@@ -6,15 +6,15 @@ from typing import Annotated
 import torch
 from annotated_types import Interval
 
-from gan_lightning.bar import bar
 from gan_lightning.config.constraints import Seed
 from gan_lightning.data.decode import decode, warn_of_depth
 from gan_lightning.errors import UserError, printable
-from gan_lightning.image import from_uint8
+from gan_lightning.io.image import from_uint8
+from gan_lightning.io.paths import absolute
+from gan_lightning.io.progress import bar
 from gan_lightning.latent import Classes, Distance, Exploration, LatentExplorer, Rows, check_images, selected_classes
-from gan_lightning.modes import evaluating
-from gan_lightning.paths import absolute
-from gan_lightning.sampler import Sampler
+from gan_lightning.model.modes import evaluating
+from gan_lightning.model.sampling import Sampler
 
 SHOWN = 9  # optimization steps that are shown
 

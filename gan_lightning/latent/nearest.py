@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt, Seed
-from gan_lightning.data.base import StepData
-from gan_lightning.image import from_uint8, to_uint8
+from gan_lightning.data.datamodule import StepData
+from gan_lightning.io.cache import Store
+from gan_lightning.io.image import from_uint8, to_uint8
 from gan_lightning.latent import (
     Classes,
     Exploration,
@@ -17,9 +18,8 @@ from gan_lightning.latent import (
     check_images,
     selected_classes,
 )
-from gan_lightning.metric import neighbours
-from gan_lightning.sampler import Sampler
-from gan_lightning.store import Store
+from gan_lightning.metric import knn
+from gan_lightning.model.sampling import Sampler
 
 PART, PART_NUMBERS = 2000, 2**25  # images in a block, fewer if they are large: at most 256 MB in float64
 
@@ -74,7 +74,7 @@ def nearest(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
     size = max(min(PART, PART_NUMBERS // images[0].numel()), 1)
     for start in range(0, len(images), size):
         part = images[start : start + size].flatten(1)
-        found = neighbours.nearest(samples.flatten(1), part, min(k, len(part)), "nearest training images")
+        found = knn.nearest(samples.flatten(1), part, min(k, len(part)), "nearest training images")
         best, order = torch.cat([best, found[0]], 1).sort(stable=True)
         best, index = best[:, :k], torch.cat([index, start + found[1]], 1).gather(1, order[:, :k])
     return best, index

@@ -8,7 +8,7 @@ from annotated_types import Interval, MinLen
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import Exploration, LatentExplorer, Rows
-from gan_lightning.sampler import Sampler
+from gan_lightning.model.sampling import Sampler
 
 
 class Truncate(LatentExplorer):

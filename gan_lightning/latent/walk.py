@@ -6,7 +6,7 @@ import torch
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import Classes, Exploration, LatentExplorer, Steps, captions, selected_classes
-from gan_lightning.sampler import Sampler
+from gan_lightning.model.sampling import Sampler
 
 
 class CircularWalk(LatentExplorer):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt
 from gan_lightning.metric import Seen
-from gan_lightning.metric.neighbours import KNNManifold, pairwise_sq_distances
+from gan_lightning.metric.knn import KNNManifold, pairwise_sq_distances
 
 
 class DensityCoverage(KNNManifold):

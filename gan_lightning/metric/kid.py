@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt, Seed
 from gan_lightning.metric import Metric, Seen
-from gan_lightning.metric.neighbours import BLOCK
+from gan_lightning.metric.knn import BLOCK
 
 
 class KID(Metric):

@@ -4,9 +4,9 @@ import torch
 from scipy.stats import betabinom
 from torch import Tensor
 
-from gan_lightning.image import from_uint8, grid
+from gan_lightning.io.image import from_uint8, grid
 from gan_lightning.metric import Metric, Seen
-from gan_lightning.metric.neighbours import nearest, pairwise_sq_distances
+from gan_lightning.metric.knn import nearest, pairwise_sq_distances
 
 CHANCE = 1e-3  # significance level of the test: probability of a false positive
 

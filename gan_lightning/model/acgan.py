@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_lightning.config.constraints import NonNegativeFloat
-from gan_lightning.learner import Logits, Terms
-from gan_lightning.model.base import GAN, GANKwargs
+from gan_lightning.model.base import Logits, Terms
+from gan_lightning.model.gan import GAN, GANKwargs
 from gan_lightning.network.layers import Head, single_precision
 
 
@@ -30,7 +30,7 @@ class ACGAN(GAN):
         class_weight_real: Weight of D's class loss on real samples.
         class_weight_fake: Weight of D's class loss on fakes; 1 in the paper.
         class_weight_generator: Weight of G's class loss.
-        **kwargs: Arguments of :class:`~gan_lightning.model.base.GAN`.
+        **kwargs: Arguments of :class:`~gan_lightning.model.gan.GAN`.
 
     Raises:
         ValueError: The generator was built without classes.

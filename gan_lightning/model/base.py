@@ -1,258 +1,258 @@
-"""Base class of the GAN variants: discriminator and generator updates of one training step."""
+"""Base LightningModule: per-step seeding, gradients of named loss terms, optimizers, and an EMA of the generator."""
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import ClassVar, TypedDict
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lightning.augment import Augmentation
-from gan_lightning.average import has_batchnorm
-from gan_lightning.config.constraints import Decay, PositiveFloat, PositiveInt, Seed
-from gan_lightning.learner import Learner, Logits, OptimizerFn, StepOutput, Terms
-from gan_lightning.loss import AdversarialLoss
-from gan_lightning.modes import frozen
-from gan_lightning.network.layers import single_precision
-from gan_lightning.penalty import Penalty
+from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import Validated
+from gan_lightning.errors import UserError
+from gan_lightning.model.cuda_graphs import CUDAGraphs, Eager
+from gan_lightning.model.ema import Average
+from gan_lightning.model.minibatch import minibatches
+from gan_lightning.model.sampling import Sampler
 from gan_lightning.schedule import Schedule
 
+HISTORY_STEPS = 1000
 
-class GANKwargs(TypedDict, total=False):
-    """Keyword arguments of all GAN variants, see :class:`GAN`."""
-
-    generator: nn.Module
-    discriminator: nn.Module
-    loss: AdversarialLoss
-    generator_optimizer: OptimizerFn
-    discriminator_optimizer: OptimizerFn
-    latent_dim: int
-    d_steps: int
-    generator_batch: int
-    reuse_fake: bool
-    ema_decay: float | None
-    generator_clip_norm: float | None
-    discriminator_clip_norm: float | None
-    augment: Augmentation | None
-    penalties: Mapping[str, Penalty]
-    seed: int
-    schedules: Mapping[str, Schedule]
+OptimizerFn = Callable[[Iterable[nn.Parameter]], Optimizer]
+Terms = dict[str, Tensor]  # named, weighted terms of a loss (scalars); an update minimises their sum
 
 
-class GAN(Learner):
-    """A generator and a discriminator that are trained alternately (Goodfellow et al., 2014, Algorithm 1).
+class Logits(NamedTuple):
+    """A discriminator's logits in one update, in float32 or float64.
 
-    One training step consists of ``d_steps`` discriminator updates, each on its own minibatch, and one generator
-    update. Variants override the losses, not the order of updates.
+    Attributes:
+        real: Logits (N,) of real samples; None where the update did not compute them.
+        fake: Logits (M,) of generated samples.
+    """
+
+    real: Tensor | None
+    fake: Tensor
+
+
+@dataclass
+class StepOutput:
+    """Detached results of one update.
+
+    Under a CUDA graph the next step overwrites the tensors in place: a callback that keeps one clones it.
+
+    Attributes:
+        terms: The terms of the loss.
+        fake: The generated samples (M, ...).
+        logits: The discriminator's logits; None without a discriminator.
+    """
+
+    terms: Terms
+    fake: Tensor
+    logits: Logits | None = None
+
+
+class Learner(Validated, Sampler, LightningModule):
+    """Base class: a generator and the networks that are trained with it, each updated by one optimizer.
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
-        discriminator: Maps samples and labels (N,) to logits (N,).
-        loss: The adversarial loss of both networks.
-        generator_optimizer: Builds the generator's optimizer from its parameters.
-        discriminator_optimizer: Builds the discriminator's optimizer.
+        optimizers: Functions that build an optimizer from parameters, by the name of the setting that configures them,
+            in the order of ``players``.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
-        d_steps: Discriminator updates per generator update; ``k`` in the GAN paper, ``n_critic`` in WGAN.
-        generator_batch: Size of the generator's batch as a multiple of the discriminator's.
-        reuse_fake: Use the fakes of the last discriminator update in the generator's update instead of new ones.
         ema_decay: Decay of the EMA of the generator's weights, which is used for sampling; None disables the EMA.
-        generator_clip_norm: Maximum norm of the generator's gradient over all parameters; None disables clipping.
-        discriminator_clip_norm: Maximum norm of the discriminator's gradient.
-        augment: Augmentation of real and generated inputs of the discriminator, in both updates.
-        penalties: Further terms of the discriminator's loss, by the name under which they are logged.
         seed: Together with the step and the rank it determines all random numbers of a step.
-        schedules: Schedules of numbers, see :class:`~gan_lightning.learner.Learner`.
+        schedules: Schedules of numbers that change during training, by name: a number of an optimizer, such as
+            "generator_optimizer.lr" or "discriminator_optimizer.beta2", or of the model, such as "gp_weight" or
+            "generator_ema.decay".
 
     Attributes:
-        needs_double_backward: Whether a loss contains a derivative with respect to the discriminator's input, which
-            needs double backward. BatchNorm in the discriminator and half-precision weights are errors then.
-
-    Raises:
-        ValueError: The variant needs double backward and the discriminator has BatchNorm, with which a sample's
-            gradient depends on the other samples.
+        players: Attribute names of the networks that each optimizer updates. The keys, such as "g" and "d", are the
+            prefixes of logged values. The first entry has the generator; its update ends a step, and its optimizer is
+            the one whose steps Lightning counts.
+        d_steps: Number of minibatches in a step.
+        history: Step number and loss terms of the latest steps; it locates the step where a NaN began.
+        uses_cuda_graphs: Whether gradient computations are captured as CUDA graphs; set by the trainer.
     """
 
-    players: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
-
-    needs_one_generator_batch: ClassVar = {"reuse_fake": (True,)}
-    provides_one_generator_batch: ClassVar = {"generator_batch": (1,)}
-    needs_generator_clipping: ClassVar = {"generator_clip_norm": 1.0}
-    provides_generator_clipping: ClassVar = {"generator_optimizer.fused": (False, None)}
-    needs_discriminator_clipping: ClassVar = {"discriminator_clip_norm": 1.0}
-    provides_discriminator_clipping: ClassVar = {"discriminator_optimizer.fused": (False, None)}
-    provides_lipschitz_critic = False
-    needs_double_backward = False
+    players: ClassVar[Mapping[str, tuple[str, ...]]]
+    d_steps: int = 1
 
     def __init__(
         self,
         generator: nn.Module,
-        discriminator: nn.Module,
-        loss: AdversarialLoss,
-        generator_optimizer: OptimizerFn,
-        discriminator_optimizer: OptimizerFn,
-        latent_dim: PositiveInt,
-        d_steps: PositiveInt = 1,
-        generator_batch: PositiveInt = 1,
-        reuse_fake: bool = False,
-        ema_decay: Decay | None = None,
-        generator_clip_norm: PositiveFloat | None = None,
-        discriminator_clip_norm: PositiveFloat | None = None,
-        augment: Augmentation | None = None,
-        penalties: Mapping[str, Penalty] | None = None,
-        seed: Seed = 0,
+        optimizers: dict[str, OptimizerFn],
+        latent_dim: int,
+        ema_decay: float | None = None,
+        seed: int = 0,
         schedules: Mapping[str, Schedule] | None = None,
     ) -> None:
-        optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
-        super().__init__(generator, optimizers, latent_dim, ema_decay, seed, schedules)
-        self.discriminator = discriminator
-        self.looks_at_batches = has_batchnorm(discriminator)
-        if self.needs_double_backward and self.looks_at_batches:
-            raise ValueError(
-                f"discriminator: {type(self).__name__} needs gradients of each sample by itself (double backward), and "
-                "BatchNorm mixes samples; use norm=none or norm=layer"
-            )
-        self.loss = loss
-        self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
-        self.augment, self.penalties = augment, dict(penalties or {})
-        self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator = generator
+        self.generator_ema = None if ema_decay is None else Average(generator, ema_decay)
+        self.optimizer_fns = optimizers
+        self.latent_dim, self.seed, self.schedules = latent_dim, seed, dict(schedules or {})
+        self.num_classes: int = generator.num_classes
+        self.class_names: list[str] = []
+        self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
+        self.sampler_cache: tuple[tuple, nn.Module] | None = None
+        self.uses_cuda_graphs = False
+        self.rng, self.execute = torch.Generator(), Eager()  # replaced in on_fit_start
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
-        """Perform one generator step on a batch of samples and labels that consists of ``d_steps`` minibatches.
+    def seed_step(self) -> None:
+        """Reseed the random number generators from the seed, the step and the rank, and apply the schedules."""
+        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
+        seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
+        for name, schedule in self.schedules.items():
+            self.set_number(name, schedule(self.global_step / self.trainer.max_steps))
 
-        Returns:
-            The results of the last discriminator update ("d") and of the generator update ("g").
-        """
-        self.seed_step()
-        for real, y in self.minibatches(batch):
-            d, fake = self.discriminator_step(real, y)
-        g = self.generator_step(real, y, fake)
-        return self.finish_step({"d": d, "g": g})
-
-    def discriminator_step(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
-        """Update the discriminator on one minibatch.
-
-        Returns:
-            The results, and with ``reuse_fake`` the fakes with their autograd graph, else None.
-        """
-        output, fake = self.execute(self.global_step, self.discriminator_gradients, real, y)
-        self.trainer.strategy.optimizer_step(self.optimizer_of("d"), lambda: None)  # with scaler and hooks; not counted
-        self.after_discriminator_update()
-        return output, fake
-
-    def generator_step(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
-        """Update the generator: on ``fake`` if it is given, otherwise on new samples with the labels ``y``."""
-        g_opt, _ = self.optimizers()
-        inputs = (real, y) if fake is None else (real, y, fake)
-        output = self.execute(self.global_step, self.generator_gradients, *inputs)
-        g_opt.step()  # the step that Lightning counts: global_step is the number of generator steps
-        return output
-
-    def discriminator_gradients(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
-        """Compute the gradient of the discriminator's loss on one minibatch."""
-        with torch.set_grad_enabled(self.reuse_fake):
-            fake = self.generator(self.latents(len(y)), y)
-        terms, logits = self.discriminator_loss(real, fake.detach(), y)
-        for name, penalty in self.penalties.items():
-            terms[name] = penalty(self.critic, real, fake.detach(), y, self.draw)
-        output = StepOutput(self.backward_terms("d", terms), fake.detach(), detached(logits))
-        return output, fake if self.reuse_fake else None
-
-    def generator_gradients(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
-        """Compute the gradient of the generator's loss."""
-        with frozen(self.discriminator_parameters):
-            if fake is None:
-                z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch)])
-                y = torch.cat([y] * self.generator_batch)
-                fake = self.generator(z, y)
-            terms, logits = self.generator_loss(fake, real, y)
-            terms = self.backward_terms("g", terms)
-        return StepOutput(terms, fake.detach(), detached(logits))
-
-    def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[Terms, Logits]:
-        """Compute the terms of the discriminator's loss on one minibatch.
-
-        Args:
-            real: Real samples (N, ...).
-            fake: Generated samples (N, ...), detached from the generator.
-            y: Labels (N,) of real and of generated samples.
-
-        Returns:
-            Named, weighted terms, whose sum is minimised, and the logits, from which accuracies are computed.
-        """
-        logits = self.discriminate(self.augmented(real), self.augmented(fake), y)
-        return {"adversarial": self.loss.discriminator(*logits)}, logits
-
-    def generator_loss(self, fake: Tensor, real: Tensor, y: Tensor) -> tuple[Terms, Logits]:
-        """Compute the terms of the generator's loss; the discriminator's parameters are frozen.
-
-        Args:
-            fake: Generated samples (M, ...), M = N * ``generator_batch``.
-            real: The last minibatch (N, ...), for losses that pair real and generated samples.
-            y: Labels (M,) of the generated samples.
-
-        Returns:
-            Named, weighted terms, whose sum is minimised, and the logits.
-        """
-        logits = single_precision(self.discriminator(self.augmented(fake, len(real)), y))
-        adversarial, logits = self.generator_adversarial(logits, real, y)
-        return {"adversarial": adversarial}, logits
-
-    def generator_adversarial(self, fake_logits: Tensor, real: Tensor, y: Tensor) -> tuple[Tensor, Logits]:
-        """Compute the generator's adversarial loss, which also gets logits of real samples if it pairs both."""
-        if not getattr(self.loss, "needs_real_logits", False):
-            return self.loss.generator(fake_logits), Logits(None, fake_logits)
-        real_logits = single_precision(self.discriminator(self.augmented(real), y[: len(real)]))
-        real_logits = real_logits.repeat(len(fake_logits) // len(real))
-        return self.loss.generator(fake_logits, real_logits), Logits(real_logits, fake_logits)
-
-    def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> Logits:
-        """Compute logits in float32 or float64, in one pass, or in two if BatchNorm would mix real and fake samples."""
-        if self.looks_at_batches:
-            logits = self.discriminator(real, y), self.discriminator(fake, y)
+    def set_number(self, name: str, value: float) -> None:
+        """Set a number of an optimizer or of the model; names are those of ``schedules``."""
+        owner, _, last = name.rpartition(".")
+        if owner in self.optimizer_fns:
+            for group in self.trainer.optimizers[[*self.optimizer_fns].index(owner)].param_groups:
+                if last == "beta2":
+                    group["betas"] = group["betas"][0], value
+                else:
+                    group[last] = value
+            return
+        holder = attrgetter(owner)(self) if owner else self
+        number = getattr(holder, last)
+        if isinstance(number, Tensor):  # in place, since a CUDA graph reads the tensor
+            number.fill_(value)
         else:
-            logits = self.discriminator(torch.cat([real, fake]), torch.cat([y, y])).chunk(2)
-        return Logits(*map(single_precision, logits))
+            setattr(holder, last, value)
 
-    def augmented(self, x: Tensor, minibatch: int | None = None) -> Tensor:
-        """Apply the augmentation, if there is one, to samples (M, ...) before they enter the discriminator.
+    def check_schedules(self) -> None:
+        """Raise UserError for scheduled numbers that do not exist; move those that CUDA graphs read to the device."""
+        for name in self.schedules:
+            owner, _, last = name.rpartition(".")
+            try:
+                if owner in self.optimizer_fns:
+                    group = self.trainer.optimizers[[*self.optimizer_fns].index(owner)].param_groups[0]
+                    number = group["betas"][1] if last == "beta2" else group[last]
+                else:
+                    number = getattr(attrgetter(owner)(self) if owner else self, last)
+            except (AttributeError, KeyError):
+                number = None
+            if isinstance(number, bool) or not isinstance(number, int | float | Tensor):
+                raise UserError(f"schedules: {name}: there is no such number of an optimizer or of the model")
+            if not owner and self.uses_cuda_graphs:
+                setattr(self, last, torch.as_tensor(float(number), device=self.device))
+
+    def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
+        """Split a batch into ``d_steps`` minibatches of samples and labels, see :func:`minibatch.minibatches`."""
+        return minibatches(batch, self)
+
+    def finish_step(self, outputs: dict[str, StepOutput]) -> dict[str, StepOutput]:
+        """Update the EMA and the history of terms after the generator's update.
 
         Args:
-            x: Real or generated samples.
-            minibatch: Size of a minibatch if ``x`` holds several. Random numbers are drawn for each minibatch, so that
-                they do not depend on the number of ranks.
+            outputs: The results of the last update of each network.
+
+        Returns:
+            ``outputs``, which Lightning passes to ``on_train_batch_end``.
         """
-        if self.augment is None:
-            return x
-        return torch.cat([self.augment(part, self.draw) for part in x.split(minibatch or len(x))])
+        terms = {name: output.terms for name, output in outputs.items()}
+        self.history.append((self.global_step, self.execute.snapshot(terms)))
+        if self.generator_ema is not None:
+            self.generator_ema.update(self.generator)
+            self.sampler_cache = None
+        return outputs
 
-    def critic(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compute logits for a gradient penalty, which differentiates with respect to the samples before augmentation.
+    def backward_terms(self, key: str, terms: Terms) -> Terms:
+        """Compute the gradient of the sum of the terms with respect to the parameters of one optimizer.
 
-        It calls the uncompiled ``forward``, since compiled networks do not support double backward.
+        Args:
+            key: The optimizer's key in ``players``.
+            terms: The terms of the loss.
+
+        Returns:
+            The terms, detached.
         """
-        return self.discriminator.forward(self.augmented(x), y)
+        for weight in self.weights_of(key):
+            weight.grad = None
+        backward = self.manual_backward if self._trainer else Tensor.backward  # the former scales gradients
+        with torch.autocast(self.device.type, enabled=False):  # a penalty needs double backward
+            backward(reduce(torch.add, terms.values()))
+        return {name: term.detach() for name, term in terms.items()}
 
-    def after_discriminator_update(self) -> None:
-        """Hook for constraints on the discriminator's weights."""
+    def optimizer_of(self, key: str) -> Optimizer:
+        """Return the optimizer with a key of ``players``, without Lightning's wrapper."""
+        return self.trainer.optimizers[[*self.players].index(key)]
 
-    @cached_property
-    def discriminator_parameters(self) -> list[nn.Parameter]:
-        """The discriminator's parameters, cached since collecting them slows down the steps of small networks."""
-        return [*self.discriminator.parameters()]
+    def weights_of(self, key: str) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer with a key of ``players`` updates."""
+        return [weight for name in self.players[key] for weight in getattr(self, name).parameters()]
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip the gradient of one network after the gradient scaler has unscaled it and before the update."""
-        for key, max_norm in self.clip_norms.items():
-            if max_norm is not None and optimizer is self.optimizer_of(key):
-                nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), max_norm)
+    def latents(self, num: int) -> Tensor:
+        """Draw latents (num, latent_dim) for this rank."""
+        return self.draw(torch.randn, num, self.latent_dim)
+
+    def draw(self, sample: Callable[..., Tensor], num: int, *shape: int) -> Tensor:
+        """Draw for the global batch and return this rank's slice, so that results do not depend on the world size.
+
+        Args:
+            sample: A function like ``torch.rand`` or ``torch.randn``.
+            num: Number of rows on each rank.
+            shape: Shape of a row.
+
+        Returns:
+            A tensor (num, *shape) on the model's device.
+        """
+        world, rank = self.trainer.world_size if self._trainer else 1, self.global_rank
+        return sample(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
+
+    def sampler(self) -> nn.Module:
+        """Return the network that is used for sampling: the EMA with recalibrated BatchNorm, or else the generator."""
+        if self.generator_ema is None:
+            return self.generator
+        weights = [*self.generator_ema.parameters(), self.generator_ema.class_counts]
+        version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # changes with loaded weights
+        if self.sampler_cache is None or self.sampler_cache[0] != version:
+            self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
+        return self.sampler_cache[1]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the networks that are trained, by name."""
+        return {name: getattr(self, name) for names in self.players.values() for name in names}
+
+    def compile_networks(self) -> None:
+        """Compile the networks with ``torch.compile``; compilation itself happens in the first forward pass."""
+        for network in self.networks().values():
+            network.compile()
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Return the optimizers in the order of ``players``."""
+        builds = self.optimizer_fns.values()
+        return [build(self.weights_of(key)) for build, key in zip(builds, self.players, strict=True)]
 
     def on_fit_start(self) -> None:
-        """Also clear the cached parameters of the discriminator."""
-        super().on_fit_start()
-        self.__dict__.pop("discriminator_parameters", None)  # the discriminator may have been replaced
+        """Create the random number generator and the executor of steps; count labels for BatchNorm recalibration."""
+        self.rng = torch.Generator(self.device)
+        self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
+        self.history.clear()
+        if self.generator_ema is not None:
+            self.generator_ema.count_labels_of(self.trainer.datamodule)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the configured settings of optimizers; a checkpoint's settings would replace them silently."""
+        for state, optimizer in zip(checkpoint.get("optimizer_states", ()), self.configure_optimizers(), strict=False):
+            state["param_groups"] = optimizer.state_dict()["param_groups"]
 
-def detached(logits: Logits) -> Logits:
-    """Detach logits from the autograd graph."""
-    return Logits(*(part if part is None else part.detach() for part in logits))
+    def on_train_start(self) -> None:
+        """Check the schedules, and convert restored optimizer state to the parameters' memory format.
+
+        Fused optimizers require that weights and moments have the same memory layout.
+        """
+        self.check_schedules()
+        for optimizer in self.trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == weight.shape:
+                        state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1411.1784
 
 from typing import Unpack
 
-from gan_lightning.model.base import GAN, GANKwargs
+from gan_lightning.model.gan import GAN, GANKwargs
 
 
 class CGAN(GAN):

@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1511.06434
 """
 
-from gan_lightning.model.base import GAN
+from gan_lightning.model.gan import GAN
 
 
 class DCGAN(GAN):

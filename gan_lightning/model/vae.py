@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, Seed
-from gan_lightning.learner import Learner, OptimizerFn, StepOutput, Terms
+from gan_lightning.model.base import Learner, OptimizerFn, StepOutput, Terms
 from gan_lightning.network.layers import Head, single_precision
 
 

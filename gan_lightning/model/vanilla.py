@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1406.2661
 """
 
-from gan_lightning.model.base import GAN
+from gan_lightning.model.gan import GAN
 
 
 class VanillaGAN(GAN):

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 
 from gan_lightning.config.constraints import PositiveFloat
-from gan_lightning.model.base import GAN, GANKwargs
+from gan_lightning.model.gan import GAN, GANKwargs
 
 
 class WGAN(GAN):
@@ -18,7 +18,7 @@ class WGAN(GAN):
 
     Args:
         clip_value: The bound c; the critic's parameters are clipped to [-c, c] after each of its updates.
-        **kwargs: Arguments of :class:`~gan_lightning.model.base.GAN`.
+        **kwargs: Arguments of :class:`~gan_lightning.model.gan.GAN`.
     """
 
     provides_lipschitz_critic = True

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveFloat
-from gan_lightning.learner import Logits, Terms
-from gan_lightning.model.base import GAN, GANKwargs
-from gan_lightning.penalty import gradient_penalty
+from gan_lightning.model.base import Logits, Terms
+from gan_lightning.model.gan import GAN, GANKwargs
+from gan_lightning.penalty.gradient_penalty import gradient_penalty
 
 
 class WGANGP(GAN):
@@ -23,7 +23,7 @@ class WGANGP(GAN):
 
     Args:
         gp_weight: The penalty's weight :math:`\lambda`.
-        **kwargs: Arguments of :class:`~gan_lightning.model.base.GAN`.
+        **kwargs: Arguments of :class:`~gan_lightning.model.gan.GAN`.
     """
 
     needs_double_backward = True

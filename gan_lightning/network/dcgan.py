@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
-from gan_lightning.geometry import halvings
+from gan_lightning.config.image_size import halvings
 from gan_lightning.network.layers import (
     Discriminator,
     Generator,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lightning import evaluate, explore, export, play, report, sample
-from gan_lightning.command_line import check_command_line
+from gan_lightning.cli import evaluate, explore, export, play, report, sample
+from gan_lightning.run.command_line import check_command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -191,7 +191,9 @@ def test_commands_of_the_readme_run(tmp_path, free_port):
             words += ["trainer.max_steps=3"] if going_on else tiny
         words += judged if program == "gan-evaluate" else []
         command = (
-            [str(ROOT / "train.py")] if program == "gan-train" else ["-m", program.replace("gan-", "gan_lightning.")]
+            [str(ROOT / "train.py")]
+            if program == "gan-train"
+            else ["-m", program.replace("gan-", "gan_lightning.cli.")]
         )
         line, environment = [sys.executable, *command, *words], os.environ | {"OMP_NUM_THREADS": "1"}
         if program == "gan-play":  # which goes on until it is told to end
@@ -278,7 +280,7 @@ assert set(terms) == {"adversarial", "r1"}, terms
 torch.testing.assert_close(terms["r1"], torch.tensor(125.0))
 terms["r1"].backward()
 torch.testing.assert_close(game.discriminator.a.grad, torch.tensor([30.0, 40.0]))
-from gan_lightning.command_line import check_command_line
+from gan_lightning.run.command_line import check_command_line
 for words in COMMANDS:
     check_command_line(words)
 """
@@ -294,7 +296,7 @@ def test_seventh_variant_is_right_and_its_commands_are_accepted(seventh):
 REJECTED = """
 import sys
 sys.path.insert(0, FOLDER)
-from gan_lightning.command_line import check_command_line
+from gan_lightning.run.command_line import check_command_line
 from gan_lightning.errors import UserError
 for word, message in WORDS.items():
     try:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from faults import Process, step_of
 
-from gan_lightning.checkpoint import newest, read
+from gan_lightning.run.checkpoint import newest, read
 
 ROOT = Path(__file__).parents[2]
 WORDS = (

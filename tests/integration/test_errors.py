@@ -10,7 +10,7 @@ import pytest
 FULL = """
 import sys
 from gan_lightning.errors import UserError
-from gan_lightning.exit import told_plainly
+from gan_lightning.cli.exit import told_plainly
 with told_plainly("--out"):
     print("result")
     {end}

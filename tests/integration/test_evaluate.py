@@ -14,14 +14,14 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gan_lightning import asked as asked_for
-from gan_lightning import evaluate as program
-from gan_lightning import judge
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.checkpoint import read
+from gan_lightning.cli import evaluate as program
+from gan_lightning.cli import evaluate_checkpoint as judge
+from gan_lightning.cli import evaluate_request as asked_for
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.run import folders
+from gan_lightning.run.checkpoint import read
+from gan_lightning.run.run_dir import folders
 
 QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
 TYPED = ["eval.num=40", "eval.num_real=20"]
@@ -161,7 +161,7 @@ def test_a_killed_evaluation_can_be_repeated(trained, here, monkeypatch, when):
     with monkeypatch.context() as patch:
         patch.setattr(judge, "evaluate_one", one)
         if when == "before the table":
-            patch.setattr("gan_lightning.comparison.write_csv", kill)
+            patch.setattr("gan_lightning.evaluation.compare.write_csv", kill)
         with pytest.raises(Killed):
             program.evaluate([here / "0", here / "1"], ["out=scores"])
     assert not (here / "scores.csv").exists()
@@ -199,7 +199,7 @@ def written(path, *rows: dict, **more: object) -> None:
     path.write_text(json.dumps({"rows": [SCORED | row for row in rows], **more}))
 
 
-@pytest.mark.parametrize("function", ["comparison.write_csv", "evaluate.write_rows", "evaluate.report"])
+@pytest.mark.parametrize("function", ["evaluation.compare.write_csv", "cli.evaluate.write_rows", "cli.evaluate.report"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch, function, after):
     """Also one that was killed between the table and the scores that it is of."""
@@ -208,8 +208,9 @@ def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch,
         pass
 
     written(here / "one.json", {})
-    module = importlib.import_module(f"gan_lightning.{function.partition('.')[0]}")
-    name, place = function.partition(".")[2], getattr(module, function.partition(".")[2])
+    module = importlib.import_module(f"gan_lightning.{function.rpartition('.')[0]}")
+    name = function.rpartition(".")[2]
+    place = getattr(module, name)
 
     def kill(*words: object, **more: object) -> None:
         if after:
@@ -521,7 +522,7 @@ def test_several_values_are_one_mistake():
 def test_a_signal_leaves_no_empty_file(here):
     """Sent while the first of the data is being seen."""
     code = (
-        "import os, signal\nfrom gan_lightning import evaluate, judge\n"
+        "import os, signal\nfrom gan_lightning.cli import evaluate, evaluate_checkpoint as judge\n"
         "judge.evaluate_one = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\nevaluate.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, "held_out", "data=digits"], timeout=120)
@@ -640,7 +641,7 @@ def test_where_nothing_can_be_written_is_told_before_anything_is_measured(here, 
 
 def test_the_command_ends_with_its_status(here):
     def command(*words):
-        line = [sys.executable, "-m", "gan_lightning.evaluate", *words]
+        line = [sys.executable, "-m", "gan_lightning.cli.evaluate", *words]
         return subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=here)
 
     assert command("--help").returncode == 0

@@ -7,15 +7,15 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from gan_lightning import checkpoint as checkpoints
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.card import FIELDS, card_hash, differences
 from gan_lightning.errors import UserError
-from gan_lightning.evaluation import Evaluation
-from gan_lightning.fit import train
+from gan_lightning.evaluation.evaluator import Evaluation
+from gan_lightning.evaluation.score import FIELDS, card_hash, differences
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.fid import FID
-from gan_lightning.summary import stopped_by
+from gan_lightning.run import checkpoint as checkpoints
+from gan_lightning.run.fit import train
+from gan_lightning.run.summary import stopped_by
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
 
@@ -249,7 +249,7 @@ def test_the_first_score_that_is_measured_decides(run, tmp_path, words, first):
 
 
 def test_objective_and_result_take_scores(run, tmp_path):
-    from gan_lightning.summary import conclude
+    from gan_lightning.run.summary import conclude
 
     trainer = run(tmp_path, "model=vanilla", *EVAL)
     from omegaconf import OmegaConf

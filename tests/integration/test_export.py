@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from gan_lightning import export as program
+from gan_lightning.cli import export as program
 
 
 def test_onnx_runs_where_there_is_no_torch(run, tmp_path):

@@ -4,7 +4,7 @@ import multiprocessing
 
 import torch
 
-from gan_lightning.store import Store
+from gan_lightning.io.cache import Store
 
 
 def wait_and_get(folder: str, started, counted) -> None:

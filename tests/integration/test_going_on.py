@@ -10,9 +10,9 @@ import torch
 from command_errors import faults
 from omegaconf import OmegaConf, open_dict
 
-from gan_lightning.checkpoint import read
-from gan_lightning.command_line import check_command_line
-from gan_lightning.fit import train
+from gan_lightning.run.checkpoint import read
+from gan_lightning.run.command_line import check_command_line
+from gan_lightning.run.fit import train
 
 ROOT = Path(__file__).parents[2]
 SGD = (
@@ -40,7 +40,7 @@ def resumed(*argv: str):
     """The configuration that the program would go on with."""
     from hydra import compose, initialize_config_dir
 
-    from gan_lightning.paths import CONF
+    from gan_lightning.io.paths import CONF
 
     name, overrides, _ = check_command_line([*argv])
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -344,7 +344,7 @@ def test_what_the_user_has_typed_is_trusted(run):
     """A job that may be killed says everything every time, its server of figures among it."""
     words = "logger=mlflow", "logger.mlflow.tracking_uri=http://figures"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gan_lightning.command_line.errors_of_overrides", lambda *_: [])
+        patch.setattr("gan_lightning.run.command_line.errors_of_overrides", lambda *_: [])
         assert check_command_line([f"ckpt_path={run}/checkpoints/last.ckpt", *words])[0] == "resume"
 
 

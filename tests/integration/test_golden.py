@@ -7,8 +7,8 @@ import torch
 from golden import FOLDER, WORDS, curves
 
 import gan_lightning
-from gan_lightning.checkpoint import config_of, read
-from gan_lightning.fit import train
+from gan_lightning.run.checkpoint import config_of, read
+from gan_lightning.run.fit import train
 
 CHECKPOINTS = sorted(FOLDER.glob("*.ckpt"))
 

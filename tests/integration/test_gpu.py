@@ -13,10 +13,10 @@ from same_run import assert_equal, assert_same_run, rows, words
 from tiny import LEARNERS
 from torch import Tensor
 
-from gan_lightning.checkpoint import newest, read
 from gan_lightning.errors import UserError
-from gan_lightning.model.base import GAN
-from gan_lightning.penalty import gradient_penalty
+from gan_lightning.model.gan import GAN
+from gan_lightning.penalty.gradient_penalty import gradient_penalty
+from gan_lightning.run.checkpoint import newest, read
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -28,7 +28,7 @@ RARELY = "callbacks.scalars.every_n_steps=1000", "callbacks.health.every_n_steps
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """What a run sets for the whole process is put back."""
-    from gan_lightning.fit import settings_put_back
+    from gan_lightning.run.fit import settings_put_back
 
     with settings_put_back():
         yield

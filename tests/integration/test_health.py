@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from gan_lightning import checkpoint as checkpoints
+from gan_lightning.run import checkpoint as checkpoints
 
 
 def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
@@ -15,7 +15,8 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
         "trainer.accelerator=cpu", "data.image_size=16", "network.width=4",
     ]  # fmt: skip
     code = (
-        "from gan_lightning.callbacks import health; health.WARMED_UP = 0; from gan_lightning.train import main; main()"
+        "from gan_lightning.callbacks import health; health.WARMED_UP = 0; "
+        "from gan_lightning.cli.train import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *words, f"hydra.run.dir={tmp_path}"], capture_output=True, text=True, timeout=300
@@ -31,7 +32,7 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
     # A log that cannot be opened, which Hydra wants to do first, is told in a sentence.
     (tmp_path / "train.log").unlink()
     (tmp_path / "train.log").mkdir()
-    again = [sys.executable, "-m", "gan_lightning.train", "ckpt_path=last", f"hydra.run.dir={tmp_path}"]
+    again = [sys.executable, "-m", "gan_lightning.cli.train", "ckpt_path=last", f"hydra.run.dir={tmp_path}"]
     done = subprocess.run(again, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "train.log: cannot be written (Is a directory); hydra.run.dir" in done.stderr

@@ -18,19 +18,19 @@ import torch
 from faults import Process
 
 import gan_lightning
-from gan_lightning import evaluate, explore, export, report, sample
-from gan_lightning.checkpoint import read
-from gan_lightning.checkpoint_format import CALLBACKS, FIT_LOOP
-from gan_lightning.command_line import check_command_line
+from gan_lightning.cli import evaluate, explore, export, report, sample
+from gan_lightning.cli.evaluate_checkpoint import ended_early
 from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
+from gan_lightning.demo.images_tab import ImagesTab
+from gan_lightning.demo.live_training import composed
 from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
-from gan_lightning.judge import ended_early
-from gan_lightning.live import composed
-from gan_lightning.pictures import ImagesTab
-from gan_lightning.store import Store
+from gan_lightning.io.cache import Store
+from gan_lightning.run.checkpoint import read
+from gan_lightning.run.checkpoint_format import CALLBACKS, FIT_LOOP
+from gan_lightning.run.command_line import check_command_line
 
 RUNS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.fork"}
 REACHES = {"urllib.Request", "socket.connect", "socket.getaddrinfo"}

@@ -11,7 +11,7 @@ PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
 
 
 def test_help_and_checks_need_no_torch():
-    commands = "command_line", "train", "sample", "explore", "export", "play", "report"
+    commands = "cli.train", "run.command_line", "cli.sample", "cli.explore", "cli.export", "cli.play", "cli.report"
     modules = ["gan_lightning", *(f"gan_lightning.{name}" for name in commands)]
     code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

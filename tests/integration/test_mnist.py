@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision import datasets
 
 import gan_lightning
-from gan_lightning.data.base import StepLoader
-from gan_lightning.image import from_uint8
+from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.io.image import from_uint8
 
 ROOT = os.environ.get("GAN_DATA_DIR", "data")
 STEPS = "trainer.max_steps=3000"
@@ -87,8 +87,8 @@ def real_run(tmp_path) -> Callable[..., Path]:
     """Train for real and return the last checkpoint."""
     from hydra import compose, initialize_config_dir
 
-    from gan_lightning.fit import train
-    from gan_lightning.paths import CONF
+    from gan_lightning.io.paths import CONF
+    from gan_lightning.run.fit import train
 
     def real_run(*overrides: str) -> Path:
         torch.set_num_threads(os.cpu_count() or 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_lightning.checkpoint import read
+from gan_lightning.run.checkpoint import read
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,11 +22,11 @@ from gradio import Blocks
 from hostile import SETTINGS
 
 import gan_lightning
-from gan_lightning import play as program
+from gan_lightning.cli import play as program
+from gan_lightning.demo.images_tab import AXES, ImagesTab, StopFlag
+from gan_lightning.demo.live_training import FRAME_INTERVAL, MAX_FRAMES, LiveTraining
+from gan_lightning.demo.points_tab import MAX_GAUSSIANS, VARIANTS, PointsTab, farthest_points, panels, real_points
 from gan_lightning.errors import UserError
-from gan_lightning.live import FRAME_INTERVAL, MAX_FRAMES, LiveTraining
-from gan_lightning.pictures import AXES, ImagesTab, StopFlag
-from gan_lightning.plane import MAX_GAUSSIANS, VARIANTS, PointsTab, farthest_points, panels, real_points
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Gradio leaves an event loop open, which is told whenever it is collected.
@@ -297,7 +297,7 @@ def test_curves_have_gaps_where_a_player_has_not_moved(game):
 
 
 def command(*words: str) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "gan_lightning.play", *words]
+    line = [sys.executable, "-m", "gan_lightning.cli.play", *words]
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
@@ -335,7 +335,7 @@ def runs(tmp_path_factory) -> Path:
     """A sweep of two, of which one has a hostile name, and points."""
     runs = tmp_path_factory.mktemp("runs")
     small = "data=digits", "network.width=4", "data.limit=40", "trainer.max_steps=2", "eval.every_n_steps=null"
-    train = [sys.executable, "-m", "gan_lightning.train"]
+    train = [sys.executable, "-m", "gan_lightning.cli.train"]
     for folder, words in {
         "sweep/one": ("model=cgan", *small),
         "sweep/two": ("model=dcgan", *small),
@@ -349,7 +349,7 @@ def runs(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def served(runs, free_port) -> Iterator[str]:
     """The page's address."""
-    line = [sys.executable, "-m", "gan_lightning.play", str(runs), "--no-browser", "--port", str(free_port)]
+    line = [sys.executable, "-m", "gan_lightning.cli.play", str(runs), "--no-browser", "--port", str(free_port)]
     behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=behind_a_proxy) as server:
         address = server.stdout.readline().split()[0]

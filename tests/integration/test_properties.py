@@ -18,12 +18,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tiny import TINY
 
-from gan_lightning import evaluate, explore, export, report, sample
-from gan_lightning.command_line import check_command_line
+from gan_lightning.cli import evaluate, explore, export, report, sample
 from gan_lightning.config.nodes import walk
+from gan_lightning.demo.live_training import composed
 from gan_lightning.errors import UserError
-from gan_lightning.live import composed
-from gan_lightning.paths import CONF
+from gan_lightning.io.paths import CONF
+from gan_lightning.run.command_line import check_command_line
 
 SETTINGS = settings(
     max_examples=25,

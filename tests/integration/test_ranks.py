@@ -12,10 +12,10 @@ from pytorch_lightning.strategies import DDPStrategy
 from tiny import LEARNERS
 from torch import Tensor, nn
 
-from gan_lightning.average import Average
-from gan_lightning.checkpoint import read
+from gan_lightning.model.ema import Average
 from gan_lightning.network.mlp import MLPGenerator
-from gan_lightning.strategy import TwoPlayers
+from gan_lightning.run.checkpoint import read
+from gan_lightning.trainer.ddp import TwoPlayers
 
 WORKER = Path(__file__).parents[1] / "support" / "ranks.py"
 WORDS = (
@@ -105,7 +105,7 @@ def test_an_update_sends_its_own_gradients_and_the_last_of_a_step_the_running_st
         value.grad = torch.randn_like(value) if value.is_floating_point() else None
     monkeypatch.setattr(TwoPlayers, "world_size", 2)
     monkeypatch.setattr(DDPStrategy, "optimizer_step", lambda *_: None)
-    monkeypatch.setattr("gan_lightning.strategy.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
+    monkeypatch.setattr("gan_lightning.trainer.ddp.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
 
     def values() -> tuple[Tensor, ...]:
         gradients = (torch.cat([w.grad.flatten() for w in player.parameters()]) for player in players)

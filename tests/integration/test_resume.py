@@ -19,12 +19,12 @@ from same_run import assert_same_run, rows, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lightning.callbacks.scalars import MetricLogger
-from gan_lightning.checkpoint import newest, read
-from gan_lightning.command_line import check_command_line
+from gan_lightning.cli.evaluate import evaluate
+from gan_lightning.cli.train import finished
 from gan_lightning.errors import UserError
-from gan_lightning.evaluate import evaluate
-from gan_lightning.learner import Learner
-from gan_lightning.train import finished
+from gan_lightning.model.base import Learner
+from gan_lightning.run.checkpoint import newest, read
+from gan_lightning.run.command_line import check_command_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -354,7 +354,7 @@ def test_a_signal_before_the_first_step_ends_the_command_at_once(tmp_path, signu
     code = (
         "import sys, time; from pathlib import Path; from gan_lightning.callbacks.evaluate import Evaluate\n"
         "Evaluate.on_train_start = lambda *_: (Path('ready').touch(), time.sleep(60))\n"
-        "from gan_lightning.train import main; main()"
+        "from gan_lightning.cli.train import main; main()"
     )
     line = [sys.executable, "-c", code, *SMALL, "hydra.run.dir=run"]
     process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

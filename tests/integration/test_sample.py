@@ -11,7 +11,8 @@ import pytest
 def test_a_killed_call_can_be_repeated(run, tmp_path):
     run(tmp_path / "run", "model=dcgan", "trainer.max_steps=1", "~callbacks.sample_grid", "~logger")
     code = (
-        "import os, signal, sys; from gan_lightning import image, sample; write = image.write_png\n"
+        "import os, signal, sys; from gan_lightning.io import image; from gan_lightning.cli import sample; write = "
+        "image.write_png\n"
         "def killed(path, *more, **settings):\n"
         "    if path.name == '000003.png': os.kill(os.getpid(), signal.SIGKILL)\n"
         "    write(path, *more, **settings)\n"
@@ -23,6 +24,6 @@ def test_a_killed_call_can_be_repeated(run, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert [path.name.startswith(".out.") for path in place.iterdir()] == [True], "no half of a folder"
-    subprocess.run([sys.executable, "-m", "gan_lightning.sample", *words], capture_output=True, check=True)
+    subprocess.run([sys.executable, "-m", "gan_lightning.cli.sample", *words], capture_output=True, check=True)
     assert [path.name for path in place.iterdir()] == ["out"]
     assert len([*(place / "out").iterdir()]) == 6

@@ -21,9 +21,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
-from gan_lightning.checkpoint import read
-from gan_lightning.files import locked
-from gan_lightning.run import claimed
+from gan_lightning.io.files import locked
+from gan_lightning.run.checkpoint import read
+from gan_lightning.run.run_dir import claimed
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -488,7 +488,7 @@ import torch
 from tensorboard.compat.proto.event_pb2 import Event
 from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.callbacks.scalars import Scalars
-from gan_lightning.train import main
+from gan_lightning.cli.train import main
 def checkpoint(trainer):
     return 50_000
 def tensorboard(trainer):  # larger than the limit, whatever the writer's thread has written before
@@ -540,7 +540,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, kind, file, words):
 
 OUT_OF_TIME = """
 from pytorch_lightning.callbacks import Timer
-from gan_lightning.train import main
+from gan_lightning.cli.train import main
 Timer.time_elapsed = lambda self, stage="train": 99.0 if self.steps >= 3 else 0.0
 def check(self, trainer):
     self.steps = trainer.global_step
@@ -591,7 +591,7 @@ def test_a_run_that_its_time_limit_stops_tells_one_story_and_goes_on(tmp_path):
 
 BROKEN_HOOK = """
 from gan_lightning.callbacks.progress import Progress
-from gan_lightning.train import main
+from gan_lightning.cli.train import main
 def on_train_end(*_):
     raise ZeroDivisionError("no score")
 Progress.on_train_end = on_train_end

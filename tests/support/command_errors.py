@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gan_lightning.command_line import check_command_line
 from gan_lightning.errors import UserError
+from gan_lightning.run.command_line import check_command_line
 
 
 def faults(*argv: str) -> list[str]:

@@ -33,11 +33,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import LEARNERS
 
-from gan_lightning import evaluate, sample
-from gan_lightning import report as page
-from gan_lightning import train as program
-from gan_lightning.checkpoint import newest, read
-from gan_lightning.signals import SIGNALS
+from gan_lightning.cli import evaluate, sample
+from gan_lightning.cli import report as page
+from gan_lightning.cli import train as program
+from gan_lightning.io.signals import SIGNALS
+from gan_lightning.run.checkpoint import newest, read
 
 EVERY = 4  # steps between two checkpoints
 STEPS = 60

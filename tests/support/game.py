@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 
-from gan_lightning.learner import StepOutput
 from gan_lightning.loss.non_saturating import NonSaturating
+from gan_lightning.model.base import StepOutput
 from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
 
 OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))

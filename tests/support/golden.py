@@ -16,9 +16,9 @@ from hydra import compose, initialize_config_dir
 
 import gan_lightning
 from gan_lightning.callbacks.scalars import named
-from gan_lightning.checkpoint_format import FORMAT_VERSION
-from gan_lightning.fit import train
-from gan_lightning.paths import CONF
+from gan_lightning.io.paths import CONF
+from gan_lightning.run.checkpoint_format import FORMAT_VERSION
+from gan_lightning.run.fit import train
 
 FOLDER = Path(__file__).with_name("golden")
 WORDS = (
@@ -64,7 +64,7 @@ def write_checkpoint() -> None:
     """Write a checkpoint of the current format, and samples of its model."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        argv = sys.executable, "-m", "gan_lightning.train", *CHECKPOINT_WORDS, f"hydra.run.dir={folder}/run"
+        argv = sys.executable, "-m", "gan_lightning.cli.train", *CHECKPOINT_WORDS, f"hydra.run.dir={folder}/run"
         subprocess.run(argv, check=True)
         path = FOLDER / f"format_{FORMAT_VERSION}.ckpt"
         shutil.copyfile(Path(folder, "run", "checkpoints", "last.ckpt"), path)

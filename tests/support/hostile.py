@@ -129,9 +129,9 @@ CALLS = {
     "target_open": names("pathlib.Path.touch", "{canary}"),
     "target_rmtree": names("shutil.rmtree", "{canary}"),
     "target_hydra_itself": names("hydra.utils.instantiate", "x"),
-    "target_of_ours_that_is_no_class": names("gan_lightning.fit.train", "x"),
-    "target_through_a_module_of_ours": names("gan_lightning.model.base.torch.load", "evil.pt"),
-    "target_imported_by_a_module_of_ours": names("gan_lightning.data.base.Path", "{canary}"),
+    "target_of_ours_that_is_no_class": names("gan_lightning.run.fit.train", "x"),
+    "target_through_a_module_of_ours": names("gan_lightning.model.gan.torch.load", "evil.pt"),
+    "target_imported_by_a_module_of_ours": names("gan_lightning.data.datamodule.Path", "{canary}"),
     "target_among_optimizers": names("torch.optim.lr_scheduler.warnings.sys.exit", "x"),
     "target_with_odd_letters": names("torch.\uff4foptim.Adam", "x"),
 }

@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gan_lightning.fit import train
-from gan_lightning.learner import Learner
-from gan_lightning.model.base import GAN
+from gan_lightning.io.paths import CONF
+from gan_lightning.model.base import Learner
+from gan_lightning.model.gan import GAN
 from gan_lightning.model.vae import VAE
-from gan_lightning.paths import CONF
+from gan_lightning.run.fit import train
 
 usual, steps = _BatchNorm.forward, {kind: kind.training_step for kind in (GAN, VAE)}
 stepping = False

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gan_lightning.checkpoint import read
+from gan_lightning.run.checkpoint import read
 
 EXTRAS = {
     "cgan": ("trainer.precision=64-true",),

@@ -5,7 +5,7 @@ import functools
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.paths import CONF
+from gan_lightning.io.paths import CONF
 
 TINY = {
     "data.image_size": 16,

@@ -224,14 +224,14 @@ def main() -> None:
 
     for module in pkgutil.walk_packages(gan_lightning.__path__, "gan_lightning."):
         importlib.import_module(module.name)
-    gan_lightning.files.RETRY_S = 0  # no other process is waited for
+    gan_lightning.io.files.RETRY_S = 0  # no other process is waited for
     words = sys.argv[1:]
     while words:
         end = words.index("--") if "--" in words else len(words)
         sys.argv, words = words[:end], words[end + 1 :]
         print(f"--- {sys.argv[0]}", flush=True)
         try:
-            importlib.import_module(f"gan_lightning.{sys.argv[0]}").main()
+            importlib.import_module(f"gan_lightning.cli.{sys.argv[0]}").main()
         except SystemExit as leaving:
             if leaving.code:
                 raise

@@ -1,4 +1,4 @@
-"""The layout that CONTRIBUTING.md promises: conf mirrors the package, and imports point one way."""
+"""The layout of CONTRIBUTING.md: a folder imports only lower ones, and conf/ mirrors the package."""
 
 import ast
 import re
@@ -10,134 +10,72 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
-
-# What has no counterpart on the other side, and why it needs none.
-ONLY_PYTHON = {
-    "metric/neighbours",  # what those of manifolds and copies share
-    "model/base",  # what the variants share
-    "network/layers",  # what the networks share
-    "data/base",  # the class that conf/data/base.yaml's keys belong to
-    "data/points",  # what the ring and the grid share
-    "data/cache",
-    "data/layout",  # which files of a folder are data
-    "data/natural",  # the order of names
-    "data/validate",  # what every data set passes
-    "data/decode",
-    "data/pages",  # what folders of pictures share
-}
-ONLY_YAML = {
-    "metric/default",  # the list of those for pictures
-    "metric/all",  # the list of all of those
-    "network/mlp_points",  # the same classes as mlp, smaller
-    "callbacks/default",  # the list of all
-    "data/base",  # keys that the sets of pictures share
-}
-ONLY_FOLDERS = {
-    "trainer",
-    "logger",
-    "debug",
-    "experiment",
-    "optimizer",
-    "protocol",
-}  # no class of ours
-
-
-def stems(folder: Path, suffix: str) -> set[str]:
-    found = {f"{path.parent.name}/{path.stem}" for path in folder.glob(f"*/*{suffix}")}
-    return {name for name in found if not name.endswith("__init__")}
-
-
-def test_conf_mirrors_the_package():
-    python, yamls = stems(PACKAGE, ".py"), stems(CONF, ".yaml")
-    python = {name for name in python if not name.startswith("config/")}  # reads conf and is not configured by it
-    packages = {name.partition("/")[0] for name in python}
-    assert {name.partition("/")[0] for name in yamls} - packages == ONLY_FOLDERS
-    mirrored = {name for name in yamls if name.partition("/")[0] in packages}
-    assert python - ONLY_PYTHON == mirrored - ONLY_YAML
-    assert python >= ONLY_PYTHON, "an exception that is none any more"
-    assert mirrored >= ONLY_YAML, "an exception that is none any more"
-
-
-@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_yaml_names_classes_of_the_module_named_after_it(path):
-    ours = re.findall(r"_target_: gan_lightning\.([\w.]+)\.\w+", path.read_text())
-    name = f"{path.parent.name}.{path.stem}"
-    if ours == ["trainer"]:
-        assert name == "trainer.default"  # the one class whose variants are settings
-    elif f"{path.parent.name}/{path.stem}" in ONLY_YAML or path.parent.name in ONLY_FOLDERS:
-        assert ours == []
-    else:
-        assert set(ours) == {name}
-
-
-def test_every_class_of_ours_in_a_yaml_exists():
-    wanted = {
-        target
-        for path in CONF.rglob("*.yaml")
-        for target in re.findall(r"_target_: (gan_lightning[\w.]+)", path.read_text())
-    }
-    assert len(wanted) > 30
-    for target in wanted:
-        module, _, name = target.rpartition(".")
-        tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
-        assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}, target
-
-
-def layers() -> dict[str, int]:
-    """The table of CONTRIBUTING.md: a name of the package's top level, and its layer."""
-    table = re.findall(r"^    (\d)  ([a-z_ ]+)$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
-    return {name: int(layer) for layer, names in table for name in names.split()}
+# Options without a module of their own: lists of other options, and settings that several share.
+WITHOUT_MODULE = {"metric/default", "metric/all", "network/mlp_points", "callbacks/default", "data/base"}
+WITHOUT_FOLDER = {"logger", "debug", "experiment", "optimizer", "protocol"}  # groups that configure other libraries
+TABLE = re.findall(r"^    ( ?\d+)  (\w+) ", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+LEVEL = {name: int(level) for level, name in TABLE}
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports anywhere, as gan_lightning.model.base; names of the package's own aside."""
+    """Return the modules of this package that a file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            module = node.module or ""
-            found |= {f"{module}.{alias.name}" if module == "gan_lightning" else module for alias in node.names}
-    return {name for name in found if name.startswith("gan_lightning.")}
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found & modules().keys() if name != "gan_lightning"}
 
 
-def test_the_table_of_layers_is_complete():
-    names = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"} - {"__init__"}
-    names.discard("__pycache__")
-    assert set(layers()) == names
-    rows = re.findall(r"^    \d  ([a-z_ ]+)$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
-    assert len(" ".join(rows).split()) == len(names), "a name stands twice"
+def modules() -> dict[str, Path]:
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in files.items()}
 
 
-def test_imports_point_one_way():
-    layer, upward, graph = layers(), [], {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if name == "gan_lightning":
-            continue  # the front door: load() reaches up, inside the function
+def test_a_folder_imports_only_lower_ones():
+    """A module of a folder may import others of it, without a cycle; ``gan_lightning.load`` may import anything."""
+    graph = {name: imports(path) for name, path in modules().items() if name != "gan_lightning"}
+    assert {name.split(".")[1] for name in graph} == LEVEL.keys()
+    assert len(TABLE) == len(LEVEL)
+    for name, imported in graph.items():
         own = name.split(".")[1]
-        graph[name] = imports(path)
-        for other in graph[name]:
-            top = other.split(".")[1]
-            a_package = (PACKAGE / own).is_dir() or (PACKAGE / top).is_dir()
-            beside = a_package and layer[own] == layer[top]  # only plain modules share a layer and know each other
-            if own != top and (layer[top] > layer[own] or beside):
-                upward.append(f"{name} imports {other}")
-    assert upward == []
-    assert any(graph.values())
+        wrong = [other for other in imported if own != (top := other.split(".")[1]) and LEVEL[top] >= LEVEL[own]]
+        assert wrong == [], name
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_variants_know_the_base_and_not_each_other():
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_option_configures_the_module_of_its_name(path):
+    targets = set(re.findall(r"_target_: (gan_lightning\.[\w.]+)\.\w+", path.read_text()))
+    if path.parent.name == "trainer":
+        assert targets <= {"gan_lightning.trainer"}
+    elif f"{path.parent.name}/{path.stem}" in WITHOUT_MODULE or path.parent.name in WITHOUT_FOLDER:
+        assert targets == set()
+    else:
+        assert targets == {f"gan_lightning.{path.parent.name}.{path.stem}"}
+
+
+def test_every_class_of_ours_in_an_option_exists():
+    found = {one for path in CONF.rglob("*.yaml") for one in re.findall(r"_target_: (gan_[\w.]+)", path.read_text())}
+    assert len(found) > 30
+    for target in found:
+        module, _, name = target.rpartition(".")
+        assert name in {node.name for node in ast.parse(modules()[module].read_text()).body if hasattr(node, "name")}
+
+
+def test_variants_import_no_other_variant():
     for path in (PACKAGE / "model").glob("*.py"):
-        of_models = {name for name in imports(path) if name.startswith("gan_lightning.model")}
-        # The baseline plays no game, so it learns without one.
-        alone = path.stem in ("base", "vae", "__init__")
-        assert of_models == (set() if alone else {"gan_lightning.model.base"}), path.name
+        if (CONF / "model" / path.with_suffix(".yaml").name).exists():
+            assert {name for name in imports(path) if name.startswith("gan_lightning.model")} <= {
+                "gan_lightning.model",
+                "gan_lightning.model.base",
+                "gan_lightning.model.gan",
+            }
 
 
-def test_the_front_door_imports_nothing_at_once():
+def test_the_package_itself_imports_nothing_at_once():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert {node.module for node in at_once} == {"pathlib", "typing"}
@@ -148,13 +86,18 @@ def test_every_test_is_in_a_tier():
     assert {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")} == {"unit", "integration", "docs"}
 
 
-def test_no_file_is_a_drawer():
-    names = {path.stem for path in PACKAGE.rglob("*.py")} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+def test_unit_tests_stand_in_the_folder_of_what_they_test():
+    folders = {path.parent.name for path in (ROOT / "tests" / "unit").glob("*/test_*.py")}
+    assert folders <= LEVEL.keys()
+
+
+def test_no_module_is_named_after_nothing():
+    names = {path.stem for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]}
     assert names & {"util", "utils", "helpers", "helper", "misc", "common"} == set()
 
 
-def test_yaml_files_are_read_by_plain_yaml():
-    """No duplicate key hides another."""
+def test_yaml_files_have_no_key_twice():
+    """A plain YAML parser would take the last one."""
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node, deep=False):

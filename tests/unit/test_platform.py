@@ -39,7 +39,7 @@ def refused(text: str) -> Iterator[str]:
             found = [node.attr] if node.attr == "madvise" else []
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".replace") and len(node.args) == 1:
             found = [
-                "Path.replace, which fails while another process has the file open; use gan_lightning.files.replace"
+                "Path.replace, which fails while another process has the file open; use gan_lightning.io.files.replace"
             ]
         for name in found:
             allowed = name in asked or ("madvise" in asked and name.startswith("MADV_"))

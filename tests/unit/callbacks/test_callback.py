@@ -20,14 +20,14 @@ from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.callbacks.scalars import MetricLogger, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, Stop
-from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
-from gan_lightning.fit import train
-from gan_lightning.image import grid, read_png, to_uint8, write_png
-from gan_lightning.learner import Learner, Logits, StepOutput
-from gan_lightning.model.base import GAN
-from gan_lightning.run import last_figures
-from gan_lightning.summary import conclude, stopped_by
+from gan_lightning.io.image import grid, read_png, to_uint8, write_png
+from gan_lightning.model.base import Learner, Logits, StepOutput
+from gan_lightning.model.gan import GAN
+from gan_lightning.run.checkpoint import read
+from gan_lightning.run.fit import train
+from gan_lightning.run.run_dir import last_figures
+from gan_lightning.run.summary import conclude, stopped_by
 
 EVERY_STEP = "callbacks.scalars.every_n_steps=1"
 

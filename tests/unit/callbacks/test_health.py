@@ -7,20 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gan_lightning import checkpoint as checkpoints
-from gan_lightning import summary
 from gan_lightning.callbacks import health
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.health import Health
-from gan_lightning.card import Score
 from gan_lightning.errors import UserError
-from gan_lightning.learner import Logits, StepOutput
+from gan_lightning.evaluation.score import Score
 from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.wasserstein import Wasserstein
 from gan_lightning.metric.fid import FID
 from gan_lightning.metric.kid import KID
 from gan_lightning.metric.precision_recall import PrecisionRecall
-from gan_lightning.model.base import GAN
+from gan_lightning.model.base import Logits, StepOutput
+from gan_lightning.model.gan import GAN
+from gan_lightning.run import checkpoint as checkpoints
+from gan_lightning.run import summary
 
 
 class Player(torch.nn.Module):

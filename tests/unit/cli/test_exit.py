@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from gan_lightning.cli.exit import told_plainly
 from gan_lightning.errors import UserError
-from gan_lightning.exit import told_plainly
-from gan_lightning.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
+from gan_lightning.io.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
 
 
 @pytest.mark.parametrize(

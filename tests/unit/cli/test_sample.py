@@ -14,13 +14,13 @@ from PIL import Image
 from processes import ENDED
 
 import gan_lightning
-from gan_lightning.checkpoint import checkpoint_of, read
+from gan_lightning.cli.explore import explore
+from gan_lightning.cli.export import export
+from gan_lightning.cli.export import parser as export_parser
+from gan_lightning.cli.sample import main
 from gan_lightning.errors import UserError
-from gan_lightning.explore import explore
-from gan_lightning.export import export
-from gan_lightning.export import parser as export_parser
-from gan_lightning.image import class_rows, strip, to_uint8
-from gan_lightning.sample import main
+from gan_lightning.io.image import class_rows, strip, to_uint8
+from gan_lightning.run.checkpoint import checkpoint_of, read
 
 MODELS = {
     "dcgan": ["model=dcgan", "data.channels=3"],
@@ -461,7 +461,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(checkpoint, tmp_path, mo
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "out"))
 
-    monkeypatch.setattr("gan_lightning.image.png", full)
+    monkeypatch.setattr("gan_lightning.io.image.png", full)
     with pytest.raises(SystemExit):
         gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "out")
     assert capsys.readouterr().err.startswith(f"{tmp_path}/out: cannot be written (No space left on device)")

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from gan_lightning.config import combinations, signature
 from gan_lightning.config.combinations import errors_of_combinations
-from gan_lightning.paths import CONF
+from gan_lightning.io.paths import CONF
 
 SOURCE = """
 class Model:
@@ -88,8 +88,8 @@ def test_settings_without_effect_are_errors_where_they_are_typed(errors):
 
 
 def test_every_kind_of_error_comes_in_one_message(tmp_path, monkeypatch):
-    from gan_lightning.command_line import check_command_line
     from gan_lightning.errors import UserError
+    from gan_lightning.run.command_line import check_command_line
 
     monkeypatch.chdir(tmp_path)
     words = ["modle=x", "model=wgan_gp", "loss=hing", "trainer.max_steps=0", "network.discriminator.norm=batch"]

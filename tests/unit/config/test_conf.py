@@ -18,15 +18,15 @@ from PIL import Image
 from tiny import composed
 from torchvision import datasets
 
-from gan_lightning import explore
-from gan_lightning.command_line import check_command_line
+from gan_lightning.cli import explore
+from gan_lightning.config.instantiate import instantiate
 from gan_lightning.config.nodes import walk
 from gan_lightning.config.validation import check, faults_of_values, how_to_import, unknown_arguments
 from gan_lightning.errors import UserError
-from gan_lightning.fit import train
-from gan_lightning.instantiate import instantiate
-from gan_lightning.learner import Learner
-from gan_lightning.paths import CONF
+from gan_lightning.io.paths import CONF
+from gan_lightning.model.base import Learner
+from gan_lightning.run.command_line import check_command_line
+from gan_lightning.run.fit import train
 
 BUILT_ON = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))

@@ -208,8 +208,8 @@ def test_annotations_of_the_package_are_read_and_enforced_alike():
     """What a class restricts in Python is what the command line reads from its source."""
     from typing import get_type_hints
 
-    from gan_lightning.evaluation import Evaluation
-    from gan_lightning.model.base import GAN
+    from gan_lightning.evaluation.evaluator import Evaluation
+    from gan_lightning.model.gan import GAN
     from gan_lightning.network.resnet import ResNetDiscriminator
 
     for kind in (GAN, Evaluation, ResNetDiscriminator):

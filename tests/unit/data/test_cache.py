@@ -15,18 +15,18 @@ from pictures import noise
 from PIL import Image
 
 from gan_lightning.data import cache as caches
-from gan_lightning.data.base import StepLoader
 from gan_lightning.data.cache import Cache
+from gan_lightning.data.datamodule import StepLoader
 from gan_lightning.data.decode import decode
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.pages import Pages
 from gan_lightning.errors import UserError
-from gan_lightning.evaluation import Evaluation
+from gan_lightning.evaluation.evaluator import Evaluation
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.feature.module import CustomModule
+from gan_lightning.io.cache import Store
 from gan_lightning.latent.nearest import Nearest
 from gan_lightning.metric.fid import FID
-from gan_lightning.store import Store
 
 SMAPS = Path("/proc/self/smaps")
 MAPPED = 1e-9  # GB, so that everything is too large for memory

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.errors import UserError
-from gan_lightning.image import to_uint8, write_png
+from gan_lightning.io.image import to_uint8, write_png
 
 
 @pytest.fixture

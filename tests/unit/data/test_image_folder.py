@@ -16,10 +16,10 @@ from PIL import Image
 from gan_lightning.data import cache, layout
 from gan_lightning.data.decode import decode
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.data.natural import natural
 from gan_lightning.errors import UserError
-from gan_lightning.film import gif
-from gan_lightning.image import write_png
+from gan_lightning.io.image import write_png
+from gan_lightning.io.natural import natural
+from gan_lightning.latent.video import gif
 
 
 @pytest.fixture

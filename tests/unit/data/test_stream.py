@@ -12,9 +12,9 @@ from pictures import pack, sample
 from PIL import Image
 from same_run import assert_equal
 
-from gan_lightning.checkpoint import read
 from gan_lightning.data.stream import Chunks, Stream, StreamLoader
 from gan_lightning.errors import UserError
+from gan_lightning.run.checkpoint import read
 
 NUM = 60
 

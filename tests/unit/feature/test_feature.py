@@ -19,10 +19,10 @@ from gan_lightning.feature import inception
 from gan_lightning.feature.classifier import Classifier, held_out_mask
 from gan_lightning.feature.inception import Inception
 from gan_lightning.feature.module import CustomModule, describe
+from gan_lightning.io.cache import Store, fingerprint
 from gan_lightning.metric import Seen
 from gan_lightning.metric.fid import distance, statistics
 from gan_lightning.metric.kid import KID
-from gan_lightning.store import Store, fingerprint
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from processes import ENDED
 
-from gan_lightning import files
 from gan_lightning.errors import UserError
-from gan_lightning.files import by_step, read_json, read_regular, remove_parts, set_aside, whole
-from gan_lightning.paths import absolute
+from gan_lightning.io import files
+from gan_lightning.io.files import by_step, read_json, read_regular, remove_parts, set_aside, whole
+from gan_lightning.io.paths import absolute
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

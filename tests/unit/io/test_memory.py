@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan_lightning.errors import UserError
-from gan_lightning.memory import is_lack_of_memory, refuse_too_large
+from gan_lightning.io.memory import is_lack_of_memory, refuse_too_large
 
 
 def test_what_fits_is_let_through():

@@ -9,12 +9,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from gan_lightning.io.paths import CONF
 from gan_lightning.loss.hinge import Hinge
 from gan_lightning.loss.least_squares import LeastSquares
 from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.loss.wasserstein import Wasserstein
-from gan_lightning.paths import CONF
 
 REAL, FAKE = [0.0, 2.0, -1.5], [0.5, -3.0, 0.0, 1.25]  # batches of unequal size, so that sums are told from means
 

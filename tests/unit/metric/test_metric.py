@@ -12,7 +12,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from gan_lightning.metric import Seen, fid, kid, neighbours
+from gan_lightning.metric import Seen, fid, kid, knn
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.class_histogram import ClassHistogram
 from gan_lightning.metric.density_coverage import DensityCoverage
@@ -226,8 +226,8 @@ def test_precision_and_recall_agree_with_torch_fidelity(k):
 def test_blocks_do_not_change_the_figures(monkeypatch):
     real, fake = normal(300, 8, 1), normal(257, 8, 2, 0.3)
     complete = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
-    monkeypatch.setattr(neighbours, "BLOCK", 900)  # three rows at a time
-    sizes = [len(block.lower) for block in neighbours.pairwise_sq_distances(real, real, "")]
+    monkeypatch.setattr(knn, "BLOCK", 900)  # three rows at a time
+    sizes = [len(block.lower) for block in knn.pairwise_sq_distances(real, real, "")]
     assert (max(sizes), sum(sizes)) == (3, 300)
     assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == complete
 
@@ -283,7 +283,7 @@ def test_one_training_picture_repeated_has_a_recall_just_above_zero():
 
 def test_equal_samples_are_at_no_distance_at_all():
     rows = 100 + normal(50, 300, 1).float().double()
-    squared, index = neighbours.nearest(rows, rows, 50, "test")
+    squared, index = knn.nearest(rows, rows, 50, "test")
     assert torch.equal(squared[:, 0], torch.zeros(50, dtype=torch.float64))
     assert torch.equal(index[:, 0], torch.arange(50))
     assert torch.equal(squared, distances(rows, rows).sort(1).values)
@@ -382,11 +382,11 @@ def hard(name: str, dim: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.T
 @pytest.mark.parametrize("name", HARD)
 def test_metrics_of_neighbours_are_those_of_brute_force(name, dim, k, dtype, monkeypatch):
     """A rounding error, or a tolerance for it, may depend on the pair that is compared and on nothing else."""
-    monkeypatch.setattr(neighbours, "BLOCK", 230 * 64)  # four blocks, of which the last is smaller
+    monkeypatch.setattr(knn, "BLOCK", 230 * 64)  # four blocks, of which the last is smaller
     real, fake = hard(name, dim, dtype)
     found = measure(PrecisionRecall(k), real, fake) | measure(DensityCoverage(k), real, fake)
     assert found == by_brute_force(real, fake, k)
-    assert torch.equal(neighbours.knn_radii(real, k), distances(real, real).sort(1).values[:, k])
+    assert torch.equal(knn.knn_radii(real, k), distances(real, real).sort(1).values[:, k])
     assert torch.equal(relative_distances(fake, real), relative_by_brute_force(fake, real))
 
 
@@ -407,7 +407,7 @@ def test_copies_are_those_of_brute_force(name, dtype):
 def test_only_pairs_near_the_limit_are_listed(monkeypatch):
     """Indices of all pairs inside took 1.4 GB for each block."""
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    (block,) = neighbours.pairwise_sq_distances(features, features, "test")
+    (block,) = knn.pairwise_sq_distances(features, features, "test")
     exact = (features[:, None].double() - features).square().sum(2)
     limit = exact[7].clone()
     listed, nonzero = [], torch.Tensor.nonzero
@@ -425,7 +425,7 @@ def test_only_pairs_near_the_limit_are_listed(monkeypatch):
 def test_features_are_not_changed_by_their_distances():
     features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).double() + 5
     before = features.clone()
-    neighbours.nearest(features, features, 2, "test")
+    knn.nearest(features, features, 2, "test")
     assert torch.equal(features, before)
 
 
@@ -456,8 +456,8 @@ def test_a_distance_does_not_depend_on_how_many_are_computed_at_once(dim, monkey
     rows = normal(40, dim, 1)
     expected = distances(rows, rows).sort(1).values
     for size in (1, dim, 3 * dim, 1 << 21):
-        monkeypatch.setattr(neighbours, "PAIRS", size)
-        assert torch.equal(neighbours.nearest(rows, rows, 40, "test")[0], expected)
+        monkeypatch.setattr(knn, "PAIRS", size)
+        assert torch.equal(knn.nearest(rows, rows, 40, "test")[0], expected)
 
 
 # --- classes --------------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from game import Outputs, networks, play, same, watched, weights
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.data.base import StepLoader
+from gan_lightning.data.datamodule import StepLoader
 from gan_lightning.errors import UserError
-from gan_lightning.graph import Eager
 from gan_lightning.model.cgan import CGAN
+from gan_lightning.model.cuda_graphs import Eager
 from gan_lightning.model.vanilla import VanillaGAN
 
 OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))

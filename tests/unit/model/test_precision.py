@@ -13,7 +13,7 @@ from torch import nn
 
 from gan_lightning.callbacks.scalars import MetricLogger
 from gan_lightning.errors import UserError
-from gan_lightning.learner import Logits
+from gan_lightning.model.base import Logits
 from gan_lightning.network.layers import Head
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 import gan_lightning
-from gan_lightning import checkpoint as checkpoints
-from gan_lightning import comparison, explore, judge, sample
 from gan_lightning.callbacks.health import ADVICE, Health
-from gan_lightning.command_line import check_command_line
+from gan_lightning.cli import evaluate_checkpoint, explore, sample
 from gan_lightning.errors import UserError
-from gan_lightning.image import read_png, to_uint8, write_png
-from gan_lightning.learner import StepOutput
+from gan_lightning.evaluation import compare
+from gan_lightning.io.image import read_png, to_uint8, write_png
+from gan_lightning.model.base import StepOutput
+from gan_lightning.run import checkpoint as checkpoints
+from gan_lightning.run.command_line import check_command_line
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
 
@@ -166,9 +167,9 @@ def test_it_stands_in_a_table_beside_games(run, trained_run, tmp_path):
     rows = []
     for folder in (trained_run, tmp_path):
         path = folder / "checkpoints" / "last.ckpt"
-        rows.append(comparison.Row(str(path), judge.experiment_of(checkpoints.read(path), path), 0, 2))
-    assert [label.split()[0] for label in comparison.experiment_names(rows)] == ["vae", "dcgan"]
-    assert "None" not in str(comparison.experiment_names(rows))
+        rows.append(compare.Row(str(path), evaluate_checkpoint.experiment_of(checkpoints.read(path), path), 0, 2))
+    assert [label.split()[0] for label in compare.experiment_names(rows)] == ["vae", "dcgan"]
+    assert "None" not in str(compare.experiment_names(rows))
 
 
 def test_points_are_drawn_without_a_surface(run, tmp_path):

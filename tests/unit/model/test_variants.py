@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gan_lightning.errors import UserError
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.cgan import CGAN
-from gan_lightning.penalty import gradient_penalty
+from gan_lightning.penalty.gradient_penalty import gradient_penalty
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.geometry import halvings
+from gan_lightning.config.image_size import halvings
 from gan_lightning.network.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,

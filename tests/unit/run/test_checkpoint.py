@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import gan_lightning
-from gan_lightning import checkpoint as checkpoints
-from gan_lightning.build import build
 from gan_lightning.callbacks.checkpoint import saved_step
-from gan_lightning.checkpoint import history, newest, newest_first, read, refuse_foreign, take_networks
 from gan_lightning.errors import UserError
+from gan_lightning.run import checkpoint as checkpoints
+from gan_lightning.run.build import build
+from gan_lightning.run.checkpoint import history, newest, newest_first, read, refuse_foreign, take_networks
 
 
 def steps_of(folder: Path) -> list[str]:
@@ -422,15 +422,15 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
     [
         "os.system",
         "builtins.eval",
-        "gan_lightning.model.base.torch.hub.load",
-        "gan_lightning.model.base.Learner",
-        "gan_lightning.model.base.Terms",
+        "gan_lightning.model.gan.torch.hub.load",
+        "gan_lightning.model.gan.Learner",
+        "gan_lightning.model.gan.Terms",
         "gan_lightning.network.layers.pairwise",
         "gan_lightning.model.nowhere.Nothing",
         "gan_lightning.callbacks.stop.subprocess.run",
         "pytorch_lightning.plugins.io.TorchCheckpointIO",
         "pytorch_lightning.loggers.logger.Logger",
-        "gan_lightning.train.main",
+        "gan_lightning.cli.train.main",
         "torch.optim.lr_scheduler.LambdaLR",
         "torch.optim.NoSuch",
         "torch.load",

@@ -11,10 +11,10 @@ from lightning_fabric.strategies.launchers.subprocess_script import _ChildProces
 from same_run import assert_equal, rows
 from torch import nn
 
-from gan_lightning.checkpoint import read
 from gan_lightning.errors import UserError
-from gan_lightning.fit import settings_put_back
-from gan_lightning.graph import Eager
+from gan_lightning.model.cuda_graphs import Eager
+from gan_lightning.run.checkpoint import read
+from gan_lightning.run.fit import settings_put_back
 from gan_lightning.trainer import stop_observer
 
 WORDS = "trainer.max_steps=4", "callbacks.scalars.every_n_steps=1"
@@ -107,7 +107,7 @@ def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     """On a GPU a foreach operation leaves the versions of its tensors as they are."""
     from game import play
 
-    from gan_lightning.average import Average
+    from gan_lightning.model.ema import Average
 
     def silent(self: Average, network: nn.Module) -> None:
         for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):

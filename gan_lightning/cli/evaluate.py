@@ -1,0 +1,339 @@
+"""gan-evaluate: scores of checkpoints, of all runs of a sweep, or of a folder of images, in one table."""
+
+import argparse
+import itertools
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_lightning.cli.evaluate_request import HELD_OUT, EvaluateRequest, parse_request
+from gan_lightning.cli.exit import told_plainly
+from gan_lightning.config.compose import as_list
+from gan_lightning.config.validation import nearest
+from gan_lightning.errors import UserError, abridged, first_line, printable
+from gan_lightning.io.files import locked, read_json, whole
+from gan_lightning.io.paths import absolute
+from gan_lightning.run.run_dir import files_named, folders
+from gan_lightning.run.summary import shorter
+
+if TYPE_CHECKING:
+    from gan_lightning.evaluation.compare import Row
+    from gan_lightning.evaluation.evaluator import Evaluation
+
+UNFINISHED = "unfinished"  # key of a JSON file until all scores are measured
+EPILOG = """\
+PATH is a checkpoint, the directory of a run or of a sweep, or a .json file that this command has written. With data=...
+it can be a folder of images, or held_out: real samples that are not used for training. KEY=VALUE is one of
+
+  protocol=10k_test     number of samples and real samples; or eval.num, eval.num_real, eval.split, eval.labels
+  feature=inception     feature network; feature.weights=FILE
+  metric=all            metrics
+  data=cifar10          other data than those of the run; data.root=FOLDER
+  sort_by=fid           score by which the table is sorted
+  which=last            checkpoints of a run directory: last, best or both
+  out=NAME              write NAME.json and NAME.csv; by default evaluation, evaluation-2, ...
+  allow=[weights]       ignore this field of the protocol cards when comparing
+  trust=true            instantiate third-party classes of the checkpoint, which executes their code
+
+Unspecified settings default to those of the run.
+"""
+
+MAX_BYTES = 1 << 26  # of the file of an earlier evaluation; a thousand runs with all scores take half of that
+
+
+def main() -> None:
+    """Run the command."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("gan-evaluate", description=__doc__, epilog=EPILOG, formatter_class=formatter)
+    parser.add_argument("arguments", nargs="+", metavar="PATH or KEY=VALUE")
+    arguments = parser.parse_args().arguments
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("gan_lightning").setLevel(logging.INFO)
+    with told_plainly("out=NAME"):
+        paths = [argument for argument in arguments if is_path(argument)]
+        evaluate([to_path(path) for path in paths], [argument for argument in arguments if argument not in paths])
+
+
+def is_path(argument: str) -> bool:
+    """Return whether an argument is a path rather than a setting."""
+    return "=" not in argument or absolute(argument).exists()
+
+
+def to_path(argument: str) -> Path:
+    """Return an argument as a path, relative if that is shorter; ``held_out`` is not the name of a file."""
+    return Path(argument) if argument == HELD_OUT else shorter(absolute(argument))
+
+
+def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Evaluate, print the table, and write it with all scores and their cards.
+
+    Raises:
+        UserError: Overrides or paths are invalid (all are listed), or the scores cannot be compared.
+    """
+    request, errors = parse_request(overrides)
+    own = request.own
+    found, missing = sources(paths, own.which)
+    measuring = any(kind != "json" for _, kind in found)
+    if found and not measuring:
+        errors += [
+            f"{key}: has no effect on scores that are measured already" for key in (*request.sections, *request.values)
+        ]
+    if any(text.startswith("which=") for text in overrides) and not any(path.is_dir() for path in paths):
+        errors.append(f"which={own.which}: has no effect, since it chooses among the checkpoints of a run directory")
+    if errors or missing:
+        raise UserError(*missing, *errors)
+    rows, failed = [], {}
+    with reserve_output(own.out) as out:
+        scores, table = output_files(out)
+        try:
+            try:
+                measure(found, request, out, rows, failed)
+                if rows:
+                    report(rows, as_list(own.allow), own.sort_by, out)
+            except UserError as error:
+                failed |= dict.fromkeys(error.faults, ())
+            if rows and (measuring or table.exists()):
+                write_rows(out, rows)
+        finally:
+            if rows and measuring and not table.exists():
+                print(f"measured scores are saved in {scores}", file=sys.stderr)
+    if failed:
+        where = {message: f" ({abridged(dict.fromkeys(paths), 1)})" for message, paths in failed.items() if paths}
+        raise UserError(*(message + where.get(message, "") * (len(found) > 1) for message in failed))
+
+
+def measure(
+    found: Sequence[tuple[Path, str]],
+    request: EvaluateRequest,
+    out: Path,
+    rows: list["Row"],
+    failed: dict[str, list[Path]],
+) -> None:
+    """Read scores from files, or measure them and write each row at once, since it may have taken hours.
+
+    Args:
+        found: Paths with their kinds.
+        request: The parsed overrides.
+        out: Output path without the suffix.
+        rows: Output argument for the scores.
+        failed: Output argument for error messages, each with the paths that it concerns.
+    """
+    from gan_lightning.cli.evaluate_checkpoint import evaluate_one
+
+    evaluators: dict[str, Evaluation] = {}
+    for path, kind in found:
+        try:
+            if kind == "json":  # all files are read before one is written, since it may be one of them
+                rows += read_rows(path)
+                continue
+            rows.append(evaluate_one(path, kind, request, out, evaluators))
+        except UserError as error:  # continue with the other paths
+            for message in error.faults:
+                failed.setdefault(message, []).extend([] if str(path) in message else [path])
+            continue
+        except OSError:
+            raise
+        except Exception as error:  # a file of another version, or a manipulated one
+            failed[f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})"] = []
+            continue
+        write_rows(out, rows, unfinished=True)
+
+
+def write_rows(out: Path, rows: Sequence["Row"], unfinished: bool = False) -> None:
+    """Write scores, marked as unfinished until all are measured and compared."""
+    with whole(output_files(out)[0], "w") as file:
+        json.dump(({UNFINISHED: True} if unfinished else {}) | {"rows": [asdict(row) for row in rows]}, file, indent=1)
+
+
+@contextmanager
+def reserve_output(out: str | None) -> Iterator[Path]:
+    """Lock the output path without the suffix: the given one, or the first free one of evaluation, evaluation-2, ...
+
+    An empty or unfinished file that a killed evaluation left under the given name will be replaced; the table beside an
+    unfinished one is removed, since that evaluation wrote it.
+
+    Raises:
+        UserError: The given name is taken, or another process is writing it.
+    """
+    default = (f"evaluation-{number}" if number > 1 else "evaluation" for number in itertools.count(1))
+    with ExitStack() as held:
+        for name in [out] if out else default:
+            path = shorter(absolute(name))
+            scores, table = output_files(path)
+            try:
+                held.enter_context(exclusive(scores))
+            except InUseError:
+                if out:
+                    raise UserError(
+                        f"out={out}: another gan-evaluate is writing {scores}; choose another name"
+                    ) from None
+                continue
+            if out and is_unfinished(scores):
+                table.unlink(missing_ok=True)
+                break
+            if not table.exists() and is_empty(scores):
+                break
+            if out:
+                raise UserError(f"out={out}: {scores} or {table} already exists; choose another name")
+            held.close()
+        yield path
+
+
+class InUseError(Exception):
+    """Another process is writing a file."""
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock on a file to be written, by a lock file beside it that is removed afterwards.
+
+    Raises:
+        InUseError: Another process has the lock.
+        OSError: The directory is not writable.
+    """
+
+    def refuse() -> None:
+        raise InUseError
+
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with ExitStack() as held:
+        with suppress(OSError):  # some file systems have no locks
+            held.enter_context(locked(lock, refuse))
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows cannot remove an open file
+                lock.unlink(missing_ok=True)
+
+
+def is_empty(path: Path) -> bool:
+    """Return whether a file is missing or empty, as killed evaluations of earlier versions left it."""
+    return not path.exists() or not path.stat().st_size
+
+
+def is_unfinished(path: Path) -> bool:
+    """Return whether a file has the scores of an evaluation that ended before all were measured."""
+    with suppress(OSError, ValueError, AttributeError):
+        return read_json(path, path.parent, MAX_BYTES).get(UNFINISHED) is True
+    return False
+
+
+def output_files(out: Path) -> tuple[Path, Path]:
+    """Return the paths of the JSON file and of the CSV table."""
+    return out.with_name(f"{out.name}.json"), out.with_name(f"{out.name}.csv")
+
+
+def report(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, out: Path) -> None:
+    """Print the table and its protocol cards, and write it as CSV beside scores that are marked as unfinished.
+
+    Raises:
+        UserError: The scores cannot be compared, or ``sort_by`` was not measured.
+    """
+    from gan_lightning.evaluation import compare
+
+    compare.refuse_unlike(rows, allowed)
+    names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
+    directions = {line["metric"]: line["direction"] for row in rows for line in row.scores}
+    sort_by = sort_by or next(name for name in names if directions[name])
+    if sort_by not in names:
+        raise UserError(f"sort_by={sort_by}: was not measured{nearest(sort_by, names)}; there are {', '.join(names)}")
+    table = compare.summarise(rows, sort_by, directions[sort_by] or -1)
+    print()
+    compare.print_table(table, [name for name in names if directions[name]])
+    card = next(line["card"] for row in rows for line in row.scores if line["metric"] == sort_by)
+    weights = f"{card['weights']} weights" if "weights" in card else card["origin"]
+    generated = f"{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']})"
+    print()
+    print(printable(f"{generated}, {card['feature']}, {weights}"))
+    lines = [line for row in rows for line in row.scores]
+    by_card: dict[str, list[str]] = {}  # all scores of one metric have the same card
+    for name in names:
+        hashes = dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name)
+        by_card.setdefault(" / ".join(hashes), []).append(name)
+    print(printable("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
+    for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
+        print(printable(f"note: {note}"))
+    write_rows(out, rows, unfinished=True)  # marks the table as unfinished if the process is killed after writing it
+    compare.write_csv(output_files(out)[1], rows)
+    print(f"all scores with their cards  {out}.json, {out}.csv")
+
+
+def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Return the paths to evaluate with their kinds (checkpoint, images, held_out, json or nothing), and errors."""
+    names = {"last": ["last.ckpt"], "best": ["best.ckpt"], "both": ["last.ckpt", "best.ckpt"]}[which]
+    found, errors = [], []
+    for path in paths:
+        if path.is_file():
+            found.append((path, "json" if path.suffix == ".json" else "checkpoint"))
+        elif str(path) == HELD_OUT:
+            found.append((path, HELD_OUT))
+        elif path.is_dir():
+            checkpoints = [file for name in names for file in run_checkpoints(path, name)]
+            checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
+            runs = folders(path)
+            found += [(run, "nothing") for run in runs if not any(file.is_relative_to(run) for file in checkpoints)]
+            if not checkpoints and which != "last" and run_checkpoints(path, "last.ckpt"):
+                errors.append(f"{path}: no run in it has a best.ckpt, which is saved by evaluation during training")
+            found += [(file, "checkpoint") for file in checkpoints]
+            found += [] if checkpoints or runs else [(path, "images")]
+        else:
+            errors.append(f"{path}: there is no such file or folder")
+    found = [*{(file.resolve(), kind): (file, kind) for file, kind in found}.values()]
+    found.sort(key=lambda entry: entry[1] != "json")  # read before anything is written
+    if not paths:
+        errors.append("nothing to evaluate: give a checkpoint, a run directory or a folder of images")
+    return found, errors
+
+
+def run_checkpoints(folder: Path, name: str) -> list[Path]:
+    """Return the checkpoints with a file name of all runs in a directory."""
+    return [file for file in files_named(folder, name) if file.parent.name == "checkpoints"]
+
+
+def read_rows(path: Path) -> list["Row"]:
+    """Return the rows of an earlier evaluation; the file is untrusted, so that its structure is validated.
+
+    Raises:
+        UserError: The file cannot be read, is too large, or was not written by gan-evaluate.
+    """
+    from gan_lightning.evaluation.compare import Row, is_shallow
+
+    file = path.resolve()  # a link given by the user is followed
+    try:
+        found = read_json(file, file.parent, MAX_BYTES)
+        if not is_shallow(found):
+            raise ValueError("nested too deeply")
+        rows = [Row(**row) for row in found["rows"]]
+        line_types = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
+        card_types = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
+        for line in (line for row in rows for line in row.scores or [{}]):
+            valid = all(isinstance(line[key], line_types[key]) for key in line_types)
+            valid &= all(isinstance(line["card"][key], card_types[key]) for key in card_types)
+            notes = line.get("notes", [])
+            valid &= line.get("direction") in (-1, 0, 1) and isinstance(notes, list)
+            if not valid or not all(isinstance(note, str) for note in notes):
+                raise ValueError("scores of another form")
+            if not {"weights", "origin"} & line["card"].keys():
+                raise ValueError("scores without weights and origin")
+            line["value"] = float(line["value"])  # fails for an integer that is too large
+        types = str, dict, int | None, int | None
+        fields = [(row.path, row.experiment, row.seed, row.step) for row in rows]
+        if not rows or not all(all(map(isinstance, values, types)) for values in fields):
+            raise ValueError("no rows, or rows of another form")
+        return rows
+    except OSError as error:
+        reason = error.strerror or str(error).removeprefix(f"{file}: ")
+        raise UserError(f"{path}: cannot be read ({reason})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: was not written by gan-evaluate") from error
+
+
+if __name__ == "__main__":
+    main()

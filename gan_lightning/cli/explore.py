@@ -1,0 +1,215 @@
+"""gan-explore: explorations of the latent space of a checkpoint, as images and videos."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_lightning.cli.exit import told_plainly
+from gan_lightning.errors import UserError, first_line
+from gan_lightning.io.files import read_json
+from gan_lightning.io.paths import absolute
+from gan_lightning.run.summary import shorter
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from gan_lightning.data.datamodule import StepData
+    from gan_lightning.model.sampling import Sampler
+
+
+CLASSES = "latent.classes", "latent.targets", "latent.start", "latent.end"  # by name or by number
+MAX_BYTES = 1 << 24  # of NAME.json, which takes a few kilobytes
+SUFFIXES = ".png", ".gif", ".mp4", ".json"
+EPILOG = """\
+latent=interpolate  between seeds         latent.seeds=[3,1,4] latent.steps=8 latent.spherical=false
+latent=walk         circular walk         latent.steps=60 latent.seed=2
+latent=truncate     truncation            latent.factors=[0,0.5,1]
+latent=blend        between classes       latent.start=cats latent.end=dogs (or 3 and 8)
+latent=directions   of largest change     latent.method=pca latent.num=4
+latent=attribute    towards a class       latent.targets=[cats,dogs] latent.method=classifier
+latent=nearest      training images       latent.num=8 latent.k=6
+latent=invert       GAN inversion         latent.picture=FILE latent.steps=300
+
+latent.classes=[cats,dogs] chooses classes by name or number; quote names with spaces or symbols: "['sea lion']"
+out=NAME writes NAME.png, NAME.json, and NAME.gif and NAME.mp4 of animations; fps=12; trust=true
+data.root=FOLDER with the training data, for latent=attribute and nearest
+"""
+
+
+def main() -> None:
+    """Run the command."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("gan-explore", description=__doc__, epilog=EPILOG, formatter_class=formatter)
+    parser.add_argument("checkpoint", type=absolute, help="a checkpoint, a run directory, or a folder of gan-export")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    with told_plainly("out=NAME"):
+        args = parser.parse_args()
+        print(explore(args.checkpoint, args.overrides))
+
+
+def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
+    """Explore the latent space, write the files, and return their paths, one per line.
+
+    Args:
+        checkpoint: A checkpoint, a run directory, or a folder of gan-export.
+        overrides: Overrides of ``conf/explore.yaml``.
+
+    Raises:
+        UserError: The overrides or the checkpoint are invalid, or do not fit each other.
+    """
+    config, errors = composed(overrides)
+    if not checkpoint.exists():
+        errors.append(f"{shorter(checkpoint)}: there is no such checkpoint")
+    if errors:
+        raise UserError(*errors)
+
+    import torch
+
+    from gan_lightning.config.instantiate import instantiate
+    from gan_lightning.export.generator import load_chosen
+    from gan_lightning.io.cache import Store
+    from gan_lightning.latent import NeedsData
+    from gan_lightning.latent.video import write
+    from gan_lightning.run.checkpoint import chosen_checkpoint, read, refuse_non_finite
+
+    explorer = instantiate(config.latent, "latent")
+    checkpoint, content = chosen_checkpoint(checkpoint)
+    if not checkpoint.is_dir():
+        content = content or read(checkpoint)
+    model = load_chosen(checkpoint, config.trust, content)
+    animated = explorer.animated and model.sample(1).ndim == 4
+    unused = {} if animated else {"fps": "there is no animation"}
+    if not isinstance(explorer, NeedsData):
+        reason = "only latent=attribute and latent=nearest use the data"
+        unused |= dict.fromkeys(("data", "data.root", "cache"), reason)
+    keys = {text: text.partition("=")[0] for text in overrides}
+    if errors := [f"{text}: has no effect, since {unused[key]}" for text, key in keys.items() if key in unused]:
+        raise UserError(*errors)
+    if isinstance(explorer, NeedsData):
+        explorer.load_data(data_of(checkpoint, content, model, config), Store(config.cache))
+    source = {"checkpoint": str(checkpoint), "typed": [*overrides]}
+    exploration = explorer(model)
+    refuse_non_finite({"samples": torch.cat(exploration.rows)}, checkpoint)
+    return write(exploration, animated, shorter(absolute(config.out)), config.fps, source)
+
+
+def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", config: "DictConfig") -> "StepData":
+    """Return the data module that a checkpoint's model was trained on, after ``setup``.
+
+    Args:
+        checkpoint: The path of the checkpoint.
+        content: The content of the checkpoint; None for an exported generator.
+        model: The model of the checkpoint.
+        config: The command's configuration.
+
+    Raises:
+        UserError: The checkpoint has no valid data configuration or an untrusted one, or the data are missing.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from gan_lightning.cli.evaluate_checkpoint import check_same_data
+    from gan_lightning.config.instantiate import instantiate
+    from gan_lightning.run.checkpoint import config_of, refuse_absent_data, refuse_foreign
+
+    if content is None:
+        raise UserError(f"{checkpoint}: an exported generator has no data configuration; use the run's checkpoint")
+    stored = config_of(content)
+    try:
+        node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
+    except OmegaConfBaseException as error:
+        raise UserError(f"{checkpoint}: its data configuration is invalid ({first_line(error)})") from error
+    if not config.trust:
+        refuse_foreign(OmegaConf.to_container(node), checkpoint)
+        refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
+    if config.data.root:
+        node.root = str(absolute(config.data.root))
+    if "cache" in node:  # the cache directory belongs to this machine, not to the run
+        node.cache = config.cache
+    data = instantiate(node, "data")
+    data.setup()
+    check_same_data(checkpoint, model, data)
+    return data
+
+
+def composed(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
+    """Compose the command's configuration; return it with the error messages of invalid overrides."""
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from gan_lightning.config.compose import composer, group_options, parse_override
+    from gan_lightning.config.nodes import walk
+    from gan_lightning.config.validation import faults_of_values, nearest
+
+    errors, valid = [], []
+    with composer() as hydra:
+        loader = hydra.config_loader
+        names = group_options(loader, "latent")
+        for text in overrides:
+            try:
+                override = parse_override(text)
+            except (HydraException, ValueError):
+                errors.append(f"{text}: is not of the form KEY=VALUE")
+                continue
+            if override.is_sweep_override():
+                key = override.key_or_group
+                fix = "choose one option" if key == "latent" else f"a list is written {key}=[...]"
+                errors.append(f"{text}: several values; {fix}")
+            elif override.is_add() or override.is_delete():
+                errors.append(f"{text}: keys cannot be added or deleted here")
+            elif override.key_or_group == "latent" and override.value() not in names:
+                suggestion = nearest(str(override.value()), names)
+                errors.append(f"{text}: no such option{suggestion}; there are {', '.join(names)}")
+            else:
+                valid.append(override)
+        groups = [override.input_line for override in valid if override.key_or_group == "latent"]
+        config = loader.load_configuration("explore", groups, RunMode.RUN, from_shell=False)
+        known = {key: node for key, node in walk(config) if not (key.startswith("hydra") or key.endswith("_target_"))}
+        for override in (override for override in valid if override.key_or_group not in known):
+            suggestion = nearest(override.key_or_group, known)
+            errors.append(f"{override.input_line}: there is no such key{suggestion}; {', '.join(known)} can be set")
+        lines = [override.input_line for override in valid if override.key_or_group in known]
+        try:
+            config = loader.load_configuration("explore", lines, RunMode.RUN, from_shell=False)
+        except HydraException as error:
+            return config, [*errors, first_line(error)]
+    del config.hydra
+    value_errors = faults_of_values(config, defaults(known))
+    errors += value_errors
+    for key in {override.key_or_group for override in valid} & {*CLASSES} & {*known} if not value_errors else ():
+        # If classes have numbers as names, an override of 10 is the class named 10, regardless of its index.
+        value = OmegaConf.to_container(config.latent)[key.partition(".")[2]]
+        OmegaConf.update(config, key, [*map(as_text, value)] if isinstance(value, list) else as_text(value))
+    if isinstance(config.out, str | None) and not Path(config.out or "").name:
+        errors.append(f"out={config.out}: must be a name")
+    elif isinstance(config.out, str) and (out := shorter(absolute(config.out))).suffix in SUFFIXES:
+        errors.append(f"out={out}: several files are written; use a name without a suffix: out={out.with_suffix('')}")
+    elif isinstance(config.out, str) and (existing := foreign_files(out)):
+        errors.append(f"out={out}: {existing[0]} exists and was not written by gan-explore; choose another name")
+    return config, errors
+
+
+def as_text(value: Any) -> Any:
+    """Return a class number as text; other values unchanged."""
+    return str(value) if isinstance(value, int) else value
+
+
+def foreign_files(out: Path) -> list[Path]:
+    """Return files that would be overwritten and were not written by gan-explore."""
+    description = out.with_name(f"{out.name}.json")
+    with suppress(OSError, ValueError, AttributeError):
+        if read_json(description, description.parent, MAX_BYTES).keys() >= {"checkpoint", "typed"}:
+            return []
+    return [path for suffix in SUFFIXES if (path := out.with_name(f"{out.name}{suffix}")).exists()]
+
+
+def defaults(known: dict[str, Any]) -> dict[str, Any]:
+    """Return the nodes that have a default value, whose type an override must have."""
+    return {key: node for key, node in known.items() if not node._is_missing() and not node._is_none()}
+
+
+if __name__ == "__main__":
+    main()

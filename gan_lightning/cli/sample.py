@@ -1,0 +1,132 @@
+"""gan-sample: draw images or points from a checkpoint or an exported generator."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_lightning.cli.exit import told_plainly
+from gan_lightning.errors import UserError
+from gan_lightning.io.paths import absolute, shorter
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    arguments = argparse.ArgumentParser("gan-sample", description="Draw samples from a checkpoint, in evaluation mode.")
+    arguments.add_argument("checkpoint", type=absolute, help="a checkpoint, a run directory or an export")
+    arguments.add_argument("--num", type=int, default=64, help="number of samples (default: 64)")
+    arguments.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
+    arguments.add_argument("--classes", help="classes of a conditional model, in turn: cats,dogs or 3,7 (default: all)")
+    arguments.add_argument(
+        "--out",
+        type=absolute,
+        default=Path("samples.png"),
+        help="a .png for a grid, an .npz for arrays, or a folder for image files (default: samples.png)",
+    )
+    arguments.add_argument("--columns", type=int, help="maximum number of images in a row of the grid (default: 8)")
+    arguments.add_argument("--trust", action="store_true", help="allow user-supplied classes, which runs their code")
+    return arguments
+
+
+def main() -> None:
+    """Entry point of the command."""
+    with told_plainly("--out"):
+        print(sample(parser().parse_args()))
+
+
+def sample(args: argparse.Namespace) -> str:
+    """Draw and write samples; return a summary.
+
+    Raises:
+        UserError: With all invalid arguments, or the checkpoint is invalid.
+    """
+    out = shorter(args.out)
+    errors = [
+        f"--{name} {value}: must be at least 1"
+        for name in ("num", "columns")
+        if (value := getattr(args, name)) is not None and value < 1
+    ]
+    if args.out.suffix and args.out.suffix.lower() not in (".png", ".npz"):
+        errors.append(f"--out {out}: must be a .png, an .npz, or a folder without suffix")
+    if args.columns and args.out.suffix.lower() != ".png":
+        errors.append(f"--columns {args.columns}: only has an effect on a grid, --out FILE.png")
+    if not args.out.suffix and args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        errors.append(f"--out {out}: exists and is not an empty folder; choose another folder")
+    if not args.checkpoint.exists():
+        errors.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
+    if errors:
+        raise UserError(*errors)
+
+    import torch
+
+    from gan_lightning.export.generator import load_chosen
+    from gan_lightning.io.class_names import resolve_class_numbers, split
+    from gan_lightning.io.memory import refuse_too_large
+    from gan_lightning.run.checkpoint import chosen_checkpoint, refuse_non_finite
+
+    checkpoint, content = chosen_checkpoint(args.checkpoint)
+    model = load_chosen(checkpoint, args.trust, content)
+    size = 4 * args.num * (model.latent_dim + model.sample(1).numel())
+    refuse_too_large(f"--num {args.num}: the samples", size, "make several calls with different seeds")
+    labels = None
+    if model.num_classes:
+        chosen = [*range(model.num_classes)]
+        if args.classes is not None:
+            try:
+                chosen = resolve_class_numbers(
+                    split(args.classes, model.class_names), model.class_names, model.num_classes
+                )
+            except ValueError as error:
+                raise UserError(f"--classes {args.classes}: {error}") from error
+        labels = torch.tensor(chosen).repeat(-(-args.num // len(chosen)))[: args.num]
+    elif args.classes:
+        raise UserError(f"--classes {args.classes}: the model of {checkpoint} is not conditional")
+    fake = model.sample(args.num, labels, args.seed)
+    refuse_non_finite({"samples": fake}, checkpoint)
+    return write(fake, labels, model.class_names, args)
+
+
+def write(
+    fake: "torch.Tensor",  # noqa: F821
+    labels: "torch.Tensor | None",  # noqa: F821
+    names: Sequence[str],
+    args: argparse.Namespace,
+) -> str:
+    """Write samples in the format of the target's suffix; return a summary."""
+    import numpy as np
+    import torch
+
+    from gan_lightning.io.class_names import file_name
+    from gan_lightning.io.files import whole, whole_directory
+    from gan_lightning.io.image import captioned, class_rows, grid, to_uint8, write_png
+    from gan_lightning.io.plot import points
+
+    is_image, suffix, columns = fake.ndim == 4, args.out.suffix.lower(), args.columns or 8
+    if suffix == ".npz":
+        if is_image:
+            arrays = {"images": to_uint8(fake).permute(0, 2, 3, 1).numpy()}
+        else:  # NumPy has no bfloat16
+            arrays = {"points": fake.to(torch.promote_types(fake.dtype, torch.float32)).numpy()}
+        arrays |= {} if labels is None else {"labels": labels.numpy()}
+        arrays |= {"class_names": np.array(names)} if labels is not None and names else {}
+        with whole(args.out) as file:
+            np.savez(file, **arrays)
+    elif suffix == ".png":
+        if not is_image:
+            image = points(fake)
+        else:
+            by_class = None if labels is None else class_rows(fake, labels.tolist(), names, columns)
+            image = captioned(*by_class) if by_class else grid(fake, columns)
+        write_png(args.out, image)
+    elif not is_image:
+        raise UserError(f"--out {shorter(args.out)}: points are not images; use a .png (plot) or an .npz (arrays)")
+    else:
+        with whole_directory(args.out) as folder:
+            for i, sample in enumerate(fake):
+                name = f"{i:06d}.png" if labels is None else f"{i:06d}_{file_name(names, int(labels[i]))}.png"
+                image = to_uint8(sample)
+                write_png(folder / name, image.expand(3, -1, -1) if len(image) == 1 else image, sync=False)
+    return f"{len(fake)} samples in {shorter(args.out)}"
+
+
+if __name__ == "__main__":
+    main()

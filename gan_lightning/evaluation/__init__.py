@@ -1,0 +1,1 @@
+"""Scores of samples, with the protocol by which they were measured, and tables that compare them."""

@@ -1,0 +1,342 @@
+"""The evaluator: samples from fixed noise, their features, and all metrics with a protocol card."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor
+
+from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import Validated
+from gan_lightning.errors import UnavailableError, UserError
+from gan_lightning.evaluation.score import Score, installed
+from gan_lightning.feature import FeatureNetwork
+from gan_lightning.io.cache import Store, fingerprint
+from gan_lightning.io.image import to_uint8
+from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.io.progress import bar
+from gan_lightning.metric import Metric, Seen
+from gan_lightning.model.base import Learner
+from gan_lightning.model.ema import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
+
+NOISE_CHUNK = 250  # samples that are generated at a time; the noise of a chunk depends on its index alone
+CACHE_CHUNK = 5000  # real samples whose features are cached in one file
+FEATURES_VERSION = 1  # of cached features; incremented when their computation changes
+PREPARED_VERSION = 2  # of what metrics prepare, likewise; 2: radii and nearest distances equal those of brute force
+VERSIONS = "gan-lightning", "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy", "scipy"
+
+NumSamples = Annotated[int, Interval(ge=2, le=2_147_483_647)]
+MAX_LISTED_CLASSES = 20  # in a histogram
+
+OTHER_CLASSES = "the feature network's classes are not those of the data (feature=classifier)"
+
+
+class Evaluation(Validated):
+    """Evaluate generators on one data set by one protocol.
+
+    Args:
+        feature: The feature network.
+        metrics: Metrics by name.
+        num: Number of generated samples, or maximum number of images of a folder.
+        num_real: Maximum number of real samples; None for all.
+        split: ``train``, or ``test`` for real samples that are not used for training.
+        labels: Label distribution for a conditional model: ``data`` for that of the real samples, or ``uniform``.
+        seed: Seed of the noise, and of the choice of real samples.
+        cache: Directory for features and other results that are computed once.
+    """
+
+    def __init__(
+        self,
+        feature: FeatureNetwork,
+        metrics: Mapping[str, Metric],
+        num: NumSamples = 2000,
+        num_real: NumSamples | None = None,
+        split: Literal["train", "test"] = "train",
+        labels: Literal["data", "uniform"] = "data",
+        seed: Annotated[int, Ge(0)] = 0,
+        cache: str = "~/.cache/gan-lightning",
+    ) -> None:
+        self.feature, self.metrics = feature, dict(metrics)
+        self.num, self.num_real, self.split, self.labels, self.seed = num, num_real, split, labels, seed
+        self.store = Store(cache)
+        self.available: dict[str, Metric] = {}  # metrics whose requirements are met
+
+    def get_ready(self, data: Any, conditional: bool, device: torch.device | str = "cpu") -> dict[str, str]:
+        """Set up the feature network and the metrics, with the features of the real samples from the cache if possible.
+
+        Args:
+            data: A data module after ``setup``.
+            conditional: Whether the generators are conditional.
+            device: Device of the feature network.
+
+        Returns:
+            The unavailable metrics with the reasons.
+
+        Raises:
+            UnavailableError: The feature network, or every metric, is unavailable.
+            UserError: The split has no samples.
+        """
+        self.data = data
+        if self.split == "train":
+            (rows,) = self.subset(self.num_real, torch.arange(len(data.samples)))
+            if len(rows) < len(data.samples):
+                source = data.stored(rows), data.labels[rows]
+            else:
+                data.verify()
+                source = data.samples, data.labels
+        else:
+            source = self.subset(self.num_real, *data.held_out())
+        self.feature.get_ready(data, self.store, torch.device(device))
+        self.load_real(data, *source)
+        reasons = {name: self.unavailable_reason(metric, conditional) for name, metric in self.metrics.items()}
+        left_out = {name: reason for name, reason in reasons.items() if reason}
+        self.available = {name: metric for name, metric in self.metrics.items() if name not in left_out}
+        if any("held_out" in metric.needs for metric in self.available.values()):
+            try:
+                self.load_held_out(data)
+            except UserError as error:
+                left_out |= {name: str(error) for name, metric in self.available.items() if "held_out" in metric.needs}
+                self.available = {name: metric for name, metric in self.available.items() if name not in left_out}
+        if not self.available:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise UnavailableError(f"metric: no metric is available ({reasons})")
+        self.prepared = {name: self.prepare(metric) for name, metric in self.available.items()}
+        return left_out
+
+    def load_real(self, data: Any, samples: Tensor, labels: Tensor) -> None:
+        """Extract the features of the real samples, and fill in their part of the protocol card."""
+        self.real = self.extract_features(samples, labels)
+        identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
+        if hasattr(data, "centres"):  # identified by their distribution, since the points depend on the seed
+            self.real.centres, self.real.deviation = data.centres(), data.deviation
+            identity = fingerprint(self.real.centres, self.real.deviation)
+        self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
+        self.data_card |= {"num_real": len(self.real)}
+
+    def load_held_out(self, data: Any) -> None:
+        """Extract the features of the whole training set and of held-out samples, and fill in their card.
+
+        Raises:
+            UserError: The data have no held-out samples.
+        """
+        held_out = data.held_out()
+        data.verify()
+        self.training = self.extract_features(data.samples, data.labels)
+        self.training.held_out = self.extract_features(*held_out)
+        self.held_out_sha256 = fingerprint(self.training.samples, self.training.held_out.samples)
+        self.held_out_card = self.data_card | {"data_sha256": self.held_out_sha256[:16], "split": "train, and held out"}
+        self.held_out_card |= {"num_real": len(self.training), "num_held_out": len(self.training.held_out)}
+
+    def unavailable_reason(self, metric: Metric, conditional: bool) -> str:
+        """Return why a metric is unavailable; empty if it is available."""
+        no_logits = "" if self.feature.classes else self.feature.no_logits_reason
+        reasons = {
+            "logits": no_logits,
+            "classes": "" if self.feature.predicts_data_classes else no_logits or OTHER_CLASSES,
+            "condition": "" if conditional else "the model is not conditional",
+            "centres": "" if self.real.centres is not None else "the data are no Gaussian mixture in the plane",
+        }
+        few = min(self.num, len(self.real))
+        if few < metric.min_samples:
+            return f"{metric.min_samples} samples are needed on each side, and there are {few}"
+        return next((reason for need, reason in reasons.items() if reason and need in metric.needs), "")
+
+    def subset(self, num: int | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return a random subset of at most ``num`` rows, the same rows of all tensors, in their order."""
+        if num is None or num >= len(tensors[0]):
+            return tensors
+        generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.EVALUATION))
+        rows = torch.randperm(len(tensors[0]), generator=generator)[:num].sort().values
+        return tuple(tensor[rows] for tensor in tensors)
+
+    def extract_features(self, samples: Tensor, labels: Tensor) -> Seen:
+        """Return samples with their features and logits, which are cached."""
+
+        def compute(part: Tensor) -> dict[str, Tensor]:
+            features, logits = self.run_network(part.split(NOISE_CHUNK), "features", len(part))
+            return {"features": features} | ({} if logits is None else {"logits": logits})
+
+        # Cached in chunks, so that an interrupted extraction, which may take hours, continues where it ended.
+        card = self.feature.card() | self.logits_card()
+        chunks = [
+            compute(part)
+            if self.feature.cheap
+            else self.store.get(f"features-{fingerprint(part, card, FEATURES_VERSION)[:16]}", partial(compute, part))
+            for part in samples.split(CACHE_CHUNK)
+        ]
+        logits = torch.cat([chunk["logits"] for chunk in chunks]) if "logits" in chunks[0] else None
+        return Seen(samples, torch.cat([chunk["features"] for chunk in chunks]), labels, logits)
+
+    def logits_card(self) -> dict[str, str]:
+        """Return what logits depend on besides features; empty if the network's own card covers it."""
+        return {"logits_sha256": self.feature.logits_sha256} if self.feature.logits_sha256 else {}
+
+    def run_network(self, parts: Iterable[Tensor], what: str, num: int) -> tuple[Tensor, Tensor | None]:
+        """Return features and logits of samples as stored, on the CPU; a progress bar is shown if it takes long."""
+        features, logits = [], []
+        with bar(what=what, total=num, unit="") as progress:
+            for batch in (batch for part in parts for batch in part.split(self.feature.batch)):
+                with full_precision():
+                    batch_features, batch_logits = self.feature(batch)
+                if len(batch_features) != len(batch):
+                    raise UserError(f"feature: returns {len(batch_features)} features for {len(batch)} samples")
+                features.append(batch_features.cpu())
+                logits.append(None if batch_logits is None else batch_logits.cpu())
+                progress.update(len(batch))
+        return torch.cat(features), None if logits[0] is None else torch.cat(logits)
+
+    def prepare(self, metric: Metric) -> dict[str, Tensor]:
+        """Return what a metric computes of the real samples alone, from the cache if possible."""
+        if type(metric).prepare is Metric.prepare:
+            return {}
+        against_held_out = "held_out" in metric.needs
+        real, identity = (self.training, self.held_out_sha256) if against_held_out else (self.real, self.real_sha256)
+        key = fingerprint(identity, self.feature.card(), metric.settings(), PREPARED_VERSION)
+        return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
+
+    def draw(
+        self, model: Learner, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None
+    ) -> Seen:
+        """Generate samples of a model from fixed noise, and extract their features.
+
+        The ranks of a distributed run share the work, and each returns all samples.
+
+        Args:
+            model: The model.
+            rank: Rank of this process.
+            ranks: Number of processes.
+            gather: Stacks the tensors of all ranks along a new first dimension.
+
+        Raises:
+            UserError: The samples are not finite.
+        """
+        size = self.num * (self.real.samples[0].nbytes + self.real.features[0].nbytes)
+        refuse_too_large(f"eval.num={self.num}: the samples and their features", size, "fewer")
+        labels = self.sample_labels(model.num_classes)
+        chunks = -(-self.num // NOISE_CHUNK)
+        mine = -(-chunks // ranks)
+
+        def draw() -> Iterator[Tensor]:
+            for chunk in range(rank * mine, (rank + 1) * mine):
+                rows = (chunk * NOISE_CHUNK + torch.arange(NOISE_CHUNK)) % self.num
+                generated = model.sample(NOISE_CHUNK, labels[rows], seeds.mix(self.seed, seeds.EVALUATION, chunk))
+                if not generated.isfinite().all():
+                    raise UserError("the generator's samples are not finite: its training has diverged")
+                samples.append((to_uint8(generated) if generated.ndim == 4 else generated.float()).cpu())
+                yield samples[-1]
+
+        samples: list[Tensor] = []
+        features, logits = self.run_network(draw(), "evaluation", mine * NOISE_CHUNK)
+        tensors = [torch.cat(samples), features, logits]
+        if ranks > 1:
+            tensors = [None if x is None else gather(x.to(model.device)).flatten(0, 1).cpu() for x in tensors]
+        samples, features, logits = (None if x is None else x[: self.num] for x in tensors)
+        return Seen(samples, features, labels, logits)
+
+    def sample_labels(self, num_classes: int) -> Tensor:
+        """Return the labels (num,) of the samples to generate."""
+        rows = torch.arange(self.num)
+        if self.labels == "uniform" or not num_classes:
+            return rows % max(num_classes, 1)
+        # Sorted, since a stride over alternating classes would select the same classes again and again.
+        return self.real.labels.sort().values[rows * len(self.real) // self.num]
+
+    def made_by(self, model: Learner) -> dict[str, Any]:
+        """Return the part of the protocol card that describes how a model's samples are generated.
+
+        The BatchNorm and label settings are on the cards of all generators, even of those without either.
+        """
+        ema = model.generator_ema is not None
+        known = ema and (model.num_classes < 2 or bool(model.generator_ema.class_counts.any()))
+        label_distribution = "labels as in training" if known else "uniform labels"
+        recalibrated = f"recalibrated, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {label_distribution}"
+        return {
+            "num_generated": self.num,
+            "weights": "average" if ema else "raw",
+            "batchnorm": recalibrated if ema else "running statistics",
+            "labels": self.labels,
+            "truncation": "none",
+            "generator_dtype": str(next(model.generator.parameters()).dtype).removeprefix("torch."),
+            "sampling_seed": self.seed,
+            "training_seed": model.seed,
+        }
+
+    def score(self, fake: Seen, generation: dict[str, Any]) -> list[Score]:
+        """Return all scores of samples.
+
+        Args:
+            fake: Samples with their features.
+            generation: How they were generated, for the protocol card.
+
+        Raises:
+            UserError: The samples are too few for a metric.
+        """
+        scores = []
+        if unmet := [name for name, metric in self.available.items() if metric.min_samples > len(fake)]:
+            raise UserError(f"{len(fake)} samples are too few for {', '.join(unmet)}; set metric=[...] to others")
+        common = {**self.feature.card(), "feature_dtype": "float32", **generation}
+        if fake.samples.ndim == 4 and "weights" in generation:
+            common["quantising"] = "rounded to 256 levels, clipped"
+        common["versions"] = {package: installed(package) for package in VERSIONS}
+        for name, metric in bar(self.available.items(), "metrics"):
+            against_held_out = "held_out" in metric.needs
+            real, data_card = (self.training, self.held_out_card) if against_held_out else (self.real, self.data_card)
+            card = {"metric": type(metric).__name__, "settings": metric.settings(), **data_card, **common}
+            if metric.needs & {"logits", "classes"}:
+                card |= self.logits_card()
+            notes, values = metric.warnings(real, fake), metric(real, self.prepared[name], fake)
+            details = {key: value for key, value in values.items() if isinstance(value, list)}
+            for key, value in values.items():
+                if key not in details:
+                    scores.append(Score(key, float(value), card, details, notes))
+        return scores
+
+    def neighbours(self, fake: Seen) -> Tensor | None:
+        """Return a figure of samples beside their nearest training images; None if no metric looks for copies."""
+        metrics = self.available.values() if fake.samples.ndim == 4 else []
+        figures = (metric.figure(self.training, fake) for metric in metrics if "held_out" in metric.needs)
+        return next(figures, None)
+
+    def histogram(self, scores: Iterable[Score]) -> list[str]:
+        """Return a text histogram of the classes of the generated samples, a line per class; empty without classes."""
+        details = {key: values for score in scores for key, values in score.details.items()}
+        if "class_share_each" not in details:
+            return []
+        shares, names = details["class_share_each"], self.data.class_names
+        real = (self.real.labels.bincount(minlength=len(shares)).double() / len(self.real)).tolist()
+        if len(shares) > MAX_LISTED_CLASSES:
+            found = sum(share > 0 for share in shares)
+            return [f"{found:,} of {sum(share > 0 for share in real):,} classes found"]
+        width, largest, accuracy = max(map(len, names)), max(shares), details.get("class_accuracy_each")
+        return [
+            f"{name:<{width}}  {'#' * round(30 * share / largest):<30}  {share:6.1%} of the samples, "
+            f"{part:.1%} of the real" + ("" if accuracy is None else f"; accuracy {accuracy[i]:.1%}")
+            for i, (name, share, part) in enumerate(zip(names, shares, real, strict=True))
+        ]
+
+    @property
+    def directions(self) -> dict[str, int]:
+        """Return the direction of each available score: -1 if lower is better, 1 if higher is better."""
+        return {
+            name: sign
+            for metric in self.available.values()
+            for names, sign in ((metric.lower, -1), (metric.higher, 1))
+            for name in names
+        }
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Disable TF32, the default of convolutions on GPUs, so that features are the same on every device."""
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    previous = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, previous, strict=True):
+            backend.fp32_precision = precision

@@ -1,0 +1,1 @@
+"""A generator by itself, for use without this package's training code."""

@@ -1,0 +1,146 @@
+"""Image functions: conversion between uint8 and [-1, 1], resizing, grids with captions, PNG files."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gan_lightning.io.class_names import CAPTION, caption, font, replace_undrawable, shortened
+from gan_lightning.io.files import whole
+
+# Mark in every image that is written, so that a later run does not use it as data. It is in the first bytes, as the
+# PNG text "Software" or as a GIF comment, so that searching a directory of thousands of images is fast.
+MARK, MARK_WITHIN, MARKED_SUFFIXES = "gan-lightning", 2048, (".png", ".gif")
+PADDING = 2  # pixels between the images of a grid
+LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as in Pillow's conversion to gray
+
+
+def from_uint8(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Convert uint8 in 0 to 255 to floats in [-1, 1]."""
+    return images.to(dtype).mul_(1 / 127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Convert [-1, 1] to uint8, rounded and clipped; the inverse of :func:`from_uint8`."""
+    return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize uint8 images (N, C, H, W) to (N, C, *size), bicubic with antialiasing, unless they have that size."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    chunks = [F.interpolate(chunk, size, mode="bicubic", antialias=True) for chunk in images.split(1024)]
+    return torch.cat(chunks)
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """Convert uint8 images (N, 1 or 3, H, W) to gray (1 channel) or colour (3 channels)."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    weights = torch.tensor(LUMA)[:, None, None]
+    return torch.cat([(chunk * weights).sum(1, keepdim=True).round().byte() for chunk in images.split(1024)])
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Arrange images (N, C, H, W) in [-1, 1] row by row in one uint8 image (3, H', W')."""
+    return make_grid(to_uint8(images).cpu(), nrow=columns, padding=PADDING, pad_value=255)
+
+
+def captioned(images: Tensor, columns: int, captions: Sequence[str]) -> Tensor:
+    """Arrange images (N, C, H, W) as :func:`grid` does, with a caption at the left of each row."""
+    image, height = grid(images, columns), images.shape[-2] + PADDING
+    rows = [image[:, top : top + height] for top in range(0, image.shape[1] - PADDING, height)]
+    rows[-1] = image[:, (len(rows) - 1) * height :]
+    return strip(rows, captions)
+
+
+def class_rows(
+    images: Tensor, labels: Sequence[int], names: Sequence[str], columns: int
+) -> tuple[Tensor, int, list[str]]:
+    """Sort images into rows of one class: return images, columns and captions for :func:`captioned`.
+
+    If each class has a single image, a row has several classes, which its caption lists.
+
+    Args:
+        images: Images (N, C, H, W) in [-1, 1].
+        labels: Their classes (N,).
+        names: Names of all classes; empty if they are unknown.
+        columns: Maximum number of images in a row.
+    """
+    members: dict[int, list[int]] = {}
+    for i, label in enumerate(labels):
+        members.setdefault(label, []).append(i)
+    rows = [group[i : i + columns] for group in members.values() for i in range(0, len(group), columns)]
+    if len(rows) == len(labels):
+        rows = [[*range(start, min(start + columns, len(labels)))] for start in range(0, len(labels), columns)]
+    width = max(map(len, rows))
+    white = torch.ones_like(images[:1])
+    padded = [torch.cat([images[row], white.expand(width - len(row), -1, -1, -1)]) for row in rows]
+    captions = [", ".join(dict.fromkeys(caption(names, labels[i]) for i in row)) for row in rows]
+    return torch.cat(padded), width, [shortened(text, 2 * CAPTION) for text in captions]
+
+
+def write_png(path: Path, image: Tensor, sync: bool = True) -> None:
+    """Write a uint8 image (3, H, W) as PNG, atomically; ``sync`` is that of :func:`~gan_lightning.io.files.whole`."""
+    with whole(path, sync=sync) as file:
+        file.write(png(image))
+
+
+def png(image: Tensor) -> bytes:
+    """Encode a uint8 image (3, H, W) as PNG."""
+    content, text = io.BytesIO(), PngInfo()
+    text.add_text("Software", MARK)
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, format="png", pnginfo=text)
+    return content.getvalue()
+
+
+def is_generated(path: Path) -> bool:
+    """Return whether this package wrote a PNG or GIF, by the mark in it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(MARK_WITHIN)
+    return f"Software\0{MARK}".encode() in start or f"Software: {MARK}".encode() in start
+
+
+def data_url(content: bytes, kind: str = "png") -> str:
+    """Return the content of an image file as a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def strip(images: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
+    """Stack uint8 images (3, H, W) vertically in one image (3, H', W'), with a caption at the left of each."""
+    captions = [*map(replace_undrawable, captions)]
+    font = font_for("".join(captions))
+    margin = 8 + max(max(7 * len(text), round(font.getlength(text))) for text in captions)
+    height, width = sum(image.shape[1] for image in images), margin + max(image.shape[2] for image in images)
+    canvas = Image.new("RGB", (width, height), "white")
+    draw, top = ImageDraw.Draw(canvas), 0
+    for image, text in zip(images, captions, strict=True):
+        canvas.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (margin, top))
+        draw.text((4, top + image.shape[1] // 2 - 6), text, fill="black", font=font)
+        top += image.shape[1]
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
+def font_for(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's font for ASCII, else matplotlib's; :func:`drawable` replaces characters that it lacks."""
+    return ImageFont.load_default() if text.isascii() else ImageFont.truetype(font().fname, 10)
+
+
+def read_png(path: Path) -> Tensor:
+    """Read a PNG as a uint8 image (3, H, W)."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -1,0 +1,217 @@
+"""Build the objects of an experiment (model, data, trainer) from its configuration, without writing a file."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import LightningDataModule, callbacks
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from gan_lightning import seed as seeds
+from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.config.combinations import indivisible, world_size
+from gan_lightning.config.image_size import to_height_width
+from gan_lightning.config.instantiate import instantiate
+from gan_lightning.config.nodes import node_at, target_of
+from gan_lightning.config.validation import check, nearest, unknown_arguments
+from gan_lightning.data.validate import check_module
+from gan_lightning.errors import UserError
+from gan_lightning.io.class_names import storable
+from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.model.base import Learner
+from gan_lightning.run.checkpoint import WholeCheckpointIO, storable_config, take_networks
+from gan_lightning.trainer import Trainer
+
+
+@dataclass
+class Experiment:
+    """The objects of an experiment, ready for ``trainer.fit(model, data)``.
+
+    Attributes:
+        config: The configuration, with the shape and the number of classes of the data filled in (``found``).
+        settings: The same as checkpoints store it, see :func:`checkpoint.storable_config`.
+        model: The model.
+        data: The data, set up.
+        trainer: The trainer, with its callbacks and loggers.
+    """
+
+    config: DictConfig
+    settings: Any
+    model: Learner
+    data: LightningDataModule
+    trainer: Trainer
+
+
+def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (), step: int | None = None) -> Experiment:
+    """Build the model, the data and the trainer of an experiment.
+
+    Args:
+        config: The composed configuration; the shape and number of classes of the data are filled in (``found``).
+        run_dir: Directory of the run, in which callbacks and loggers write during training.
+        more_callbacks: Callbacks besides those of the configuration.
+        step: The step at which the run is resumed; None for a new run.
+
+    Raises:
+        UserError: With every error of the settings, the data and the machine.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+    config.run_dir = str(run_dir)
+    if faults := unknown_arguments(config):
+        raise UserError(*faults)
+    refuse_missing_devices(config.trainer)
+    data = instantiate(config.data, "data")
+    check_module(data)
+    if expected := expected_data(config.data):
+        check_networks(OmegaConf.merge(config, {"found": expected}))  # before images are decoded
+    data.setup()
+    config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+    check(config)
+    settings = storable_config(config)
+    check_networks(config)
+    model = build_model(config, storable(data.class_names), resumed=step is not None)
+    trainer = build_trainer(config, run_dir, more_callbacks, step)
+    if fault := indivisible(config.data.batch_size, trainer.world_size):
+        raise UserError(fault)
+    refuse_unmeasured(config.objective, trainer.callbacks)
+    return Experiment(config, settings, model, data, trainer)
+
+
+def build_model(config: DictConfig, class_names: list[str], resumed: bool = False) -> Learner:
+    """Build the model with its initial weights, which depend on the seed alone, or with those of ``init_from``.
+
+    Raises:
+        UserError: The model or an optimizer rejects its settings.
+    """
+    torch.manual_seed(seeds.mix(config.seed, seeds.WEIGHTS))
+    model = instantiate(config.model, "model")
+    if str(config.trainer.precision).startswith("64"):
+        model.double()  # Lightning does so only after it has loaded, and rounded, a checkpoint's weights
+    try:
+        model.configure_optimizers()  # for errors in their settings
+    except (TypeError, ValueError, LookupError) as error:
+        settings = " or ".join(f"model.{name}" for name in model.optimizer_fns)
+        raise UserError(f"{settings}: {error}") from error
+    model.class_names = class_names if model.num_classes else []
+    if config.init_from and not resumed:
+        take_networks(model, Path(config.init_from))
+    return model
+
+
+def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any], step: int | None) -> Trainer:
+    """Build the trainer with the callbacks and loggers of the configuration; arguments as of :func:`build`."""
+    loggers = []
+    for name, node in (config.get("logger") or {}).items():
+        # Also purges steps that a run logged before it was killed without a checkpoint.
+        purge = {"purge_step": (step or 0) + bool(step)} if node["_target_"].endswith("TensorBoardLogger") else {}
+        loggers.append(instantiate(node, f"logger.{name}", **purge))
+    configured = (config.get("callbacks") or {}).items()
+    found = [*more_callbacks, *(instantiate(node, f"callbacks.{name}") for name, node in configured)]
+    found.sort(
+        key=lambda callback: not isinstance(callback, MetricLogger)
+    )  # records a step before other callbacks may fail
+    plugins: list[Any] = [WholeCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning would save in the middle of a step
+    return instantiate(
+        config.trainer,
+        "trainer",
+        callbacks=found,
+        logger=loggers,
+        plugins=plugins,
+        default_root_dir=str(run_dir),
+        max_epochs=-1,
+        num_sanity_val_steps=0,
+        # Lightning's EarlyStopping and ModelCheckpoint then act after each evaluation, not at the end of training.
+        val_check_interval=1,
+        check_val_every_n_epoch=None,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, callbacks.Checkpoint) for callback in found),
+    )
+
+
+def refuse_missing_devices(trainer: DictConfig) -> None:
+    """Raise UserError if the chosen devices do not exist on this machine."""
+    kinds = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
+    kinds["gpu"] = kinds["auto"] = kinds["cuda"] + kinds["mps"]
+    name = str(trainer.accelerator)
+    found = next((kind for kind in kinds.get(name, ()) if kind.is_available()), None)
+    if found is None and name in kinds and name != "auto":
+        built = torch.version.cuda or torch.version.hip
+        advice = {
+            "mps": "Apple's GPUs need macOS on Apple silicon",
+            "tpu": "a TPU needs the package torch_xla",
+        }.get(
+            name,
+            "nvidia-smi shows the GPUs that the driver finds, CUDA_VISIBLE_DEVICES hides some"
+            if built
+            else "this build of torch is for CPUs alone; https://pytorch.org/get-started/locally lists those for GPUs",
+        )
+        raise UserError(f"trainer.accelerator={name}: there is no such device; trainer=cpu, or: {advice}")
+    if found is None:
+        return
+    there, wanted = found.auto_device_count(), trainer.devices
+    listed = (
+        [part for part in str(wanted).strip("[]").split(",") if part.strip()] if not isinstance(wanted, int) else []
+    )
+    numbers = [int(part) for part in listed if part.strip().isdecimal()]
+    several = len(listed) > 1 or not isinstance(wanted, int | str)
+    count = max(numbers, default=-1) + 1 if several else world_size(OmegaConf.create({"devices": wanted}))
+    if count is not None and count > there:
+        raise UserError(
+            f"trainer.devices={wanted}: there {'is' if there == 1 else 'are'} {there}"
+            f"{', numbered from 0' if several else ''}; trainer.devices={there}, or fewer"
+        )
+
+
+def refuse_unmeasured(objective: str | None, found: Sequence[Any]) -> None:
+    """Raise UserError if the objective is a score that the run does not measure."""
+    if objective is None or not objective.startswith("eval/"):
+        return
+    known = [name for callback in found if isinstance(callback, Evaluate) for name in callback.scores()]
+    if not known:
+        raise UserError(f"objective={objective}: nothing is measured in this run; eval.every_n_steps=NUMBER")
+    if (name := objective.removeprefix("eval/")) not in known:
+        raise UserError(f"objective={objective}: is not measured{nearest(name, known)}; there are {', '.join(known)}")
+
+
+def check_networks(config: DictConfig) -> None:
+    """Build the networks on the meta device, which allocates nothing, to collect the errors of their constructors.
+
+    Raises:
+        UserError: With the error of every constructor; or the weights or a minibatch are larger than memory.
+    """
+    each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
+    refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
+    errors = []
+    with torch.device("meta"):
+        for name in (name for name in config.network if target_of(node_at(config.network, name))):
+            try:
+                instantiate(config.network[name], f"network.{name}")
+            except UserError as error:
+                errors += error.faults
+        if errors:
+            raise UserError(*errors)
+        networks = instantiate(config.model, "model")
+    kinds = ("weight", "gradient", "two moments of the optimizer")
+    weights = sum(parameter.nbytes for parameter in networks.parameters())
+    refuse_too_large(
+        f"network: {weights / 4e6:,.0f} M parameters ({', '.join(kinds)} each)", 4 * weights, "smaller ones"
+    )
+
+
+def expected_data(data: DictConfig) -> dict[str, Any] | None:
+    """Return the shape that images will have, with a number of classes to try; None if the settings do not say."""
+    if not {"image_size", "channels"} <= data.keys():
+        return None
+    return {"shape": [data.channels, *to_height_width(data.image_size)], "num_classes": 10}

@@ -1,0 +1,229 @@
+"""Log messages at the start and at the end of a run, TensorBoard's configuration and HParams, the resume command."""
+
+import logging
+import math
+import shlex
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.io.class_names import storable
+from gan_lightning.io.files import naming
+from gan_lightning.io.paths import shorter
+from gan_lightning.schedule import SCHEDULES
+
+log = logging.getLogger(__name__)
+
+
+def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
+    """Log the model, the data and the network sizes; write the configuration to TensorBoard, again for a resumed run.
+
+    Args:
+        config: The resolved configuration.
+        model: The model.
+        data: The data module.
+        loggers: The trainer's loggers.
+        text: The configuration as YAML.
+        step: The step at which the run starts or resumes.
+    """
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in model.networks().items()}
+    shape, classes = " x ".join(map(str, data.shape)), f", {data.num_classes} classes" if data.num_classes else ""
+    log.info(f"{type(model).__name__} on {len(data.samples):,} samples of {shape}{classes}")
+    log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            name_event_files(logger)
+            logger.experiment.add_text("config", f"```yaml\n{text}\n```", step + 1 if step else 0)
+
+
+def name_event_files(logger: Any) -> None:
+    """Add the directory of a TensorBoard logger to its disk errors.
+
+    TensorBoard's thread writes to an open file, and another call raises the error later: a flush, a scalar, or the
+    close at the end of the run, which Lightning calls.
+    """
+    writer = logger.experiment.file_writer.event_writer
+    for name in ("add_event", "flush", "close"):
+        setattr(writer, name, naming(Path(logger.log_dir))(getattr(writer, name)))
+
+
+def log_rate_changes(before: DictConfig, config: DictConfig, step: int) -> None:
+    """Log each change of a learning rate when a run is resumed with another budget, schedule or rate.
+
+    A schedule is a function of step / budget, so a larger budget changes the rate at the same step.
+
+    Args:
+        before: The configuration of the checkpoint.
+        config: The configuration of the resumed run.
+        step: The step at which it is resumed.
+    """
+    last, expected, now = rates_at(before, step - 1), rates_at(before, step), rates_at(config, step)
+    for name, rate in now.items():
+        if name in expected and not math.isclose(rate, expected[name], rel_tol=1e-9, abs_tol=0):
+            log.info(
+                f"{name}: {last[name]:.4g} at step {step:,}, {rate:.4g} at step {step + 1:,}, since the budget, the "
+                "schedule or the rate was changed"
+            )
+
+
+def rates_at(config: DictConfig, step: int) -> dict[str, float]:
+    """Return the learning rates of the update after a step, by the keys that set them."""
+    name = OmegaConf.select(config, "callbacks.learning_rate.schedule", default=None)
+    if name is None:  # without this callback the rates of the checkpoint are used
+        return {}
+    factor = SCHEDULES[name](min(step / config.trainer.max_steps, 1.0)) if name in SCHEDULES else 1.0
+    keys = [key for key in config.model if str(key).endswith("optimizer")]
+    rates = {f"model.{key}.lr": OmegaConf.select(config, f"model.{key}.lr", default=None) for key in keys}
+    return {key: rate * factor for key, rate in rates.items() if isinstance(rate, int | float)}
+
+
+def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
+    """Log the summary of a run, and its final metrics to TensorBoard's HParams; return what ``result.json`` records.
+
+    Args:
+        config: The resolved configuration.
+        trainer: The trainer, after the fit.
+        run: The run directory.
+        started: Time at which the command started, in seconds since the epoch.
+
+    Returns:
+        The last ``metrics``, the ``cards`` (hashes of the protocol cards of the scores), ``notes`` on the evaluation
+        and ``class_names``.
+    """
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    from gan_lightning.callbacks.evaluate import Evaluate
+    from gan_lightning.callbacks.health import Health
+    from gan_lightning.callbacks.scalars import MetricLogger
+
+    metrics = next((dict(callback.last) for callback in trainer.callbacks if isinstance(callback, MetricLogger)), {})
+    evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
+    scores = evaluate.last(trainer.global_step) if evaluate else {}
+    metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
+    outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
+    outcome |= {"notes": evaluate.notes()} if scores and evaluate.notes() else {}
+    outcome |= {"class_names": names} if (names := storable(trainer.datamodule.class_names)) else {}
+    if not trainer.is_global_zero:
+        return outcome
+    for logger in trainer.loggers:
+        if metrics and isinstance(logger, TensorBoardLogger):
+            # The HParams tab compares runs by these. Their names differ from those of the curves, which get no point.
+            card_of = {name: f"_{card[:6]}" for name, card in outcome["cards"].items()}
+            final = {f"final/{name}{card_of.get(name, '')}": value for name, value in metrics.items()}
+            # Logged after the last step, so that a resumed run removes them.
+            logger.log_hyperparams(flat_settings(config), final, trainer.global_step + 1)
+            logger.save()
+    step, seconds = trainer.global_step, time.time() - started
+    images = step * trainer.datamodule.batch_size * trainer.lightning_module.d_steps
+    log.info(f"\n{step:,} generator steps, {images:,} images seen, {int(seconds // 60)} min {seconds % 60:.0f} s")
+    if metrics:
+        names = [name for name in metrics if name != "images_seen" and not name.startswith("eval/")]
+        log.info("  ".join(f"{name} {metrics[name]:.4g}" for name in names))
+    if scores:
+        log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
+    for line in evaluate.summary(seconds) if evaluate else []:
+        log.info(line)
+    for line in next((callback.told for callback in trainer.callbacks if isinstance(callback, Health)), []):
+        log.info(f"health  {line}")
+    last = run / "samples" / f"step_{step:08d}.png"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
+        if path.exists():
+            log.info(f"{name:<12}{path}")
+    if checkpoint.exists():
+        log.info(f"{'more':<12}{program('gan-sample')} {shlex.quote(str(checkpoint))} --num 64 --out samples.png")
+    if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        log.info(f"{'TensorBoard':<12}{program('tensorboard')} --logdir {shlex.quote(str(run.parent))}")
+    return outcome
+
+
+def flat_settings(config: DictConfig) -> dict[str, Any]:
+    """Return the settings that runs are compared by, as a flat dictionary with dotted keys."""
+    table: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                table[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
+
+    sections = ("model", "loss", "network", "data", "trainer")
+    plain = OmegaConf.to_container(config, resolve=True)
+    walk({name: plain[name] for name in sections if name in plain} | {"seed": plain["seed"]}, "")
+    networks = ("model.generator.", "model.discriminator.", "model.encoder.")
+    return {key: value for key, value in table.items() if not key.startswith(networks)}
+
+
+def stopped_by(trainer: Any) -> tuple[int, str]:
+    """Return the exit status of a run and the reason why it ended early; 0 and "" if it reached its budget.
+
+    The status is 128 + the number of the signal that stopped the run, 1 if a warning of the Health callback stopped
+    it, and 0 for a time limit, early stopping or another callback.
+    """
+    from pytorch_lightning.callbacks import EarlyStopping, Timer
+
+    from gan_lightning.callbacks.health import Health
+    from gan_lightning.callbacks.stop import Stop
+
+    signum = next((callback.signum for callback in trainer.callbacks if isinstance(callback, Stop)), 0)
+    warning = next((callback.stopped for callback in trainer.callbacks if isinstance(callback, Health)), "")
+    if warning:
+        return 1, warning
+    if trainer.global_step >= trainer.max_steps:
+        return 0, ""
+    if signum:
+        return 128 + signum, signal.Signals(signum).name
+    for callback in trainer.callbacks:
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return 0, "trainer.max_time has passed"
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return 0, " ".join(callback.stopping_reason_message.split())
+    return 0, "a callback set trainer.should_stop"
+
+
+def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -> str:
+    """Return the command that resumes a run, or the sweep that it belongs to.
+
+    Args:
+        run: The run directory.
+        settings: Hydra's own configuration.
+        typed: The overrides of the command line that started it.
+        reason: Why it ended, see :func:`stopped_by`; a time limit applies to all commands together, so the command
+            removes it.
+    """
+    remove_limit = reason.startswith("trainer.max_time")
+    script = Path(sys.argv[0])
+    start = f"{program('python')} {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
+    if settings.mode != RunMode.MULTIRUN:
+        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{' trainer.max_time=null' * remove_limit}"
+    removed = "hydra.sweep.dir=", *["trainer.max_time="] * remove_limit
+    line = [word for word in typed if not word.lstrip("+").startswith(removed)] or ["-m", "..."]
+    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
+
+
+def program(name: str) -> str:
+    """Return how to call a command of this Python environment; with its path if the environment is not activated."""
+    folder = Path(sys.executable).parent
+    found = shutil.which(name)
+    if found and Path(found).absolute().parent == folder:
+        return name
+    own = shutil.which(name, path=folder) or (sys.executable if name == "python" else None)
+    return shlex.quote(str(shorter(Path(own)))) if own else name
+
+
+def typeable(override: str) -> str:
+    """Quote an override for the shell and Hydra if its value has special characters, as a sweep's directory has."""
+    key, _, value = override.partition("=")
+    if not set(value) & set("=,{}[]():'\"$ \\"):
+        return override
+    escaped = value.replace("'", "\\'")
+    return shlex.quote(f"{key}='{escaped}'")

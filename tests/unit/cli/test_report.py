@@ -1,0 +1,330 @@
+"""gan-report: a run or a sweep in one HTML file, whatever is in its folder."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from processes import ENDED
+
+from gan_lightning.cli import report as program
+from gan_lightning.errors import UserError
+from gan_lightning.io import files
+from gan_lightning.io.plot import curves
+from gan_lightning.report import run_record
+from gan_lightning.run.run_dir import files_named, folders
+
+QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
+
+
+def changed(folder: Path, **changes: object) -> None:
+    """Change values in the configuration of a run."""
+    config = OmegaConf.load(folder / "config.yaml")
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    OmegaConf.save(config, folder / "config.yaml")
+
+
+def gan_report(*words: object) -> str:
+    return program.report(program.parser().parse_args([*map(str, words)]))
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text between them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page(path: Path) -> Page:
+    return Page(path.read_text())
+
+
+def test_every_variant_has_a_report(run, tmp_path, learner):
+    run(tmp_path / "one", f"model={learner}", "callbacks.scalars.every_n_steps=1", *QUICK)
+    assert gan_report(tmp_path / "one", "--out", tmp_path / "r.html").startswith("1 run in ")
+    seen = page(tmp_path / "r.html")
+    pictures = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
+    assert len(pictures) == 3, "timeline, samples, curves"
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
+    lines = [json.loads(line) for line in (tmp_path / "one" / "evaluation.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["card_hash"] in seen.text
+    of = [line["value"] for line in lines if line["metric"] == "fid"]
+    for value, step in zip((min(of), max(of)), (of.index(min(of)) + 1, of.index(max(of)) + 1), strict=True):
+        assert f"{value:.4g} at {step}" in seen.text
+    assert "max_steps: 2" in seen.text, "the configuration"
+
+
+def test_class_names_are_listed(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    result = {"status": "finished", "class_names": ["cats", "<b>dogs</b>", "\x1b[2J", 7]}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    gan_report(tmp_path, "--out", tmp_path / "r.html")
+    assert "0 cats, 1 <b>dogs</b>, 2 \\x1b[2J, 3 7" in page(tmp_path / "r.html").text
+    for wrong in ("cats", {"a": 1}, None):
+        (tmp_path / "result.json").write_text(json.dumps(result | {"class_names": wrong}))
+        gan_report(tmp_path, "--out", tmp_path / "r.html")
+        assert "classes" not in page(tmp_path / "r.html").text
+
+
+def test_a_damaged_line_of_metrics_costs_no_other(tmp_path):
+    damaged = ['"2,0.2', "3,0\0.3", "4,x", "5", "6,1,1", "7," + "1" * 10**6, "", "-8,1", "1" * 16 + ",1"]
+    lines = ["step,d/adversarial", "1,0.5", *damaged, "9,", "10,nan", "11,0.25", "12,0.1"]
+    (tmp_path / "metrics.csv").write_bytes("\r\n".join(lines).encode())
+    reader = run_record.Reader(tmp_path)
+    steps, columns = reader.columns(tmp_path / "metrics.csv")
+    assert steps == [1, 9, 10, 11], "the last line was cut off while it was written"
+    assert [f"{value:g}" for value in columns["d/adversarial"]] == ["0.5", "nan", "nan", "0.25"]
+    assert reader.omitted == ["metrics.csv: 9 damaged lines"]
+
+
+def test_curves_are_drawn_once(trained, tmp_path, monkeypatch):
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
+    drawn = []
+    monkeypatch.setattr(run_record, "curves", lambda panels, columns: drawn.append(panels) or curves(panels, columns))
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    assert len(drawn) == 1
+
+
+def test_nothing_is_fetched_and_nothing_is_run(trained, tmp_path):
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "default-src 'none'" in text
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page(tmp_path / "r.html").tags}
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+
+
+def test_a_sweep_is_ranked_over_seeds(trained, tmp_path):
+    for model in ("vanilla", "dcgan"):
+        for seed in (0, 1):
+            folder = tmp_path / "sweep" / f"{model},{seed}"
+            trained(folder, f"model={model}", *QUICK)
+            changed(folder, seed=seed, **{"data.root": f"{tmp_path}/{seed}"})
+    assert gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html", "--sort-by", "kid").startswith("4 runs in ")
+    seen = page(tmp_path / "r.html")
+    ranked = seen.text.partition("Ranked")[2].partition("Side by side")[0]
+    assert ranked.count("vanilla") == ranked.count("dcgan") == 1
+    assert ranked.count("best") == 2, "the column's name, and one line"
+    assert "By kid" in ranked
+    assert sum(tag == "figure" for tag, _ in seen.tags) == 4
+
+
+def test_what_was_killed_is_ranked_as_what_it_is(trained, tmp_path):
+    """Without a result.json: seeds together, and other settings apart."""
+    for lr in (0.0001, 0.01):
+        for seed in (0, 1):
+            folder = tmp_path / "sweep" / f"{lr},{seed}"
+            trained(folder, "model=vanilla", *QUICK)
+            changed(folder, seed=seed, **{"model.generator_optimizer.lr": lr})
+    (tmp_path / "sweep/0.0001,0/result.json").write_text('{"status": "finished", "overrides": ["ckpt_path=last"]}')
+    gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html")
+    ranked = page(tmp_path / "r.html").text.partition("Ranked")[2].partition("Side by side")[0]
+    for lr in ("0.0001", "0.01"):
+        assert ranked.count(f"vanilla model.generator_optimizer.lr={lr}") == 1
+    assert "(one seed)" not in ranked
+
+
+def test_a_name_that_is_no_text_is_shown(trained, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    trained(tmp_path / "made" / "one", "model=vanilla", *QUICK)
+    (tmp_path / "made").rename(folder)
+    line = json.loads((folder / "one" / "evaluation.jsonl").read_text().splitlines()[-1])
+    with (folder / "one" / "evaluation.jsonl").open("a") as file:
+        for value, metric in ((1e308, "fid"), (-1e308, "fid"), (float("inf"), "fid"), (1.0, "m\ud800")):
+            file.write(json.dumps(line | {"value": value, "metric": metric, "step": 2**53 - 1}) + "\n")
+    gan_report(folder, "--out", tmp_path / "r.html")
+    assert "caf\\udce9" in (tmp_path / "r.html").read_text()
+
+
+def test_a_configuration_that_grows_without_end_is_none(trained, tmp_path):
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
+    bomb = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 60))
+    for content in (bomb, "model: &a {b: *a}"):
+        (tmp_path / "one" / "config.yaml").write_text(content)
+        gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+        assert "unknown on unknown" in page(tmp_path / "r.html").text
+
+
+def test_unlike_scores_are_not_ranked(trained, run, tmp_path):
+    trained(tmp_path / "runs/a", "model=vanilla", *QUICK)
+    run(tmp_path / "runs/b", "model=vanilla", *QUICK, "eval.num=30")
+    gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+    seen = page(tmp_path / "r.html")
+    assert "Ranked" not in seen.text
+    assert "num_generated: 40 (a) / 30 (b)" in seen.text
+
+
+def test_each_data_set_has_a_ranking_of_its_own(run, tmp_path):
+    """The README's own line, over whatever a user has trained."""
+    for name, words in {
+        "p0": ("model=vanilla", "data=gaussian_ring"),
+        "p1": ("model=wgan", "data=gaussian_ring"),
+        "a": ("model=vanilla", "metric.kid.subsets=5", "eval.num=40"),
+        "b": ("model=vanilla", "metric.kid.subsets=5", "eval.num=30"),
+    }.items():
+        run(tmp_path / "runs" / name, *words, "eval.every_n_steps=2", "eval.num_real=20", "~callbacks.progress")
+    gan_report(tmp_path / "runs", "--out", tmp_path / "r.html", "--sort-by", "modes")
+    text = page(tmp_path / "r.html").text
+    points = text.partition("Ranked: GaussianRing")[2].partition("Side by side")[0]
+    assert points.count("vanilla") == points.count("wgan") == 1
+    assert "By modes" in points
+    assert text.count("Ranked") == 1
+    assert "num_generated: 40 (a) / 30 (b)" in text.partition("Scores: ")[2]
+
+
+def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_path):
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
+    (tmp_path / "one" / "result.json").write_text('{"status": "finished", "step": 2}')
+    last = tmp_path / "one" / "checkpoints" / "last.ckpt"
+    run(tmp_path / "one", "model=vanilla", "trainer.max_steps=6", *QUICK, ckpt_path=last)
+    (tmp_path / "one" / "samples" / "step_00000006.png").unlink()
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    text = page(tmp_path / "r.html").text
+    assert "running, or killed at step 6" in text
+    assert "Samples at step 5" in text
+
+
+def test_samples_are_those_of_the_step_that_the_run_is_at(trained, tmp_path):
+    """Of a run that went back to an earlier step, pictures of later ones may be there still."""
+    trained(tmp_path, "model=vanilla", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1")
+    shutil.copy(tmp_path / "samples" / "step_00000002.png", tmp_path / "samples" / "step_00000030.png")
+    gan_report(tmp_path, "--out", tmp_path / "r.html")
+    assert "Samples at step 5" in page(tmp_path / "r.html").text
+    (tmp_path / "metrics.csv").unlink()
+    gan_report(tmp_path, "--out", tmp_path / "r.html")
+    assert "Samples at step 30" in page(tmp_path / "r.html").text, "nothing tells its step"
+
+
+def test_what_a_stranger_writes_is_text(trained, tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    folder = tmp_path / "runs" / evil.replace("/", "")
+    trained(folder, "model=vanilla", *QUICK)
+    line = json.loads((folder / "evaluation.jsonl").read_text().splitlines()[-1])
+    line["card"] |= {"data": evil, "feature": evil}
+    (folder / "evaluation.jsonl").write_text(json.dumps(line | {"card_hash": evil}))
+    (folder / "result.json").write_text(json.dumps({"status": evil, "error": evil, "notes": [evil, 3], "step": evil}))
+    (folder / "train.log").write_text(f"2026 WARNING {evil}\n")
+    (folder / "config.yaml").write_text(f"model: {{_target_: 'a.{evil}'}}\n")
+    gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+    seen = page(tmp_path / "r.html")
+    assert seen.text.count(evil) > 6
+    assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in seen.tags)
+
+
+HUGE = b'{"step": 1, "metric": "fid", "value": %s, "card": {}, "card_hash": "a"}' % (b"1" + b"0" * 400)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff\xfe\x00", b"{", b"[" * 100_000, b"null", b"step,a\n1", b"a: [b", HUGE),
+        *(b"step,a\n" + b"1" * 5000 + b",2", b"step,a\n1," + b"2" * 200_000),
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_whatever_a_folder_holds(tmp_path, content):
+    names = "config.yaml", "result.json", "metrics.csv", "evaluation.jsonl", "train.log"
+    (tmp_path / "run" / "samples").mkdir(parents=True)
+    for name in (*names, "samples/timeline.png", "samples/step_1.png"):
+        (tmp_path / "run" / name).write_bytes(content)
+    gan_report(tmp_path / "run", "--out", tmp_path / "r.html")
+    assert "at step" in page(tmp_path / "r.html").text
+
+
+def test_what_a_killed_report_has_left_is_removed(trained, tmp_path):
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
+    stale, others = tmp_path / f".r.html.{ENDED}.part", tmp_path / f".r.html.{os.getppid()}.part"
+    for path in (stale, others, tmp_path / ".r.html.x.part", tmp_path / f".s.html.{ENDED}.part"):
+        path.write_text("<html>")
+    gan_report(tmp_path / "one", "--out", tmp_path / "r.html")
+    assert not stale.exists()
+    assert others.exists(), "of a process that is alive"
+    assert len([*tmp_path.glob(".*.part")]) == 3
+
+
+def test_a_report_takes_so_many_runs_and_says_so(run, tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("seed: 0")
+    monkeypatch.setattr(program, "MAX_RUNS", 2)
+    told = gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+    limit = "1 of 3 runs: a report is limited to 2 runs and 268 MB; pass a folder with fewer runs"
+    assert told.splitlines()[1] == f"left out: {limit}"
+    assert limit in page(tmp_path / "r.html").text
+    monkeypatch.setattr(program, "MAX_BYTES", 0)
+    assert "2 of 3 runs" in gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 4999, 5000, 5001, 9999, 10_001, 250_000])
+def test_long_curves_are_thinned_and_end_where_they_end(length):
+    values = [*range(length)]
+    kept = run_record.thinned(values)
+    assert len(kept) <= run_record.MAX_POINTS
+    assert kept[-1:] == values[-1:]
+    if length <= run_record.MAX_POINTS:
+        assert kept == values
+    assert len({b - a for a, b in itertools.pairwise(kept)}) <= 1
+
+
+def test_a_search_for_runs_is_bounded_and_follows_no_links(tmp_path, monkeypatch, caplog):
+    for name in ("a", "b/c", "b/d"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.yaml").touch()
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "b" / "loop").symlink_to(tmp_path / "runs")
+    place = tmp_path / "runs"
+    assert folders(place) == [place / "a", place / "b/c", place / "b/d"]
+    assert not caplog.messages
+    monkeypatch.setattr(files, "MOST_LEVELS", 1)
+    assert folders(place) == [place / "a"]
+    assert caplog.messages == [f"{place / 'b'}: more than 1 levels below {place}; deeper directories were not searched"]
+    monkeypatch.setattr(files, "MOST_ENTRIES", 3)
+    assert len(folders(place)) <= 1
+    assert caplog.messages[-1] == f"{place}: more than 3 files; the rest was not searched"
+
+
+def test_runs_are_in_natural_order(tmp_path):
+    for number in (10, 9, 2):
+        (tmp_path / f"seed={number}" / "checkpoints").mkdir(parents=True)
+        (tmp_path / f"seed={number}" / "config.yaml").touch()
+        (tmp_path / f"seed={number}" / "checkpoints" / "last.ckpt").touch()
+    runs = [tmp_path / f"seed={number}" for number in (2, 9, 10)]
+    assert folders(tmp_path) == runs
+    assert files_named(tmp_path, "last.ckpt") == [run / "checkpoints" / "last.ckpt" for run in runs]
+
+
+def test_mistakes_are_told(trained, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        gan_report(tmp_path / "nowhere", "--out", "report.pdf")
+    assert [fault.partition(": ")[2] for fault in caught.value.faults] == [
+        "must end in .html",
+        "there is no such folder",
+    ]
+    with pytest.raises(UserError, match=r"contains no run; a run directory has a config\.yaml"):
+        gan_report(tmp_path / "empty")
+    trained(tmp_path / "one", "model=vanilla", *QUICK)
+    with pytest.raises(UserError, match="--sort-by fidd: was not measured, the nearest is fid; there are fid, kid"):
+        gan_report(tmp_path / "one", "--sort-by", "fidd")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UserError, match=r"pip install 'gan-lightning\[report\]'"):
+        gan_report(tmp_path / "one")

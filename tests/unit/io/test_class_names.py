@@ -1,0 +1,210 @@
+"""Class names: stored, validated, and accepted in the place of numbers."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from gan_lightning.errors import UserError
+from gan_lightning.io import class_names
+from gan_lightning.io.class_names import (
+    caption,
+    checked,
+    drawable,
+    file_name,
+    listed,
+    numbers,
+    plain,
+    refuse_other_order,
+    split,
+    storable,
+)
+
+ANIMALS = ["cats", "dogs", "sea lion", "été", "a,b", "10", "x/y"]
+PATH = Path("last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["cats", "dogs"], [0, 1]),
+        (["10"], [5]),  # the class of that name, and not the number
+        ([1, 6], [1, 6]),
+        (["e\u0301te\u0301"], [3]),  # as macOS spells it
+        ([" sea lion "], [2]),
+        (["a,b", "x/y"], [4, 6]),
+    ],
+)
+def test_names_come_before_numbers(words, found):
+    assert numbers(words, ANIMALS, len(ANIMALS)) == found
+
+
+def test_numbers_that_are_names_stand_for_nothing_else():
+    """Of folders 1 to 3 a 0 would be folder 1."""
+    names = ["1", "2", "3"]
+    assert numbers(["1", "3"], names, 3) == [0, 2]
+    assert numbers([0], names, 3) == [0], "from Python a number is a number"
+    with pytest.raises(ValueError, match=r"there is no class 0; the classes are 1, 2, 3$"):
+        numbers(["0"], names, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "found"),
+    [
+        (["3", "010", "999"], [f"{number:03}" for number in range(1000)], [3, 10, 999]),
+        (["3", "11"], [f"{number:02}" for number in range(12)], [3, 11]),
+        (["1", "01", "0002"], ["1", "01", "2"], [0, 1, 2]),  # a name comes before a value
+        (["02", "2"], ["01", "02", "cats", "x"], [1, 1]),
+        (["\u0663"], ["01", "02", "03"], [2]),  # an Arabic 3
+        (["1", "2.0", "3"], ["1.0", "2.0", "3.0"], [0, 1, 2]),
+        (["-1", "+1", "0"], ["-1", "0", "1"], [0, 2, 1]),
+        (["1", "3", "background"], ["1", "2", "3", "background"], [0, 2, 3]),
+        (["0.50", "1e1"], ["0.5", "10"], [0, 1]),
+        ([0, 2], ["1.0", "2.0", "3.0"], [0, 2]),  # from Python a number is a number
+    ],
+)
+def test_numbers_among_names_that_are_numbers_are_compared_by_value(words, names, found):
+    assert numbers(words, names, len(names)) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "told"),
+    [
+        (["001"], ["1", "01", "2"], "there is no class 001; the classes are 1, 01, 2"),
+        (["1000"], ["000", "001", "002"], "there is no class 1000; the classes are 000, 001, 002"),
+        (["9" * 5000], ["1", "2"], "there is no class 999"),
+        (["Cat"], ANIMALS, "there is no class 'Cat'; did you mean cats? The classes are cats, dogs"),
+        (["Cat"], ["cats", *"abcdef"], "there is no class 'Cat'; did you mean cats? The classes are cats (0), a (1)"),
+        (["DOGS"], ANIMALS, "did you mean dogs?"),
+        (["7"], ANIMALS, "there is no class 7; "),
+        (["5"], ANIMALS, "there is no class 5; the classes are cats, dogs, "),  # a name is a number, so 5 is none
+        (["0"], ["1", "2", "3", "background", *"xyz"], "there is no class 0; the classes are 1, 2, 3, background, x"),
+        (["2"], ["-1", "0", "1", *"wxyz"], "there is no class 2; the classes are -1, 0, 1, w"),
+        (["4"], ["1.0", "2.0", "3.0"], "there is no class 4; the classes are 1.0, 2.0, 3.0"),
+        (["nan", "inf"], ["1", "nan"], "there is no class 'inf'; the classes are 1, nan"),
+        (["7"], [*"abcdefg"], "there is no class 7; the classes are a (0), b (1)"),
+        (["-1"], [], "there is no class '-1'; the classes are 0 to 6"),
+        (["what", ""], [], "there is no class 'what', ''; the classes are 0 to 6"),
+        (["dogs"], ["dogs", "dogs", *"abcde"], "2 classes have the name dogs; give the number"),
+    ],
+)
+def test_mistakes_list_the_classes(words, names, told):
+    with pytest.raises(ValueError, match="class") as caught:
+        numbers(words, names, 7)
+    assert told in str(caught.value)
+
+
+def test_long_lists_end():
+    names = [f"breed {number}" for number in range(300)]
+    assert listed(names, 300).endswith("breed 19 (19) and 280 more")
+    assert listed([*map(str, range(300))], 300) == "0 to 299"
+    assert listed([], 0) == "none: the model is unconditional"
+
+
+def test_numbers_stand_for_classes_where_no_name_is_one():
+    assert numbers(["1", "6", "cats"], ["cats", *"abcdef"], 7) == [1, 6, 0]
+    assert numbers(["1", "6"], [], 7) == [1, 6]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u3000b", "a\xa0b", "a\u200cb", "a\u200db", "a\u00adb", "x" * 300, "a\nb", "e\u0301"]
+)
+def test_names_are_typed_as_they_are_on_the_disk(name):
+    """Stored are their escaped and cut forms."""
+    names = storable(["first", name])
+    assert numbers([name], names, 2) == numbers(names[1:], names, 2) == [1]
+    assert numbers(split(f"{name},first", names), names, 2) == [1, 0]
+
+
+def test_many_words_are_split_in_no_time(monkeypatch):
+    """Only as many parts are joined as a name has commas, plus one."""
+    joined = []
+    monkeypatch.setattr(class_names, "plain", lambda name: joined.append(name) or plain(name))
+    words = [f"word {number}" for number in range(3000)]
+    assert split(",".join(words), ["a,b", "c"]) == words
+    assert len(joined) <= 2 * len(words) + 2
+    assert split("1,2,3,4,5,6", ["1,2", "1,2,3", "5,6"]) == ["1,2,3", "4", "5,6"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cats,dogs", ["cats", "dogs"]),
+        ("cats, a,b ,10", ["cats", "a,b", "10"]),
+        ("a,b", ["a,b"]),
+        ("a,c", ["a", "c"]),
+        ("cats,", ["cats", ""]),
+    ],
+)
+def test_commas_of_names_are_none_of_the_list(text, words):
+    assert split(text, ANIMALS) == words
+
+
+def test_names_in_files_and_beside_images():
+    assert [file_name(ANIMALS, label) for label in range(7)] == [
+        "cats",
+        "dogs",
+        "sea_lion",
+        "été",
+        "a_b",
+        "class10",
+        "x_y",
+    ]
+    assert file_name([], 3) == "class3"
+    assert file_name(["../../etc/\x00"], 0).count("/") == 0
+    assert len(file_name(["long" * 100], 0)) == 50
+    assert [caption(ANIMALS, label) for label in (0, 5)] == ["cats", "class 10"]
+    assert caption([], 5) == "class 5"
+    assert caption(["x" * 100], 0) == "x" * 21 + "..."
+
+
+def test_captions_have_only_characters_of_the_font():
+    names = ["犬", "猫", "дом", "λ", "犬 dog", "été", "😀"]
+    assert [caption(names, label) for label in range(7)] == ["0: ?", "1: ?", "дом", "λ", "4: ? dog", "été", "😀"]
+    assert drawable("犬 to λ") == "? to λ"
+
+
+def test_what_is_stored_is_printable_and_short():
+    assert storable(["a\x1b[31m", "\udcff", 7, "y" * 1000]) == ["a\\x1b[31m", "\\udcff", "7", "y" * 255]
+
+
+def test_names_of_strangers_are_validated():
+    assert checked(["a", "b"], 2, PATH) == ["a", "b"]
+    assert checked(None, 2, PATH) == checked([], 2, PATH) == []
+    assert checked(["a", "b"], 0, PATH) == [], "an unconditional model is asked for none"
+    for wrong in (["a"], ["a", 1], "ab", {"a": 1, "b": 2}, ["a", "\x1b]0;x"], ["a", "b" * 256], 7, ["a", ["b"]]):
+        with pytest.raises(UserError, match=r"last\.ckpt: class_names: must be 2 printable texts") as caught:
+            checked(wrong, 2, PATH)
+        assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "names", "told"),
+    [
+        (["a", "b"], ["b", "a"], "class 0 is 'a' in the model and 'b' in the data, where 'a' is class 1"),
+        # One folder was renamed, and now sorts at another place.
+        (["a", "b", "c"], ["b", "c", "z"], "class 1 is 'b' in the model and 'c' in the data, where 'b' is class 0"),
+        (["a", "b", "c"], ["A", "a", "c"], "class 0 is 'a' in the model and 'A' in the data, where 'a' is class 1"),
+    ],
+)
+def test_a_class_that_has_another_number_in_the_data_is_refused(caplog, stored, names, told):
+    with pytest.raises(UserError) as caught:
+        refuse_other_order(PATH, stored, names)
+    assert str(caught.value) == f"last.ckpt: {told}; use the training data, or rename the classes as they were"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("stored", "names", "told"),
+    [
+        (["a", "b"], ["a", "b"], []),
+        ([], ["a", "b"], []),
+        (["\u00e9t\u00e9"], ["e\u0301te\u0301"], []),  # as macOS spells it
+        (["a", "b"], ["a", "c"], ["last.ckpt: class 1 is 'b' in the model and 'c' in the data"]),
+        (["a", "a"], ["a", "c"], ["last.ckpt: class 1 is 'a' in the model and 'c' in the data"]),
+    ],
+)
+def test_a_class_with_another_name_is_warned_about(caplog, stored, names, told):
+    with caplog.at_level(logging.WARNING):
+        refuse_other_order(PATH, stored, names)
+    assert [record.message for record in caplog.records] == told

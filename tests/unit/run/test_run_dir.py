@@ -1,0 +1,77 @@
+"""A run directory: one run at a time, what a kill has left in it, its name, its overrides and its result."""
+
+import json
+import os
+
+import pytest
+from processes import ENDED
+
+from gan_lightning.errors import UserError
+from gan_lightning.run.run_dir import all_overrides, claimed
+from gan_lightning.run.sweep import folder_name, result_of
+
+
+def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
+    def shown(record: dict, **result: object) -> dict:
+        (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        return result_of(tmp_path, record)
+
+    complete = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
+    assert shown({}, **complete) == complete | {"job": 0, "error": ""}
+    ended = {"job": 3, "overrides": ["seed=1"], "exit_status": 0, "error": ""}
+    assert shown(ended, **complete) == complete | {"job": 3, "error": ""}
+    failed = ended | {"exit_status": 1, "error": "why"}
+    assert {key: shown(failed, **complete)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
+    killed = shown(ended | {"exit_status": None}, **complete)
+    assert (killed["status"], killed["error"]) == ("failed", "its process ended without a result; see train.log")
+    for wrong in ({"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}):
+        assert "cannot be read" in shown({}, **(complete | wrong))["error"]
+        assert shown(ended, **(complete | wrong))["status"] == "finished"
+
+
+def test_two_runs_never_share_a_folder(tmp_path):
+    with claimed(tmp_path / "run", resuming=False):
+        for resuming in (False, True):
+            with pytest.raises(UserError, match="in use by a running process"), claimed(tmp_path / "run", resuming):
+                pass
+    with claimed(tmp_path / "run", resuming=True):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
+    running = os.getppid()
+    parts = [tmp_path / f"{name}.{ENDED}.part" for name in (".result.json", "checkpoints/.last.ckpt", "samples/.a.png")]
+    others = tmp_path / f".samples.png.{running}.part"  # of a gan-sample that is writing into the run directory
+    for part in (*parts, others):
+        part.parent.mkdir(exist_ok=True)
+        part.touch()
+    folder = tmp_path / f".many.{ENDED}.part"  # of a gan-sample --out many that was killed
+    folder.mkdir()
+    (folder / "000000.png").touch()
+    with claimed(tmp_path, resuming=True):
+        assert not any(part.exists() for part in (*parts, folder))
+        assert others.exists()
+
+
+def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):
+    with claimed(tmp_path / "run", resuming=False):
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        with claimed(tmp_path / "run", resuming=False):
+            pass
+
+
+def test_overrides_of_later_commands_come_last():
+    first = ["model=dcgan", "trainer.max_steps=4"]
+    assert all_overrides(first, first) == first
+    assert all_overrides(first, ["trainer.max_steps=8"]) == [*first, "trainer.max_steps=8"]
+    again = all_overrides([*first, "trainer.max_steps=8"], ["trainer.max_steps=4"])
+    assert again == ["model=dcgan", "trainer.max_steps=8", "trainer.max_steps=4"]
+
+
+def test_folders_of_jobs_are_named_by_their_overrides():
+    assert folder_name("model=dcgan,seed=1") == "model=dcgan,seed=1"
+    assert folder_name("data.root=/a/b") == "data.root=_a_b"
+    assert folder_name("") == "defaults"
+    long = [folder_name(f"model={'x' * 300}{end}") for end in "ab"]
+    assert long[0] != long[1]
+    assert max(map(len, long)) <= 150
