@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from throughput import this_machine
 
-from gan_lightning.io.files import whole
+from gan_lightning.io.files import atomic_write
 from gan_lightning.run.checkpoint import read
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +60,7 @@ def train(run: Path, words: list[str], weights: list[str], minutes: float | None
                 raise
             return process.wait()
     finally:
-        with whole(run / "seconds", "w") as file:
+        with atomic_write(run / "seconds", "w") as file:
             file.write(str(before + time.time() - since))
 
 
@@ -104,7 +104,7 @@ def main() -> None:
         report |= {} if args.tiny else {"device": torch.cuda.get_device_name()}
         report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]
         report["final"] = json.loads(out.with_suffix(".json").read_text())["rows"]
-        with whole(file, "w") as handle:
+        with atomic_write(file, "w") as handle:
             json.dump(report, handle, indent=1)
         print(
             f"{name}: step {report['step']:,} after {report['seconds'] / 60:.0f} min of training and evaluation, {file}"

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder as Folder
 
-from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.data.image_folder import ImageFolder
 
 SIDE, BATCH = 64, 64
@@ -72,7 +72,7 @@ def ours(root: Path, **kept: object) -> Iterator[Tensor]:
     data.setup()
     module = SimpleNamespace(d_steps=1, dtype=torch.float32)
     data.trainer = SimpleNamespace(lightning_module=module, global_step=0, global_rank=0, world_size=1)
-    loader = StepLoader(data.samples, data.labels, BATCH, seed=0, stop=10**9, pages=data.pages)
+    loader = StepBatchLoader(data.samples, data.labels, BATCH, seed=0, stop=10**9, pages=data.pages)
     for batch in loader:
         data.trainer.global_step += 1
         yield data.on_after_batch_transfer(batch, 0)[0]

@@ -32,11 +32,11 @@ from gan_lightning.cli.train import IGNORED_WARNINGS
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.evaluation.compare import verdict
 from gan_lightning.evaluation.score import differences
-from gan_lightning.io.files import whole
+from gan_lightning.io.files import atomic_write
 from gan_lightning.io.image import grid, read_png, write_png
 from gan_lightning.io.paths import CONF
 from gan_lightning.run.fit import train
-from gan_lightning.run.summary import stopped_by
+from gan_lightning.run.summary import exit_status_and_reason
 
 ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
@@ -107,7 +107,7 @@ def run_ours(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evalu
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     trainer = train(configured(overrides, seed), folder, last if last.exists() else None)
-    if status := stopped_by(trainer)[0]:
+    if status := exit_status_and_reason(trainer)[0]:
         sys.exit(status)
     judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
     return judge, folder / "samples" / f"step_{trainer.global_step:08d}.png"
@@ -122,7 +122,7 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
     torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
     model = instantiate(config.model, "model")
     judge = instantiate(config.callbacks.evaluate, "callbacks.evaluate")
-    judge.set_best_by(judge.evaluator.get_ready(data, model.num_classes > 0))
+    judge.set_best_by(judge.evaluator.setup(data, model.num_classes > 0))
     players = copy.deepcopy(players_of(model))
     loop = plain_loop(model, players, data.scale(data.samples), data.labels, data.batch_size)
     steps, every = config.trainer.max_steps, judge.every_n_steps
@@ -132,7 +132,7 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
             with torch.random.fork_rng():
                 model.generator.load_state_dict(generator.state_dict())
                 fake = judge.evaluator.draw(model)
-                judge.add_scores(step, judge.evaluator.score(fake, judge.evaluator.made_by(model)))
+                judge.add_scores(step, judge.evaluator.score(fake, judge.evaluator.generation_card(model)))
     labels = torch.arange(10).repeat_interleave(8) if model.num_classes else None
     picture = folder / "samples.png"
     write_png(picture, grid(model.sample(80 if model.num_classes else 64, labels, seed=0), 8))
@@ -150,7 +150,7 @@ def play(setting: str, name: str, kind: str, seed: int) -> None:
     result |= {"cards": judge.cards, "seconds": round(time.time() - since), "threads": torch.get_num_threads()}
     if seed == 0:
         write_png(IMAGES / setting / f"{name}-{kind}.png", read_png(picture))
-    with whole(path_of(setting, name, kind, seed), "w") as file:
+    with atomic_write(path_of(setting, name, kind, seed), "w") as file:
         json.dump(result, file, indent=1)
 
 
@@ -322,7 +322,7 @@ def main() -> None:
         if not path_of(*run).exists():
             print("{}/{}-{}-{}".format(*run), flush=True)
             play(*run)
-    with whole(ROOT / "docs" / "results.md", "w") as file:
+    with atomic_write(ROOT / "docs" / "results.md", "w") as file:
         file.write(page())
 
 

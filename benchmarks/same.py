@@ -22,7 +22,7 @@ from throughput import PAGE, VARIANTS, composed, run, this_machine
 from torch import Tensor
 
 from gan_lightning import seed as seeds
-from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.model.gan import GAN
 
 STEPS = 100
@@ -59,7 +59,7 @@ class Plain(Callback):
         """Play the whole budget."""
         data, heard = trainer.datamodule, {"d_loss": [], "g_loss": []}
         samples, rng = data.scale(data.samples, module.dtype), torch.Generator()
-        loader = StepLoader(samples, data.labels, **data.steps())
+        loader = StepBatchLoader(samples, data.labels, **data.steps())
         pairs = [pair for x, y in loader for pair in zip(x.chunk(module.d_steps), y.chunk(module.d_steps), strict=True)]
 
         def hear(name: str) -> Any:
@@ -88,7 +88,7 @@ class Plain(Callback):
             players = copy.deepcopy(plain_loop.players_of(module))
             loop = plain_loop.plain_loop(module, players, samples, data.labels, data.batch_size)
             for step in range(trainer.max_steps):
-                rng.manual_seed(seeds.mix(module.seed, seeds.GAME, step))
+                rng.manual_seed(seeds.mix(module.seed, seeds.TRAINING_STEP, step))
                 next(loop)
         last = heard["d_loss"][module.d_steps - 1 :: module.d_steps]
         self.losses = torch.stack([torch.stack(last), torch.stack(heard["g_loss"])], 1)

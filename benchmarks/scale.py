@@ -27,7 +27,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from throughput import composed, resident, run, this_machine
 
-from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.model.gan import GAN
 
@@ -43,7 +43,7 @@ def of_size(num: int) -> float:
     data.trainer = SimpleNamespace(lightning_module=module, global_step=0, global_rank=0, world_size=1)
     steps = max(num // 64, 2000)
     since = perf_counter()
-    for batch in StepLoader(data.samples, data.labels, 64, seed=0, stop=steps):
+    for batch in StepBatchLoader(data.samples, data.labels, 64, seed=0, stop=steps):
         data.on_after_batch_transfer(batch, 0)
         data.trainer.global_step += 1
     return 1e6 * (perf_counter() - since) / (64 * steps)

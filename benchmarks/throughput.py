@@ -62,7 +62,7 @@ from gan_lightning.io.paths import CONF
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.fit import train
 from gan_lightning.run.run_dir import versions
-from gan_lightning.run.summary import stopped_by
+from gan_lightning.run.summary import exit_status_and_reason
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -203,7 +203,7 @@ def run(config: DictConfig) -> Trainer:
     quiet = contextlib.redirect_stderr(io.StringIO())
     with tempfile.TemporaryDirectory() as folder, quiet, mock.patch.object(SampleGrid, "draw"):
         trainer = train(config, Path(folder))
-    if status := stopped_by(trainer)[0]:
+    if status := exit_status_and_reason(trainer)[0]:
         sys.exit(status)
     return trainer
 

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gan_lightning.model.sampling import Sampler
+    from gan_lightning.model.sampling import SamplingMixin
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path, trust: bool = False) -> "Sampler":
+def load(path: str | Path, trust: bool = False) -> "SamplingMixin":
     """Rebuild a trained model, in evaluation mode, ready to sample.
 
     >>> model = gan_lightning.load("runs/.../checkpoints/last.ckpt")
@@ -17,8 +17,8 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
 
     Args:
         path: A gan-lightning checkpoint or a run directory (its best checkpoint, or else the latest readable one),
-            which returns the complete :class:`~gan_lightning.model.base.Learner`; or a folder written by gan-export, or
-            the ``owner/name`` of one on the Hugging Face Hub, which returns the generator only.
+            which returns the complete :class:`~gan_lightning.model.base.GenerativeModel`; or a folder written by
+            gan-export, or the ``owner/name`` of one on the Hugging Face Hub, which returns the generator only.
         trust: Allow classes from outside this package that the file names. Building them runs their code.
 
     Raises:
@@ -26,7 +26,7 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
             ``trust``.
     """
     # Imported here because these modules import torch, which takes seconds and which --help does not need.
-    from gan_lightning.export.generator import from_hub, load_chosen, load_exported
+    from gan_lightning.export.generator import from_hub, load_exported, load_model_or_export
     from gan_lightning.io.paths import HUB_ID, absolute
     from gan_lightning.run.checkpoint import choose
 
@@ -34,4 +34,4 @@ def load(path: str | Path, trust: bool = False) -> "Sampler":
     if not place.exists() and place.suffix != ".ckpt" and HUB_ID.fullmatch(str(path)):
         return load_exported(from_hub(str(path)), trust)
     chosen, content = choose(place)
-    return load_chosen(chosen, trust, content)
+    return load_model_or_export(chosen, trust, content)

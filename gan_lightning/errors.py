@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterable
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     """Escape non-printable characters, such as terminal control sequences."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def abridged(items: Iterable[object], most: int) -> str:
+def first_and_count(items: Iterable[object], most: int) -> str:
     """Join the first ``most`` items with commas and append the number of the others."""
     items = [*map(str, items)]
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
@@ -23,15 +23,15 @@ class UserError(Exception):
     """
 
     def __init__(self, *errors: str) -> None:
-        self.faults = tuple(map(printable, errors))  # messages quote file names and contents that are untrusted
-        super().__init__("\n".join(self.faults))
+        self.errors = tuple(map(escape_control, errors))  # messages quote file names and contents that are untrusted
+        super().__init__("\n".join(self.errors))
 
 
 class UnavailableError(UserError):
     """An optional part, such as the weights of a feature network, is unavailable; the run can continue without it."""
 
 
-def first_line(error: BaseException) -> str:
+def short_message(error: BaseException) -> str:
     """Return the first two lines of an error's message, or of its cause's message where it has a cause."""
     cause = error.__cause__ or error
     lines = [line.strip() for line in (str(cause).strip() or type(cause).__name__).splitlines()[:2]]
@@ -40,7 +40,7 @@ def first_line(error: BaseException) -> str:
     return f"{key}: {text}" if key and key not in text else text
 
 
-def cannot_write(error: OSError, folder: str = "") -> str:
+def write_error_message(error: OSError, folder: str = "") -> str:
     """Return the message for a file that cannot be written; it names ``folder`` if the error names no file."""
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else folder
     return f"{where}: cannot be written ({error.strerror or error})".removeprefix(": ")

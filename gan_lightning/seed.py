@@ -3,7 +3,7 @@
 import torch
 
 # Streams of random numbers by purpose. Each seed includes its stream, so that no two streams share one.
-WEIGHTS, ORDER, FLIPS, GAME, DROPOUT, POINTS, HELD_OUT, EVALUATION = range(8)
+WEIGHTS, ORDER, FLIPS, TRAINING_STEP, DROPOUT, POINTS, HELD_OUT, EVALUATION = range(8)
 
 
 def mix(*words: int) -> int:

@@ -13,9 +13,9 @@ from pytorch_lightning import Trainer, callbacks
 
 from gan_lightning.callbacks.scalars import check_finite, ended_after_step, finite_checks
 from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
-from gan_lightning.errors import UserError, cannot_write
-from gan_lightning.io.files import by_step, refuse_full_disk, replace
-from gan_lightning.model.base import Learner
+from gan_lightning.errors import UserError, write_error_message
+from gan_lightning.io.files import check_free_space, replace, samples_by_step
+from gan_lightning.model.base import GenerativeModel
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         """Return the duration of the run so far, over all commands."""
         return {"seconds": time.time() - self.started}
 
-    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Check the free disk space and warn of checkpoints that will be replaced.
 
         Raises:
@@ -55,7 +55,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            files = by_step(folder / "checkpoints", ".ckpt")
+            files = samples_by_step(folder / "checkpoints", ".ckpt")
             existing = sum(file.stat().st_size for _, file in files)
             if abandoned := [step for step, _ in files if step > trainer.global_step]:
                 steps = ", ".join(f"{step:,}" for step in abandoned)
@@ -68,9 +68,9 @@ class Checkpoint(Validated, callbacks.Checkpoint):
             # Besides the checkpoints that are kept: best.ckpt and the temporary file of the one being written.
             needed = ((self.keep or 1) + 2) * (weights + moments) - existing
             advice = "hydra.run.dir chooses another directory, callbacks.checkpoint.keep keeps fewer"
-            refuse_full_disk(folder, needed, "the run's checkpoints", advice)
+            check_free_space(folder, needed, "the run's checkpoints", advice)
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
         """Save every ``every_n_steps`` steps and at the last step.
 
         The last step is saved here rather than in ``on_train_end``, so that it is saved even if another callback's
@@ -81,12 +81,12 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         if step % self.every_n_steps == 0 or last:
             self.save(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Save the last step if ``on_train_batch_end`` has not saved it."""
         if self.saved_at != trainer.global_step:
             self.save(trainer, module)
 
-    def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: GenerativeModel, exception: BaseException) -> None:
         """Save the last step if a hook after it failed, such as another callback's ``on_train_batch_end``."""
         if self.saved_at in (None, trainer.global_step) or not ended_after_step(trainer, exception):
             return
@@ -96,10 +96,10 @@ class Checkpoint(Validated, callbacks.Checkpoint):
                 self.flush_loggers(trainer)
             self.write(trainer)
         except (UserError, OSError) as error:  # Lightning re-raises the original exception afterwards
-            reason = cannot_write(error) if isinstance(error, OSError) else error
+            reason = write_error_message(error) if isinstance(error, OSError) else error
             log.warning(f"step {trainer.global_step:,} is not saved: {reason}")
 
-    def save(self, trainer: Trainer, module: Learner) -> None:
+    def save(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Save a checkpoint; called on all ranks.
 
         Raises:
@@ -128,7 +128,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
             except OSError:  # a file system without hard links
                 shutil.copyfile(path, part)
             replace(part, folder / "last.ckpt")
-            files = by_step(folder, ".ckpt")
+            files = samples_by_step(folder, ".ckpt")
             current = [file for step, file in files if step <= trainer.global_step]
             abandoned = [file for step, file in files if step > trainer.global_step]
             for old in abandoned + current[: -self.keep if self.keep else 0]:

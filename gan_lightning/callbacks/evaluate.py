@@ -16,10 +16,10 @@ from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.callbacks.scalars import check_finite, finite_checks
 from gan_lightning.config.constraints import AtLeastOne, Validated
 from gan_lightning.errors import UnavailableError, UserError
-from gan_lightning.evaluation.evaluator import Evaluation
+from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.evaluation.score import Score
-from gan_lightning.io.files import naming, report_damaged, set_aside, whole
-from gan_lightning.model.base import Learner
+from gan_lightning.io.files import add_path_to_errors, atomic_write, report_damaged, set_aside
+from gan_lightning.model.base import GenerativeModel
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Evaluate(Validated, Callback):
     Args:
         every_n_steps: Generator steps between two evaluations; None for none.
         best_by: Score by which the best checkpoint is chosen; None for the first one that is measured.
-        **evaluation: Arguments of :class:`~gan_lightning.evaluation.evaluator.Evaluation`.
+        **evaluation: Arguments of :class:`~gan_lightning.evaluation.evaluator.Evaluator`.
 
     Attributes:
         latest: The scores of the latest evaluation in this process.
@@ -45,7 +45,7 @@ class Evaluate(Validated, Callback):
 
     def __init__(self, every_n_steps: AtLeastOne | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
         self.every_n_steps, self.best_by = every_n_steps, best_by
-        self.evaluator = Evaluation(**evaluation)
+        self.evaluator = Evaluator(**evaluation)
         self.curve: list[dict[str, Any]] = []  # step, value and card hash by score, oldest first
         self.cards: dict[str, dict[str, Any]] = {}
         self.latest: list[Score] = []
@@ -65,12 +65,12 @@ class Evaluate(Validated, Callback):
         """Restore the scores of a checkpoint."""
         self.curve, self.cards, self.seconds = state["curve"], state["cards"], state.get("seconds", 0.0)
 
-    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
         """Set the paths of the files that are written."""
         self.path = Path(trainer.default_root_dir, "evaluation.jsonl")
         self.best_path = Path(trainer.default_root_dir, "checkpoints", "best.ckpt")
 
-    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Extract the features of the real samples, and remove the lines of steps after the one being resumed."""
         if trainer.is_global_zero:
             self.truncate_after(trainer.global_step)
@@ -85,7 +85,7 @@ class Evaluate(Validated, Callback):
             raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}")
         reason, left_out = "", {}
         try:
-            left_out = self.evaluator.get_ready(trainer.datamodule, module.num_classes > 0, module.device)
+            left_out = self.evaluator.setup(trainer.datamodule, module.num_classes > 0, module.device)
         except UnavailableError as error:
             reason = str(error)
         if trainer.strategy.reduce_boolean_decision(bool(reason), all=False):
@@ -106,13 +106,13 @@ class Evaluate(Validated, Callback):
         saved = saved_step(self.best_path)
         return saved if 0 <= saved <= step else None
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
         """Evaluate every ``every_n_steps`` steps and at the last step."""
         step = trainer.global_step
         if self.on and (step % self.every_n_steps == 0 or step == trainer.max_steps):
             self.evaluate(trainer, module)
 
-    def evaluate(self, trainer: Trainer, module: Learner) -> None:
+    def evaluate(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Measure and log all scores, and save the checkpoint if it is the best so far."""
         began, step = time.perf_counter(), trainer.global_step
         check_finite(module, step, finite_checks(module))
@@ -120,7 +120,7 @@ class Evaluate(Validated, Callback):
             for buffer in module.generator.buffers():
                 torch.distributed.broadcast(buffer, 0)
         fake = self.evaluator.draw(module, trainer.global_rank, trainer.world_size, module.all_gather)
-        scores = self.evaluator.score(fake, self.evaluator.made_by(module)) if trainer.is_global_zero else []
+        scores = self.evaluator.score(fake, self.evaluator.generation_card(module)) if trainer.is_global_zero else []
         scores = trainer.strategy.broadcast(scores)
         self.add_scores(step, scores)
         self.publish(trainer)
@@ -128,7 +128,7 @@ class Evaluate(Validated, Callback):
             for note in self.notes():
                 log.warning(note)
         if trainer.is_global_zero:
-            with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+            with add_path_to_errors(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps({"step": step} | score.line()) + "\n" for score in scores)
             for logger in trainer.loggers:
                 logger.log_metrics({f"eval/{score.name}_{score.hash[:6]}": score.value for score in scores}, step)
@@ -237,7 +237,7 @@ class Evaluate(Validated, Callback):
             if line_step <= step:
                 kept.append(line)
         report_damaged(self.path, damaged, intact)
-        with whole(self.path) as file:
+        with atomic_write(self.path) as file:
             file.writelines(line + b"\n" for line in kept)
 
     def summary(self, seconds: float) -> list[str]:

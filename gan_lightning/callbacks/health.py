@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.scalars import accuracies, check_finite, finite_checks
 from gan_lightning.config.constraints import PositiveInt, Validated
-from gan_lightning.model.base import Learner, StepOutput
+from gan_lightning.model.base import GenerativeModel, StepOutput
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ ADVICE = {
 }
 
 
-class Health(Validated, Callback):
+class TrainingMonitor(Validated, Callback):
     """Check training every n steps and at every evaluation; warn once when a problem appears or reappears.
 
     Warns if D's accuracy is close to 1 while G's gradient vanishes, if generated batches are much less diverse than
@@ -50,7 +50,7 @@ class Health(Validated, Callback):
 
     Attributes:
         stopped: The warning that stopped the run; empty for none.
-        told: All warnings of this process.
+        warnings: All warnings of this process.
     """
 
     def __init__(self, every_n_steps: PositiveInt = 50, stop: bool = False) -> None:
@@ -58,7 +58,7 @@ class Health(Validated, Callback):
         self.peak = 0.0  # largest norm of G's gradient
         self.ill: dict[str, int] = {}  # consecutive checks that found a problem, by its name
         self.found: set[int] = set()  # classes that have been generated often enough
-        self.stopped, self.told = "", []
+        self.stopped, self.warnings = "", []
 
     def state_dict(self) -> dict[str, Any]:
         """Return what later checks are compared with."""
@@ -69,18 +69,18 @@ class Health(Validated, Callback):
         self.peak, self.ill, self.found = state["peak"], state["ill"], set(state["found"])
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+        self, trainer: Trainer, module: GenerativeModel, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
         """Check the losses every ``every_n_steps`` steps, and the scores after an evaluation."""
         step, warnings = trainer.global_step, []
         due = step % self.every_n_steps == 0
         if due:
             check_finite(module, step, finite_checks(module))
-            warnings += self.signs_of_game(trainer, module, outputs, batch[0])
+            warnings += self.check_losses(trainer, module, outputs, batch[0])
         evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
         evaluated = evaluate is not None and bool(evaluate.latest) and evaluate.curve[-1]["step"] == step
         if evaluated:
-            warnings += self.signs_of_scores(trainer, evaluate)
+            warnings += self.check_scores(trainer, evaluate)
         if trainer.is_global_zero:
             for warning in warnings:
                 self.warn(trainer, f"step {step:,}: {warning}", step)
@@ -90,8 +90,8 @@ class Health(Validated, Callback):
                 self.stopped = self.stopped or "another process has warned"
                 trainer.should_stop = True
 
-    def signs_of_game(
-        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], real: Tensor
+    def check_losses(
+        self, trainer: Trainer, module: GenerativeModel, outputs: dict[str, StepOutput], real: Tensor
     ) -> list[str]:
         """Return warnings about the latest step: low diversity, vanishing gradient."""
         warnings = []
@@ -115,7 +115,7 @@ class Health(Validated, Callback):
                 )
         return warnings
 
-    def signs_of_scores(self, trainer: Trainer, evaluate: Evaluate) -> list[str]:
+    def check_scores(self, trainer: Trainer, evaluate: Evaluate) -> list[str]:
         """Return warnings about the latest evaluation: a score far from its best, lost classes."""
         warnings = []
         if self.persisted("metric", (times := evaluate.times_worse()) > FAR, 2):
@@ -152,7 +152,7 @@ class Health(Validated, Callback):
     def warn(self, trainer: Trainer, warning: str, step: int) -> None:
         """Write a warning to the log and to TensorBoard."""
         log.warning(f"health: {warning}")
-        self.told.append(warning)
+        self.warnings.append(warning)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("health", warning, step)

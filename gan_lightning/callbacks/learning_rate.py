@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.config.constraints import Validated
-from gan_lightning.model.base import Learner
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.schedule import SCHEDULES
 
 
@@ -21,11 +21,11 @@ class LearningRate(Validated, Callback):
     def __init__(self, schedule: Literal["constant", "linear_decay"] = "constant") -> None:
         self.schedule = SCHEDULES[schedule]
 
-    def on_fit_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_fit_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Store the configured rates."""
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
-    def on_train_batch_start(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
         """Set every rate to configured rate x schedule(step / budget)."""
         factor = self.schedule(trainer.global_step / trainer.max_steps)
         for optimizer, rates in zip(trainer.optimizers, self.rates, strict=True):

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, Trainer
 from tqdm import tqdm
 
 from gan_lightning.config.constraints import PositiveFloat, Validated
-from gan_lightning.model.base import Learner, StepOutput
+from gan_lightning.model.base import GenerativeModel, StepOutput
 
 
 class Progress(Validated, Callback):
@@ -21,7 +21,7 @@ class Progress(Validated, Callback):
         self.refresh_s = refresh_s
         self.progress_bar: tqdm | None = None
 
-    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Open the progress bar at the step where the run starts or resumes."""
         self.progress_bar = tqdm(
             total=trainer.max_steps,
@@ -35,7 +35,7 @@ class Progress(Validated, Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+        self, trainer: Trainer, module: GenerativeModel, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
         """Advance the bar; the losses are read only when it is redrawn, since that synchronizes with the device."""
         bar = self.progress_bar
@@ -45,11 +45,11 @@ class Progress(Validated, Callback):
             bar.set_postfix(losses | {"images": f"{images:,}"}, refresh=False)
         bar.update()
 
-    def teardown(self, trainer: Trainer, module: Learner, stage: str) -> None:
+    def teardown(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
         """Close the bar, so that the next log message starts on a new line."""
         if self.progress_bar is not None:
             self.progress_bar.close()
 
-    def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: GenerativeModel, exception: BaseException) -> None:
         """Close the bar of a run that fails, for which Lightning does not call ``teardown``."""
         self.teardown(trainer, module, "fit")

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import Validated
 from gan_lightning.data.points import Points
-from gan_lightning.errors import first_line
-from gan_lightning.io.class_names import caption, storable
-from gan_lightning.io.files import by_step
+from gan_lightning.errors import short_message
+from gan_lightning.io.class_names import caption, sanitize_class_names
+from gan_lightning.io.files import samples_by_step
 from gan_lightning.io.image import PADDING, captioned, grid, read_png, strip, write_png
-from gan_lightning.model.base import Learner
-from gan_lightning.model.modes import evaluating
+from gan_lightning.model.base import GenerativeModel
+from gan_lightning.model.modes import eval_mode
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ class SampleGrid(Validated, Callback):
     ) -> None:
         self.columns, self.rows, self.points, self.seed = columns, rows, points, seed
 
-    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
         """Set the path of the directory."""
         self.folder = Path(trainer.default_root_dir, "samples")
 
-    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Choose the labels of the samples, and draw the real samples."""
         data = trainer.datamodule
         classes = min(module.num_classes, max(self.rows, 10))
@@ -62,7 +62,7 @@ class SampleGrid(Validated, Callback):
         self.num = (
             self.points if not self.is_image else len(self.labels if classes else range(self.rows * self.columns))
         )
-        names = module.class_names or storable(data.class_names)
+        names = module.class_names or sanitize_class_names(data.class_names)
         self.captions = [caption(names, label) for label in range(classes)]
         self.drawn_at = trainer.global_step if self.path(trainer.global_step).exists() else None
         if trainer.is_global_zero:
@@ -74,20 +74,20 @@ class SampleGrid(Validated, Callback):
                 else:
                     self.log_image(trainer, "real", image, 0)
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
         """Draw at steps 1, 2, 5, 10, 20, 50, ... and the last step."""
         step = trainer.global_step
         if trainer.is_global_zero and (is_round(step) or step == trainer.max_steps):
             self.draw(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Draw the last step of a run that stops early."""
         if trainer.is_global_zero and self.drawn_at != trainer.global_step:
             self.draw(trainer, module)
 
-    def on_save_checkpoint(self, trainer: Trainer, module: Learner, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, module: GenerativeModel, checkpoint: dict[str, Any]) -> None:
         """Remove images of later steps, which belong to an abandoned continuation."""
-        for step, path in by_step(self.folder) if trainer.is_global_zero else ():
+        for step, path in samples_by_step(self.folder) if trainer.is_global_zero else ():
             if step > trainer.global_step:
                 path.unlink(missing_ok=True)
 
@@ -99,7 +99,7 @@ class SampleGrid(Validated, Callback):
         """Return a grid of images, with class names beside the rows of a conditional model."""
         return captioned(images, self.columns, self.captions) if self.captions else grid(images, self.columns)
 
-    def draw(self, trainer: Trainer, module: Learner) -> None:
+    def draw(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Write the image of the current step, and update the timeline."""
         step = trainer.global_step
         fake = module.sample(self.num, self.labels, self.seed).cpu()
@@ -113,7 +113,7 @@ class SampleGrid(Validated, Callback):
             image = scatter(self.real, fake, extent, logits, step)
         self.log_image(trainer, f"step_{step:08d}", image, step)
         self.drawn_at = step
-        drawn = by_step(self.folder)
+        drawn = samples_by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
         excerpts = {}
@@ -121,7 +121,7 @@ class SampleGrid(Validated, Callback):
             try:
                 excerpts[f"{at:,}"] = self.excerpt(read_png(path))
             except (OSError, ValueError, SyntaxError) as error:  # Pillow's errors for a damaged file
-                log.warning(f"{path}: cannot be read and is left out of timeline.png ({first_line(error)})")
+                log.warning(f"{path}: cannot be read and is left out of timeline.png ({short_message(error)})")
         write_png(self.folder / "timeline.png", strip([*excerpts.values()], [*excerpts]))
 
     def excerpt(self, image: Tensor) -> Tensor:
@@ -157,12 +157,12 @@ def extent_of(data: Points) -> float:
 
 
 @torch.no_grad()
-def surface(module: Learner, extent: float, side: int = 100) -> Tensor:
+def surface(module: GenerativeModel, extent: float, side: int = 100) -> Tensor:
     """Return the discriminator's logits (side, side) on [-extent, extent]^2, averaged over its classes."""
     line = torch.linspace(-extent, extent, side)
     points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
     classes = range(max(module.discriminator.num_classes, 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
-    with evaluating(module.discriminator) as discriminator:
+    with eval_mode(module.discriminator) as discriminator:
         logits = torch.stack([discriminator(points, y) for y in labels]).mean(0)
     return logits.view(side, side).float().cpu()

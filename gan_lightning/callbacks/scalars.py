@@ -15,8 +15,8 @@ from pytorch_lightning import Callback, Trainer
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.io import csv_rows
-from gan_lightning.io.files import naming, report_damaged, set_aside, whole
-from gan_lightning.model.base import Learner, StepOutput
+from gan_lightning.io.files import add_path_to_errors, atomic_write, report_damaged, set_aside
+from gan_lightning.model.base import GenerativeModel, StepOutput
 
 
 class DivergedError(UserError):
@@ -39,15 +39,15 @@ class MetricLogger(Validated, Callback):
         self.read_at: int | None = None  # the step of ``last``; None before training
         self.outputs: dict[str, StepOutput] = {}  # of the latest step
 
-    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
         """Set the path of the file."""
         self.path = Path(trainer.default_root_dir, "metrics.csv")
 
-    def on_load_checkpoint(self, trainer: Trainer, module: Learner, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, module: GenerativeModel, checkpoint: dict[str, Any]) -> None:
         """Restore the values of the checkpoint's step, even if no steps are left to train."""
         self.truncate_after(checkpoint["global_step"], trainer)
 
-    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Remove rows that a killed run wrote after this step, and start the clock."""
         self.truncate_after(trainer.global_step, trainer)
         self.then, self.since = time.perf_counter(), trainer.global_step
@@ -76,7 +76,7 @@ class MetricLogger(Validated, Callback):
 
     def write(self, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
         """Write the whole file; values that a row lacks are left empty."""
-        with whole(self.path, "w") as file:
+        with atomic_write(self.path, "w") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -88,37 +88,40 @@ class MetricLogger(Validated, Callback):
             with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
                 columns = next(csv.reader(file), [])
         if row.keys() <= {*columns}:
-            with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            with add_path_to_errors(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         else:
             columns, rows = self.read() if columns else ([], [])
             self.write([*rows, row], dict.fromkeys([*(columns if rows else []), *row]))
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: Learner, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
+        self, trainer: Trainer, module: GenerativeModel, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
         """Log every ``every_n_steps`` steps and at the last step."""
         step, self.outputs = trainer.global_step, outputs
         if step % self.every_n_steps == 0 or step == trainer.max_steps:
             self.log_step(trainer, module, step)
 
-    def on_train_end(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Log the last step, whatever ended the run."""
         if self.read_at != trainer.global_step:
             self.log_step(trainer, module, trainer.global_step)
 
-    def on_exception(self, trainer: Trainer, module: Learner, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: GenerativeModel, exception: BaseException) -> None:
         """Log a step after which another callback failed, since a checkpoint of it is saved."""
         if self.read_at not in (None, trainer.global_step) and ended_after_step(trainer, exception):
             with suppress(Exception):  # Lightning re-raises the original exception afterwards
                 self.log_step(trainer, module, trainer.global_step)
 
-    def log_step(self, trainer: Trainer, module: Learner, step: int) -> None:
+    def log_step(self, trainer: Trainer, module: GenerativeModel, step: int) -> None:
         """Measure the step that has just ended, and write the values to the loggers and the file."""
         self.last, self.read_at = self.measure(trainer, module, step), step
         # A gradient scaler tries scales that overflow, and skips such a step.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        unchecked = ("images_per_second", *(f"{network}/gradient_norm" for network in module.players if scaled))
+        unchecked = (
+            "images_per_second",
+            *(f"{network}/gradient_norm" for network in module.optimized_networks if scaled),
+        )
         check_finite(module, step, {name: value for name, value in self.last.items() if name not in unchecked})
         if not trainer.is_global_zero:
             return
@@ -126,7 +129,7 @@ class MetricLogger(Validated, Callback):
         for logger in trainer.loggers:
             logger.log_metrics(self.last, step)
 
-    def measure(self, trainer: Trainer, module: Learner, step: int) -> dict[str, float]:
+    def measure(self, trainer: Trainer, module: GenerativeModel, step: int) -> dict[str, float]:
         """Return all values of the step that has just ended, by name."""
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
@@ -142,7 +145,7 @@ class MetricLogger(Validated, Callback):
             )
             batch_values = dict(zip(batch_values, means, strict=True))
         values |= batch_values
-        for network, optimizer in zip(module.players, trainer.optimizers, strict=True):
+        for network, optimizer in zip(module.optimized_networks, trainer.optimizers, strict=True):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             values |= {f"{network}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
             values |= {f"{network}/lr": optimizer.param_groups[0]["lr"]}
@@ -165,7 +168,7 @@ def ended_after_step(trainer: Trainer, exception: BaseException) -> bool:
     return complete and failed_hook and trainer.world_size == 1
 
 
-def accuracies(module: Learner, outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:
+def accuracies(module: GenerativeModel, outputs: Mapping[str, StepOutput]) -> dict[str, torch.Tensor]:
     """Return the discriminator's accuracy on the real and on the generated samples of a step.
 
     Empty for a critic, whose loss has no decision boundary, and without a discriminator.
@@ -187,7 +190,7 @@ def named(terms: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Te
     return {f"{network}/{name}": term for network, own in terms.items() for name, term in own.items()}
 
 
-def finite_checks(module: Learner, terms: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+def finite_checks(module: GenerativeModel, terms: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     """Return the values that must be finite before a step is saved: all loss terms and the norms of the weights.
 
     Args:
@@ -197,12 +200,14 @@ def finite_checks(module: Learner, terms: Mapping[str, torch.Tensor] | None = No
     if terms is None:
         terms = named(module.history[-1][1]) if module.history else {}
     return dict(terms) | {
-        f"{network}/weights": torch.nn.utils.get_total_norm([weight.detach() for weight in module.weights_of(network)])
-        for network in module.players
+        f"{network}/weights": torch.nn.utils.get_total_norm(
+            [weight.detach() for weight in module.optimized_parameters(network)]
+        )
+        for network in module.optimized_networks
     }
 
 
-def check_finite(module: Learner, step: int, values: Mapping[str, float | torch.Tensor]) -> None:
+def check_finite(module: GenerativeModel, step: int, values: Mapping[str, float | torch.Tensor]) -> None:
     """Raise DivergedError if a value is not finite, naming the first such step and term in the recorded history.
 
     All ranks raise together, since ranks that continued would wait for the others.

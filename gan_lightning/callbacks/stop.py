@@ -11,12 +11,12 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from gan_lightning.io.signals import INSISTENT, PREEMPTION, SIGNALS, leave, listener
-from gan_lightning.model.base import Learner
+from gan_lightning.model.base import GenerativeModel
 
 log = logging.getLogger(__name__)
 
 
-class Stop(Callback):
+class GracefulStop(Callback):
     """Stop the run after the current step when one of ``gan_lightning.io.signals.SIGNALS`` arrives.
 
     A second SIGTERM or SIGINT ends the run at once, and so does any signal before the first step, since there is
@@ -33,11 +33,11 @@ class Stop(Callback):
         self.signum, self.stepping = 0, False
         self.previous: dict[int, Any] = {}  # handlers by signal
 
-    def setup(self, trainer: Trainer, module: Learner, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
         """Store the handlers that were installed before Lightning's."""
         self.previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
 
-    def on_train_start(self, trainer: Trainer, module: Learner) -> None:
+    def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Replace Lightning's handlers; Lightning restores the original ones after the run."""
         if threading.current_thread() is not threading.main_thread():
             return
@@ -59,7 +59,7 @@ class Stop(Callback):
         """Record that training has begun, so that a signal no longer ends the run at once."""
         self.stepping = True
 
-    def on_train_batch_end(self, trainer: Trainer, module: Learner, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
         """Stop all ranks at the same step; they are synchronized every 10 steps, since that costs time."""
         stop = bool(self.signum)
         if trainer.world_size > 1:
@@ -70,7 +70,7 @@ class Stop(Callback):
                 self.signum = self.signum or signal.SIGTERM
         trainer.should_stop = trainer.should_stop or stop
 
-    def ask_again(self) -> None:
+    def requeue(self) -> None:
         """Requeue a preempted job after the run.
 
         submitit's handler requeues the job and ends this process; without submitit ``scontrol requeue`` is run.

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.cli.evaluate_request import HELD_OUT, EvaluateRequest, parse_request
-from gan_lightning.cli.exit import told_plainly
+from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.config.compose import as_list
 from gan_lightning.config.validation import nearest
-from gan_lightning.errors import UserError, abridged, first_line, printable
-from gan_lightning.io.files import locked, read_json, whole
+from gan_lightning.errors import UserError, escape_control, first_and_count, short_message
+from gan_lightning.io.files import atomic_write, file_lock, read_json
 from gan_lightning.io.paths import absolute
-from gan_lightning.run.run_dir import files_named, folders
-from gan_lightning.run.summary import shorter
+from gan_lightning.run.run_dir import files_named, find_runs
+from gan_lightning.run.summary import relative_path
 
 if TYPE_CHECKING:
     from gan_lightning.evaluation.compare import Row
-    from gan_lightning.evaluation.evaluator import Evaluation
+    from gan_lightning.evaluation.evaluator import Evaluator
 
 UNFINISHED = "unfinished"  # key of a JSON file until all scores are measured
 EPILOG = """\
@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args().arguments
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("gan_lightning").setLevel(logging.INFO)
-    with told_plainly("out=NAME"):
+    with exit_on_error("out=NAME"):
         paths = [argument for argument in arguments if is_path(argument)]
         evaluate([to_path(path) for path in paths], [argument for argument in arguments if argument not in paths])
 
@@ -66,7 +66,7 @@ def is_path(argument: str) -> bool:
 
 def to_path(argument: str) -> Path:
     """Return an argument as a path, relative if that is shorter; ``held_out`` is not the name of a file."""
-    return Path(argument) if argument == HELD_OUT else shorter(absolute(argument))
+    return Path(argument) if argument == HELD_OUT else relative_path(absolute(argument))
 
 
 def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
@@ -96,14 +96,16 @@ def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
                 if rows:
                     report(rows, as_list(own.allow), own.sort_by, out)
             except UserError as error:
-                failed |= dict.fromkeys(error.faults, ())
+                failed |= dict.fromkeys(error.errors, ())
             if rows and (measuring or table.exists()):
                 write_rows(out, rows)
         finally:
             if rows and measuring and not table.exists():
                 print(f"measured scores are saved in {scores}", file=sys.stderr)
     if failed:
-        where = {message: f" ({abridged(dict.fromkeys(paths), 1)})" for message, paths in failed.items() if paths}
+        where = {
+            message: f" ({first_and_count(dict.fromkeys(paths), 1)})" for message, paths in failed.items() if paths
+        }
         raise UserError(*(message + where.get(message, "") * (len(found) > 1) for message in failed))
 
 
@@ -125,7 +127,7 @@ def measure(
     """
     from gan_lightning.cli.evaluate_checkpoint import evaluate_one
 
-    evaluators: dict[str, Evaluation] = {}
+    evaluators: dict[str, Evaluator] = {}
     for path, kind in found:
         try:
             if kind == "json":  # all files are read before one is written, since it may be one of them
@@ -133,20 +135,20 @@ def measure(
                 continue
             rows.append(evaluate_one(path, kind, request, out, evaluators))
         except UserError as error:  # continue with the other paths
-            for message in error.faults:
+            for message in error.errors:
                 failed.setdefault(message, []).extend([] if str(path) in message else [path])
             continue
         except OSError:
             raise
         except Exception as error:  # a file of another version, or a manipulated one
-            failed[f"{path}: cannot be evaluated ({type(error).__name__}: {first_line(error)})"] = []
+            failed[f"{path}: cannot be evaluated ({type(error).__name__}: {short_message(error)})"] = []
             continue
         write_rows(out, rows, unfinished=True)
 
 
 def write_rows(out: Path, rows: Sequence["Row"], unfinished: bool = False) -> None:
     """Write scores, marked as unfinished until all are measured and compared."""
-    with whole(output_files(out)[0], "w") as file:
+    with atomic_write(output_files(out)[0], "w") as file:
         json.dump(({UNFINISHED: True} if unfinished else {}) | {"rows": [asdict(row) for row in rows]}, file, indent=1)
 
 
@@ -163,7 +165,7 @@ def reserve_output(out: str | None) -> Iterator[Path]:
     default = (f"evaluation-{number}" if number > 1 else "evaluation" for number in itertools.count(1))
     with ExitStack() as held:
         for name in [out] if out else default:
-            path = shorter(absolute(name))
+            path = relative_path(absolute(name))
             scores, table = output_files(path)
             try:
                 held.enter_context(exclusive(scores))
@@ -205,7 +207,7 @@ def exclusive(path: Path) -> Iterator[None]:
     lock.touch()
     with ExitStack() as held:
         with suppress(OSError):  # some file systems have no locks
-            held.enter_context(locked(lock, refuse))
+            held.enter_context(file_lock(lock, refuse))
         try:
             yield
         finally:
@@ -238,7 +240,7 @@ def report(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, o
     """
     from gan_lightning.evaluation import compare
 
-    compare.refuse_unlike(rows, allowed)
+    compare.check_comparable(rows, allowed)
     names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
     directions = {line["metric"]: line["direction"] for row in rows for line in row.scores}
     sort_by = sort_by or next(name for name in names if directions[name])
@@ -251,15 +253,15 @@ def report(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, o
     weights = f"{card['weights']} weights" if "weights" in card else card["origin"]
     generated = f"{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']})"
     print()
-    print(printable(f"{generated}, {card['feature']}, {weights}"))
+    print(escape_control(f"{generated}, {card['feature']}, {weights}"))
     lines = [line for row in rows for line in row.scores]
     by_card: dict[str, list[str]] = {}  # all scores of one metric have the same card
     for name in names:
         hashes = dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name)
         by_card.setdefault(" / ".join(hashes), []).append(name)
-    print(printable("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
+    print(escape_control("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
     for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
-        print(printable(f"note: {note}"))
+        print(escape_control(f"note: {note}"))
     write_rows(out, rows, unfinished=True)  # marks the table as unfinished if the process is killed after writing it
     compare.write_csv(output_files(out)[1], rows)
     print(f"all scores with their cards  {out}.json, {out}.csv")
@@ -277,7 +279,7 @@ def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], 
         elif path.is_dir():
             checkpoints = [file for name in names for file in run_checkpoints(path, name)]
             checkpoints = checkpoints or [file for name in names for file in [path / name] if file.exists()]
-            runs = folders(path)
+            runs = find_runs(path)
             found += [(run, "nothing") for run in runs if not any(file.is_relative_to(run) for file in checkpoints)]
             if not checkpoints and which != "last" and run_checkpoints(path, "last.ckpt"):
                 errors.append(f"{path}: no run in it has a best.ckpt, which is saved by evaluation during training")

@@ -12,29 +12,29 @@ from gan_lightning.cli.evaluate_request import HELD_OUT, EvaluateRequest, resolv
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.config.validation import nearest
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, escape_control
 from gan_lightning.evaluation.compare import Row, comparable_settings
-from gan_lightning.evaluation.evaluator import Evaluation
-from gan_lightning.io.class_names import refuse_other_order
+from gan_lightning.evaluation.evaluator import Evaluator
+from gan_lightning.io.class_names import check_class_order
 from gan_lightning.io.image import write_png
-from gan_lightning.metric import Seen
-from gan_lightning.model.base import Learner
+from gan_lightning.metric import FeatureSet
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
 from gan_lightning.run.run_dir import read_result
 
 
-def evaluate_one(path: Path, kind: str, request: EvaluateRequest, out: Path, evaluators: dict[str, Evaluation]) -> Row:
+def evaluate_one(path: Path, kind: str, request: EvaluateRequest, out: Path, evaluators: dict[str, Evaluator]) -> Row:
     """Evaluate one checkpoint or folder of images; print a histogram, and write a figure if a metric has one."""
     if kind == "nothing":
         raise UserError(f"{path}: this run has no {request.own.which} checkpoint; see its result.json")
     ended = ended_early(path.parent.parent) if kind == "checkpoint" else ""
-    print(f"evaluating {printable(str(path))}{ended}", flush=True)
+    print(f"evaluating {escape_control(str(path))}{ended}", flush=True)
     prepare = prepare_checkpoint if kind == "checkpoint" else prepare_image_folder
     evaluator, fake, card, row = prepare(path, request, evaluators)
     scores = evaluator.score(fake, card)
     row.scores = [score.line() | {"direction": evaluator.directions.get(score.name, 0)} for score in scores]
     for line in evaluator.histogram(scores):
-        print(f"  {printable(line)}")
+        print(f"  {escape_control(line)}")
     if (figure := evaluator.neighbours(fake)) is not None:
         parts = path.with_suffix("").parts[-4:]
         source = "_".join(part for part in parts if part not in ("checkpoints", "..", path.anchor))
@@ -49,12 +49,12 @@ def ended_early(run: Path) -> str:
     """Return how a run ended early, for a message; empty if it finished or its result is unknown."""
     result = read_result(run)
     known = {"status", "error"} <= result.keys() and result["status"] != "finished"
-    return f", of a run that {printable(str(result['error']))}" if known else ""
+    return f", of a run that {escape_control(str(result['error']))}" if known else ""
 
 
 def prepare_checkpoint(
-    path: Path, request: EvaluateRequest, evaluators: dict[str, Evaluation]
-) -> tuple[Evaluation, Seen, dict, Row]:
+    path: Path, request: EvaluateRequest, evaluators: dict[str, Evaluator]
+) -> tuple[Evaluator, FeatureSet, dict, Row]:
     """Return the evaluator for a checkpoint, samples of it, their part of the card, and a row without scores."""
     checkpoint = read(path)
     # Resolved before the check, so that the configuration that is checked is the one that is instantiated.
@@ -67,12 +67,12 @@ def prepare_checkpoint(
     model = load_model(path, request.own.trust, checkpoint).to(device())
     evaluator = evaluator_for(path, resolve_config(stored, request), model, request.own.sort_by, evaluators)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
-    return evaluator, evaluator.draw(model), evaluator.made_by(model), row
+    return evaluator, evaluator.draw(model), evaluator.generation_card(model), row
 
 
 def prepare_image_folder(
-    path: Path, request: EvaluateRequest, evaluators: dict[str, Evaluation]
-) -> tuple[Evaluation, Seen, dict, Row]:
+    path: Path, request: EvaluateRequest, evaluators: dict[str, Evaluator]
+) -> tuple[Evaluator, FeatureSet, dict, Row]:
     """Return the same as ``prepare_checkpoint`` for a folder of images, or for held-out real samples."""
     if "data" not in request.sections:
         if path.is_dir() and not any(path.iterdir()):
@@ -101,7 +101,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_same_data(path: Path, model: Learner, data: Any) -> None:
+def check_same_data(path: Path, model: GenerativeModel, data: Any) -> None:
     """Raise UserError if the shape or the classes of a model's samples differ from those of the data."""
     shape = tuple(model.sample(1).shape[1:])
     if shape != tuple(data.shape):
@@ -110,12 +110,12 @@ def check_same_data(path: Path, model: Learner, data: Any) -> None:
         raise UserError(f"{path}: generates samples of {generated}, the data are of {real}; use {fix}")
     if model.num_classes and model.num_classes != len(data.class_names):
         raise UserError(f"{path}: has {model.num_classes} classes, and the data have {len(data.class_names)}")
-    refuse_other_order(path, model.class_names, data.class_names)
+    check_class_order(path, model.class_names, data.class_names)
 
 
 def evaluator_for(
-    path: Path, config: DictConfig, model: Learner | None, sort_by: str | None, evaluators: dict[str, Evaluation]
-) -> Evaluation:
+    path: Path, config: DictConfig, model: GenerativeModel | None, sort_by: str | None, evaluators: dict[str, Evaluator]
+) -> Evaluator:
     """Return an evaluator that is set up for a configuration, shared by checkpoints with equal configurations.
 
     Raises:
@@ -139,8 +139,8 @@ def evaluator_for(
         if str(path) == HELD_OUT:
             data.held_out()
         metrics = {name: instantiate(node, f"metric.{name}") for name, node in config.metric.items()}
-        evaluator = Evaluation(instantiate(config.feature, "feature"), metrics, **arguments)
-        left_out = evaluator.get_ready(data, conditional, device())
+        evaluator = Evaluator(instantiate(config.feature, "feature"), metrics, **arguments)
+        left_out = evaluator.setup(data, conditional, device())
         scores = evaluator.directions
         if sort_by and sort_by not in scores:
             raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, scores)}; one of {', '.join(scores)}")
@@ -162,7 +162,7 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     return choices | {"checkpoint": which} | comparable_settings(stored["config"])
 
 
-def load_images(folder: Path, evaluator: Evaluation) -> tuple[torch.Tensor, torch.Tensor, int]:
+def load_images(folder: Path, evaluator: Evaluator) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Return images (n, C, H, W) of a folder, at most ``eval.num``, their labels, and the number in the folder."""
     if evaluator.real.samples.ndim != 4:
         raise UserError(f"{folder}: contains images, but the data are points")
@@ -171,5 +171,5 @@ def load_images(folder: Path, evaluator: Evaluation) -> tuple[torch.Tensor, torc
     data = ImageFolder(folder, size, channels, skip_broken=True)
     paths, labels, class_names = data.find()
     rows = evaluator.subset(evaluator.num, torch.arange(len(paths)))[0].tolist()
-    samples, labels, _ = data.decoded([paths[i] for i in rows], [labels[i] for i in rows], class_names, len(paths))
+    samples, labels, _ = data.decode_files([paths[i] for i in rows], [labels[i] for i in rows], class_names, len(paths))
     return samples, labels, len(paths)

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.config.combinations import errors_of_combinations
 from gan_lightning.config.compose import as_list, composer, group_options, parse_override
 from gan_lightning.config.nodes import walk
-from gan_lightning.config.validation import faults_of_values, make_paths_absolute, nearest
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.config.validation import errors_of_values, make_paths_absolute, nearest
+from gan_lightning.errors import UserError, short_message
 from gan_lightning.evaluation.score import FIELDS
-from gan_lightning.io.paths import absolute, absolute_environment, shorter
+from gan_lightning.io.paths import absolute, absolute_environment, relative_path
 from gan_lightning.run.command_line import options_with_key
 
 HELD_OUT = "held_out"  # in place of a path: real samples that are not used for training
@@ -69,7 +69,7 @@ def parse_request(overrides: Sequence[str]) -> tuple[EvaluateRequest, list[str]]
         try:
             composed = loader.load_configuration("evaluate", chosen, RunMode.RUN, from_shell=False)
         except HydraException as error:
-            return EvaluateRequest(defaults), [*errors, first_line(error)]
+            return EvaluateRequest(defaults), [*errors, short_message(error)]
         training = loader.load_configuration("train", [], RunMode.RUN, from_shell=False)
     OmegaConf.set_struct(composed, False)
     groups = {text.partition("=")[0] for text in chosen}
@@ -96,7 +96,7 @@ def parse_request(overrides: Sequence[str]) -> tuple[EvaluateRequest, list[str]]
     partial = OmegaConf.create()  # types and ranges; whether a section has the key is checked when it is known
     for key in [key for key in values if "." in key]:
         OmegaConf.update(partial, key, values[key])
-    errors += errors_of_own_settings(composed) + faults_of_values(partial, {})
+    errors += errors_of_own_settings(composed) + errors_of_values(partial, {})
     return EvaluateRequest(composed, sections, values), errors
 
 
@@ -114,7 +114,7 @@ def errors_of_own_settings(composed: DictConfig) -> list[str]:
         errors.append(f"out={composed.out}: must be a name")
         composed.out = None
     if composed.out is not None:
-        composed.out = str(shorter(absolute(composed.out)))
+        composed.out = str(relative_path(absolute(composed.out)))
     if not isinstance(composed.trust, bool):
         errors.append(f"trust={composed.trust}: must be true or false")
     for name in map(str, as_list(composed.allow)):
@@ -147,7 +147,7 @@ def resolve_config(stored: DictConfig, request: EvaluateRequest) -> DictConfig:
         else:
             errors.append(f"{key}: there is no such key{options_with_key(key) or nearest(key, known)}")
     chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
-    errors += faults_of_values(chosen, {}) or errors_of_combinations(chosen)
+    errors += errors_of_values(chosen, {}) or errors_of_combinations(chosen)
     if errors:
         raise UserError(*errors)
     make_paths_absolute(chosen)

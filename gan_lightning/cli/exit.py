@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from gan_lightning.errors import UserError, cannot_write
+from gan_lightning.errors import UserError, write_error_message
 from gan_lightning.io.signals import STREAMS, InterruptedBySignal, ended_by_signals
 
 
-def show_unencodable() -> None:
+def escape_unencodable() -> None:
     """Let standard output and error escape characters that their encoding lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # notebooks replace the streams by others, which are UTF-8
@@ -18,13 +18,13 @@ def show_unencodable() -> None:
 
 
 @contextmanager
-def told_plainly(output_option: str) -> Iterator[None]:
+def exit_on_error(output_option: str) -> Iterator[None]:
     """Exit with an error message and a status instead of a traceback where the user can fix the problem.
 
     Args:
         output_option: The option that sets the output path, for messages about files that cannot be written.
     """
-    show_unencodable()
+    escape_unencodable()
     with ended_by_signals():
         try:
             with flush_output():
@@ -34,7 +34,8 @@ def told_plainly(output_option: str) -> Iterator[None]:
             sys.exit(2)
         except OSError as error:
             print_error(
-                cannot_write(error) + ("" if error.filename in STREAMS else f"; {output_option} sets the output path")
+                write_error_message(error)
+                + ("" if error.filename in STREAMS else f"; {output_option} sets the output path")
             )
             sys.exit(2)
         except KeyboardInterrupt:

@@ -6,17 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_lightning.cli.exit import told_plainly
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.cli.exit import exit_on_error
+from gan_lightning.errors import UserError, short_message
 from gan_lightning.io.files import read_json
 from gan_lightning.io.paths import absolute
-from gan_lightning.run.summary import shorter
+from gan_lightning.run.summary import relative_path
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from gan_lightning.data.datamodule import StepData
-    from gan_lightning.model.sampling import Sampler
+    from gan_lightning.data.datamodule import InMemoryDataModule
+    from gan_lightning.model.sampling import SamplingMixin
 
 
 CLASSES = "latent.classes", "latent.targets", "latent.start", "latent.end"  # by name or by number
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("gan-explore", description=__doc__, epilog=EPILOG, formatter_class=formatter)
     parser.add_argument("checkpoint", type=absolute, help="a checkpoint, a run directory, or a folder of gan-export")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE")
-    with told_plainly("out=NAME"):
+    with exit_on_error("out=NAME"):
         args = parser.parse_args()
         print(explore(args.checkpoint, args.overrides))
 
@@ -61,15 +61,15 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     """
     config, errors = composed(overrides)
     if not checkpoint.exists():
-        errors.append(f"{shorter(checkpoint)}: there is no such checkpoint")
+        errors.append(f"{relative_path(checkpoint)}: there is no such checkpoint")
     if errors:
         raise UserError(*errors)
 
     import torch
 
     from gan_lightning.config.instantiate import instantiate
-    from gan_lightning.export.generator import load_chosen
-    from gan_lightning.io.cache import Store
+    from gan_lightning.export.generator import load_model_or_export
+    from gan_lightning.io.cache import TensorCache
     from gan_lightning.latent import NeedsData
     from gan_lightning.latent.video import write
     from gan_lightning.run.checkpoint import chosen_checkpoint, read, refuse_non_finite
@@ -78,7 +78,7 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     checkpoint, content = chosen_checkpoint(checkpoint)
     if not checkpoint.is_dir():
         content = content or read(checkpoint)
-    model = load_chosen(checkpoint, config.trust, content)
+    model = load_model_or_export(checkpoint, config.trust, content)
     animated = explorer.animated and model.sample(1).ndim == 4
     unused = {} if animated else {"fps": "there is no animation"}
     if not isinstance(explorer, NeedsData):
@@ -88,14 +88,16 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     if errors := [f"{text}: has no effect, since {unused[key]}" for text, key in keys.items() if key in unused]:
         raise UserError(*errors)
     if isinstance(explorer, NeedsData):
-        explorer.load_data(data_of(checkpoint, content, model, config), Store(config.cache))
+        explorer.load_data(data_of(checkpoint, content, model, config), TensorCache(config.cache))
     source = {"checkpoint": str(checkpoint), "typed": [*overrides]}
     exploration = explorer(model)
     refuse_non_finite({"samples": torch.cat(exploration.rows)}, checkpoint)
-    return write(exploration, animated, shorter(absolute(config.out)), config.fps, source)
+    return write(exploration, animated, relative_path(absolute(config.out)), config.fps, source)
 
 
-def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", config: "DictConfig") -> "StepData":
+def data_of(
+    checkpoint: Path, content: dict[str, Any] | None, model: "SamplingMixin", config: "DictConfig"
+) -> "InMemoryDataModule":
     """Return the data module that a checkpoint's model was trained on, after ``setup``.
 
     Args:
@@ -120,7 +122,7 @@ def data_of(checkpoint: Path, content: dict[str, Any] | None, model: "Sampler", 
     try:
         node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
     except OmegaConfBaseException as error:
-        raise UserError(f"{checkpoint}: its data configuration is invalid ({first_line(error)})") from error
+        raise UserError(f"{checkpoint}: its data configuration is invalid ({short_message(error)})") from error
     if not config.trust:
         refuse_foreign(OmegaConf.to_container(node), checkpoint)
         refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
@@ -142,7 +144,7 @@ def composed(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
 
     from gan_lightning.config.compose import composer, group_options, parse_override
     from gan_lightning.config.nodes import walk
-    from gan_lightning.config.validation import faults_of_values, nearest
+    from gan_lightning.config.validation import errors_of_values, nearest
 
     errors, valid = [], []
     with composer() as hydra:
@@ -175,9 +177,9 @@ def composed(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
         try:
             config = loader.load_configuration("explore", lines, RunMode.RUN, from_shell=False)
         except HydraException as error:
-            return config, [*errors, first_line(error)]
+            return config, [*errors, short_message(error)]
     del config.hydra
-    value_errors = faults_of_values(config, defaults(known))
+    value_errors = errors_of_values(config, defaults(known))
     errors += value_errors
     for key in {override.key_or_group for override in valid} & {*CLASSES} & {*known} if not value_errors else ():
         # If classes have numbers as names, an override of 10 is the class named 10, regardless of its index.
@@ -185,7 +187,7 @@ def composed(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
         OmegaConf.update(config, key, [*map(as_text, value)] if isinstance(value, list) else as_text(value))
     if isinstance(config.out, str | None) and not Path(config.out or "").name:
         errors.append(f"out={config.out}: must be a name")
-    elif isinstance(config.out, str) and (out := shorter(absolute(config.out))).suffix in SUFFIXES:
+    elif isinstance(config.out, str) and (out := relative_path(absolute(config.out))).suffix in SUFFIXES:
         errors.append(f"out={out}: several files are written; use a name without a suffix: out={out.with_suffix('')}")
     elif isinstance(config.out, str) and (existing := foreign_files(out)):
         errors.append(f"out={out}: {existing[0]} exists and was not written by gan-explore; choose another name")

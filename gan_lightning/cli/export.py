@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_lightning.cli.exit import told_plainly
+from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
-from gan_lightning.io.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute, shorter
+from gan_lightning.io.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute, relative_path
 
 if TYPE_CHECKING:
-    from gan_lightning.model.sampling import Sampler
+    from gan_lightning.model.sampling import SamplingMixin
 
 CARD, ONNX, SAMPLES = "README.md", "generator.onnx", "samples.png"
 PART = ".part."  # prefix of the temporary directory inside the target
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the command."""
-    with told_plainly("--out"):
+    with exit_on_error("--out"):
         print(export(parser().parse_args()))
 
 
@@ -48,16 +48,18 @@ def export(args: argparse.Namespace) -> str:
 
     from omegaconf import OmegaConf
 
-    from gan_lightning.export.generator import FORMAT, Exported
+    from gan_lightning.export.generator import FORMAT, ExportedGenerator
     from gan_lightning.export.model_card import card, provenance
-    from gan_lightning.io.cache import Store
-    from gan_lightning.io.files import replace, whole
+    from gan_lightning.io.cache import TensorCache
+    from gan_lightning.io.files import atomic_write, replace
     from gan_lightning.run.checkpoint import chosen_checkpoint, config_of, load_model, read, refuse_non_finite
 
-    (path, content), out = chosen_checkpoint(args.checkpoint), shorter(args.out)
+    (path, content), out = chosen_checkpoint(args.checkpoint), relative_path(args.out)
     checkpoint = content or read(path)
     model = load_model(path, args.trust, checkpoint)
-    generator = Exported(model.sampler().float(), model.latent_dim, model.num_classes, model.class_names).eval()
+    generator = ExportedGenerator(
+        model.sampler().float(), model.latent_dim, model.num_classes, model.class_names
+    ).eval()
     state = {name: value.contiguous() for name, value in generator.generator.state_dict().items()}
     refuse_non_finite(state, path)  # float32 has a smaller range than float64
     description = {
@@ -83,10 +85,10 @@ def export(args: argparse.Namespace) -> str:
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(dir=args.out, prefix=PART) as part:
         folder = Path(part)
-        Store(folder).write(folder / WEIGHTS, state)
+        TensorCache(folder).write(folder / WEIGHTS, state)
         draw_samples(generator, folder / SAMPLES, path)
         for name, content in files.items():
-            with whole(folder / name) as file:
+            with atomic_write(folder / name) as file:
                 file.write(content)
         # A directory without a description is not loaded, so old and new files are never mixed.
         for name in (DESCRIPTION, ONNX):
@@ -104,11 +106,13 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     errors = []
     if not args.checkpoint.exists():
-        errors.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
+        errors.append(f"{relative_path(args.checkpoint)}: there is no such checkpoint")
     elif (args.checkpoint / DESCRIPTION).exists():
-        errors.append(f"{shorter(args.checkpoint)}: is already an export; pass the run or its checkpoint")
+        errors.append(f"{relative_path(args.checkpoint)}: is already an export; pass the run or its checkpoint")
     if args.out.exists() and not (args.out.is_dir() and is_free(args.out)):
-        errors.append(f"--out {shorter(args.out)}: exists and was not written by gan-export; choose another folder")
+        errors.append(
+            f"--out {relative_path(args.out)}: exists and was not written by gan-export; choose another folder"
+        )
     if args.onnx and any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         errors.append("ONNX needs pip install 'gan-lightning[export]'; add --no-onnx to write safetensors only")
     if args.push and find_spec("huggingface_hub") is None:
@@ -127,7 +131,7 @@ def is_free(folder: Path) -> bool:
     return not names or (WEIGHTS in names and (DESCRIPTION in names or names <= {WEIGHTS, SAMPLES, ONNX, CARD}))
 
 
-def draw_samples(model: "Sampler", path: Path, checkpoint: Path) -> None:
+def draw_samples(model: "SamplingMixin", path: Path, checkpoint: Path) -> None:
     """Write an image of samples with seed 0; a conditional model gets a row with a caption for each class."""
     import torch
 
@@ -159,7 +163,7 @@ def push(folder: Path, name: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    from gan_lightning.errors import first_line
+    from gan_lightning.errors import short_message
 
     try:
         api = HfApi()
@@ -167,7 +171,7 @@ def push(folder: Path, name: str) -> str:
         return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="From gan-export"))
     except Exception as error:  # many types: network, service, permissions
         raise UserError(
-            f"--push {name}: the upload failed ({first_line(error)}); the files are in {shorter(folder)}"
+            f"--push {name}: the upload failed ({short_message(error)}); the files are in {relative_path(folder)}"
         ) from error
 
 

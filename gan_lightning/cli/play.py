@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_lightning.cli.exit import told_plainly
+from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
-from gan_lightning.io.paths import absolute, shorter
+from gan_lightning.io.paths import absolute, relative_path
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the command."""
-    with told_plainly("TMPDIR"):
+    with exit_on_error("TMPDIR"):
         play(parser().parse_args())
 
 
@@ -38,7 +38,7 @@ def play(args: argparse.Namespace) -> None:
     Raises:
         UserError: Gradio is not installed, the port is in use, or the directory of runs is invalid.
     """
-    runs = shorter(args.runs)
+    runs = relative_path(args.runs)
     errors = []
     if not 0 < args.port < 2**16:
         errors.append(f"--port {args.port}: must be between 1 and 65,535")

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_lightning.cli.exit import told_plainly
-from gan_lightning.errors import UserError, printable
-from gan_lightning.io.paths import absolute, shorter
-from gan_lightning.run.run_dir import folders
+from gan_lightning.cli.exit import exit_on_error
+from gan_lightning.errors import UserError, escape_control
+from gan_lightning.io.paths import absolute, relative_path
+from gan_lightning.run.run_dir import find_runs
 
 if TYPE_CHECKING:
     from gan_lightning.evaluation.compare import Row
-    from gan_lightning.report.run_record import Record
+    from gan_lightning.report.run_record import RunRecord
 
 MAX_RUNS, MAX_BYTES, MAX_OMITTED = 1000, 1 << 28, 100  # in a report, and listed messages on omitted parts
 
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the command."""
-    with told_plainly("--out"):
+    with exit_on_error("--out"):
         print(report(parser().parse_args()))
 
 
@@ -40,20 +40,20 @@ def report(args: argparse.Namespace) -> str:
     Raises:
         UserError: There is no run, or the file does not end in .html.
     """
-    folder, out = shorter(args.folder), shorter(args.out)
+    folder, out = relative_path(args.folder), relative_path(args.out)
     errors = []
     if out.suffix not in (".html", ".htm"):
         errors.append(f"--out {out}: must end in .html")
     if not folder.is_dir():
         errors.append(f"{folder}: there is no such folder")
     omitted: list[str] = []
-    found = folders(folder, omitted.append) if not errors else []
+    found = find_runs(folder, omitted.append) if not errors else []
     if not found and not errors:
         errors.append(f"{folder}: contains no run; a run directory has a config.yaml")
     if errors:
         raise UserError(*errors)
 
-    from gan_lightning.report.run_record import Record
+    from gan_lightning.report.run_record import RunRecord
 
     runs, num_bytes = [], 0
     for path in found:
@@ -63,7 +63,7 @@ def report(args: argparse.Namespace) -> str:
                 f"{MAX_BYTES / 1e6:,.0f} MB; pass a folder with fewer runs"
             )
             break
-        runs.append(Record.read(path, folder))
+        runs.append(RunRecord.read(path, folder))
         num_bytes += runs[-1].num_bytes
         omitted += runs[-1].omitted
     shown = omitted[:MAX_OMITTED]
@@ -71,16 +71,16 @@ def report(args: argparse.Namespace) -> str:
     # A file name that is invalid in the file system's encoding is shown with its bytes escaped.
     content = page(folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
 
-    from gan_lightning.io.files import whole
+    from gan_lightning.io.files import atomic_write
 
-    with whole(out) as file:
+    with atomic_write(out) as file:
         file.write(content)
     summary = f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {out}, {len(content) / 1e6:.1f} MB"
     more = f" (and {len(omitted) - 1:,} more, see the report)" if len(omitted) > 1 else ""
-    return f"{summary}\nleft out: {printable(omitted[0])}{more}" if omitted else summary
+    return f"{summary}\nleft out: {escape_control(omitted[0])}{more}" if omitted else summary
 
 
-def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Sequence[str]) -> str:
+def page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omitted: Sequence[str]) -> str:
     """Render the report as HTML.
 
     Args:
@@ -116,8 +116,8 @@ def page(folder: Path, runs: list["Record"], sort_by: str | None, omitted: Seque
     return template.render(
         title=runs[0].title
         if len(runs) == 1
-        else printable(f"{len(runs)} runs in {folder.name or folder.resolve().name}"),
-        made=printable(f"gan-report {folder}, gan-lightning {installed('gan-lightning')}"),
+        else escape_control(f"{len(runs)} runs in {folder.name or folder.resolve().name}"),
+        made=escape_control(f"gan-report {folder}, gan-lightning {installed('gan-lightning')}"),
         rankings=rankings,
         runs=runs,
         omitted=omitted,
@@ -139,9 +139,9 @@ def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]
     by = sort_by if sort_by in scores else next(iter(scores), "")
     found: dict[str, Any] = {"data": data, "by": by, "table": [], "refused": ()}
     try:
-        compare.refuse_unlike(rows)
+        compare.check_comparable(rows)
     except UserError as error:
-        return found | {"refused": error.faults}
+        return found | {"refused": error.errors}
     table = compare.table_rows(compare.summarise(rows, by, directions()[by]), scores) if by else []
     return found | {"table": table}
 

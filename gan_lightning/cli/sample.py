@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_lightning.cli.exit import told_plainly
+from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
-from gan_lightning.io.paths import absolute, shorter
+from gan_lightning.io.paths import absolute, relative_path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the command."""
-    with told_plainly("--out"):
+    with exit_on_error("--out"):
         print(sample(parser().parse_args()))
 
 
@@ -39,7 +39,7 @@ def sample(args: argparse.Namespace) -> str:
     Raises:
         UserError: With all invalid arguments, or the checkpoint is invalid.
     """
-    out = shorter(args.out)
+    out = relative_path(args.out)
     errors = [
         f"--{name} {value}: must be at least 1"
         for name in ("num", "columns")
@@ -52,21 +52,21 @@ def sample(args: argparse.Namespace) -> str:
     if not args.out.suffix and args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         errors.append(f"--out {out}: exists and is not an empty folder; choose another folder")
     if not args.checkpoint.exists():
-        errors.append(f"{shorter(args.checkpoint)}: there is no such checkpoint")
+        errors.append(f"{relative_path(args.checkpoint)}: there is no such checkpoint")
     if errors:
         raise UserError(*errors)
 
     import torch
 
-    from gan_lightning.export.generator import load_chosen
+    from gan_lightning.export.generator import load_model_or_export
     from gan_lightning.io.class_names import resolve_class_numbers, split
-    from gan_lightning.io.memory import refuse_too_large
+    from gan_lightning.io.memory import check_fits_in_memory
     from gan_lightning.run.checkpoint import chosen_checkpoint, refuse_non_finite
 
     checkpoint, content = chosen_checkpoint(args.checkpoint)
-    model = load_chosen(checkpoint, args.trust, content)
+    model = load_model_or_export(checkpoint, args.trust, content)
     size = 4 * args.num * (model.latent_dim + model.sample(1).numel())
-    refuse_too_large(f"--num {args.num}: the samples", size, "make several calls with different seeds")
+    check_fits_in_memory(f"--num {args.num}: the samples", size, "make several calls with different seeds")
     labels = None
     if model.num_classes:
         chosen = [*range(model.num_classes)]
@@ -96,7 +96,7 @@ def write(
     import torch
 
     from gan_lightning.io.class_names import file_name
-    from gan_lightning.io.files import whole, whole_directory
+    from gan_lightning.io.files import atomic_directory, atomic_write
     from gan_lightning.io.image import captioned, class_rows, grid, to_uint8, write_png
     from gan_lightning.io.plot import points
 
@@ -108,7 +108,7 @@ def write(
             arrays = {"points": fake.to(torch.promote_types(fake.dtype, torch.float32)).numpy()}
         arrays |= {} if labels is None else {"labels": labels.numpy()}
         arrays |= {"class_names": np.array(names)} if labels is not None and names else {}
-        with whole(args.out) as file:
+        with atomic_write(args.out) as file:
             np.savez(file, **arrays)
     elif suffix == ".png":
         if not is_image:
@@ -118,14 +118,16 @@ def write(
             image = captioned(*by_class) if by_class else grid(fake, columns)
         write_png(args.out, image)
     elif not is_image:
-        raise UserError(f"--out {shorter(args.out)}: points are not images; use a .png (plot) or an .npz (arrays)")
+        raise UserError(
+            f"--out {relative_path(args.out)}: points are not images; use a .png (plot) or an .npz (arrays)"
+        )
     else:
-        with whole_directory(args.out) as folder:
+        with atomic_directory(args.out) as folder:
             for i, sample in enumerate(fake):
                 name = f"{i:06d}.png" if labels is None else f"{i:06d}_{file_name(names, int(labels[i]))}.png"
                 image = to_uint8(sample)
                 write_png(folder / name, image.expand(3, -1, -1) if len(image) == 1 else image, sync=False)
-    return f"{len(fake)} samples in {shorter(args.out)}"
+    return f"{len(fake)} samples in {relative_path(args.out)}"
 
 
 if __name__ == "__main__":

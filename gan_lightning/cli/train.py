@@ -25,17 +25,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.cli.exit import show_unencodable, told_plainly
+from gan_lightning.cli.exit import escape_unencodable, exit_on_error
 from gan_lightning.config.compose import list_choices
 from gan_lightning.config.validation import check, make_paths_absolute, nearest
-from gan_lightning.errors import UserError, cannot_write, first_line
-from gan_lightning.io.memory import LESS_MEMORY, is_lack_of_memory
-from gan_lightning.io.paths import CONF, absolute_environment, shorter
+from gan_lightning.errors import UserError, short_message, write_error_message
+from gan_lightning.io.memory import OOM_ADVICE, is_out_of_memory
+from gan_lightning.io.paths import CONF, absolute_environment, relative_path
 from gan_lightning.io.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.command_line import check_command_line
 from gan_lightning.run.resume import compare_settings
-from gan_lightning.run.summary import again, conclude, stopped_by
+from gan_lightning.run.summary import again, exit_status_and_reason, log_summary
 from gan_lightning.run.sweep import JobFailedError, Sweep, ending_with_parent
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Outcome:
         exit_status: The exit status of the command.
         status: The run's status in ``result.json``.
         error: Why it ended before its budget.
-        results: The final metrics with their protocol cards, see :func:`summary.conclude`.
+        results: The final metrics with their protocol cards, see :func:`summary.log_summary`.
     """
 
     exit_status: int = 1
@@ -84,7 +84,7 @@ def run_job(config: DictConfig, argv: list[str], sweep: Sweep | None = None) -> 
     # Set here since worker processes of a sweep start here. The run itself reports errors of the log file, once.
     logging.raiseExceptions = False
     threading.excepthook = ignore_disk_errors
-    show_unencodable()
+    escape_unencodable()
     with ended_by_signals(), ending_with_parent():
         return Job(config, argv, sweep).run()
 
@@ -98,20 +98,20 @@ class Job:
         self.run_dir, self.original_dir = Path(self.settings.runtime.output_dir), Path(self.settings.runtime.cwd)
         self.started, self.overrides = time.time(), list(self.settings.overrides.task)
         self.trainer: Any = None
-        self.locked = False  # whether the run directory is this run's
+        self.file_lock = False  # whether the run directory is this run's
 
     def run(self) -> float | None:
         """Train, write and record the outcome; see :func:`run_job`."""
         sys.argv[1:] = self.argv  # Lightning starts the other processes of this run from it
         if Path.cwd() == self.original_dir:
-            self.run_dir = shorter(self.run_dir)
+            self.run_dir = relative_path(self.run_dir)
         else:  # hydra.job.chdir=true, and paths on the command line are relative to its own directory
             os.environ.setdefault("GAN_DATA_DIR", str(self.original_dir / "data"))
         try:
             outcome = self.train()
         except BaseException as error:
             outcome = self.failure(error)
-        if self.locked and runs.first_rank():
+        if self.file_lock and runs.is_rank_zero():
             self.write_result(outcome)
         recorded = self.record(outcome.exit_status, outcome.error)
         if outcome.exit_status > 128 and self.trainer is not None:
@@ -130,10 +130,10 @@ class Job:
             for pattern in IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", pattern)
             self.record(None)
-            ckpt_path = shorter(Path(config.ckpt_path)) if config.ckpt_path else None
-            held.enter_context(runs.claimed(self.run_dir, self.sweep is not None or ckpt_path is not None))
-            self.locked = True
-            runs.write_printed()
+            ckpt_path = relative_path(Path(config.ckpt_path)) if config.ckpt_path else None
+            held.enter_context(runs.lock_run_dir(self.run_dir, self.sweep is not None or ckpt_path is not None))
+            self.file_lock = True
+            runs.write_deferred_lines()
             with chdir(self.original_dir):
                 make_paths_absolute(config)
             check(config)
@@ -146,18 +146,18 @@ class Job:
                 self.overrides, self.started = runs.all_overrides(earlier, self.overrides), self.started - seconds
             if (done := finished(self.run_dir, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {self.run_dir}")
-                self.locked = False  # its result stays as it is
+                self.file_lock = False  # its result stays as it is
                 return Outcome(0, "finished", results={"metrics": done["metrics"]})
-            from gan_lightning.run.fit import settings_put_back, train  # torch and Lightning take seconds
+            from gan_lightning.run.fit import restore_global_state, train  # torch and Lightning take seconds
 
-            held.enter_context(settings_put_back())
+            held.enter_context(restore_global_state())
             choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
             choices |= list_choices(settings.overrides.task)
             self.trainer = train(
                 config, self.run_dir, ckpt_path, choices, overrides=self.overrides, started=self.started
             )
-            results = conclude(config, self.trainer, self.run_dir, self.started)
-        exit_status, reason = stopped_by(self.trainer)
+            results = log_summary(config, self.trainer, self.run_dir, self.started)
+        exit_status, reason = exit_status_and_reason(self.trainer)
         status = (
             "interrupted" if exit_status > 128 else "failed" if exit_status else "stopped" if reason else "finished"
         )
@@ -181,9 +181,11 @@ class Job:
             log.error(message)
             return Outcome(exit_status, "interrupted" if exit_status > 128 else "failed", message)
         elif isinstance(error, OSError):  # a full disk, a removed directory
-            message = f"{cannot_write(error, str(self.run_dir))}. The run ends; its earlier checkpoints are intact"
-        elif is_lack_of_memory(error):
-            message = f"{LESS_MEMORY} ({first_line(error)})"
+            message = (
+                f"{write_error_message(error, str(self.run_dir))}. The run ends; its earlier checkpoints are intact"
+            )
+        elif is_out_of_memory(error):
+            message = f"{OOM_ADVICE} ({short_message(error)})"
         else:
             log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
             return Outcome(error=f"{type(error).__name__}: {error}")
@@ -195,23 +197,23 @@ class Job:
         reached = (
             {"step": self.trainer.global_step, **outcome.results}
             if outcome.results
-            else runs.last_figures(self.run_dir)
+            else runs.last_metrics(self.run_dir)
         )
         reached |= {"job": self.settings.job.num} if self.sweep is not None else {}
         error = {"error": outcome.error} if outcome.error else {}
         try:
             runs.write_result(self.run_dir, outcome.status, self.started, self.overrides, **error, **reached)
         except OSError as fault:
-            log.error(cannot_write(fault))
-            outcome.exit_status, outcome.error = outcome.exit_status or 1, outcome.error or cannot_write(fault)
+            log.error(write_error_message(fault))
+            outcome.exit_status, outcome.error = outcome.exit_status or 1, outcome.error or write_error_message(fault)
 
     def record(self, exit_status: int | None, error: str = "") -> bool:
         """Record the exit status of a sweep's job, None while it runs; return False where that is impossible."""
-        if self.sweep is not None and runs.first_rank():
+        if self.sweep is not None and runs.is_rank_zero():
             try:
                 self.sweep.record(self.settings, Path(self.settings.runtime.output_dir), exit_status, error)
             except OSError as fault:
-                log.error(cannot_write(fault))
+                log.error(write_error_message(fault))
                 return False
         return True
 
@@ -271,11 +273,11 @@ def finished(run_dir: Path, ckpt_path: Path | None, max_steps: int) -> dict[str,
 
 def requeue(trainer: Any) -> None:
     """Ask the scheduler that preempted the job to start it again."""
-    from gan_lightning.callbacks.stop import Stop
+    from gan_lightning.callbacks.stop import GracefulStop
 
     for callback in trainer.callbacks:
-        if isinstance(callback, Stop) and trainer.is_global_zero:
-            callback.ask_again()
+        if isinstance(callback, GracefulStop) and trainer.is_global_zero:
+            callback.requeue()
 
 
 def ignore_disk_errors(thread: threading.ExceptHookArgs) -> None:
@@ -287,7 +289,7 @@ def ignore_disk_errors(thread: threading.ExceptHookArgs) -> None:
 def main() -> None:
     """Validate the whole command line, then train, or run a sweep, through Hydra."""
     argv, sweep = sys.argv[1:], None
-    with told_plainly("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
+    with exit_on_error("hydra.run.dir or, for a sweep, hydra.sweep.dir"):
         try:
             absolute_environment()
             name, sys.argv[1:], sweep_dir = check_command_line(argv)
@@ -303,11 +305,12 @@ def main() -> None:
             sys.exit(1)
         except BrokenProcessPool as error:
             raise UserError(
-                f"a worker process of the sweep was killed ({first_line(error)}). If the system was out of memory, use "
-                "fewer workers: hydra.launcher.n_jobs=NUMBER. The same command with hydra.sweep.dir=FOLDER resumes it"
+                f"a worker process of the sweep was killed ({short_message(error)}). If the system was out of memory, "
+                "use fewer workers: hydra.launcher.n_jobs=NUMBER. The same command with hydra.sweep.dir=FOLDER "
+                "resumes it"
             ) from error
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(first_line(error)) from error
+            raise UserError(short_message(error)) from error
         except ValueError as error:  # logging wraps the error of opening the run's log
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None

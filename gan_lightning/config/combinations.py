@@ -30,10 +30,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.config.image_size import halvings
-from gan_lightning.config.nodes import is_filled_in, node_at, target_of, walk
+from gan_lightning.config.image_size import num_downsamplings
+from gan_lightning.config.nodes import is_runtime_value, node_at, target_of, walk
 from gan_lightning.config.signature import REQUIRED, Signature, read
-from gan_lightning.io.paths import CONF, absolute, shorter
+from gan_lightning.io.paths import CONF, absolute, relative_path
 
 # Requirements that consist of several capabilities.
 IMPLIED = {"double_backward": ("per_sample_gradients", "float32_weights")}
@@ -74,7 +74,7 @@ class Part:
         node, parameter = node_at(self.section, name), self.signature.parameters.get(name)
         if node is None:
             return parameter.default if parameter else None if "." in name else REQUIRED
-        if is_filled_in(node):
+        if is_runtime_value(node):
             return UNKNOWN
         try:
             return OmegaConf.select(self.section, name)
@@ -123,7 +123,7 @@ def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> l
     for part in parts:
         name = part.signature.attributes.get("class_folders")
         if name and (folder := part.value(name)) and not absolute(folder).is_dir():
-            errors.append(f"{part.key}.{name}={str(shorter(Path(folder)))!r}: there is no such folder")
+            errors.append(f"{part.key}.{name}={str(relative_path(Path(folder)))!r}: there is no such folder")
     return [*dict.fromkeys([*errors_of_numbers(config), *errors])]
 
 
@@ -149,7 +149,7 @@ def parts_of(config: DictConfig) -> Iterator[Part]:
     size = [data.image_size] * 2 if isinstance(data.get("image_size"), int) else data.get("image_size")
     if size:
         try:
-            halvings(*size)
+            num_downsamplings(*size)
         except ValueError:
             yield declaration("data", data, "halved_sides", {"image_size": (32, 64)})
         if min(size) < 4 and config.get("eval", {}).get("every_n_steps", 1) is not None:
@@ -326,7 +326,7 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
             yield f"network.{key}.num_classes={labels}: the data have {classes} classes; remove it"
     # A resumed run has its own weights, and the file may be on another machine.
     if (path := config.get("init_from")) and not config.get("ckpt_path") and not absolute(path).exists():
-        yield f"init_from={shorter(Path(path))}: there is no such file or run directory"
+        yield f"init_from={relative_path(Path(path))}: there is no such file or run directory"
 
 
 def world_size(trainer: DictConfig) -> int | None:

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from gan_lightning.errors import UserError
-from gan_lightning.io.paths import CONF, shorter
+from gan_lightning.io.paths import CONF, relative_path
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def composer(config_dir: str | None = None) -> Iterator[Hydra]:
         yield Hydra.create_main_hydra2("train", path)
     except yaml.MarkedYAMLError as error:
         mark, problem = error.problem_mark, " ".join(str(error.problem).split())
-        file = shorter(Path(mark.name)) if mark else "a configuration file"
+        file = relative_path(Path(mark.name)) if mark else "a configuration file"
         raise UserError(f"{file}: not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem}") from error
     finally:
         GlobalHydra.instance().clear()

@@ -9,7 +9,7 @@ def to_height_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def halvings(height: int, width: int) -> int:
+def num_downsamplings(height: int, width: int) -> int:
     """Return how often height and width can be halved to a coarsest feature map of at least 4 x 4.
 
     The result is 3 for 32 (32 -> 16 -> 8 -> 4) and 2 for 28 (28 -> 14 -> 7).

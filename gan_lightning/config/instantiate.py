@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from gan_lightning.config.nodes import walk
 from gan_lightning.config.validation import how_to_import
-from gan_lightning.errors import UserError, first_line
-from gan_lightning.io.memory import is_lack_of_memory
+from gan_lightning.errors import UserError, short_message
+from gan_lightning.io.memory import is_out_of_memory
 
 
 def instantiate(node: DictConfig, key: str, **more: Any) -> Any:
@@ -35,8 +35,8 @@ def instantiate(node: DictConfig, key: str, **more: Any) -> Any:
             if isinstance(cause, ImportError):
                 targets = [str(part._value()) for path, part in walk(node) if path.endswith("_target_")]
                 advice = how_to_import(cause, [target.partition(".")[0] for target in targets])
-                raise UserError(f"{key}: a package is missing ({first_line(cause)}); {advice}") from error
+                raise UserError(f"{key}: a package is missing ({short_message(cause)}); {advice}") from error
             raise UserError(f"{key}: {' '.join(str(cause).split())}") from error
-        if is_lack_of_memory(cause):
-            raise UserError(f"{key}: out of memory ({first_line(cause)})") from error
+        if is_out_of_memory(cause):
+            raise UserError(f"{key}: out of memory ({short_message(cause)})") from error
         raise

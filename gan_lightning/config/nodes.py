@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)*)\}")  # an interpolation of another key
 
 # Sections that are filled in when a run starts, and what to set instead.
-FILLED_IN = {
+RUNTIME_KEYS = {
     "run_dir": "set hydra.run.dir to choose the run directory",
     "found": "the shape and the number of classes are read from the data",
 }
@@ -55,10 +55,10 @@ def referenced_key(node: Any) -> str | None:
     return found[1] if found else None
 
 
-def is_filled_in(node: Any) -> bool:
+def is_runtime_value(node: Any) -> bool:
     """Return whether a value interpolates a section that is filled in when a run starts."""
     key = referenced_key(node)
-    return key is not None and key.partition(".")[0] in FILLED_IN
+    return key is not None and key.partition(".")[0] in RUNTIME_KEYS
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

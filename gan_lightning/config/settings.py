@@ -30,6 +30,6 @@ class Optimizer(TypedDict):
 # Further classes whose signatures constrain a section, in addition to its ``_target_``, by a pattern of its key.
 SECTIONS = {
     "": ("gan_lightning.config.settings.Settings",),
-    "eval": ("gan_lightning.callbacks.evaluate.Evaluate", "gan_lightning.evaluation.evaluator.Evaluation"),
+    "eval": ("gan_lightning.callbacks.evaluate.Evaluate", "gan_lightning.evaluation.evaluator.Evaluator"),
     "model.*optimizer": ("gan_lightning.config.settings.Optimizer",),
 }

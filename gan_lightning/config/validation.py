@@ -18,11 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations
 from gan_lightning.config.constraints import mismatch
-from gan_lightning.config.nodes import is_filled_in, node_at, referenced_key, target_of, walk, walk_from
+from gan_lightning.config.nodes import is_runtime_value, node_at, referenced_key, target_of, walk, walk_from
 from gan_lightning.config.settings import SECTIONS
 from gan_lightning.config.signature import REQUIRED, Parameter, read
 from gan_lightning.config.synonyms import suggest_value
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.errors import UserError, short_message
 from gan_lightning.io.paths import absolute
 
 # Keys whose values are paths of the local file system.
@@ -44,7 +44,7 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: With all errors.
     """
-    if errors := faults_of_values(config, {}) or errors_of_combinations(config):
+    if errors := errors_of_values(config, {}) or errors_of_combinations(config):
         raise UserError(*dict.fromkeys(errors))
 
 
@@ -65,7 +65,7 @@ def make_paths_absolute(config: DictConfig) -> None:
             OmegaConf.update(config, key, str(absolute(text)))
 
 
-def faults_of_values(
+def errors_of_values(
     config: DictConfig,
     known: dict[str, Any],
     within: str = "",
@@ -100,7 +100,7 @@ def faults_of_values(
         except OmegaConfBaseException as error:
             refers_to = (referenced_key(node) or "").partition(".")[0]
             if not any(one.startswith(f"{refers_to}=") for one in errors):  # the section itself is already reported
-                errors.append(f"{path}: {first_line(error)}")
+                errors.append(f"{path}: {short_message(error)}")
             continue
         if referenced_key(node):
             continue  # the value is checked at the key that it interpolates
@@ -131,7 +131,7 @@ def parameters_of(config: DictConfig) -> dict[str, list[Parameter]]:
                 for _ in range(MAX_REFERENCES):
                     if node is None or (refers_to := referenced_key(node)) is None:
                         break
-                    key, node = refers_to, None if is_filled_in(node) else node_at(config, refers_to)
+                    key, node = refers_to, None if is_runtime_value(node) else node_at(config, refers_to)
                 if node is not None:
                     found.setdefault(key, []).append(parameter)
     return found
@@ -186,7 +186,7 @@ def unknown_arguments(config: DictConfig) -> list[str]:
                 taken = signature(get_class(target)).parameters
             except Exception as error:
                 advice = how_to_import(error, [target.partition(".")[0]])
-                errors.append(f"{path}._target_={target}: cannot be imported ({first_line(error)}); {advice}")
+                errors.append(f"{path}._target_={target}: cannot be imported ({short_message(error)}); {advice}")
                 continue
             is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
             errors += unknown_parameters(path, node, None if is_open else taken)

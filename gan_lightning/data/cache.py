@@ -16,9 +16,9 @@ import PIL
 import torch
 
 from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, decode_to
-from gan_lightning.data.pages import Pages
+from gan_lightning.data.pages import MappedFile
 from gan_lightning.errors import UserError
-from gan_lightning.io.files import locked, read_json, refuse_full_disk, whole
+from gan_lightning.io.files import atomic_write, check_free_space, file_lock, read_json
 from gan_lightning.io.image import MARK, MARKED_SUFFIXES, is_generated
 from gan_lightning.io.paths import cache_directory
 from gan_lightning.io.progress import bar
@@ -61,13 +61,13 @@ class Cache:
         try:
             with ExitStack() as held:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(path.with_suffix(".lock"), lambda: log.info(f"waiting for {path}")))
+                held.enter_context(file_lock(path.with_suffix(".lock"), lambda: log.info(f"waiting for {path}")))
                 if (found := self.read(path, paths, shape)) is not None:
                     return found
                 for stale in self.folder.glob(f".{path.stem}.*.part"):  # left by a killed process
                     stale.unlink()
                 room = len(paths) * math.prod(shape)
-                refuse_full_disk(self.folder, room, "the decoded images", "set data.cache=FOLDER to another disk")
+                check_free_space(self.folder, room, "the decoded images", "set data.cache=FOLDER to another disk")
                 self.write(path, paths, size, channels, white)
             found = self.read(path, paths, shape)
         except UserError as error:
@@ -98,7 +98,7 @@ class Cache:
             except OSError:  # decoding reports it
                 unreadable += 1
         if cached is not None and not unreadable:
-            with suppress(OSError), whole(cached, "w") as file:
+            with suppress(OSError), atomic_write(cached, "w") as file:
                 json.dump(marked, file)
         return [rows[i] for i in marked]
 
@@ -127,7 +127,7 @@ class Cache:
 
     def write(self, path: Path, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None) -> None:
         """Decode into a file, and write its description (checksums and statistics) to another."""
-        with whole(path) as file:
+        with atomic_write(path) as file:
             checksums: list[int] = []
 
             def start() -> Callable[[np.ndarray], object]:
@@ -148,7 +148,7 @@ class Cache:
             "sizes": [[*size, count] for size, count in decoded.sizes.items()],
             "modes": dict(decoded.modes),
         }
-        with whole(path.with_suffix(".json"), "w") as file:
+        with atomic_write(path.with_suffix(".json"), "w") as file:
             json.dump(description, file)
         log.info(f"{len(decoded.rows):,} images decoded and cached for later runs: {path}")
 
@@ -175,7 +175,7 @@ class Cache:
             if len(checksums) != len(rows):
                 raise ValueError("wrong number of checksums")
             if len(rows) * image_bytes > self.max_bytes:
-                pages = Pages(path, image_bytes, self.max_bytes, checksums)
+                pages = MappedFile(path, image_bytes, self.max_bytes, checksums)
                 return replace(decoded, images=pages.data.view(array_shape), pages=pages)
             pixels = np.fromfile(path, np.uint8).reshape(array_shape)
             if any(zlib.crc32(one) != crc32 for one, crc32 in zip(pixels, checksums.tolist(), strict=True)):

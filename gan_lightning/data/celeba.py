@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.data.layout import Left, without_generated
+from gan_lightning.data.layout import LeftOut, without_generated
 from gan_lightning.errors import UserError
 from gan_lightning.io.natural import natural
 
@@ -40,7 +40,7 @@ class CelebA(ImageFolder):
         Raises:
             UserError: The images or the attributes are missing.
         """
-        candidates, left = self.candidates(), Left()
+        candidates, left = self.candidates(), LeftOut()
         for folder in candidates:
             found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
             found = sorted(found, key=lambda path: natural(path.name))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.datamodule import ImageData, download_or_explain, root_above
+from gan_lightning.data.datamodule import ImageData, download_or_explain, find_data_root
 from gan_lightning.data.validate import check_samples
 
 FOLDER = "cifar-10-batches-py"
@@ -41,7 +41,7 @@ class CIFAR10(ImageData):
         Raises:
             UserError: The files are missing, damaged, or of different data sets.
         """
-        self.root = root_above(self.root, FOLDER, FILES[0])
+        self.root = find_data_root(self.root, FOLDER, FILES[0])
         fetch = partial(datasets.CIFAR10, self.root, train, download=True)
         found = download_or_explain("cifar10", self.root, FOLDER, FILES, fetch)
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2)

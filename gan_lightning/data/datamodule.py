@@ -21,7 +21,7 @@ from torch import Tensor
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import AtLeastOne, Channels, ImageSize, PositiveInt, Seed, Validated
 from gan_lightning.config.image_size import sides
-from gan_lightning.data.pages import Pages
+from gan_lightning.data.pages import MappedFile
 from gan_lightning.data.validate import (
     PROBED,
     check_samples,
@@ -31,22 +31,22 @@ from gan_lightning.data.validate import (
     warn_of_range,
 )
 from gan_lightning.errors import UserError
-from gan_lightning.io.files import directories, locked
+from gan_lightning.io.files import directories, file_lock
 from gan_lightning.io.image import from_uint8, resize, with_channels
-from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.io.paths import absolute
 from gan_lightning.model.minibatch import scale_error
 
 log = logging.getLogger(__name__)
 
-MOST_HELD_OUT = 10_000  # images of a folder, since they have to be decoded
+MAX_HELD_OUT = 10_000  # images of a folder, since they have to be decoded
 NO_TEST_SET = (
     "no real samples are held out of training, which held_out, eval.split=test and metric=memorization need: "
     "this data set has no test set"
 )
 
 
-class StepLoader:
+class StepBatchLoader:
     """Iterable over generator steps that yields the ``d_steps`` minibatches of each, concatenated.
 
     Item ``i`` of the run is ``perm(seed, i // n)[i % n]``: every epoch has its own order, minibatches may span two
@@ -77,7 +77,7 @@ class StepLoader:
         stop: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        pages: Pages | None = None,
+        pages: MappedFile | None = None,
     ) -> None:
         self.samples, self.labels, self.pages = samples, labels, pages
         self.minibatch, self.d_steps, self.seed = minibatch, d_steps, seed
@@ -125,7 +125,7 @@ class StepLoader:
         """Do nothing, since there is no state."""
 
 
-class StepData(Validated, LightningDataModule):
+class InMemoryDataModule(Validated, LightningDataModule):
     """Data module of samples and labels that are in memory, or in a memory-mapped file.
 
     Args:
@@ -146,7 +146,7 @@ class StepData(Validated, LightningDataModule):
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
         self.samples: Tensor | None = None
-        self.pages: Pages | None = None
+        self.pages: MappedFile | None = None
 
     @abstractmethod
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
@@ -207,16 +207,16 @@ class StepData(Validated, LightningDataModule):
         """Number of classes; 0 if there are no labels."""
         return len(self.class_names)
 
-    def train_dataloader(self) -> StepLoader:
+    def train_dataloader(self) -> StepBatchLoader:
         """Return the loader of the steps from the trainer's current one to the end of its budget."""
         device = self.gather_device()
         if device.type == "cpu":  # images of a memory-mapped file are verified batch by batch
-            return StepLoader(self.samples, self.labels, **self.steps(), pages=self.pages)
+            return StepBatchLoader(self.samples, self.labels, **self.steps(), pages=self.pages)
         self.verify()
-        return StepLoader(self.samples.to(device), self.labels.to(device), **self.steps())
+        return StepBatchLoader(self.samples.to(device), self.labels.to(device), **self.steps())
 
     def steps(self) -> dict[str, int]:
-        """Return the arguments of a :class:`StepLoader` that follow from the trainer, the model and the rank."""
+        """Return the arguments of a :class:`StepBatchLoader` that follow from the trainer, the model and the rank."""
         trainer = self.trainer
         return {
             "minibatch": self.batch_size,
@@ -274,7 +274,7 @@ class StepData(Validated, LightningDataModule):
             self.pages.verify_all()
 
 
-class ImageData(StepData):
+class ImageData(InMemoryDataModule):
     """Images, stored as uint8 and scaled to [-1, 1] on the device.
 
     Args:
@@ -344,7 +344,7 @@ class ImageData(StepData):
             return images, labels, class_names
         size = len(images) * self.channels * math.prod(self.image_size)
         advice = "use a smaller data.image_size or data.limit"
-        refuse_too_large(f"data.image_size: {len(images):,} images of this size", size, advice)
+        check_fits_in_memory(f"data.image_size: {len(images):,} images of this size", size, advice)
         return resize(with_channels(images, self.channels), self.image_size), labels, class_names
 
     def held_out(self) -> tuple[Tensor, Tensor]:
@@ -355,7 +355,7 @@ class ImageData(StepData):
         """
         found, which = self.test(), ", test set"
         if found is None and self.limit is not None:
-            found, which = self.read(slice(self.limit, self.limit + MOST_HELD_OUT)), ", samples beyond data.limit"
+            found, which = self.read(slice(self.limit, self.limit + MAX_HELD_OUT)), ", samples beyond data.limit"
         if found is None or length(found[0]) == 0:
             raise UserError(f"{NO_TEST_SET}; set data.limit to leave some images out of training")
         images, labels, names = self.resized(*self.checked(found, which, self.class_names))
@@ -401,7 +401,7 @@ def download_or_explain(name: str, root: Path, subfolder: str, files: Sequence[s
         with ExitStack() as held:
             with suppress(OSError):  # the directory cannot be written, or its file system has no locks
                 root.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(root, lambda: log.info(f"waiting for another process that uses {root}")))
+                held.enter_context(file_lock(root, lambda: log.info(f"waiting for another process that uses {root}")))
             return fetch()
     except (OSError, EOFError, RuntimeError, TypeError, ValueError, AssertionError, zlib.error, TarError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -412,7 +412,7 @@ def download_or_explain(name: str, root: Path, subfolder: str, files: Sequence[s
         ) from error
 
 
-def root_above(root: Path, subfolder: str, file: str) -> Path:
+def find_data_root(root: Path, subfolder: str, file: str) -> Path:
     """Return the directory of the data sets if the user passed the directory of the files or one in between.
 
     Args:

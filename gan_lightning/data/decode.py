@@ -17,10 +17,10 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gan_lightning.data.pages import Pages
+from gan_lightning.data.pages import MappedFile
 from gan_lightning.data.validate import usual_levels
-from gan_lightning.errors import printable
-from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.errors import escape_control
+from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.io.progress import bar
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Decoded:
     white: int = WHITE
     stretched: int = 0
     high_byte: int | None = None
-    pages: Pages | None = None
+    pages: MappedFile | None = None
 
 
 @dataclass
@@ -113,7 +113,7 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int, white: i
     """
     shape = len(paths), channels, *size
     advice = "use a smaller data.image_size or data.limit"
-    refuse_too_large(f"data.image_size: {len(paths):,} images of this size", math.prod(shape), advice)
+    check_fits_in_memory(f"data.image_size: {len(paths):,} images of this size", math.prod(shape), advice)
     images = torch.empty(shape, dtype=torch.uint8)
 
     def start() -> Callable[[np.ndarray], object]:
@@ -286,11 +286,11 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
     except UnidentifiedImageError:
         return DecodedImage(error="not an image, or of an unknown format")
     except OSError as error:
-        return DecodedImage(error=error.strerror or printable(str(error)), transient=error.errno is not None)
+        return DecodedImage(error=error.strerror or escape_control(str(error)), transient=error.errno is not None)
     except MemoryError:
         return DecodedImage(error="not enough memory", transient=True)
     except Exception as error:  # decoders raise many types of errors for broken files
-        return DecodedImage(error=printable(str(error)) or type(error).__name__)
+        return DecodedImage(error=escape_control(str(error)) or type(error).__name__)
 
 
 def center_crop_box(

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gan_lightning.data.validate import listed
-from gan_lightning.errors import printable
+from gan_lightning.errors import escape_control
 from gan_lightning.io.files import read_regular
 from gan_lightning.io.natural import natural
 
@@ -42,7 +42,7 @@ IMAGES = re.compile(
 )
 
 
-class Left:
+class LeftOut:
     """Files and directories that are left out of a data set, by reason."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Left:
         return [f"{len(paths):,} {reason} ({listed(paths)})" for reason, paths in self.paths.items()]
 
 
-def files_below(root: Path, left: Left) -> list[Path]:
+def files_below(root: Path, left: LeftOut) -> list[Path]:
     """Return the files below a directory in natural order of their names.
 
     Hidden files and directories and the directories of :func:`skip_reason` are skipped. Symbolic links are followed,
@@ -78,8 +78,8 @@ def files_below(root: Path, left: Left) -> list[Path]:
             if reason := skip_reason(here / name):
                 if here == root and name.casefold() in POSSIBLE_CLASSES:
                     log.warning(
-                        f"data.root={printable(str(root))}: the sub-folder '{printable(name)}' is left out, since "
-                        "it seems to contain thumbnails; rename it to use its images as a class"
+                        f"data.root={escape_control(str(root))}: the sub-folder '{escape_control(name)}' is left out, "
+                        "since it seems to contain thumbnails; rename it to use its images as a class"
                     )
                 left.add(reason, (here / name).relative_to(root).as_posix())
             else:
@@ -122,7 +122,7 @@ def is_split(name: str) -> bool:
     return SPLIT.fullmatch(name.casefold()) is not None
 
 
-def without_generated(paths: Sequence[Path], generated: Sequence[int], root: Path, left: Left) -> list[Path]:
+def without_generated(paths: Sequence[Path], generated: Sequence[int], root: Path, left: LeftOut) -> list[Path]:
     """Return image files without those that this package generated: sample grids, single samples, GIFs.
 
     Args:
@@ -159,7 +159,7 @@ def warn_of_layout(root: Path, loose: int, counts: dict[str, int]) -> bool:
     Returns:
         Whether the sub-directories are splits of the data set (``train``, ``test``) instead of classes.
     """
-    prefix = f"data.root={printable(str(root))}"
+    prefix = f"data.root={escape_control(str(root))}"
     if not counts:
         return False
     splits = [name for name in counts if is_split(name)]
@@ -170,23 +170,24 @@ def warn_of_layout(root: Path, loose: int, counts: dict[str, int]) -> bool:
         images = next(name for name in counts if name not in annotations)
         log.warning(
             f"{prefix}: its sub-folders {listed(annotations)} look like annotations of other images, not classes; set "
-            f"data.root={printable(str(root / images))} to leave them out"
+            f"data.root={escape_control(str(root / images))} to leave them out"
         )
     elif len(splits) == len(counts):
         log.warning(
             f"{prefix}: its sub-folders {listed(splits)} are splits of a data set, not classes; the images of all are "
-            f"used, without labels. Set data.root={printable(str(root / splits[0]))} to use one split and its classes"
+            f"used, without labels. Set data.root={escape_control(str(root / splits[0]))} to use one split and "
+            "its classes"
         )
     elif mixed:
         log.warning(
             f"{prefix}: its sub-folders {listed(splits)} look like splits of a data set and are used as classes; set "
-            f"data.root={printable(str(root / splits[0]))} to use one split"
+            f"data.root={escape_control(str(root / splits[0]))} to use one split"
         )
     elif len(counts) == 1:
         (only,) = counts
         log.warning(
             f"{prefix}: {listed([only])} is the only sub-folder with images, so there is a single class; set "
-            f"data.root={printable(str(root / only))} to use the sub-folders of that one as classes"
+            f"data.root={escape_control(str(root / only))} to use the sub-folders of that one as classes"
         )
     used = sum(counts.values())
     if loose >= used:

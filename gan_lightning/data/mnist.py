@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from gan_lightning.config.constraints import Channels, ImageSize
-from gan_lightning.data.datamodule import ImageData, download_or_explain, root_above
+from gan_lightning.data.datamodule import ImageData, download_or_explain, find_data_root
 from gan_lightning.data.validate import check_samples
 
 FILES = (
@@ -41,7 +41,7 @@ class MNIST(ImageData):
             UserError: The files are missing, damaged, or of different data sets.
         """
         subfolder = f"{self.folder}/raw"
-        self.root = root_above(self.root, subfolder, FILES[0])
+        self.root = find_data_root(self.root, subfolder, FILES[0])
         found = download_or_explain(self.name, self.root, subfolder, FILES, partial(self.fetch, train))
         names = [name.partition(" - ")[0] for name in found.classes]
         files = " and ".join(name.removesuffix(".gz") for name in (FILES[:2] if train else FILES[2:]))

@@ -15,7 +15,7 @@ VERIFIED_AT_ONCE = 500  # images per read-ahead when all of them are verified
 HAS_MADVISE = hasattr(mmap.mmap, "madvise")  # not on Windows
 
 
-class Pages:
+class MappedFile:
     """A memory-mapped file of images, with read-ahead, a limit on resident memory and checksums.
 
     The checksum of an image is verified when it is used for the first time: reading a whole file of 50 GB at the start

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import NonNegativeFloat, PositiveInt, Seed
-from gan_lightning.data.datamodule import StepData
-from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.data.datamodule import InMemoryDataModule
+from gan_lightning.io.memory import check_fits_in_memory
 
 
-class Points(StepData):
+class Points(InMemoryDataModule):
     """Points (num, 2) from a mixture of equally likely Gaussians; the classes are the components (modes).
 
     Args:
@@ -59,7 +59,7 @@ class Points(StepData):
         Raises:
             UserError: There is not enough memory.
         """
-        refuse_too_large(f"data.num={self.num}: the points", 16 * self.num, "use a smaller data.num")
+        check_fits_in_memory(f"data.num={self.num}: the points", 16 * self.num, "use a smaller data.num")
         generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, stream)), self.centres()
         labels = torch.randint(len(centres), (self.num,), generator=generator)
         return centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator), labels

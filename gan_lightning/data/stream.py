@@ -18,9 +18,9 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import Channels, ImageSize, PositiveFloat, PositiveInt
-from gan_lightning.data.datamodule import ImageData, StepLoader
+from gan_lightning.data.datamodule import ImageData, StepBatchLoader
 from gan_lightning.data.decode import WHITE, DecodedImage, decode_one, is_dark, warn_of_depth, white_of
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, escape_control
 from gan_lightning.io.paths import cache_directory
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ class Chunks:
             types, kinds = config["types"], config["data_format"]
         except Exception as error:  # many libraries, one for each kind of storage
             raise UserError(
-                f"data.root={str(root)!r}: litdata cannot read it ({printable(str(error)) or type(error).__name__})"
+                f"data.root={str(root)!r}: litdata cannot read it "
+                f"({escape_control(str(error)) or type(error).__name__})"
             ) from error
         if "image" not in types or not types.items() <= FORMAT.items() or kinds != list(types.values()):
             raise UserError(
@@ -79,7 +80,7 @@ class Chunks:
         return [(bytes(sample["image"]), int(sample.get("label", 0))) for sample in samples]
 
 
-class StreamLoader(StepLoader):
+class StreamLoader(StepBatchLoader):
     """Loader of the minibatches of each step, shuffled within a window of chunks.
 
     Each epoch has its own order of the chunks. A window of chunks is read into memory and shuffled while minibatches
@@ -93,7 +94,7 @@ class StreamLoader(StepLoader):
         size: Height and width.
         channels: 1 for gray, 3 for colour.
         white: The value that is mapped to 255 in images with integers of more than 8 bits.
-        **steps: Further arguments of :class:`~gan_lightning.data.datamodule.StepLoader`.
+        **steps: Further arguments of :class:`~gan_lightning.data.datamodule.StepBatchLoader`.
     """
 
     def __init__(

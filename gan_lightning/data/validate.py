@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, escape_control
 from gan_lightning.model.minibatch import described
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def length(value: Any) -> int | None:
 def listed(names: Sequence[str]) -> str:
     """Return the first few names, quoted, and the number of the others."""
     more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(f"'{printable(name)}'" for name in names[:MAX_LISTED]) + more
+    return ", ".join(f"'{escape_control(name)}'" for name in names[:MAX_LISTED]) + more
 
 
 def warn_of_labels(source: str, labels: Tensor, names: Sequence[str]) -> None:

@@ -13,14 +13,14 @@ import torch
 import gan_lightning
 from gan_lightning.demo.live_training import RNG_LOCK
 from gan_lightning.errors import UserError
-from gan_lightning.io.files import by_step
+from gan_lightning.io.files import samples_by_step
 from gan_lightning.io.image import data_url, grid, png
 from gan_lightning.latent.directions import first_layer
 from gan_lightning.latent.interpolate import Interpolate
 from gan_lightning.latent.video import gif, video_frames
-from gan_lightning.model.sampling import Sampler
-from gan_lightning.report.run_record import Reader, Record, directions
-from gan_lightning.run.run_dir import files_named, folders
+from gan_lightning.model.sampling import SamplingMixin
+from gan_lightning.report.run_record import Reader, RunRecord, directions
+from gan_lightning.run.run_dir import files_named, find_runs
 
 AXES = 6  # number of directions with a slider
 MAX_SHIFT = 6.0  # along a direction
@@ -75,7 +75,7 @@ class ImagesTab:
                     self.other = gr.Number(1, minimum=0, maximum=2**32 - 1, precision=0, label="Another seed")
                     self.steps = gr.Number(16, minimum=2, maximum=200, precision=0, label="Images between the seeds")
                 with gr.Row():
-                    walk, stop = gr.Button("Interpolate", min_width=60), gr.Button("Stop", min_width=60)
+                    walk, stop = gr.Button("Interpolate", min_width=60), gr.Button("GracefulStop", min_width=60)
                 self.video = gr.HTML(elem_id="video", elem_classes="image")
         with gr.Accordion("Samples during training", open=True):
             self.past = gr.Slider(0, 1, value=0, step=1, label="Image", interactive=False, elem_id="past")
@@ -115,13 +115,13 @@ class ImagesTab:
 
     def sweeps(self) -> list[str]:
         """Return the directories with several runs."""
-        parents = self.named(run.parent for run in folders(self.runs))
+        parents = self.named(run.parent for run in find_runs(self.runs))
         return [folder for folder in dict.fromkeys(parents) if parents.count(folder) > 1]
 
-    def named(self, folders: Iterable[Path]) -> list[str]:
+    def named(self, find_runs: Iterable[Path]) -> list[str]:
         """Return printable paths relative to the directory of the runs, without links that lead out of it."""
         root = self.runs.resolve()
-        inside = [f for f in folders if f.is_relative_to(self.runs) and f.resolve().is_relative_to(root)]
+        inside = [f for f in find_runs if f.is_relative_to(self.runs) and f.resolve().is_relative_to(root)]
         return [name for name in (str(folder.relative_to(self.runs)) for folder in inside) if name.isprintable()]
 
     def choose(self, name: str, seed: int) -> Update:
@@ -135,7 +135,7 @@ class ImagesTab:
         except UserError as error:
             cleared = dict.fromkeys([self.sample, self.then, self.video], "")
             return {self.status: error_html(str(error)), self.model: None, self.run: None} | cleared
-        past, axes = by_step(run / "samples"), min(AXES, model.latent_dim)
+        past, axes = samples_by_step(run / "samples"), min(AXES, model.latent_dim)
         names = model.class_names or range(model.num_classes)
         choices = [(str(name), label) for label, name in enumerate(names)]
         label = 0 if choices else None
@@ -152,7 +152,7 @@ class ImagesTab:
             **{axis: gr.update(value=0, visible=number < axes) for number, axis in enumerate(self.axes)},
         }
 
-    def draw(self, model: Sampler | None, seed: int, label: int | None, length: float, *shifts: float) -> str:
+    def draw(self, model: SamplingMixin | None, seed: int, label: int | None, length: float, *shifts: float) -> str:
         """Return the sample of a seed's latent, scaled and shifted along the directions."""
         if model is None:
             return ""
@@ -162,7 +162,7 @@ class ImagesTab:
         return image_html(png(grid(model.generate(z, torch.tensor([label or 0])), 1)), "sample")
 
     def walk(
-        self, stop_flag: StopFlag, model: Sampler | None, one: int, other: int, label: int | None, steps: int
+        self, stop_flag: StopFlag, model: SamplingMixin | None, one: int, other: int, label: int | None, steps: int
     ) -> Iterator[str]:
         """Yield progress messages, then an animation from one seed to another and back.
 
@@ -185,23 +185,25 @@ class ImagesTab:
 
     def show_past(self, run: Path | None, at: int) -> str:
         """Return the samples of a run at one of its steps, which all use the same noise."""
-        past = by_step(run / "samples") if run else []
+        past = samples_by_step(run / "samples") if run else []
         if not past:
             return "<p>This run has no sample images.</p>"
         step, path = past[max(min(int(at or 0), len(past) - 1), 0)]
-        return f'<p>Step {step:,}</p><img alt="samples" src="{Reader(run).picture(path)}">'
+        return f'<p>Step {step:,}</p><img alt="samples" src="{Reader(run).image(path)}">'
 
     def side_by_side(self, name: str) -> str:
         """Return the runs of a directory, each with its last samples and scores."""
         folder = self.runs / name
-        runs = [run for run in folders(folder) if run.parent == folder]
+        runs = [run for run in find_runs(folder) if run.parent == folder]
         known, figures = directions(), []
-        for record in (Record.read(run, folder) for run in runs[:MAX_RUNS]):
+        for record in (RunRecord.read(run, folder) for run in runs[:MAX_RUNS]):
             scores = ", ".join(
                 f"{escape(cells[0])} {escape(cells[1])}" for cells in record.scores if known.get(cells[0])
             )
             omitted = "".join(f"<br>left out: {escape(line)}" for line in record.omitted)
-            caption = f"<b>{escape(record.name)}</b><br>{escape(record.title)}, {escape(record.told)}<br>{scores}"
+            caption = (
+                f"<b>{escape(record.name)}</b><br>{escape(record.title)}, {escape(record.status_line)}<br>{scores}"
+            )
             image = f'<img alt="" src="{record.grid}">'
             figures.append(f"<figure>{image}<figcaption>{caption}{omitted}</figcaption></figure>")
         more = f"<p>and {len(runs) - MAX_RUNS} more</p>" if len(runs) > MAX_RUNS else ""

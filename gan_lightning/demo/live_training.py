@@ -21,8 +21,8 @@ from gan_lightning import seed as seeds
 from gan_lightning.callbacks.sample_grid import extent_of, surface
 from gan_lightning.callbacks.scalars import finite_checks, loss_terms
 from gan_lightning.config.compose import composer, parse_override
-from gan_lightning.errors import UserError, first_line
-from gan_lightning.metric import Seen
+from gan_lightning.errors import UserError, short_message
+from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.modes import Modes
 from gan_lightning.model.base import StepOutput
 from gan_lightning.model.gan import GAN
@@ -115,7 +115,7 @@ class LiveTraining(Callback):
         except UserError as exception:
             error = str(exception)
         except BaseException as exception:  # an exception in a thread would be lost
-            error = f"{type(exception).__name__}: {first_line(exception)}"
+            error = f"{type(exception).__name__}: {short_message(exception)}"
         finally:
             self.release_rng()
             with self.changed:
@@ -192,7 +192,7 @@ class LiveTraining(Callback):
         while (networks := self.next_update()) in ("d", "g"):
             self.acquire_rng()
             # One word more than the seed of a training step, so that the random numbers differ.
-            key = module.seed, seeds.GAME, self.g_updates, self.d_updates
+            key = module.seed, seeds.TRAINING_STEP, self.g_updates, self.d_updates
             module.rng.manual_seed(seeds.mix(*key))
             seeds.seed_default(module.device, *key, seeds.DROPOUT)
             rows = torch.randint(len(self.data.samples), (self.data.batch_size,), generator=module.rng)
@@ -236,7 +236,7 @@ class LiveTraining(Callback):
                 "model.generator_optimizer.lr, model.discriminator_optimizer.lr"
             )
         fake = module.sample(POINTS)
-        real_set, fake_set = (Seen(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
+        real_set, fake_set = (FeatureSet(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
         real_set.centres, real_set.deviation = self.data.centres(), self.data.deviation
         scores = Modes()(real_set, {}, fake_set)
         figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
@@ -266,7 +266,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         fixed = ["~logger", "~callbacks", *(f"{key}={value}" for key, value in FIXED_SETTINGS.items())]
         name, words, _ = check_command_line([*fixed, *(text for text in overrides if text[:1] != "-")])
     except UserError as error:
-        raise UserError(*errors, *error.faults) from error
+        raise UserError(*errors, *error.errors) from error
     if errors:
         raise UserError(*errors)
     with composer() as hydra:

@@ -11,9 +11,9 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from gan_lightning.config.nodes import flatten
-from gan_lightning.errors import UserError, abridged, printable
+from gan_lightning.errors import UserError, escape_control, first_and_count
 from gan_lightning.evaluation.score import differences
-from gan_lightning.io.files import whole
+from gan_lightning.io.files import atomic_write
 
 NOISE = 0.013  # relative differences below 1.3 % are within the noise of retraining (https://arxiv.org/abs/2606.20536)
 SIGNIFICANCE = 0.05  # level of Welch's test between two sets of seeds
@@ -71,7 +71,7 @@ def is_shallow(value: Any, levels: int = NESTING) -> bool:
     return levels > 0 and all(is_shallow(part, levels - 1) for part in parts)
 
 
-def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
+def check_comparable(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
     """Raise UserError if scores of one name have different protocol cards, listing the fields that differ."""
     lines = [line for row in rows for line in row.scores]
     names = dict.fromkeys(line["metric"] for line in lines)
@@ -91,7 +91,7 @@ def refuse_unlike(rows: Sequence[Row], allowed: Sequence[str] = ()) -> None:
                     paths_by_field.setdefault(key, {}).setdefault(str(card[key]), []).append(path)
     differing = []
     for key, paths_by_value in paths_by_field.items():
-        values = (f"{value} ({abridged(dict.fromkeys(paths), 1)})" for value, paths in paths_by_value.items())
+        values = (f"{value} ({first_and_count(dict.fromkeys(paths), 1)})" for value, paths in paths_by_value.items())
         differing.append(f"{key}: {' / '.join(values)}")
     if differing:
         raise UserError(
@@ -198,7 +198,7 @@ def print_table(table: Sequence[dict[str, Any]], shown: Sequence[str]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for row in lines:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        print(printable(line))
+        print(escape_control(line))
 
 
 def format_mean_std(mean: float, std: float) -> str:
@@ -212,7 +212,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write a CSV file with a line per row, and a column per score and per hash of its card."""
     names = dict.fromkeys(line["metric"] for row in rows for line in row.scores)
     columns = ["path", "experiment", "seed", "step", *(part for name in names for part in (name, f"{name} card"))]
-    with whole(path, "w") as file:
+    with atomic_write(path, "w") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for label, row in zip(experiment_names(rows), rows, strict=True):

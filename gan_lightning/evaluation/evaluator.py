@@ -14,12 +14,12 @@ from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation.score import Score, installed
 from gan_lightning.feature import FeatureNetwork
-from gan_lightning.io.cache import Store, fingerprint
+from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import to_uint8
-from gan_lightning.io.memory import refuse_too_large
+from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.io.progress import bar
-from gan_lightning.metric import Metric, Seen
-from gan_lightning.model.base import Learner
+from gan_lightning.metric import FeatureSet, Metric
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.ema import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
 
 NOISE_CHUNK = 250  # samples that are generated at a time; the noise of a chunk depends on its index alone
@@ -34,7 +34,7 @@ MAX_LISTED_CLASSES = 20  # in a histogram
 OTHER_CLASSES = "the feature network's classes are not those of the data (feature=classifier)"
 
 
-class Evaluation(Validated):
+class Evaluator(Validated):
     """Evaluate generators on one data set by one protocol.
 
     Args:
@@ -61,10 +61,10 @@ class Evaluation(Validated):
     ) -> None:
         self.feature, self.metrics = feature, dict(metrics)
         self.num, self.num_real, self.split, self.labels, self.seed = num, num_real, split, labels, seed
-        self.store = Store(cache)
+        self.store = TensorCache(cache)
         self.available: dict[str, Metric] = {}  # metrics whose requirements are met
 
-    def get_ready(self, data: Any, conditional: bool, device: torch.device | str = "cpu") -> dict[str, str]:
+    def setup(self, data: Any, conditional: bool, device: torch.device | str = "cpu") -> dict[str, str]:
         """Set up the feature network and the metrics, with the features of the real samples from the cache if possible.
 
         Args:
@@ -89,7 +89,7 @@ class Evaluation(Validated):
                 source = data.samples, data.labels
         else:
             source = self.subset(self.num_real, *data.held_out())
-        self.feature.get_ready(data, self.store, torch.device(device))
+        self.feature.setup(data, self.store, torch.device(device))
         self.load_real(data, *source)
         reasons = {name: self.unavailable_reason(metric, conditional) for name, metric in self.metrics.items()}
         left_out = {name: reason for name, reason in reasons.items() if reason}
@@ -152,7 +152,7 @@ class Evaluation(Validated):
         rows = torch.randperm(len(tensors[0]), generator=generator)[:num].sort().values
         return tuple(tensor[rows] for tensor in tensors)
 
-    def extract_features(self, samples: Tensor, labels: Tensor) -> Seen:
+    def extract_features(self, samples: Tensor, labels: Tensor) -> FeatureSet:
         """Return samples with their features and logits, which are cached."""
 
         def compute(part: Tensor) -> dict[str, Tensor]:
@@ -168,7 +168,7 @@ class Evaluation(Validated):
             for part in samples.split(CACHE_CHUNK)
         ]
         logits = torch.cat([chunk["logits"] for chunk in chunks]) if "logits" in chunks[0] else None
-        return Seen(samples, torch.cat([chunk["features"] for chunk in chunks]), labels, logits)
+        return FeatureSet(samples, torch.cat([chunk["features"] for chunk in chunks]), labels, logits)
 
     def logits_card(self) -> dict[str, str]:
         """Return what logits depend on besides features; empty if the network's own card covers it."""
@@ -198,8 +198,8 @@ class Evaluation(Validated):
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
 
     def draw(
-        self, model: Learner, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None
-    ) -> Seen:
+        self, model: GenerativeModel, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None
+    ) -> FeatureSet:
         """Generate samples of a model from fixed noise, and extract their features.
 
         The ranks of a distributed run share the work, and each returns all samples.
@@ -214,7 +214,7 @@ class Evaluation(Validated):
             UserError: The samples are not finite.
         """
         size = self.num * (self.real.samples[0].nbytes + self.real.features[0].nbytes)
-        refuse_too_large(f"eval.num={self.num}: the samples and their features", size, "fewer")
+        check_fits_in_memory(f"eval.num={self.num}: the samples and their features", size, "fewer")
         labels = self.sample_labels(model.num_classes)
         chunks = -(-self.num // NOISE_CHUNK)
         mine = -(-chunks // ranks)
@@ -234,7 +234,7 @@ class Evaluation(Validated):
         if ranks > 1:
             tensors = [None if x is None else gather(x.to(model.device)).flatten(0, 1).cpu() for x in tensors]
         samples, features, logits = (None if x is None else x[: self.num] for x in tensors)
-        return Seen(samples, features, labels, logits)
+        return FeatureSet(samples, features, labels, logits)
 
     def sample_labels(self, num_classes: int) -> Tensor:
         """Return the labels (num,) of the samples to generate."""
@@ -244,7 +244,7 @@ class Evaluation(Validated):
         # Sorted, since a stride over alternating classes would select the same classes again and again.
         return self.real.labels.sort().values[rows * len(self.real) // self.num]
 
-    def made_by(self, model: Learner) -> dict[str, Any]:
+    def generation_card(self, model: GenerativeModel) -> dict[str, Any]:
         """Return the part of the protocol card that describes how a model's samples are generated.
 
         The BatchNorm and label settings are on the cards of all generators, even of those without either.
@@ -264,7 +264,7 @@ class Evaluation(Validated):
             "training_seed": model.seed,
         }
 
-    def score(self, fake: Seen, generation: dict[str, Any]) -> list[Score]:
+    def score(self, fake: FeatureSet, generation: dict[str, Any]) -> list[Score]:
         """Return all scores of samples.
 
         Args:
@@ -294,7 +294,7 @@ class Evaluation(Validated):
                     scores.append(Score(key, float(value), card, details, notes))
         return scores
 
-    def neighbours(self, fake: Seen) -> Tensor | None:
+    def neighbours(self, fake: FeatureSet) -> Tensor | None:
         """Return a figure of samples beside their nearest training images; None if no metric looks for copies."""
         metrics = self.available.values() if fake.samples.ndim == 4 else []
         figures = (metric.figure(self.training, fake) for metric in metrics if "held_out" in metric.needs)

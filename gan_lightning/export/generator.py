@@ -13,19 +13,19 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from gan_lightning.errors import UserError, first_line
-from gan_lightning.io.cache import Store
+from gan_lightning.errors import UserError, short_message
+from gan_lightning.io.cache import TensorCache
 from gan_lightning.io.class_names import validate_class_names
 from gan_lightning.io.files import read_json
 from gan_lightning.io.paths import DESCRIPTION, WEIGHTS
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.run.checkpoint import load_model, refuse_foreign, refuse_non_finite, take_state
 
 FORMAT = 1
 MAX_DESCRIPTION_BYTES = 1 << 24  # a description with a thousand class names takes a few thousand
 
 
-class Exported(Sampler):
+class ExportedGenerator(SamplingMixin):
     """A generator without discriminator and training state.
 
     Args:
@@ -43,7 +43,7 @@ class Exported(Sampler):
         self.class_names = [*class_names]
 
 
-def load_exported(folder: Path, trust: bool = False) -> Exported:
+def load_exported(folder: Path, trust: bool = False) -> ExportedGenerator:
     """Load the generator of a directory that gan-export wrote, in evaluation mode.
 
     Args:
@@ -61,7 +61,7 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
     node = config["generator"]
     if not trust:
         refuse_foreign(node, path, "gan_lightning.load(folder, trust=True)")
-    state = Store(folder).read(folder / WEIGHTS)
+    state = TensorCache(folder).read(folder / WEIGHTS)
     if state is None:
         raise UserError(f"{folder / WEIGHTS}: is missing or damaged")
     try:
@@ -70,14 +70,14 @@ def load_exported(folder: Path, trust: bool = False) -> Exported:
             take_state(instantiate(node, _convert_="all"), empty, path)
         generator = instantiate(node, _convert_="all")
         take_state(generator, state, folder / WEIGHTS)
-        model = Exported(generator, config["latent_dim"], config["num_classes"], names).eval()
+        model = ExportedGenerator(generator, config["latent_dim"], config["num_classes"], names).eval()
         refuse_non_finite({"a sample": model.sample(1)}, path)
     except (InstantiationException, OmegaConfBaseException, RuntimeError, IndexError, TypeError) as error:
-        raise UserError(f"{path}: the generator that it describes cannot be built ({first_line(error)})") from error
+        raise UserError(f"{path}: the generator that it describes cannot be built ({short_message(error)})") from error
     return model
 
 
-def load_chosen(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> Sampler:
+def load_model_or_export(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> SamplingMixin:
     """Load a checkpoint's model or an exported generator, as :func:`gan_lightning.run.checkpoint.choose` returned it.
 
     Args:
@@ -127,5 +127,5 @@ def from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[DESCRIPTION, WEIGHTS]))
     except Exception as error:  # many types: network, service, permissions
         raise UserError(
-            f"{name}: no such file or folder, and the download from the Hub failed ({first_line(error)})"
+            f"{name}: no such file or folder, and the download from the Hub failed ({short_message(error)})"
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lightning.errors import UserError, first_line, printable
+from gan_lightning.errors import UserError, escape_control, short_message
 from gan_lightning.evaluation.score import installed
 from gan_lightning.io.class_names import describe_classes, normalize_name
 from gan_lightning.run.checkpoint import config_of, refuse_foreign
@@ -98,7 +98,7 @@ def provenance(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
         return {"run": training_settings(checkpoint), "scores": scores_of(checkpoint)}
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}: has no valid training settings and scores ({first_line(error)})") from error
+        raise UserError(f"{path}: has no valid training settings and scores ({short_message(error)})") from error
 
 
 def training_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -204,4 +204,4 @@ def is_third_party(node: Any) -> bool:
 
 def escaped(value: Any) -> str:
     """Escape a value for Markdown, so that nothing in it is markup or becomes a link."""
-    return MARKUP.sub(r"\\\g<0>", printable(str(value)))
+    return MARKUP.sub(r"\\\g<0>", escape_control(str(value)))

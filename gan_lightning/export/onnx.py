@@ -12,15 +12,15 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.errors import UserError, first_line
+from gan_lightning.errors import UserError, short_message
 from gan_lightning.io.image import to_uint8
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 TOLERANCE = 1e-5  # largest difference between torch and ONNX, of samples in [-1, 1]
 NUM_COMPARED = 1000  # latents
 
 
-def to_onnx(model: Sampler) -> tuple[bytes, float]:
+def to_onnx(model: SamplingMixin) -> tuple[bytes, float]:
     """Convert a generator to ONNX and compare its samples with torch's.
 
     The first output are images as torch-fidelity expects them, uint8 (N, 3, H, W), the second one the samples
@@ -41,7 +41,8 @@ def to_onnx(model: Sampler) -> tuple[bytes, float]:
         samples = session.run([names[-1]], {name: value.numpy() for name, value in inputs.items()})[0]
     except Exception as error:  # many types, since a user-supplied network may use any operation
         raise UserError(
-            f"this generator cannot be converted to ONNX ({first_line(error)}); add --no-onnx to write safetensors only"
+            f"this generator cannot be converted to ONNX ({short_message(error)}); add --no-onnx to write "
+            "safetensors only"
         ) from error
     difference = float((torch.from_numpy(samples) - model.generate(z, y)).abs().max())
     if not difference <= TOLERANCE:
@@ -75,7 +76,7 @@ def export_graph(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]
     return model.SerializeToString()
 
 
-def as_graph(model: Sampler) -> nn.Module:
+def as_graph(model: SamplingMixin) -> nn.Module:
     """Wrap a generator in a module with the inputs and outputs of the ONNX file."""
 
     class Unconditional(nn.Module):

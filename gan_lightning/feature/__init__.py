@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 
 
 class Samples(Protocol):
@@ -38,7 +38,7 @@ class FeatureNetwork(Protocol):
     batch: int
     logits_sha256: str
 
-    def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
+    def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Load or train the network.
 
         Raises:

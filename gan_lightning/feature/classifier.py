@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import Samples
-from gan_lightning.io.cache import Store, fingerprint
+from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import from_uint8
 from gan_lightning.io.progress import bar
 
@@ -48,7 +48,7 @@ class Classifier(Validated):
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel
         self.network: nn.Module | None = None
 
-    def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
+    def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Load the classifier of these data from the cache, or train it.
 
         Raises:

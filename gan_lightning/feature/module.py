@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.feature import Samples
-from gan_lightning.io.cache import Store, fingerprint
+from gan_lightning.io.cache import TensorCache, fingerprint
 
 PLAIN = bool | int | float | complex | str | bytes | Enum | PurePath | torch.dtype | torch.device
 
@@ -40,7 +40,7 @@ class CustomModule:
             raise TypeError(f"network: must be a torch.nn.Module, and is a {type(network).__name__}")
         self.network = network.eval().requires_grad_(False)
 
-    def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
+    def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Compute the hash, and move the module to the device."""
         self.sha256 = fingerprint(describe(self.network))
         self.network, self.device = self.network.to(device), device

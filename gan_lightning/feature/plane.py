@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.feature import Samples
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 
 
 class Coordinates:
@@ -18,7 +18,7 @@ class Coordinates:
     predicts_data_classes, cheap = False, True
     batch, logits_sha256 = 250, ""
 
-    def get_ready(self, data: Samples, store: Store, device: torch.device) -> None:
+    def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Do nothing."""
 
     def card(self) -> dict[str, Any]:

@@ -13,13 +13,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gan_lightning.io.files import locked, whole
+from gan_lightning.io.files import atomic_write, file_lock
 from gan_lightning.io.paths import cache_directory
 
 log = logging.getLogger(__name__)
 
 
-class Store:
+class TensorCache:
     """A directory of safetensors files, each with the SHA-256 of its tensors; a damaged file is computed again.
 
     Several processes may share it: one computes, and the others wait for the file. If the directory cannot be written,
@@ -47,7 +47,7 @@ class Store:
         with ExitStack() as held:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(path.with_suffix(".lock"), others_make(name)))
+                held.enter_context(file_lock(path.with_suffix(".lock"), log_waiting(name)))
                 if (found := self.read(path)) is not None:
                     return found
                 if path.exists():
@@ -80,7 +80,7 @@ class Store:
 
     def write(self, path: Path, tensors: dict[str, Tensor]) -> None:
         """Write tensors and their checksum atomically."""
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(safetensors.torch.save(tensors, {"sha256": checksum(tensors)}))
 
 
@@ -89,7 +89,7 @@ def as_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 
-def others_make(name: str) -> Callable[[], None]:
+def log_waiting(name: str) -> Callable[[], None]:
     """Return a function that logs that another process computes an entry."""
     return lambda: log.info(f"waiting for another process that computes {name}")
 

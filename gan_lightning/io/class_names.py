@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_lightning.errors import UserError, abridged, printable
+from gan_lightning.errors import UserError, escape_control, first_and_count
 
 if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 MAX_LENGTH = 255  # characters of a class name, like the maximum length of a folder name
 MAX_LISTED = 20  # classes in an error message
-CAPTION = 24  # maximum number of characters beside a row of images
+CAPTION_LENGTH = 24  # maximum number of characters beside a row of images
 
 
-def storable(names: Sequence[Any]) -> list[str]:
+def sanitize_class_names(names: Sequence[Any]) -> list[str]:
     """Return the names as a checkpoint stores them: printable strings of limited length."""
-    return [printable(str(name))[:MAX_LENGTH] for name in names]
+    return [escape_control(str(name))[:MAX_LENGTH] for name in names]
 
 
 def validate_class_names(names: Any, num_classes: int, path: Path) -> list[str]:
@@ -99,7 +99,7 @@ def normalize_name(name: str) -> str:
 
 def comparison_key(name: str) -> str:
     """Return the form in which names are compared, both those that are stored and those that a user passes."""
-    return normalize_name(*storable([name]))
+    return normalize_name(*sanitize_class_names([name]))
 
 
 def numeric_value(name: str) -> Decimal | None:
@@ -138,7 +138,9 @@ def describe_classes(names: Sequence[str], num_classes: int) -> str:
         return f"0 to {num_classes - 1}"
     # If some names are numbers, class numbers are left out, since they would be mistaken for names.
     only_names = any(numeric_value(normalize_name(name)) is not None for name in names)
-    return abridged([name if only_names else f"{name} ({label})" for label, name in enumerate(names)], MAX_LISTED)
+    return first_and_count(
+        [name if only_names else f"{name} ({label})" for label, name in enumerate(names)], MAX_LISTED
+    )
 
 
 def caption(names: Sequence[str], label: int) -> str:
@@ -149,7 +151,7 @@ def caption(names: Sequence[str], label: int) -> str:
     name = names[label] if names else str(label)
     name = f"class {name}" if normalize_name(name).isdecimal() else name
     shown = replace_undrawable(name)
-    return shortened(shown if shown == name else f"{label}: {shown}", CAPTION)
+    return truncate_text(shown if shown == name else f"{label}: {shown}", CAPTION_LENGTH)
 
 
 def replace_undrawable(text: str) -> str:
@@ -168,7 +170,7 @@ def font() -> "FT2Font":
     return FT2Font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")))
 
 
-def shortened(text: str, longest: int) -> str:
+def truncate_text(text: str, longest: int) -> str:
     """Truncate a text to a number of characters; the last three are then dots."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
@@ -180,7 +182,7 @@ def file_name(names: Sequence[str], label: int) -> str:
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)[:50]
 
 
-def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
+def check_class_order(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
     """Compare a model's class names with the data's; log a warning if a class has a different name.
 
     Args:
@@ -192,14 +194,14 @@ def refuse_other_order(path: Path, stored: Sequence[str], names: Sequence[str]) 
         UserError: A name has different numbers in the model and the data, so that samples would be assigned to the
             wrong class.
     """
-    error, moved = other_order(stored, names)
+    error, moved = class_order_error(stored, names)
     if moved:
         raise UserError(f"{path}: {error}; use the training data, or rename the classes as they were")
     if error:
         log.warning(f"{path}: {error}")
 
 
-def other_order(stored: Sequence[str], names: Sequence[str]) -> tuple[str, bool]:
+def class_order_error(stored: Sequence[str], names: Sequence[str]) -> tuple[str, bool]:
     """Return the first difference between two lists of class names, and whether a common name has a different number.
 
     One renamed folder can change the numbers of all classes after it, so the numbers of names that occur in both lists

@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 
 WINDOWS = os.name == "nt"
 RETRIES, RETRY_S = 20, 0.05  # for a rename that another process blocks
-MOST_ENTRIES, MOST_LEVELS = 1_000_000, 12  # bounds of a recursive directory search
+MAX_ENTRIES, MAX_DEPTH = 1_000_000, 12  # bounds of a recursive directory search
 without_fsync: set[Path] = set()  # directories for which the warning was logged
 
 
 @contextmanager
-def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
+def atomic_write(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
     """Open a file for an atomic write: temporary file, fsync, rename.
 
     The temporary file is in the directory of the target, since a rename is only atomic within one file system. Text is
@@ -37,7 +37,7 @@ def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
     Args:
         path: The target; missing parents are created.
         mode: "wb" or "w".
-        sync: Flush to the disk before the rename. Use False for one of many files that :func:`whole_directory` flushes
+        sync: Flush to the disk before the rename. Use False for one of many files that :func:`atomic_directory` flushes
             together, which saves 8 ms per file.
 
     Raises:
@@ -66,7 +66,7 @@ def whole(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Context manager that adds a path to OSErrors without one, such as those of writes to an open file.
 
     Args:
@@ -81,11 +81,11 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """Create a directory atomically: yield a temporary one to fill, flush it and rename it.
 
     The files are flushed together at the end, since a flush of each takes 8 ms. Open them with
-    ``whole(..., sync=False)``.
+    ``atomic_write(..., sync=False)``.
 
     Args:
         path: The target, which must not exist or be an empty directory; missing parents are created.
@@ -224,7 +224,7 @@ def report_damaged(path: Path, damaged: Sequence[int], intact: int) -> None:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock between processes, which the system releases when its holder dies.
 
     Args:
@@ -301,7 +301,7 @@ def directories(root: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path,
         root: Root of the search.
         omit: Called with a message for each part that was not searched.
     """
-    queue, left = deque([(root, 0)]), MOST_ENTRIES
+    queue, left = deque([(root, 0)]), MAX_ENTRIES
     while queue:
         folder, depth = queue.popleft()
         names, below = set(), []
@@ -312,16 +312,16 @@ def directories(root: Path, omit: Callable[[str], None]) -> Iterator[tuple[Path,
                     below.append((folder / entry.name, depth + 1))
         left -= len(names)
         yield folder, names
-        if depth < MOST_LEVELS:
+        if depth < MAX_DEPTH:
             queue += below
         elif below:
-            omit(f"{folder}: more than {MOST_LEVELS} levels below {root}; deeper directories were not searched")
+            omit(f"{folder}: more than {MAX_DEPTH} levels below {root}; deeper directories were not searched")
         if not left:
-            omit(f"{root}: more than {MOST_ENTRIES:,} files; the rest was not searched")
+            omit(f"{root}: more than {MAX_ENTRIES:,} files; the rest was not searched")
             return
 
 
-def refuse_full_disk(folder: Path, num_bytes: float, what: str, advice: str) -> None:
+def check_free_space(folder: Path, num_bytes: float, what: str, advice: str) -> None:
     """Raise UserError if a disk has less free space than needed.
 
     Args:
@@ -340,7 +340,7 @@ def refuse_full_disk(folder: Path, num_bytes: float, what: str, advice: str) -> 
         )
 
 
-def by_step(folder: Path, suffix: str = ".png", regular_only: bool = True) -> list[tuple[int, Path]]:
+def samples_by_step(folder: Path, suffix: str = ".png", regular_only: bool = True) -> list[tuple[int, Path]]:
     """Return the files of a run that have a step in their names (``step_00000500.png``), sorted by step.
 
     Files with other names, such as a user's copies, are ignored. Modification times are not used, since an archive, a
@@ -354,7 +354,7 @@ def by_step(folder: Path, suffix: str = ".png", regular_only: bool = True) -> li
     """
     found = []
     with suppress(OSError), os.scandir(folder) as entries:  # the directory does not exist
-        for entry in islice(entries, MOST_ENTRIES):
+        for entry in islice(entries, MAX_ENTRIES):
             if entry.name.startswith("step_") and entry.name.endswith(suffix):
                 step = entry.name[len("step_") : -len(suffix)]
                 if step.isascii() and step.isdecimal() and len(step) < 20 and (not regular_only or entry.is_file()):

@@ -13,8 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gan_lightning.io.class_names import CAPTION, caption, font, replace_undrawable, shortened
-from gan_lightning.io.files import whole
+from gan_lightning.io.class_names import CAPTION_LENGTH, caption, font, replace_undrawable, truncate_text
+from gan_lightning.io.files import atomic_write
 
 # Mark in every image that is written, so that a later run does not use it as data. It is in the first bytes, as the
 # PNG text "Software" or as a GIF comment, so that searching a directory of thousands of images is fast.
@@ -87,12 +87,12 @@ def class_rows(
     white = torch.ones_like(images[:1])
     padded = [torch.cat([images[row], white.expand(width - len(row), -1, -1, -1)]) for row in rows]
     captions = [", ".join(dict.fromkeys(caption(names, labels[i]) for i in row)) for row in rows]
-    return torch.cat(padded), width, [shortened(text, 2 * CAPTION) for text in captions]
+    return torch.cat(padded), width, [truncate_text(text, 2 * CAPTION_LENGTH) for text in captions]
 
 
 def write_png(path: Path, image: Tensor, sync: bool = True) -> None:
-    """Write a uint8 image (3, H, W) as PNG, atomically; ``sync`` is that of :func:`~gan_lightning.io.files.whole`."""
-    with whole(path, sync=sync) as file:
+    """Write a uint8 image (3, H, W) as PNG, atomically; ``sync``: see :func:`~gan_lightning.io.files.atomic_write`."""
+    with atomic_write(path, sync=sync) as file:
         file.write(png(image))
 
 

@@ -4,12 +4,12 @@ import os
 
 from gan_lightning.errors import UserError
 
-LESS_MEMORY = "out of memory; use a smaller data.batch_size, data.image_size or network.width, or a larger device"
+OOM_ADVICE = "out of memory; use a smaller data.batch_size, data.image_size or network.width, or a larger device"
 # Parts of torch's error messages: on a CPU, on a GPU, and for sizes beyond 64 bits.
 OOM_MESSAGES = ("allocate memory", "bad_alloc", "out of memory", "calculation overflowed", "multiplication overflow")
 
 
-def refuse_too_large(what: str, num_bytes: float, advice: str) -> None:
+def check_fits_in_memory(what: str, num_bytes: float, advice: str) -> None:
     """Raise UserError if something needs more bytes than the machine has memory.
 
     Args:
@@ -36,7 +36,7 @@ def physical_memory() -> int | None:
         return None
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is an out-of-memory error."""
     is_torch_oom = isinstance(error, RuntimeError) and any(text in str(error) for text in OOM_MESSAGES)
     return is_torch_oom or isinstance(error, MemoryError)

@@ -64,7 +64,7 @@ def cache_directory(path: str | os.PathLike[str] | None) -> Path | None:
         return None
 
 
-def shorter(path: Path) -> Path:
+def relative_path(path: Path) -> Path:
     """Return a path relative to the working directory if it is inside it, for messages.
 
     A path that would begin with ``~`` stays absolute, since libraries would expand it to the home directory.

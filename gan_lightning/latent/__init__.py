@@ -11,11 +11,11 @@ from annotated_types import Interval, MinLen
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import ClassLabel, Validated
-from gan_lightning.data.datamodule import StepData
+from gan_lightning.data.datamodule import InMemoryDataModule
 from gan_lightning.errors import UserError
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 from gan_lightning.io.class_names import caption, resolve_class_numbers
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 DEFAULT_CLASSES = 10  # number of classes that are shown by default
 
@@ -52,7 +52,7 @@ class LatentExplorer(Validated, ABC):
     animated = True
 
     @abstractmethod
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Explore a generator deterministically.
 
         Raises:
@@ -64,7 +64,7 @@ class NeedsData(LatentExplorer):
     """Base class of explorations that need the data on which the model was trained."""
 
     @abstractmethod
-    def load_data(self, data: StepData, store: Store) -> None:
+    def load_data(self, data: InMemoryDataModule, store: TensorCache) -> None:
         """Take what is needed from the data; called before the exploration.
 
         Args:
@@ -85,12 +85,12 @@ def check_at_most(name: str, value: int, available: int, what: str) -> None:
         raise UserError(f"latent.{name}={value}: there are {available:,} {what}")
 
 
-def latents(model: Sampler, seeds: Sequence[int]) -> Tensor:
+def latents(model: SamplingMixin, seeds: Sequence[int]) -> Tensor:
     """Return the first latent of each seed (len(seeds), latent_dim), equal to that of gan-sample."""
     return torch.cat([model.draw_latents(1, seed=seed)[0] for seed in seeds])
 
 
-def selected_classes(model: Sampler, classes: Sequence[int | str] | None) -> list[int]:
+def selected_classes(model: SamplingMixin, classes: Sequence[int | str] | None) -> list[int]:
     """Return the numbers of the chosen classes, or by default of the first classes of a conditional model.
 
     Raises:
@@ -119,7 +119,7 @@ def alternating_labels(classes: Sequence[int], num: int) -> Tensor:
     return torch.tensor(classes).repeat(-(-num // len(classes)))[:num]
 
 
-def captions(model: Sampler, classes: Sequence[int]) -> list[str]:
+def captions(model: SamplingMixin, classes: Sequence[int]) -> list[str]:
     """Return the captions of rows of classes; empty strings for an unconditional model."""
     return [caption(model.class_names, label) if model.num_classes else "" for label in classes]
 

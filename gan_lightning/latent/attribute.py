@@ -7,10 +7,10 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Seed
-from gan_lightning.data.datamodule import StepData
+from gan_lightning.data.datamodule import InMemoryDataModule
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.io.cache import Store
-from gan_lightning.io.class_names import storable
+from gan_lightning.io.cache import TensorCache
+from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.image import to_uint8
 from gan_lightning.latent import (
     Classes,
@@ -25,8 +25,8 @@ from gan_lightning.latent import (
     selected_classes,
 )
 from gan_lightning.latent.directions import MEASURED, RANDOM, random_directions
-from gan_lightning.model.modes import evaluating
-from gan_lightning.model.sampling import SAMPLING_BATCH, Sampler
+from gan_lightning.model.modes import eval_mode
+from gan_lightning.model.sampling import SAMPLING_BATCH, SamplingMixin
 
 DEFAULT_TARGETS = 4  # number of targets by default
 QUANTILES = 4  # the first and the last quarter of the samples, by logit, are the two sides of the boundary
@@ -64,17 +64,17 @@ class ClassDirection(NeedsData):
         self.feature, self.method, self.targets, self.reach, self.steps = feature, method, targets, reach, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 
-    def load_data(self, data: StepData, store: Store) -> None:
+    def load_data(self, data: InMemoryDataModule, store: TensorCache) -> None:
         """Load the classifier from the cache, or train it.
 
         Raises:
             UserError: The data are points, or have no classes.
         """
         check_images("attribute", data.shape)
-        self.feature.get_ready(data, store, torch.device("cpu"))
-        self.names = storable(data.class_names)
+        self.feature.setup(data, store, torch.device("cpu"))
+        self.names = sanitize_class_names(data.class_names)
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per target; ``score`` is the change of its logit relative to that of the other classes.
 
         ``at_random`` is the same for random directions. ``seen`` is the share of samples that the classifier assigns to
@@ -114,18 +114,18 @@ class ClassDirection(NeedsData):
         names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(figures["targets"], figures["score"], strict=True)]
         return Exploration(rows, names, figures=figures)
 
-    def logits(self, model: Sampler, z: Tensor, y: Tensor) -> Tensor:
+    def logits(self, model: SamplingMixin, z: Tensor, y: Tensor) -> Tensor:
         """Return logits (N, classes) of samples, centred over the classes."""
         return centred(self.feature(to_uint8(model.generate(z, y)))[1])
 
-    def change(self, model: Sampler, z: Tensor, y: Tensor, direction: Tensor) -> Tensor:
+    def change(self, model: SamplingMixin, z: Tensor, y: Tensor, direction: Tensor) -> Tensor:
         """Return the change of the centred logits (N, classes) along a unit direction."""
         return self.logits(model, z + direction / 2, y) - self.logits(model, z - direction / 2, y)
 
-    def gradient(self, model: Sampler, z: Tensor, y: Tensor, target: int) -> Tensor:
+    def gradient(self, model: SamplingMixin, z: Tensor, y: Tensor, target: int) -> Tensor:
         """Return the normalized mean gradient of a class's centred logit with respect to the latent."""
         total = torch.zeros(model.latent_dim)
-        with evaluating(model.sampler()) as generator, torch.enable_grad():
+        with eval_mode(model.sampler()) as generator, torch.enable_grad():
             weight = next(generator.parameters())
             for latents, labels in zip(z.split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True):
                 latents = latents.to(weight).requires_grad_()

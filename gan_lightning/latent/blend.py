@@ -12,7 +12,7 @@ from gan_lightning.latent import (
     class_numbers,
     interpolated_embeddings,
 )
-from gan_lightning.model.sampling import SAMPLING_BATCH, Sampler
+from gan_lightning.model.sampling import SAMPLING_BATCH, SamplingMixin
 
 
 class ClassInterpolation(LatentExplorer):
@@ -33,7 +33,7 @@ class ClassInterpolation(LatentExplorer):
     ) -> None:
         self.start, self.end, self.steps, self.num, self.seed = start, end, steps, num, seed
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per latent."""
         start, end = (
             class_numbers(setting, [label], model.class_names, model.num_classes)[0]

@@ -19,7 +19,7 @@ from gan_lightning.latent import (
     check_at_most,
     selected_classes,
 )
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 RANDOM = 32  # number of random directions for comparison
 MEASURED = 64  # number of latents that are moved along each direction
@@ -53,7 +53,7 @@ class Directions(LatentExplorer):
         self.method, self.num, self.reach, self.steps = method, num, reach, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per direction; ``against_random`` is its change of samples relative to random directions."""
         classes = selected_classes(model, self.classes)
         z, _ = model.draw_latents(self.samples, seed=self.seed)
@@ -73,13 +73,13 @@ class Directions(LatentExplorer):
         return Exploration(rows, [f"{i + 1}: x {score:.1f}{label}" for i, score in enumerate(scores)], figures=figures)
 
 
-def random_directions(model: Sampler, seed: int) -> Tensor:
+def random_directions(model: SamplingMixin, seed: int) -> Tensor:
     """Return random unit directions (RANDOM, latent_dim)."""
     generator = torch.Generator().manual_seed(seed)
     return nn.functional.normalize(torch.randn(RANDOM, model.latent_dim, generator=generator), dim=1)
 
 
-def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
+def first_layer(model: SamplingMixin, z: Tensor, y: Tensor) -> Tensor:
     """Return right singular vectors (K, latent_dim) of the first layer's weights, by descending singular value."""
     layer = next(part for part in model.sampler().modules() if isinstance(part, nn.Linear | nn.ConvTranspose2d))
     weight = layer.weight.detach().float().cpu()
@@ -87,7 +87,7 @@ def first_layer(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
     return torch.linalg.svd(matrix[:, : model.latent_dim], full_matrices=False).Vh
 
 
-def principal(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
+def principal(model: SamplingMixin, z: Tensor, y: Tensor) -> Tensor:
     """Return latent directions (K, latent_dim) of the principal components of samples, by descending variance."""
     samples = model.generate(z, y).flatten(1).float().cpu()
     for label in y.unique():  # remove the differences between classes, which do not depend on the latent
@@ -97,7 +97,7 @@ def principal(model: Sampler, z: Tensor, y: Tensor) -> Tensor:
     return nn.functional.normalize(coefficients.T, dim=1)
 
 
-def change(model: Sampler, z: Tensor, y: Tensor, direction: Tensor) -> float:
+def change(model: SamplingMixin, z: Tensor, y: Tensor, direction: Tensor) -> float:
     """Return the root mean square change of samples along a unit direction."""
     difference = model.generate(z + direction / 2, y) - model.generate(z - direction / 2, y)
     return float(difference.float().square().mean().sqrt())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import Classes, Exploration, LatentExplorer, captions, latents, selected_classes
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 
 class Interpolate(LatentExplorer):
@@ -37,13 +37,13 @@ class Interpolate(LatentExplorer):
     ) -> None:
         self.seeds, self.steps, self.loop, self.spherical, self.classes = seeds, steps, loop, spherical, classes
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per class, with the same latents in each."""
         path, classes = self.path(model), selected_classes(model, self.classes)
         rows = [model.generate(path, torch.full((len(path),), label)) for label in classes]
         return Exploration(rows, captions(model, classes))
 
-    def path(self, model: Sampler) -> Tensor:
+    def path(self, model: SamplingMixin) -> Tensor:
         """Return the latents (T, latent_dim)."""
         corners = latents(model, [*self.seeds, *self.seeds[: int(self.loop)]])
         weights = torch.arange(self.steps) / self.steps

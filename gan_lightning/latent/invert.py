@@ -8,13 +8,13 @@ from annotated_types import Interval
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.data.decode import decode, warn_of_depth
-from gan_lightning.errors import UserError, printable
+from gan_lightning.errors import UserError, escape_control
 from gan_lightning.io.image import from_uint8
 from gan_lightning.io.paths import absolute
 from gan_lightning.io.progress import bar
 from gan_lightning.latent import Classes, Distance, Exploration, LatentExplorer, Rows, check_images, selected_classes
-from gan_lightning.model.modes import evaluating
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.modes import eval_mode
+from gan_lightning.model.sampling import SamplingMixin
 
 SHOWN = 9  # optimization steps that are shown
 
@@ -50,14 +50,14 @@ class Invert(LatentExplorer):
         self.picture, self.steps, self.lr, self.starts = absolute(picture), steps, lr, starts
         self.prior, self.seed, self.classes = prior, seed, classes
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return the image, samples along the optimization of the best latent, and its error at every step."""
         shape = tuple(model.sample(1).shape[1:])
         check_images("invert", shape)
         decoded = decode([self.picture], shape[1:], shape[0])
         if decoded.broken:
             raise UserError(f"latent.picture={self.picture}: {decoded.broken[0]}")
-        source = f"latent.picture={printable(str(self.picture))}"
+        source = f"latent.picture={escape_control(str(self.picture))}"
         warn_of_depth(source, decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte)
         classes = selected_classes(model, self.classes)
         y = torch.tensor(classes).repeat_interleave(self.starts)
@@ -66,7 +66,7 @@ class Invert(LatentExplorer):
         z, y = z.to(weight).requires_grad_(), y.to(weight.device)
         target = from_uint8(decoded.images[0]).to(weight)
         optimizer, errors, path = torch.optim.Adam([z], self.lr), [], []
-        with evaluating(model.sampler()) as generator, torch.enable_grad():
+        with eval_mode(model.sampler()) as generator, torch.enable_grad():
             for _ in bar(range(self.steps), "inverting"):
                 error = (generator(z, y) - target).square().flatten(1).mean(1)
                 errors.append(error.detach())

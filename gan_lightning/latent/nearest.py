@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt, Seed
-from gan_lightning.data.datamodule import StepData
-from gan_lightning.io.cache import Store
+from gan_lightning.data.datamodule import InMemoryDataModule
+from gan_lightning.io.cache import TensorCache
 from gan_lightning.io.image import from_uint8, to_uint8
 from gan_lightning.latent import (
     Classes,
@@ -19,7 +19,7 @@ from gan_lightning.latent import (
     selected_classes,
 )
 from gan_lightning.metric import knn
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 PART, PART_NUMBERS = 2000, 2**25  # images in a block, fewer if they are large: at most 256 MB in float64
 
@@ -42,7 +42,7 @@ class Nearest(NeedsData):
     def __init__(self, num: Rows = 8, k: PositiveInt = 6, seed: Seed = 0, classes: Classes | None = None) -> None:
         self.num, self.k, self.seed, self.classes = num, k, seed, classes
 
-    def load_data(self, data: StepData, store: Store) -> None:
+    def load_data(self, data: InMemoryDataModule, store: TensorCache) -> None:
         """Store the training images as uint8.
 
         Raises:
@@ -53,7 +53,7 @@ class Nearest(NeedsData):
         data.verify()
         self.images = data.samples
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per sample; ``distance`` (in units of 1/255) and ``index`` describe the training images."""
         classes = selected_classes(model, self.classes)
         z, _ = model.draw_latents(self.num, seed=self.seed)

@@ -8,7 +8,7 @@ from annotated_types import Interval, MinLen
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import Exploration, LatentExplorer, Rows
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 
 class Truncate(LatentExplorer):
@@ -33,7 +33,7 @@ class Truncate(LatentExplorer):
     ) -> None:
         self.factors, self.num, self.seed = factors, num, seed
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per factor; ``diversity`` is the mean pairwise distance of its samples."""
         z, y = model.draw_latents(self.num, seed=self.seed)
         rows = [model.generate(factor * z, y) for factor in self.factors]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gan_lightning.io.files import whole
+from gan_lightning.io.files import atomic_write
 from gan_lightning.io.image import MARK, grid, png, strip
 from gan_lightning.io.plot import points
 
@@ -51,7 +51,7 @@ def write(exploration: "Exploration", animated: bool, out: Path, fps: int, sourc
     with ExitStack() as stack:  # files are renamed in the reverse order of opening
         for suffix, content in contents.items():
             if content is not None:
-                stack.enter_context(whole(files[suffix])).write(content)
+                stack.enter_context(atomic_write(files[suffix])).write(content)
         for suffix in ("gif", "mp4"):
             files[suffix].unlink(missing_ok=True)
     lines = {suffix: str(files[suffix]) for suffix in contents}

@@ -6,7 +6,7 @@ import torch
 
 from gan_lightning.config.constraints import Seed
 from gan_lightning.latent import Classes, Exploration, LatentExplorer, Steps, captions, selected_classes
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 
 
 class CircularWalk(LatentExplorer):
@@ -21,7 +21,7 @@ class CircularWalk(LatentExplorer):
     def __init__(self, seed: Seed = 0, steps: Steps = 32, classes: Classes | None = None) -> None:
         self.seed, self.steps, self.classes = seed, steps, classes
 
-    def __call__(self, model: Sampler) -> Exploration:
+    def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per class, with the same latents in each."""
         a, b = model.draw_latents(2, seed=self.seed)[0]
         angle = torch.arange(self.steps)[:, None] * (2 * math.pi / self.steps)

@@ -10,7 +10,7 @@ from gan_lightning.config.constraints import Validated
 
 
 @dataclass
-class Seen:
+class FeatureSet:
     """A set of samples with their features and logits.
 
     Args:
@@ -29,7 +29,7 @@ class Seen:
     logits: Tensor | None = None
     centres: Tensor | None = None
     deviation: float = 0.0
-    held_out: "Seen | None" = None
+    held_out: "FeatureSet | None" = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -58,18 +58,20 @@ class Metric(Validated, ABC):
         """Return the settings of this metric for the protocol card of its scores."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
-    def prepare(self, real: Seen) -> dict[str, Tensor]:
+    def prepare(self, real: FeatureSet) -> dict[str, Tensor]:
         """Compute what depends on the real samples alone, which is cached."""
         return {}
 
     @abstractmethod
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
+    def __call__(
+        self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
+    ) -> dict[str, float | list[float]]:
         """Return scores by name, and per-class lists as further entries."""
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return warnings about the reliability of the scores of these sets of samples."""
         return []
 
-    def figure(self, real: Seen, fake: Seen) -> Tensor | None:
+    def figure(self, real: FeatureSet, fake: FeatureSet) -> Tensor | None:
         """Return a figure that illustrates the scores as uint8 (3, H, W); None for most metrics."""
         return None

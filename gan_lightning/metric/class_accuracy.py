@@ -3,7 +3,7 @@
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 
 
 class ClassAccuracy(Metric):
@@ -15,7 +15,9 @@ class ClassAccuracy(Metric):
     higher = ("class_accuracy",)
     needs = frozenset({"classes", "condition"})
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
+    def __call__(
+        self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
+    ) -> dict[str, float | list[float]]:
         """Return the accuracy, and that of each class (0 for classes without samples)."""
         classes = fake.logits.shape[1]
         each = multiclass_accuracy(fake.logits, fake.labels, num_classes=classes, average=None)

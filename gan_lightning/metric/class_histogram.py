@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 
 FEW = 10  # mean number of samples per class below which one may be missing by chance
 
@@ -18,13 +18,15 @@ class ClassHistogram(Metric):
     higher = ("classes_found",)
     needs = frozenset({"classes"})
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if a class may be missing by chance."""
         few, classes = min(len(real), len(fake)), fake.logits.shape[1]
         warning = f"classes_found, class_kl: {few:,} samples of {classes:,} classes; one may be missing by chance"
         return [warning] if few < FEW * classes else []
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
+    def __call__(
+        self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
+    ) -> dict[str, float | list[float]]:
         """Return the number of classes with at least one sample, the divergence, and the histogram."""
         p_fake, p_real = class_shares(fake), class_shares(real)
         found = p_fake > 0
@@ -33,6 +35,6 @@ class ClassHistogram(Metric):
         return {"class_kl": float(kl), "classes_found": int(found.sum()), "class_share_each": p_fake.tolist()}
 
 
-def class_shares(samples: Seen) -> Tensor:
+def class_shares(samples: FeatureSet) -> Tensor:
     """Return the share (classes,) of each class among the predictions."""
     return samples.logits.argmax(1).bincount(minlength=samples.logits.shape[1]).double() / len(samples)

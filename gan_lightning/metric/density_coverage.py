@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt
-from gan_lightning.metric import Seen
+from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.knn import KNNManifold, pairwise_sq_distances
 
 
@@ -25,7 +25,7 @@ class DensityCoverage(KNNManifold):
     def __init__(self, k: PositiveInt = 5) -> None:
         super().__init__(k)
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
+    def __call__(self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet) -> dict[str, float]:
         """Return density and coverage."""
         count, covered = 0, torch.zeros(len(real), dtype=torch.bool)
         for block in pairwise_sq_distances(fake.features, real.features, "density and coverage"):

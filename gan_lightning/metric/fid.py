@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 
 
 class FID(Metric):
@@ -22,15 +22,15 @@ class FID(Metric):
         """Return the normalization of the covariance and the precision."""
         return {"ddof": 1, "dtype": "float64"}
 
-    def prepare(self, real: Seen) -> dict[str, Tensor]:
+    def prepare(self, real: FeatureSet) -> dict[str, Tensor]:
         """Compute the mean (D,) and R (min(N, D), D) of the real features."""
         return statistics(real.features)
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
+    def __call__(self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet) -> dict[str, float]:
         """Return the distance; 0 for equal sets."""
         return {"fid": distance(prepared, statistics(fake.features))}
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if so few samples make the distance too large."""
         few, dim = min(len(real), len(fake)), fake.features.shape[1]
         if few > dim:

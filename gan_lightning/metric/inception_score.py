@@ -4,7 +4,7 @@ from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
 from gan_lightning.config.constraints import PositiveInt, Seed
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 
 
 class InceptionScore(Metric):
@@ -28,12 +28,12 @@ class InceptionScore(Metric):
         """Return the splits and the normalization of the standard deviation."""
         return super().settings() | {"std_ddof": 0, "dtype": "float64"}
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
+    def __call__(self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet) -> dict[str, float]:
         """Return the mean and the standard deviation over the splits."""
         result = isc_features_to_metric(fake.logits, min(self.splits, len(fake)), shuffle=True, rng_seed=self.seed)
         return {"inception_score": result[KEY_METRIC_ISC_MEAN], "inception_score_std": result[KEY_METRIC_ISC_STD]}
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if small splits make the score too low."""
         per_split, classes = len(fake) // self.splits, fake.logits.shape[1]
         if per_split >= 10 * classes:

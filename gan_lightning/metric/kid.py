@@ -8,7 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt, Seed
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 from gan_lightning.metric.knn import BLOCK
 
 
@@ -36,7 +36,7 @@ class KID(Metric):
         constants = {"kernel": "polynomial of degree 3, gamma 1/D, coef0 1", "std_ddof": 0, "dtype": "float64"}
         return super().settings() | constants
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
+    def __call__(self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet) -> dict[str, float]:
         """Return the mean and the standard deviation over the subsets."""
         size, random = min(self.subset_size, len(real), len(fake)), np.random.RandomState(self.seed)
         x, y = fake.features.double(), real.features.double()
@@ -52,7 +52,7 @@ class KID(Metric):
             mmd = torch.cat([squared_mmd(x[rows], y[columns], ones, ones) for rows, columns in pairs])
         return {"kid": float(mmd.mean()), "kid_std": float(mmd.std(correction=0))}
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if the subsets are smaller than the protocol card says."""
         few = min(len(real), len(fake))
         warning = f"kid: subsets of {few:,}, since there are no more samples; kid_std of equal subsets is meaningless"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.io.progress import bar
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 
 BLOCK = 1 << 25  # entries of one block of distances: a quarter of a gigabyte
 PAIRS = 1 << 21  # entries of the differences that are computed at a time
@@ -150,11 +150,11 @@ class KNNManifold(Metric):
         """Return k and the rule for ties."""
         return super().settings() | {"ties": self.ties, "dtype": "float64"}
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if there are few samples."""
         few, names = min(len(real), len(fake)), " and ".join(self.higher)
         return [f"{names}: {few:,} samples; with fewer than {FEW:,} both depend on their number"] if few < FEW else []
 
-    def prepare(self, real: Seen) -> dict[str, Tensor]:
+    def prepare(self, real: FeatureSet) -> dict[str, Tensor]:
         """Compute the squared radii of the real balls (N,)."""
         return {"radii": knn_radii(real.features, self.k)}

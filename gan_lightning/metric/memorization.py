@@ -5,7 +5,7 @@ from scipy.stats import betabinom
 from torch import Tensor
 
 from gan_lightning.io.image import from_uint8, grid
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 from gan_lightning.metric.knn import nearest, pairwise_sq_distances
 
 CHANCE = 1e-3  # significance level of the test: probability of a false positive
@@ -30,11 +30,13 @@ class Memorization(Metric):
         rule = "relative distance up to that of the nearest 1/1000 of the held-out samples that are no duplicates"
         return {"suspect": rule, "dtype": "float64"}
 
-    def prepare(self, real: Seen) -> dict[str, Tensor]:
+    def prepare(self, real: FeatureSet) -> dict[str, Tensor]:
         """Compute the relative distances (M,) of the held-out samples."""
         return {"held_out": relative_distances(real.held_out.features, real.features)}
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
+    def __call__(
+        self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
+    ) -> dict[str, float | list[float]]:
         """Return the share of suspects, its expectation, the p-value, and whether that is significant (1 or 0)."""
         generated, held_out = relative_distances(fake.features, real.features), prepared["held_out"]
         new = held_out[held_out > 0]
@@ -48,7 +50,7 @@ class Memorization(Metric):
             "copies_found": float(chance < CHANCE),
         }
 
-    def figure(self, real: Seen, fake: Seen, rows: int = 10, columns: int = 6) -> Tensor:
+    def figure(self, real: FeatureSet, fake: FeatureSet, rows: int = 10, columns: int = 6) -> Tensor:
         """Show the samples closest to the training set, each beside its nearest training images, as uint8 (3, H, W)."""
         closest = relative_distances(fake.features, real.features).argsort()[:rows]
         _, index = nearest(fake.features[closest], real.features, columns, "neighbours")
@@ -57,7 +59,7 @@ class Memorization(Metric):
         ]
         return grid(from_uint8(torch.cat(cells)), columns + 1)
 
-    def warnings(self, real: Seen, fake: Seen) -> list[str]:
+    def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if there are too few held-out samples to distinguish a few copies from chance."""
         few = len(real.held_out)
         return [f"copies: {few:,} held-out samples detect only more than {5 / few:.1%} of copies"] if few < 1000 else []

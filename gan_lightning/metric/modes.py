@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveFloat
-from gan_lightning.metric import Metric, Seen
+from gan_lightning.metric import FeatureSet, Metric
 
 
 class Modes(Metric):
@@ -31,7 +31,9 @@ class Modes(Metric):
         """Return the radius and the precision."""
         return super().settings() | {"dtype": "float64"}
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float | list[float]]:
+    def __call__(
+        self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
+    ) -> dict[str, float | list[float]]:
         """Return the three scores, and for each mode the share of the samples that cover it."""
         count = len(real.centres)
         # By differences, since the matrix product that torch uses for more than 25 points rounds in proportion to the

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt
-from gan_lightning.metric import Seen
+from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.knn import KNNManifold, knn_radii, pairwise_sq_distances
 
 
@@ -24,7 +24,7 @@ class PrecisionRecall(KNNManifold):
     def __init__(self, k: PositiveInt = 3) -> None:
         super().__init__(k)
 
-    def __call__(self, real: Seen, prepared: dict[str, Tensor], fake: Seen) -> dict[str, float]:
+    def __call__(self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet) -> dict[str, float]:
         """Return precision and recall."""
         fake_radii = knn_radii(fake.features, self.k)
         inside, covered = 0, torch.zeros(len(real), dtype=torch.bool)

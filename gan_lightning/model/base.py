@@ -16,9 +16,9 @@ from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UserError
 from gan_lightning.model.cuda_graphs import CUDAGraphs, Eager
-from gan_lightning.model.ema import Average
+from gan_lightning.model.ema import EMA
 from gan_lightning.model.minibatch import minibatches
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.schedule import Schedule
 
 HISTORY_STEPS = 1000
@@ -56,13 +56,13 @@ class StepOutput:
     logits: Logits | None = None
 
 
-class Learner(Validated, Sampler, LightningModule):
+class GenerativeModel(Validated, SamplingMixin, LightningModule):
     """Base class: a generator and the networks that are trained with it, each updated by one optimizer.
 
     Args:
         generator: Maps latents (N, latent_dim) and labels (N,) to samples: images (N, C, H, W) in [-1, 1] or points.
         optimizers: Functions that build an optimizer from parameters, by the name of the setting that configures them,
-            in the order of ``players``.
+            in the order of ``optimized_networks``.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
         ema_decay: Decay of the EMA of the generator's weights, which is used for sampling; None disables the EMA.
         seed: Together with the step and the rank it determines all random numbers of a step.
@@ -71,15 +71,15 @@ class Learner(Validated, Sampler, LightningModule):
             "generator_ema.decay".
 
     Attributes:
-        players: Attribute names of the networks that each optimizer updates. The keys, such as "g" and "d", are the
-            prefixes of logged values. The first entry has the generator; its update ends a step, and its optimizer is
-            the one whose steps Lightning counts.
+        optimized_networks: Attribute names of the networks that each optimizer updates. The keys, such as "g" and "d",
+            are the prefixes of logged values. The first entry has the generator; its update ends a step, and its
+            optimizer is the one whose steps Lightning counts.
         d_steps: Number of minibatches in a step.
         history: Step number and loss terms of the latest steps; it locates the step where a NaN began.
         uses_cuda_graphs: Whether gradient computations are captured as CUDA graphs; set by the trainer.
     """
 
-    players: ClassVar[Mapping[str, tuple[str, ...]]]
+    optimized_networks: ClassVar[Mapping[str, tuple[str, ...]]]
     d_steps: int = 1
 
     def __init__(
@@ -94,7 +94,7 @@ class Learner(Validated, Sampler, LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.generator = generator
-        self.generator_ema = None if ema_decay is None else Average(generator, ema_decay)
+        self.generator_ema = None if ema_decay is None else EMA(generator, ema_decay)
         self.optimizer_fns = optimizers
         self.latent_dim, self.seed, self.schedules = latent_dim, seed, dict(schedules or {})
         self.num_classes: int = generator.num_classes
@@ -106,7 +106,7 @@ class Learner(Validated, Sampler, LightningModule):
 
     def seed_step(self) -> None:
         """Reseed the random number generators from the seed, the step and the rank, and apply the schedules."""
-        self.rng.manual_seed(seeds.mix(self.seed, seeds.GAME, self.global_step))
+        self.rng.manual_seed(seeds.mix(self.seed, seeds.TRAINING_STEP, self.global_step))
         seeds.seed_default(self.device, self.seed, seeds.DROPOUT, self.global_step, self.global_rank)
         for name, schedule in self.schedules.items():
             self.set_number(name, schedule(self.global_step / self.trainer.max_steps))
@@ -169,13 +169,13 @@ class Learner(Validated, Sampler, LightningModule):
         """Compute the gradient of the sum of the terms with respect to the parameters of one optimizer.
 
         Args:
-            key: The optimizer's key in ``players``.
+            key: The optimizer's key in ``optimized_networks``.
             terms: The terms of the loss.
 
         Returns:
             The terms, detached.
         """
-        for weight in self.weights_of(key):
+        for weight in self.optimized_parameters(key):
             weight.grad = None
         backward = self.manual_backward if self._trainer else Tensor.backward  # the former scales gradients
         with torch.autocast(self.device.type, enabled=False):  # a penalty needs double backward
@@ -183,12 +183,12 @@ class Learner(Validated, Sampler, LightningModule):
         return {name: term.detach() for name, term in terms.items()}
 
     def optimizer_of(self, key: str) -> Optimizer:
-        """Return the optimizer with a key of ``players``, without Lightning's wrapper."""
-        return self.trainer.optimizers[[*self.players].index(key)]
+        """Return the optimizer with a key of ``optimized_networks``, without Lightning's wrapper."""
+        return self.trainer.optimizers[[*self.optimized_networks].index(key)]
 
-    def weights_of(self, key: str) -> list[nn.Parameter]:
-        """Return the parameters that the optimizer with a key of ``players`` updates."""
-        return [weight for name in self.players[key] for weight in getattr(self, name).parameters()]
+    def optimized_parameters(self, key: str) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer with a key of ``optimized_networks`` updates."""
+        return [weight for name in self.optimized_networks[key] for weight in getattr(self, name).parameters()]
 
     def latents(self, num: int) -> Tensor:
         """Draw latents (num, latent_dim) for this rank."""
@@ -215,12 +215,12 @@ class Learner(Validated, Sampler, LightningModule):
         weights = [*self.generator_ema.parameters(), self.generator_ema.class_counts]
         version = sum(w._version for w in weights), weights[0].dtype, weights[0].device  # changes with loaded weights
         if self.sampler_cache is None or self.sampler_cache[0] != version:
-            self.sampler_cache = version, self.generator_ema.calibrated(self.latent_dim, self.num_classes)
+            self.sampler_cache = version, self.generator_ema.recalibrate_batchnorm(self.latent_dim, self.num_classes)
         return self.sampler_cache[1]
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, by name."""
-        return {name: getattr(self, name) for names in self.players.values() for name in names}
+        return {name: getattr(self, name) for names in self.optimized_networks.values() for name in names}
 
     def compile_networks(self) -> None:
         """Compile the networks with ``torch.compile``; compilation itself happens in the first forward pass."""
@@ -228,9 +228,11 @@ class Learner(Validated, Sampler, LightningModule):
             network.compile()
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return the optimizers in the order of ``players``."""
+        """Return the optimizers in the order of ``optimized_networks``."""
         builds = self.optimizer_fns.values()
-        return [build(self.weights_of(key)) for build, key in zip(builds, self.players, strict=True)]
+        return [
+            build(self.optimized_parameters(key)) for build, key in zip(builds, self.optimized_networks, strict=True)
+        ]
 
     def on_fit_start(self) -> None:
         """Create the random number generator and the executor of steps; count labels for BatchNorm recalibration."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import UserError
-from gan_lightning.io.memory import is_lack_of_memory
+from gan_lightning.io.memory import is_out_of_memory
 
 WARMUP_STEPS = 3  # run eagerly before capture: autotuning, lazy initialisation, compilation
 
@@ -77,7 +77,7 @@ class CUDAGraphs(Eager):
             with torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
                 output = function(*static_inputs)
         except RuntimeError as error:
-            if is_lack_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise UserError(
                 "trainer.cuda_graphs: a step of this run cannot be captured as a CUDA graph, since it synchronises "

@@ -22,12 +22,12 @@ class LocalBatchNorm(_BatchNorm):
         """Accept every shape."""
 
 
-class Average(nn.Module):
+class EMA(nn.Module):
     """EMA of the generator's weights (Yazici et al., 2019), which samples better and does not affect training.
 
     https://arxiv.org/abs/1806.04498, equation 5: the iterates of a GAN orbit the equilibrium, and their average is
     close to it. Only weights are averaged. Averages of BatchNorm's running statistics would not match the averaged
-    weights, so the statistics are recomputed before sampling, see :meth:`calibrated`.
+    weights, so the statistics are recomputed before sampling, see :meth:`recalibrate_batchnorm`.
 
     Args:
         network: The generator.
@@ -76,7 +76,7 @@ class Average(nn.Module):
             )
 
     @torch.no_grad()
-    def calibrated(self, latent_dim: int, num_classes: int) -> nn.Module:
+    def recalibrate_batchnorm(self, latent_dim: int, num_classes: int) -> nn.Module:
         """Return a copy in evaluation mode with BatchNorm statistics recomputed for the averaged weights.
 
         They are means over batches of latents, with labels distributed as in the training data. The random numbers
@@ -107,7 +107,7 @@ class Average(nn.Module):
         return self.network(z, y)
 
 
-def add_missing_counts(average: Average, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def add_missing_counts(average: EMA, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Add unknown class counts to a state that was saved before they were part of it."""
     state_dict.setdefault(f"{prefix}class_counts", torch.zeros_like(average.class_counts))
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gan_lightning.augment import Augmentation
 from gan_lightning.config.constraints import Decay, PositiveFloat, PositiveInt, Seed
 from gan_lightning.loss import AdversarialLoss
-from gan_lightning.model.base import Learner, Logits, OptimizerFn, StepOutput, Terms
+from gan_lightning.model.base import GenerativeModel, Logits, OptimizerFn, StepOutput, Terms
 from gan_lightning.model.ema import has_batchnorm
 from gan_lightning.model.modes import frozen
 from gan_lightning.network.layers import single_precision
@@ -40,7 +40,7 @@ class GANKwargs(TypedDict, total=False):
     schedules: Mapping[str, Schedule]
 
 
-class GAN(Learner):
+class GAN(GenerativeModel):
     """A generator and a discriminator that are trained alternately (Goodfellow et al., 2014, Algorithm 1).
 
     One training step consists of ``d_steps`` discriminator updates, each on its own minibatch, and one generator
@@ -62,7 +62,7 @@ class GAN(Learner):
         augment: Augmentation of real and generated inputs of the discriminator, in both updates.
         penalties: Further terms of the discriminator's loss, by the name under which they are logged.
         seed: Together with the step and the rank it determines all random numbers of a step.
-        schedules: Schedules of numbers, see :class:`~gan_lightning.model.base.Learner`.
+        schedules: Schedules of numbers, see :class:`~gan_lightning.model.base.GenerativeModel`.
 
     Attributes:
         needs_double_backward: Whether a loss contains a derivative with respect to the discriminator's input, which
@@ -73,7 +73,7 @@ class GAN(Learner):
             gradient depends on the other samples.
     """
 
-    players: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
+    optimized_networks: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
 
     needs_one_generator_batch: ClassVar = {"reuse_fake": (True,)}
     provides_one_generator_batch: ClassVar = {"generator_batch": (1,)}
@@ -106,8 +106,8 @@ class GAN(Learner):
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed, schedules)
         self.discriminator = discriminator
-        self.looks_at_batches = has_batchnorm(discriminator)
-        if self.needs_double_backward and self.looks_at_batches:
+        self.uses_batch_statistics = has_batchnorm(discriminator)
+        if self.needs_double_backward and self.uses_batch_statistics:
             raise ValueError(
                 f"discriminator: {type(self).__name__} needs gradients of each sample by itself (double backward), and "
                 "BatchNorm mixes samples; use norm=none or norm=layer"
@@ -208,7 +208,7 @@ class GAN(Learner):
 
     def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> Logits:
         """Compute logits in float32 or float64, in one pass, or in two if BatchNorm would mix real and fake samples."""
-        if self.looks_at_batches:
+        if self.uses_batch_statistics:
             logits = self.discriminator(real, y), self.discriminator(fake, y)
         else:
             logits = self.discriminator(torch.cat([real, fake]), torch.cat([y, y])).chunk(2)

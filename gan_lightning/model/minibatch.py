@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import UserError
-from gan_lightning.model.modes import evaluating
+from gan_lightning.model.modes import eval_mode
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def minibatches(batch: Any, model: Any) -> list[tuple[Tensor, Tensor]]:
 
     Args:
         batch: Samples (d_steps * N, ...) and labels (d_steps * N,).
-        model: The model that is trained, a ``Learner``.
+        model: The model that is trained, a ``GenerativeModel``.
 
     Returns:
         Samples (N, ...) and labels (N,) of each minibatch.
@@ -62,7 +62,7 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
     Args:
         samples: Samples (N, ...).
         labels: Labels (N,), which unconditional models ignore.
-        model: The model that is trained, a ``Learner``.
+        model: The model that is trained, a ``GenerativeModel``.
 
     Raises:
         UserError: A type, a shape or a range does not fit the networks.
@@ -70,7 +70,7 @@ def check_values(samples: Tensor, labels: Tensor, model: Any) -> None:
     weight, num_classes = next(model.generator.parameters()), model.num_classes
     dtype, shape = weight.dtype, tuple(getattr(getattr(model.trainer, "datamodule", None), "shape", ()))
     if not shape:  # the data module has no shape, or there is only a data loader
-        with torch.no_grad(), evaluating(model.generator) as generator:
+        with torch.no_grad(), eval_mode(model.generator) as generator:
             z, y = weight.new_zeros(1, model.latent_dim), torch.zeros(1, dtype=torch.long, device=weight.device)
             shape = tuple(generator(z, y).shape[1:])
     of, kind = tuple(samples.shape[1:]), str(samples.dtype).removeprefix("torch.")

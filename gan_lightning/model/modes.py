@@ -7,7 +7,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
     """Switch a network to evaluation mode; on exit, restore the mode of each of its layers."""
     modes = {module: module.training for module in network.modules()}
     try:

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from gan_lightning import seed as seeds
 from gan_lightning.io.class_names import resolve_class_numbers
-from gan_lightning.model.modes import evaluating
+from gan_lightning.model.modes import eval_mode
 
 SAMPLING_BATCH = 256  # samples per forward pass, which bounds the memory
 
 
-class Sampler(nn.Module):
+class SamplingMixin(nn.Module):
     """Draws samples from a generator.
 
     Attributes:
@@ -92,5 +92,5 @@ class Sampler(nn.Module):
         weight = next(self.generator.parameters())
         z, y = z.to(weight.device, weight.dtype), y.to(weight.device)
         batches = zip(z.split(SAMPLING_BATCH), y.split(SAMPLING_BATCH), strict=True)
-        with evaluating(self.sampler()) as sampler:
+        with eval_mode(self.sampler()) as sampler:
             return torch.cat([sampler(*batch) for batch in batches])

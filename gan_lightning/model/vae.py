@@ -9,11 +9,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, Seed
-from gan_lightning.model.base import Learner, OptimizerFn, StepOutput, Terms
+from gan_lightning.model.base import GenerativeModel, OptimizerFn, StepOutput, Terms
 from gan_lightning.network.layers import Head, single_precision
 
 
-class VAE(Learner):
+class VAE(GenerativeModel):
     r"""Variational autoencoder: a generator with :math:`p(x \mid z) = N(G(z), s^2 I)`, and an encoder.
 
     With :math:`q(z \mid x) = N(\mu(x), \operatorname{diag} \sigma^2(x))` both minimise, in nats per sample, the
@@ -36,7 +36,7 @@ class VAE(Learner):
 
     needs_unnormalized_weights = True
 
-    players: ClassVar = {"g": ("generator", "encoder")}
+    optimized_networks: ClassVar = {"g": ("generator", "encoder")}
 
     def __init__(
         self,

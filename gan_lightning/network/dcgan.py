@@ -11,16 +11,16 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
-from gan_lightning.config.image_size import halvings
+from gan_lightning.config.image_size import num_downsamplings
 from gan_lightning.network.layers import (
     Discriminator,
     Generator,
     Head,
-    LabelMap,
-    LabelVector,
+    LabelChannel,
+    LabelEmbedding,
+    apply_spectral_norm,
+    init_normal_,
     normalisation,
-    normalise_spectrum,
-    start_from_normal,
 )
 
 
@@ -56,9 +56,9 @@ class DCGANGenerator(Generator):
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
-        levels = halvings(height, base_width)
+        levels = num_downsamplings(height, base_width)
         self.num_classes = num_classes
-        self.label = LabelVector(num_classes, embed_dim)
+        self.label = LabelEmbedding(num_classes, embed_dim)
         widths = [width * min(2**level, 8) for level in reversed(range(levels))]
         base = height >> levels, base_width >> levels
         bias = norm == "none"
@@ -71,7 +71,7 @@ class DCGANGenerator(Generator):
         for a, b in pairwise(widths):
             layers += [*upsampling_layers(upsample, a, b, bias), normalisation(norm, b), nn.ReLU()]
         self.net = nn.Sequential(*layers, *upsampling_layers(upsample, widths[-1], channels, bias=True), nn.Tanh())
-        start_from_normal(self, init_std)
+        init_normal_(self, init_std)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Map latents (N, latent_dim) and labels (N,) to images (N, C, H, W)."""
@@ -114,9 +114,9 @@ class DCGANDiscriminator(Discriminator):
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
-        levels = halvings(height, base_width)
+        levels = num_downsamplings(height, base_width)
         self.num_classes = num_classes
-        self.label = LabelMap(num_classes, height, base_width)
+        self.label = LabelChannel(num_classes, height, base_width)
         widths = [width * min(2**level, 8) for level in range(levels)]
         drop = [nn.Dropout(dropout)] * (dropout > 0)
         layers = [nn.Conv2d(channels + self.label.channels, width, 4, 2, 1), nn.LeakyReLU(0.2), *drop]
@@ -125,9 +125,9 @@ class DCGANDiscriminator(Discriminator):
         self.net = nn.Sequential(*layers, nn.Flatten())
         self.feature_dim = widths[-1] * (height >> levels) * (base_width >> levels)
         self.head = Head(self.feature_dim, 1)  # the paper flattens the last map into a single output
-        start_from_normal(self, init_std)
+        init_normal_(self, init_std)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
         """Map images (N, C, H, W) and labels (N,) to features (N, feature_dim)."""

@@ -107,7 +107,7 @@ def sum_of_shifts(weight: Tensor, divisor: int = 1) -> Tensor:
     return F.avg_pool2d(weight, 2, stride=1, padding=1) * (4 / divisor)  # instead of divisor_override, which ONNX lacks
 
 
-class LabelMap(nn.Module):
+class LabelChannel(nn.Module):
     """Concatenates a label to images as one more channel, learned for each class; the identity without classes.
 
     Args:
@@ -127,7 +127,7 @@ class LabelMap(nn.Module):
         return torch.cat([x, self.embedding(y).unflatten(1, self.size)], dim=1) if self.channels else x
 
 
-class LabelVector(nn.Module):
+class LabelEmbedding(nn.Module):
     """Concatenates a learned embedding of the label to vectors; the identity without classes.
 
     Embeddings are initialised with a norm of about one, as a one-hot vector has. With entries as large as those of z
@@ -147,7 +147,7 @@ class LabelVector(nn.Module):
         return torch.cat([x, self.embedding(y)], dim=1) if self.features else x
 
 
-def start_from_normal(network: nn.Module, std: float | None) -> None:
+def init_normal_(network: nn.Module, std: float | None) -> None:
     """Initialise weights from N(0, std^2), BatchNorm's from N(1, std^2), as DCGAN does; None changes nothing.
 
     Radford et al., 2016, section 4; BatchNorm as in the authors' code.
@@ -164,7 +164,7 @@ def start_from_normal(network: nn.Module, std: float | None) -> None:
             nn.init.zeros_(module.bias)
 
 
-def normalise_spectrum(network: nn.Module) -> None:
+def apply_spectral_norm(network: nn.Module) -> None:
     """Apply spectral normalisation to every layer (Miyato et al., 2018, https://arxiv.org/abs/1802.05957).
 
     It divides a weight matrix by its largest singular value. Call it after initialisation: afterwards the weights are

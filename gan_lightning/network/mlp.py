@@ -13,9 +13,9 @@ from gan_lightning.network.layers import (
     Discriminator,
     Generator,
     Head,
-    LabelVector,
-    normalise_spectrum,
-    start_from_normal,
+    LabelEmbedding,
+    apply_spectral_norm,
+    init_normal_,
 )
 
 
@@ -53,12 +53,12 @@ class MLPGenerator(Generator):
     ) -> None:
         super().__init__()
         self.num_classes, self.shape = num_classes, tuple(shape)
-        self.label = LabelVector(num_classes, embed_dim)
+        self.label = LabelEmbedding(num_classes, embed_dim)
         sizes = [latent_dim + self.label.features, *[width] * depth]
         layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), *normalisation(norm, b), nn.ReLU())]
         self.net = nn.Sequential(*layers, nn.Linear(width, prod(shape)))
         self.output = nn.Tanh() if len(shape) == 3 else nn.Identity()
-        start_from_normal(self, init_std)
+        init_normal_(self, init_std)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Map latents (N, latent_dim) and labels (N,) to samples (N, *shape)."""
@@ -96,7 +96,7 @@ class MLPDiscriminator(Discriminator):
     ) -> None:
         super().__init__()
         self.num_classes, self.feature_dim = num_classes, width
-        self.label = LabelVector(num_classes, embed_dim)
+        self.label = LabelEmbedding(num_classes, embed_dim)
         sizes = [prod(shape) + self.label.features, *[width] * depth]
         drop = [nn.Dropout(dropout)] * (dropout > 0)
         layers: list[nn.Module] = []
@@ -104,9 +104,9 @@ class MLPDiscriminator(Discriminator):
             layers += [nn.Linear(a, b), *(normalisation(norm, b) if i else []), nn.LeakyReLU(0.2), *drop]
         self.net = nn.Sequential(*layers)
         self.head = Head(width, 1)
-        start_from_normal(self, init_std)
+        init_normal_(self, init_std)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
         """Map samples (N, *shape) and labels (N,) to features (N, feature_dim)."""

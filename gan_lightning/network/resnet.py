@@ -11,19 +11,19 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Fraction, NonNegativeInt, Norm, PositiveFloat, PositiveInt
-from gan_lightning.config.image_size import halvings
+from gan_lightning.config.image_size import num_downsamplings
 from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,
     Discriminator,
     Generator,
     Head,
-    LabelMap,
-    LabelVector,
+    LabelChannel,
+    LabelEmbedding,
     MeanPooledConv2d,
     UpsampledConv2d,
+    apply_spectral_norm,
+    init_normal_,
     normalisation,
-    normalise_spectrum,
-    start_from_normal,
 )
 
 
@@ -104,7 +104,7 @@ class ResNetGenerator(Generator):
     ) -> None:
         super().__init__()
         channels, height, base_width = shape
-        levels = halvings(height, base_width)
+        levels = num_downsamplings(height, base_width)
         self.num_classes = num_classes
         self.base = width, height >> levels, base_width >> levels
         self.project = nn.Linear(latent_dim, width * self.base[1] * self.base[2])
@@ -156,9 +156,9 @@ class ResNetDiscriminator(Discriminator):
         channels, height, base_width = shape
         self.num_classes, self.feature_dim = num_classes, width
         projected = num_classes if conditioning == "projection" else 0
-        self.label = LabelMap(num_classes - projected, height, base_width)
-        self.projection = LabelVector(projected, width)
-        downs = max(halvings(height, base_width) - 1, 1)
+        self.label = LabelChannel(num_classes - projected, height, base_width)
+        self.projection = LabelEmbedding(projected, width)
+        downs = max(num_downsamplings(height, base_width) - 1, 1)
         blocks = [DownBlock(channels + self.label.channels, width, norm, down=True, first=True)]
         blocks += [DownBlock(width, width, norm, down=True) for _ in range(downs - 1)]
         blocks += [DownBlock(width, width, norm, down=False) for _ in range(2)]
@@ -168,7 +168,7 @@ class ResNetDiscriminator(Discriminator):
         self.head = Head(width, 1)
         init_weights_(self, init_std)
         if spectral_norm:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
         """Map images (N, C, H, W) and labels (N,) to features (N, feature_dim)."""
@@ -193,4 +193,4 @@ def init_weights_(network: nn.Module, init_std: float | None) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.weight[0, 0].numel() > 1 else "linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    start_from_normal(network, init_std)
+    init_normal_(network, init_std)

@@ -46,7 +46,7 @@ class Conv2d(Function):
     """Convolution y of x with a weight w."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, mode: "TwiceDifferentiable | None") -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, mode: "DoubleBackwardMode | None") -> Tensor:
         """Compute y."""
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.mode = geometry, mode
@@ -109,7 +109,7 @@ def pair(value: int | tuple[int, ...]) -> list[int]:
     return [value, value] if isinstance(value, int) else [*value]
 
 
-class TwiceDifferentiable(TorchFunctionMode):
+class DoubleBackwardMode(TorchFunctionMode):
     """Context manager in which ``conv2d``, ``relu`` and ``leaky_relu`` are the implementations of this file."""
 
     def __init__(self) -> None:

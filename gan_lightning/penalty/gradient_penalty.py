@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gan_lightning.penalty.conv2d_gradfix import TwiceDifferentiable
+from gan_lightning.penalty.conv2d_gradfix import DoubleBackwardMode
 
 Critic = Callable[[Tensor, Tensor], Tensor]  # samples (N, ...) and labels (N,) to logits (N,)
 
@@ -61,7 +61,7 @@ def input_gradient_norm(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
     """
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()  # keeps float64
     with torch.autocast(x.device.type, enabled=False):
-        with TwiceDifferentiable() as mode:
+        with DoubleBackwardMode() as mode:
             total = critic(x, y).sum()
         gradient = mode.gradient(total, x)
     return gradient.flatten(1).norm(dim=1)

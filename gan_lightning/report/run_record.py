@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 
 from gan_lightning import metric as metrics
-from gan_lightning.errors import first_line, printable
+from gan_lightning.errors import escape_control, short_message
 from gan_lightning.evaluation.compare import LARGEST, NESTING, Row, comparable_settings, is_shallow
 from gan_lightning.io import csv_rows
-from gan_lightning.io.class_names import storable
-from gan_lightning.io.files import by_step, read_regular
+from gan_lightning.io.class_names import sanitize_class_names
+from gan_lightning.io.files import read_regular, samples_by_step
 from gan_lightning.io.image import data_url, png
 from gan_lightning.io.plot import curves
 from gan_lightning.run.run_dir import RESULT_BYTES
@@ -54,13 +54,13 @@ CLASSES = {
 
 
 @dataclass
-class Record:
+class RunRecord:
     """A run in the report.
 
     Args:
         title: Model and data.
         name: Run directory, relative to the one that the user passed.
-        told: Status, step and duration.
+        status_line: Status, step and duration.
         error: Error message of a failed run; empty otherwise.
         step: Last step.
         config: Configuration, as YAML.
@@ -80,7 +80,7 @@ class Record:
 
     title: str
     name: str
-    told: str
+    status_line: str
     error: str
     step: str
     config: str
@@ -98,7 +98,7 @@ class Record:
     num_bytes: int = 0
 
     @classmethod
-    def read(cls, run: Path, above: Path) -> "Record":
+    def read(cls, run: Path, above: Path) -> "RunRecord":
         """Read a run directory; fields of missing files are empty, and ``omitted`` lists what was not read.
 
         Args:
@@ -116,19 +116,19 @@ class Record:
         last_at = max((line["step"] for line in lines), default=0)
         last = [line for line in lines if line["step"] == last_at][:LAST_SCORES]
         known, by_card = directions(), grouped(lines)
-        notes = [printable(str(note)) for note in as_list(result.get("notes"))]
+        notes = [escape_control(str(note)) for note in as_list(result.get("notes"))]
         health = warnings_of(read.text(run / "train.log", LOG_BYTES), frozenset(notes))
         if len(health) > WARNINGS:
             read.omit(run / "train.log", f"{len(health) - WARNINGS:,} of {len(health):,} warnings")
         known_step = steps or lines or "step" in result
-        grids = by_step(run / "samples", regular_only=False)
+        grids = samples_by_step(run / "samples", regular_only=False)
         grids = [(at, path) for at, path in grids if at <= step or not known_step]
         return cls(
             title=f"{module_and_class(configuration, 'model')[1]} on {module_and_class(configuration, 'data')[1]}",
-            name=printable(name),
-            told=printable(f"{result.get('status', 'running, or killed')} at step {step:,}")
+            name=escape_control(name),
+            status_line=escape_control(f"{result.get('status', 'running, or killed')} at step {step:,}")
             + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
-            error=printable(str(result.get("error") or "")),
+            error=escape_control(str(result.get("error") or "")),
             step=f"{step:,}",
             config=config,
             row=Row(
@@ -142,11 +142,11 @@ class Record:
             notes=notes,
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
             health=health[:WARNINGS],
-            timeline=read.picture(run / "samples" / "timeline.png"),
-            grid=read.picture(grids[-1][1]) if grids else "",
+            timeline=read.image(run / "samples" / "timeline.png"),
+            grid=read.image(grids[-1][1]) if grids else "",
             grid_step=f"{grids[-1][0]:,}" if grids else "",
             panels=panels_of(steps, columns, lines),
-            class_names=storable(as_list(result.get("class_names"))),
+            class_names=sanitize_class_names(as_list(result.get("class_names"))),
             omitted=read.omitted,
             num_bytes=read.num_bytes,
         )
@@ -173,7 +173,7 @@ class Reader:
 
     def omit(self, path: Path, reason: str) -> None:
         """Add a message on a file, or a part of a file, that is not read."""
-        self.omitted.append(printable(f"{path.relative_to(self.within)}: {reason}"))
+        self.omitted.append(escape_control(f"{path.relative_to(self.within)}: {reason}"))
 
     def content(self, path: Path, limit: int) -> bytes:
         """Return a file's bytes; empty if it is missing or must not be read."""
@@ -196,7 +196,7 @@ class Reader:
         try:
             return parsed(text)
         except (yaml.YAMLError, ValueError, ArithmeticError) as error:
-            self.omit(path, f"not a valid configuration ({first_line(error)})")
+            self.omit(path, f"not a valid configuration ({short_message(error)})")
             return {}
 
     def columns(self, path: Path) -> tuple[list[int], dict[str, list[float]]]:
@@ -234,7 +234,7 @@ class Reader:
             self.omit(path, f"{invalid:,} lines that are not scores")
         return scores
 
-    def picture(self, path: Path) -> str:
+    def image(self, path: Path) -> str:
         """Read a PNG as a data URL; empty if it is missing, invalid or too large for a browser."""
         content = self.content(path, IMAGE_BYTES)
         width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
@@ -366,7 +366,7 @@ def experiment(config: dict[str, Any]) -> dict[str, Any]:
 def warnings_of(log: str, known: Container[str]) -> list[str]:
     """Return the warnings in a run's log, without duplicates and those that are known already."""
     found = dict.fromkeys(line.partition(" WARNING ")[2] for line in log.splitlines() if " WARNING " in line)
-    return [line for line in map(printable, found) if line not in known]
+    return [line for line in map(escape_control, found) if line not in known]
 
 
 @functools.cache

@@ -23,9 +23,9 @@ from gan_lightning.config.nodes import node_at, target_of
 from gan_lightning.config.validation import check, nearest, unknown_arguments
 from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
-from gan_lightning.io.class_names import storable
-from gan_lightning.io.memory import refuse_too_large
-from gan_lightning.model.base import Learner
+from gan_lightning.io.class_names import sanitize_class_names
+from gan_lightning.io.memory import check_fits_in_memory
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint import WholeCheckpointIO, storable_config, take_networks
 from gan_lightning.trainer import Trainer
 
@@ -44,7 +44,7 @@ class Experiment:
 
     config: DictConfig
     settings: Any
-    model: Learner
+    model: GenerativeModel
     data: LightningDataModule
     trainer: Trainer
 
@@ -77,7 +77,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     check(config)
     settings = storable_config(config)
     check_networks(config)
-    model = build_model(config, storable(data.class_names), resumed=step is not None)
+    model = build_model(config, sanitize_class_names(data.class_names), resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)
     if fault := indivisible(config.data.batch_size, trainer.world_size):
         raise UserError(fault)
@@ -85,7 +85,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     return Experiment(config, settings, model, data, trainer)
 
 
-def build_model(config: DictConfig, class_names: list[str], resumed: bool = False) -> Learner:
+def build_model(config: DictConfig, class_names: list[str], resumed: bool = False) -> GenerativeModel:
     """Build the model with its initial weights, which depend on the seed alone, or with those of ``init_from``.
 
     Raises:
@@ -192,20 +192,20 @@ def check_networks(config: DictConfig) -> None:
         UserError: With the error of every constructor; or the weights or a minibatch are larger than memory.
     """
     each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
-    refuse_too_large("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
+    check_fits_in_memory("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
     errors = []
     with torch.device("meta"):
         for name in (name for name in config.network if target_of(node_at(config.network, name))):
             try:
                 instantiate(config.network[name], f"network.{name}")
             except UserError as error:
-                errors += error.faults
+                errors += error.errors
         if errors:
             raise UserError(*errors)
         networks = instantiate(config.model, "model")
     kinds = ("weight", "gradient", "two moments of the optimizer")
     weights = sum(parameter.nbytes for parameter in networks.parameters())
-    refuse_too_large(
+    check_fits_in_memory(
         f"network: {weights / 4e6:,.0f} M parameters ({', '.join(kinds)} each)", 4 * weights, "smaller ones"
     )
 

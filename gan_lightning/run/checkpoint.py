@@ -21,13 +21,13 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step, without_weights
 from gan_lightning.config.nodes import walk
-from gan_lightning.errors import UserError, abridged, first_line, printable
-from gan_lightning.io.class_names import other_order, validate_class_names
-from gan_lightning.io.files import by_step, whole
-from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, shorter
-from gan_lightning.model.base import Learner
+from gan_lightning.errors import UserError, escape_control, first_and_count, short_message
+from gan_lightning.io.class_names import class_order_error, validate_class_names
+from gan_lightning.io.files import atomic_write, samples_by_step
+from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, relative_path
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint_format import format_error
-from gan_lightning.run.run_dir import folders
+from gan_lightning.run.run_dir import find_runs
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a temporary file, flush it and rename it to the path."""
-        with whole(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
@@ -145,7 +145,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
             except UserError as error:
                 gone = not (path.exists() or path.is_symlink())
                 vanished |= gone
-                faults |= {} if gone else dict.fromkeys(error.faults)
+                faults |= {} if gone else dict.fromkeys(error.errors)
         if not vanished:
             break
     return None, [*faults]
@@ -156,7 +156,7 @@ def newest_first(folder: Path) -> list[Path]:
 
     The order comes from names and contents, never from file dates, which archives, copies and wrong clocks change.
     """
-    steps = {path: step for step, path in by_step(folder, ".ckpt")}
+    steps = {path: step for step, path in samples_by_step(folder, ".ckpt")}
     for path in sorted(folder.glob("*.ckpt")):
         if path not in steps:  # best.ckpt, or a copy under another name
             steps[path] = saved_step(path)
@@ -194,10 +194,10 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
     Raises:
         UserError: A directory has no readable checkpoint, several runs, or is not a run directory.
     """
-    place = shorter(absolute(place))
+    place = relative_path(absolute(place))
     if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
         return place, None
-    run = shorter(absolute(place).parent) if absolute(place).name == "checkpoints" else place
+    run = relative_path(absolute(place).parent) if absolute(place).name == "checkpoints" else place
     chosen, content, notes = None, None, []
     for path in (run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")):
         if chosen is None and path.exists():
@@ -205,7 +205,7 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
                 content = read(path)
                 chosen = path
             except UserError as error:
-                notes += error.faults
+                notes += error.errors
     if chosen is None:
         chosen, faults = newest(run)
         notes += faults
@@ -219,10 +219,10 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
 
 def no_run(place: Path) -> str:
     """Return why a directory has no checkpoint to load."""
-    found = folders(place)
+    found = find_runs(place)
     runs = [run for run in found if any(run.glob("checkpoints/*.ckpt"))]
     if runs:
-        return f"holds {len(runs)} runs, and one is needed: {abridged(runs, MAX_LISTED)}"
+        return f"holds {len(runs)} runs, and one is needed: {first_and_count(runs, MAX_LISTED)}"
     if found == [place]:
         return "this run has saved no checkpoint; its result.json or train.log may say why"
     return f"has no checkpoints, as a run directory has, and is no folder of gan-export, since it has no {DESCRIPTION}"
@@ -232,11 +232,11 @@ def chosen_checkpoint(place: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return what :func:`choose` returns for a command, and print the path where it is not what the user named."""
     path, content = choose(place)
     if absolute(path) != absolute(place):
-        print(printable(f"using {path}"))
+        print(escape_control(f"using {path}"))
     return path, content
 
 
-def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> Learner:
+def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> GenerativeModel:
     """Return the model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`.
 
     Args:
@@ -252,10 +252,10 @@ def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | Non
             refuse_foreign(node, path, key="model")
         with torch.device("meta"):  # compare sizes with the weights before anything is allocated
             described = instantiate(node, _convert_="all")
-        if not isinstance(described, Learner):
+        if not isinstance(described, GenerativeModel):
             raise UserError(f"{path}: its configuration does not describe a model")
     except (InstantiationException, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: the model that it describes cannot be built ({first_line(error)})") from error
+        raise UserError(f"{path}: the model that it describes cannot be built ({short_message(error)})") from error
     check_weights(described, state, f"{path}: its weights do not fit the model that it describes")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*a meta parameter")  # torch adds missing entries of old files
@@ -339,7 +339,9 @@ def difference(value: Any, expected: Any) -> str:
     return "" if same else f"is {value!r:.40}, not of the type {type(expected).__name__}"
 
 
-def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Path, allow_missing: bool = False) -> None:
+def check_training_state(
+    initial: GenerativeModel, checkpoint: dict[str, Any], path: Path, allow_missing: bool = False
+) -> None:
     """Compare the state of optimizers and gradient scaler in a checkpoint with that of this model.
 
     torch loads moments of any size, and its fused kernels then write out of bounds. The expected state is found by one
@@ -383,7 +385,7 @@ def check_training_state(initial: Learner, checkpoint: dict[str, Any], path: Pat
         if missing and not allow_missing:
             raise UserError(
                 f"{path}: the state of optimizer {number} is missing for {len(missing)} weights that have been updated "
-                f"({abridged(missing, 3)}), so it would not be the same run; force=true resumes with fresh state"
+                f"({first_and_count(missing, 3)}), so it would not be the same run; force=true resumes with fresh state"
             )
     scaler, expected = checkpoint.get("MixedPrecision") or {}, torch.amp.GradScaler("cpu").state_dict()
     fits = isinstance(scaler, dict) and scaler.keys() in (set(), expected.keys())
@@ -526,7 +528,7 @@ def is_ours(target: str) -> bool:
         return False
 
 
-def take_networks(model: Learner, path: Path) -> None:
+def take_networks(model: GenerativeModel, path: Path) -> None:
     """Initialise the networks of a model from those of another run.
 
     Logs a warning if the classes of the other run have other names or numbers.
@@ -552,7 +554,7 @@ def take_networks(model: Learner, path: Path) -> None:
             reason = str(error).splitlines()[1].strip()
             raise UserError(f"{unfit}: {reason}") from error
     stored = validate_class_names(content["hyper_parameters"].get("class_names"), model.num_classes, path)
-    if fault := other_order(stored, model.class_names)[0]:
+    if fault := class_order_error(stored, model.class_names)[0]:
         log.warning(f"init_from={path}: {fault}")
     if model.generator_ema is not None:
         model.generator_ema.network.load_state_dict(model.generator.state_dict())

@@ -121,7 +121,7 @@ CALLBACKS = {
         "cards": {str: dict},
         "seconds?": NUMBER,
     },
-    "Health?": {"peak": NUMBER, "ill": {str: COUNT}, "found": [COUNT]},
+    "TrainingMonitor?": {"peak": NUMBER, "ill": {str: COUNT}, "found": [COUNT]},
 }
 OPTIONAL_SECTION = values("a dictionary", lambda value: value is None or isinstance(value, dict))
 CONFIG = {

@@ -34,18 +34,18 @@ from gan_lightning.config.compose import (
     values_of,
 )
 from gan_lightning.config.launch import errors_of_launch, num_processes
-from gan_lightning.config.nodes import FILLED_IN, node_at, walk
+from gan_lightning.config.nodes import RUNTIME_KEYS, node_at, walk
 from gan_lightning.config.synonyms import suggest_key, suggest_option
 from gan_lightning.config.validation import (
     EXTRAS,
-    faults_of_values,
+    errors_of_values,
     how_to_install,
     make_paths_absolute,
     nearest,
     parameters_of,
 )
-from gan_lightning.errors import UserError, first_line
-from gan_lightning.io.paths import CONF, absolute, shorter
+from gan_lightning.errors import UserError, short_message
+from gan_lightning.io.paths import CONF, absolute, relative_path
 from gan_lightning.run.resume import OF_OPTIMIZER, OPTIONAL, compare_settings, print_rank_zero, resume
 
 SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing sweepers, each a package of its own
@@ -82,7 +82,7 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
         flags = f"{' '.join(rest)}: not a flag; settings are KEY=VALUE; --help shows the groups and keys"
         raise UserError(flags, *settings)
     if args.config_dir and not Path(args.config_dir).is_dir():
-        raise UserError(f"--config-dir {shorter(Path(args.config_dir))}: there is no such folder")
+        raise UserError(f"--config-dir {relative_path(Path(args.config_dir))}: there is no such folder")
     name, before = args.config_name or "train", None
     with composer(args.config_dir) as hydra:
         parsed, errors = parse_overrides(args.overrides, hydra.config_loader)
@@ -194,7 +194,7 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override], s
                 raise UserError(f"{path}={place}: not a directory for runs; {path}=FOLDER")
             found[path] = parse_override(quote_value(path, str(absolute(place))))
     except OmegaConfBaseException as error:
-        raise UserError(f"{path}={text}: {first_line(error)}") from error
+        raise UserError(f"{path}={text}: {short_message(error)}") from error
     finally:
         HydraConfig.instance().cfg = None
     return [o for o in parsed if o.key_or_group not in found] + [*found.values()]
@@ -252,20 +252,20 @@ def errors_of_overrides(
             full = compose(picked + [first_choice(o) for o in good])
         make_paths_absolute(full)
     except (HydraException, OmegaConfBaseException) as error:
-        return [*errors, first_line(error)]
+        return [*errors, short_message(error)]
     except UserError as error:
-        return [*errors, *error.faults]
+        return [*errors, *error.errors]
     chosen = [f"{group}={choices[group]}" for group in ("experiment", "debug") if choices.get(group)]
     errors += errors_of_files(full, known, " or ".join(chosen) or "a file of your own")
     reported = {error.partition(":")[0] for error in errors}
-    errors += [error for error in faults_of_values(full, known) if error.partition(":")[0] not in reported]
+    errors += [error for error in errors_of_values(full, known) if error.partition(":")[0] not in reported]
     for override in good:
         if override.is_sweep_override():
             errors += errors_of_sweep(override, full, known)
     rejected = {re.split("[=:]", error, maxsplit=1)[0] for error in errors}
     right = [o for o in good if o.key_or_group not in rejected]
     together = full if len(right) == len(good) else compose(picked + [first_choice(o) for o in right])
-    if not (errors and faults_of_values(together, known)):
+    if not (errors and errors_of_values(together, known)):
         typed = [o.key_or_group for o in right]
         errors += errors_without_effect(typed, OmegaConf.to_container(together))
         if not sweeping:  # a combination that does not work fails its own job of a sweep, not the others
@@ -334,8 +334,8 @@ def split_keys(values: list[Override], plain: DictConfig, known: dict[str, Any])
         key, adds = override.key_or_group, override.is_add() or override.is_force_add()
         added = adds and in_foreign_class(plain, key)
         own = own_section(key, known) and (adds or node_at(plain, key) is not None)
-        if key.partition(".")[0] in FILLED_IN:
-            errors.append(f"{key}: {FILLED_IN[key.partition('.')[0]]}")
+        if key.partition(".")[0] in RUNTIME_KEYS:
+            errors.append(f"{key}: {RUNTIME_KEYS[key.partition('.')[0]]}")
         elif key.startswith("loss.") and "loss" not in known:
             errors.append(f"{key}: has no effect, since the model has no adversarial loss; leave it out")
         elif key.startswith("hydra") or key in known or added or own:
@@ -372,9 +372,9 @@ def errors_of_sweep(override: Override, config: DictConfig, known: dict[str, Any
             value = parser.parse_override(f"{key}={text}").value()
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
-            errors.append(f"{key}: {first_line(error)}")
+            errors.append(f"{key}: {short_message(error)}")
             continue
-        errors += faults_of_values(config, known, key, parameters)
+        errors += errors_of_values(config, known, key, parameters)
     return errors
 
 

@@ -13,12 +13,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.errors import UserError
-from gan_lightning.io.class_names import refuse_other_order, storable, validate_class_names
+from gan_lightning.io.class_names import check_class_order, sanitize_class_names, validate_class_names
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.build import Experiment, build
 from gan_lightning.run.checkpoint import check_training_state, config_of, read, take_state
 from gan_lightning.run.checkpoint_format import FORMAT_VERSION, HYPER_PARAMETERS, form_error
-from gan_lightning.run.summary import introduce, log_rate_changes
+from gan_lightning.run.summary import log_rate_changes, log_start
 from gan_lightning.trainer import Trainer
 
 
@@ -72,12 +72,12 @@ def fit(
     step, stored = before["global_step"], before["hyper_parameters"]
     if stored.get("class_names"):
         names = validate_class_names(stored["class_names"], model.num_classes, ckpt_path)
-        refuse_other_order(ckpt_path, names, model.class_names)
+        check_class_order(ckpt_path, names, model.class_names)
     hyper_parameters = {
         "config": experiment.settings,
         "choices": stored.get("choices", {}) | (choices or {}),
         "versions": runs.versions(),
-        "class_names": storable(data.class_names),
+        "class_names": sanitize_class_names(data.class_names),
         "overrides": list(overrides),
         "format_version": FORMAT_VERSION,
     }
@@ -86,12 +86,12 @@ def fit(
     ):  # a checkpoint with this error could not be read again
         raise UserError(f"{error}, which a checkpoint cannot store")
     model.save_hyperparameters(hyper_parameters, logger=False)
-    text = runs.begin(run_dir, config) if runs.first_rank() else ""
+    text = runs.begin(run_dir, config) if runs.is_rank_zero() else ""
     for callback in trainer.callbacks:
         if isinstance(callback, Checkpoint) and started is not None:
             callback.started = started
     if trainer.is_global_zero:
-        introduce(config, model, data, trainer.loggers, text, step)
+        log_start(config, model, data, trainer.loggers, text, step)
         if ckpt_path:
             log_rate_changes(config_of(before), config, step)
     # Lightning sets this variable for programs that fork, which a run does not do. It makes torch load NVML to look for
@@ -109,7 +109,7 @@ def fit(
 
 
 @contextmanager
-def settings_put_back() -> Iterator[None]:
+def restore_global_state() -> Iterator[None]:
     """Restore global settings that Lightning changes, so that each job of a sweep starts with the same settings."""
     environment, cudnn = dict(os.environ), torch.backends.cudnn
     deterministic, warn = (

@@ -18,11 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.compose import as_list, implied_choices, parse_override
-from gan_lightning.config.nodes import FILLED_IN, flatten, walk
+from gan_lightning.config.nodes import RUNTIME_KEYS, flatten, walk
 from gan_lightning.config.validation import make_paths_absolute
 from gan_lightning.errors import UserError
-from gan_lightning.io.paths import CONF, absolute, shorter
-from gan_lightning.run.run_dir import first_rank, printed
+from gan_lightning.io.paths import CONF, absolute, relative_path
+from gan_lightning.run.run_dir import deferred_lines, is_rank_zero
 
 PER_COMMAND = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # never taken from the checkpoint
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")  # groups that may be left out
@@ -110,8 +110,8 @@ def find_checkpoint(typed: dict[str, Override], sweeping: bool) -> tuple[Path | 
     if sweeping:
         raise UserError("ckpt_path: a sweep cannot resume a single run; leave out -m or ckpt_path")
     value = str(typed["ckpt_path"].value())
-    run = shorter(absolute(str(typed["hydra.run.dir"].value()))) if "hydra.run.dir" in typed else None
-    place = run if value == "last" else shorter(absolute(value))
+    run = relative_path(absolute(str(typed["hydra.run.dir"].value()))) if "hydra.run.dir" in typed else None
+    place = run if value == "last" else relative_path(absolute(value))
     if place is None:
         raise UserError("ckpt_path=last: of which run? Add hydra.run.dir=FOLDER, or name a file: ckpt_path=FILE")
     if value != "last" and "init_from" in typed and typed["init_from"].value() is not None:
@@ -254,7 +254,7 @@ def compare_settings(before: dict[str, Any], after: dict[str, Any], force: bool)
     old, new, notes, errors = dict(flatten(before)), dict(flatten(after)), [], []
     for key in dict.fromkeys([*old, *new]):
         section = key.partition(".")[0]
-        if old.get(key) in (new.get(key), NOT_STORED) or section in (*FILLED_IN, *PER_COMMAND):
+        if old.get(key) in (new.get(key), NOT_STORED) or section in (*RUNTIME_KEYS, *PER_COMMAND):
             continue
         if section in IDENTITY_SECTIONS and key not in RESUMABLE_KEYS and not force:
             errors.append(identity_error(key, old.get(key), new.get(key)))
@@ -265,9 +265,9 @@ def compare_settings(before: dict[str, Any], after: dict[str, Any], force: bool)
 
 def print_rank_zero(*lines: str) -> None:
     """Print lines in the first process of a run; the run's log gets them when it is opened."""
-    if first_rank():
+    if is_rank_zero():
         print(*lines, sep="\n", end="\n" if lines else "")
-        printed.extend(lines)
+        deferred_lines.extend(lines)
 
 
 def identity_error(key: str, old: Any, new: Any, forceable: bool = True) -> str:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.score import installed
 from gan_lightning.io import csv_rows
-from gan_lightning.io.files import directories, locked, read_json, remove_parts, set_aside, whole
+from gan_lightning.io.files import atomic_write, directories, file_lock, read_json, remove_parts, set_aside
 from gan_lightning.io.natural import natural
 
 RESULT_BYTES = 1 << 20  # maximum size of a result.json
@@ -23,11 +23,11 @@ RESULT_BYTES = 1 << 20  # maximum size of a result.json
 
 log = logging.getLogger(__name__)
 
-printed: list[str] = []  # lines that were printed before the run's log file is opened
+deferred_lines: list[str] = []  # lines that were printed before the run's log file is opened
 
 
 @contextmanager
-def claimed(folder: Path, resuming: bool) -> Iterator[None]:
+def lock_run_dir(folder: Path, resuming: bool) -> Iterator[None]:
     """Create a run directory if it does not exist, and hold its lock for the duration of the run.
 
     Args:
@@ -46,27 +46,27 @@ def claimed(folder: Path, resuming: bool) -> Iterator[None]:
         raise UserError(f"hydra.run.dir={folder}: in use by a running process; stop it first, or choose another folder")
 
     with ExitStack() as held:
-        if first_rank():
+        if is_rank_zero():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                with whole(folder / ".writable"):
+                with atomic_write(folder / ".writable"):
                     pass
                 (folder / ".writable").unlink()
             except OSError as error:
                 raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
             with suppress(OSError):  # the file system may have no locks
-                held.enter_context(locked(folder, refuse))
+                held.enter_context(file_lock(folder, refuse))
             for path in (folder, folder / "checkpoints", folder / "samples"):
                 remove_parts(path)
         yield
 
 
-def first_rank() -> bool:
+def is_rank_zero() -> bool:
     """Return whether this process has rank zero, by the environment variables that launchers set for the others."""
     return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def folders(root: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
+def find_runs(root: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:
     """Return the run directories in a directory, which may be one itself, in natural order.
 
     A directory below a run is only a run if it has a run's files, since a logger may write another ``config.yaml``.
@@ -83,7 +83,7 @@ def folders(root: Path, omit: Callable[[str], None] = log.warning) -> list[Path]
 
 
 def files_named(root: Path, name: str, omit: Callable[[str], None] = log.warning) -> list[Path]:
-    """Return the files with a name in a directory and below it, in natural order; searched as in :func:`folders`."""
+    """Return the files with a name in a directory and below it, in natural order; searched as in :func:`find_runs`."""
     found = [folder / name for folder, names in directories(root, omit) if name in names]
     return sorted(found, key=natural_path)
 
@@ -98,7 +98,7 @@ def begin(folder: Path, config: DictConfig) -> str:
     text = OmegaConf.to_yaml(config, resolve=True)
     for name in ("config.yaml", "result.json"):
         set_aside(folder / name)
-    with whole(folder / "config.yaml", "w") as file:
+    with atomic_write(folder / "config.yaml", "w") as file:
         file.write(text)
     (folder / "result.json").unlink(missing_ok=True)
     return text
@@ -115,7 +115,7 @@ def write_result(folder: Path, status: str, started: float, overrides: list[str]
     """Write ``result.json``: status, final metrics, duration, overrides and versions."""
     result = {"status": status, **more, "duration_s": round(time.time() - started, 1)}
     result |= {"overrides": overrides, "versions": versions()}
-    with whole(folder / "result.json", "w") as file:
+    with atomic_write(folder / "result.json", "w") as file:
         json.dump(result, file, indent=2)
 
 
@@ -148,7 +148,7 @@ def load_result(run: Path) -> dict[str, Any]:
     return found | {"metrics": metrics} if "metrics" in found else found
 
 
-def last_figures(folder: Path) -> dict[str, Any]:
+def last_metrics(folder: Path) -> dict[str, Any]:
     """Return the step and the metrics of the last intact line of ``metrics.csv``, for the result of a failed run."""
     try:
         _, rows, _ = csv_rows.parse((folder / "metrics.csv").read_bytes().decode("utf-8", errors="replace"))
@@ -165,11 +165,11 @@ def all_overrides(earlier: Iterable[str], typed: Iterable[str]) -> list[str]:
     return [*reversed(dict.fromkeys(reversed([*earlier, *typed])))]
 
 
-def write_printed() -> None:
+def write_deferred_lines() -> None:
     """Write lines that were printed before the log files were opened to these; the terminal has them already."""
-    for line in printed:
+    for line in deferred_lines:
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
-    printed.clear()
+    deferred_lines.clear()

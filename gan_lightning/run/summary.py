@@ -13,15 +13,15 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.io.class_names import storable
-from gan_lightning.io.files import naming
-from gan_lightning.io.paths import shorter
+from gan_lightning.io.class_names import sanitize_class_names
+from gan_lightning.io.files import add_path_to_errors
+from gan_lightning.io.paths import relative_path
 from gan_lightning.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
 
 
-def introduce(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
+def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
     """Log the model, the data and the network sizes; write the configuration to TensorBoard, again for a resumed run.
 
     Args:
@@ -52,7 +52,7 @@ def name_event_files(logger: Any) -> None:
     """
     writer = logger.experiment.file_writer.event_writer
     for name in ("add_event", "flush", "close"):
-        setattr(writer, name, naming(Path(logger.log_dir))(getattr(writer, name)))
+        setattr(writer, name, add_path_to_errors(Path(logger.log_dir))(getattr(writer, name)))
 
 
 def log_rate_changes(before: DictConfig, config: DictConfig, step: int) -> None:
@@ -85,7 +85,7 @@ def rates_at(config: DictConfig, step: int) -> dict[str, float]:
     return {key: rate * factor for key, rate in rates.items() if isinstance(rate, int | float)}
 
 
-def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
+def log_summary(config: DictConfig, trainer: Any, run: Path, started: float) -> dict[str, dict[str, Any]]:
     """Log the summary of a run, and its final metrics to TensorBoard's HParams; return what ``result.json`` records.
 
     Args:
@@ -101,7 +101,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from gan_lightning.callbacks.evaluate import Evaluate
-    from gan_lightning.callbacks.health import Health
+    from gan_lightning.callbacks.health import TrainingMonitor
     from gan_lightning.callbacks.scalars import MetricLogger
 
     metrics = next((dict(callback.last) for callback in trainer.callbacks if isinstance(callback, MetricLogger)), {})
@@ -110,7 +110,7 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
     outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
     outcome |= {"notes": evaluate.notes()} if scores and evaluate.notes() else {}
-    outcome |= {"class_names": names} if (names := storable(trainer.datamodule.class_names)) else {}
+    outcome |= {"class_names": names} if (names := sanitize_class_names(trainer.datamodule.class_names)) else {}
     if not trainer.is_global_zero:
         return outcome
     for logger in trainer.loggers:
@@ -131,7 +131,9 @@ def conclude(config: DictConfig, trainer: Any, run: Path, started: float) -> dic
         log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
     for line in evaluate.summary(seconds) if evaluate else []:
         log.info(line)
-    for line in next((callback.told for callback in trainer.callbacks if isinstance(callback, Health)), []):
+    for line in next(
+        (callback.warnings for callback in trainer.callbacks if isinstance(callback, TrainingMonitor)), []
+    ):
         log.info(f"health  {line}")
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
@@ -163,19 +165,19 @@ def flat_settings(config: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in table.items() if not key.startswith(networks)}
 
 
-def stopped_by(trainer: Any) -> tuple[int, str]:
+def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     """Return the exit status of a run and the reason why it ended early; 0 and "" if it reached its budget.
 
-    The status is 128 + the number of the signal that stopped the run, 1 if a warning of the Health callback stopped
-    it, and 0 for a time limit, early stopping or another callback.
+    The status is 128 + the number of the signal that stopped the run, 1 if a warning of the TrainingMonitor stopped it,
+    and 0 for a time limit, early stopping or another callback.
     """
     from pytorch_lightning.callbacks import EarlyStopping, Timer
 
-    from gan_lightning.callbacks.health import Health
-    from gan_lightning.callbacks.stop import Stop
+    from gan_lightning.callbacks.health import TrainingMonitor
+    from gan_lightning.callbacks.stop import GracefulStop
 
-    signum = next((callback.signum for callback in trainer.callbacks if isinstance(callback, Stop)), 0)
-    warning = next((callback.stopped for callback in trainer.callbacks if isinstance(callback, Health)), "")
+    signum = next((callback.signum for callback in trainer.callbacks if isinstance(callback, GracefulStop)), 0)
+    warning = next((callback.stopped for callback in trainer.callbacks if isinstance(callback, TrainingMonitor)), "")
     if warning:
         return 1, warning
     if trainer.global_step >= trainer.max_steps:
@@ -197,17 +199,19 @@ def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -
         run: The run directory.
         settings: Hydra's own configuration.
         typed: The overrides of the command line that started it.
-        reason: Why it ended, see :func:`stopped_by`; a time limit applies to all commands together, so the command
-            removes it.
+        reason: Why it ended, see :func:`exit_status_and_reason`; a time limit applies to all commands together, so
+            the command removes it.
     """
     remove_limit = reason.startswith("trainer.max_time")
     script = Path(sys.argv[0])
     start = f"{program('python')} {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
-        return f"{start} ckpt_path=last {typeable(f'hydra.run.dir={run}')}{' trainer.max_time=null' * remove_limit}"
+        return (
+            f"{start} ckpt_path=last {quote_override(f'hydra.run.dir={run}')}{' trainer.max_time=null' * remove_limit}"
+        )
     removed = "hydra.sweep.dir=", *["trainer.max_time="] * remove_limit
     line = [word for word in typed if not word.lstrip("+").startswith(removed)] or ["-m", "..."]
-    return f"{start} {shlex.join(line)} {typeable(f'hydra.sweep.dir={shorter(Path(settings.sweep.dir))}')}"
+    return f"{start} {shlex.join(line)} {quote_override(f'hydra.sweep.dir={relative_path(Path(settings.sweep.dir))}')}"
 
 
 def program(name: str) -> str:
@@ -217,10 +221,10 @@ def program(name: str) -> str:
     if found and Path(found).absolute().parent == folder:
         return name
     own = shutil.which(name, path=folder) or (sys.executable if name == "python" else None)
-    return shlex.quote(str(shorter(Path(own)))) if own else name
+    return shlex.quote(str(relative_path(Path(own)))) if own else name
 
 
-def typeable(override: str) -> str:
+def quote_override(override: str) -> str:
     """Quote an override for the shell and Hydra if its value has special characters, as a sweep's directory has."""
     key, _, value = override.partition("=")
     if not set(value) & set("=,{}[]():'\"$ \\"):

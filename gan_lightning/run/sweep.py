@@ -21,9 +21,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning.errors import cannot_write, first_line, printable
-from gan_lightning.io.files import locked, read_json, whole
-from gan_lightning.io.paths import shorter
+from gan_lightning.errors import escape_control, short_message, write_error_message
+from gan_lightning.io.files import atomic_write, file_lock, read_json
+from gan_lightning.io.paths import relative_path
 from gan_lightning.io.signals import available
 from gan_lightning.run.run_dir import RESULT_BYTES, files_named, load_result, natural_path
 
@@ -73,9 +73,9 @@ class Sweep:
         with ExitStack() as held:
             with suppress(OSError):  # not writable, which the jobs report, or a file system without locks
                 self.records.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.records, refuse_to_wait))
+                held.enter_context(file_lock(self.records, refuse_to_wait))
                 for stale in self.directory.glob(".jobs-*"):
-                    with suppress(OSError), locked(stale, refuse_to_wait):
+                    with suppress(OSError), file_lock(stale, refuse_to_wait):
                         shutil.rmtree(stale, ignore_errors=True)
             try:
                 yield
@@ -99,7 +99,7 @@ class Sweep:
             OSError: The record cannot be written.
         """
         record = {"run": str(run_dir.absolute()), "job": settings.job.num, "overrides": list(settings.overrides.task)}
-        with whole(self.records / f"{settings.job.num}.json", "w", sync=False) as file:
+        with atomic_write(self.records / f"{settings.job.num}.json", "w", sync=False) as file:
             json.dump(record | {"exit_status": exit_status, "error": error}, file)
 
     def fail_without_record(self, error: str) -> None:
@@ -136,7 +136,7 @@ class Sweep:
                 # Scores with different protocol cards are not comparable and get columns of their own.
                 apart = f" ({result['cards'][name][:6]})" if len(cards.get(name, ())) > 1 else ""
                 row[f"{name}{apart}"] = f"{value:.4g}"
-            more = {"duration_s": result.get("duration_s", ""), "run": str(shorter(run))}
+            more = {"duration_s": result.get("duration_s", ""), "run": str(relative_path(run))}
             rows.append(row | more | {"error": result.get("error", "")})
         if not rows:
             return
@@ -145,14 +145,14 @@ class Sweep:
         columns = ["overrides", "status", *dict.fromkeys(metrics), *fixed_after]
         table = self.directory / "sweep.csv"
         try:
-            with whole(table, "w") as file:
+            with atomic_write(table, "w") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
-            where = f"table  {shorter(table)}"
+            where = f"table  {relative_path(table)}"
         except OSError as error:
             self.failed += 1
-            where = cannot_write(error)
+            where = write_error_message(error)
         print_table(rows, columns)
         print(where)
 
@@ -214,7 +214,7 @@ def result_of(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError, OverflowError) as error:
-        result["error"] = f"{shorter(run / 'result.json')}: cannot be read ({first_line(error)})"
+        result["error"] = f"{relative_path(run / 'result.json')}: cannot be read ({short_message(error)})"
     if not record:
         return result
     result["job"] = record["job"]
@@ -234,7 +234,10 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     for row in rows:
         row["overrides"] = " ".join(word for word in row["overrides"].split(" ") if word not in common)
     shown = [c for c in columns if c.partition(" (")[0] not in HIDDEN and any(row.get(c) for row in rows)]
-    cells = [shown, *([printable(str(row.get(column, "")).replace("\n", "; ")) for column in shown] for row in rows)]
+    cells = [
+        shown,
+        *([escape_control(str(row.get(column, "")).replace("\n", "; ")) for column in shown] for row in rows),
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     print("\n".join(["", *lines, ""]))

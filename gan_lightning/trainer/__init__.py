@@ -11,10 +11,10 @@ from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.io.signals import handlers_restored
-from gan_lightning.model.base import Learner
-from gan_lightning.trainer.ddp import TwoPlayers, lost_process_message
+from gan_lightning.model.base import GenerativeModel
+from gan_lightning.trainer.ddp import GANDDPStrategy, lost_process_message
 
-StrategyRegistry.register("ddp_gan", TwoPlayers)
+StrategyRegistry.register("ddp_gan", GANDDPStrategy)
 
 
 class LightningOptions(TypedDict, total=False):
@@ -98,7 +98,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
         self.channels_last, self.tf32 = channels_last, tf32
 
-    def fit(self, model: Learner, *args: Any, **kwargs: Any) -> None:
+    def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:
         """Apply the performance settings, then fit.
 
         Raises:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 CONNECTION_LOST = re.compile(r"by peer|broken pipe|remote process exited|pair closure|failed to recv|got 0 bytes", re.I)
 
 
-class TwoPlayers(DDPStrategy):
+class GANDDPStrategy(DDPStrategy):
     """DDP strategy for GANs: one all-reduce per update, of the gradients of the network that is updated.
 
     torch's DistributedDataParallel would reduce the gradients of all weights in each of the ``d_steps`` + 1 updates,

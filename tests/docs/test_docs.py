@@ -302,7 +302,7 @@ for word, message in WORDS.items():
     try:
         check_command_line([*FLAGS, "model=r1gan", word])
     except UserError as error:
-        assert len(error.faults) == 1 and error.faults[0].startswith(message), error
+        assert len(error.errors) == 1 and error.errors[0].startswith(message), error
     else:
         raise AssertionError(word)
 assert "torch" not in sys.modules

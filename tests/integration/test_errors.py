@@ -10,8 +10,8 @@ import pytest
 FULL = """
 import sys
 from gan_lightning.errors import UserError
-from gan_lightning.cli.exit import told_plainly
-with told_plainly("--out"):
+from gan_lightning.cli.exit import exit_on_error
+with exit_on_error("--out"):
     print("result")
     {end}
 """

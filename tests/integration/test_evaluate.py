@@ -21,7 +21,7 @@ from gan_lightning.cli import evaluate_request as asked_for
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.run.checkpoint import read
-from gan_lightning.run.run_dir import folders
+from gan_lightning.run.run_dir import find_runs
 
 QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
 TYPED = ["eval.num=40", "eval.num_real=20"]
@@ -282,7 +282,7 @@ def test_weights_that_are_not_finite_are_refused(trained, here):
     torch.save(content, path)
     with pytest.raises(UserError, match=rf"last\.ckpt: {name}: .* are NaN or infinite") as caught:
         program.evaluate([here / "one"], [])
-    assert len(caught.value.faults) == 1
+    assert len(caught.value.errors) == 1
     assert [path.name for path in here.iterdir()] == ["one"]
 
 
@@ -400,7 +400,7 @@ def test_held_out_pictures_are_the_mark(here, monkeypatch):
     card = row["scores"][0]["card"]
     assert (card["num_generated"], card["num_real"], card["origin"]) == (500, 900, "held-out real samples")
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "get_ready", lambda *_: pytest.fail("a classifier is trained before"))
+        patch.setattr(Classifier, "setup", lambda *_: pytest.fail("a classifier is trained before"))
         with pytest.raises(UserError, match="no real samples are held out"):
             program.evaluate([program.Path("held_out")], ["data=digits"])
     with pytest.raises(UserError, match=r"eval\.split=test would compare these samples"):
@@ -533,7 +533,7 @@ def test_a_signal_leaves_no_empty_file(here):
 def test_all_mistakes_come_at_once(here):
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fid"])
-    assert len(caught.value.faults) == 4
+    assert len(caught.value.errors) == 4
     (here / "empty").mkdir()
     with pytest.raises(UserError, match="empty: is an empty folder"):
         program.evaluate([here / "empty"], [])
@@ -621,7 +621,7 @@ def test_what_a_logger_keeps_in_a_run_is_no_run(trained, here):
     (kept / "config.yaml").write_text("_wandb: {}")
     inside = here / "runs" / "one" / "more"
     trained(inside, "model=vanilla", *QUICK)
-    assert folders(here / "runs") == [here / "runs" / "one", inside]
+    assert find_runs(here / "runs") == [here / "runs" / "one", inside]
     assert [kind for _, kind in program.sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
 
 

@@ -9,13 +9,13 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UserError
-from gan_lightning.evaluation.evaluator import Evaluation
+from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.evaluation.score import FIELDS, card_hash, differences
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.fid import FID
 from gan_lightning.run import checkpoint as checkpoints
 from gan_lightning.run.fit import train
-from gan_lightning.run.summary import stopped_by
+from gan_lightning.run.summary import exit_status_and_reason
 
 EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
 
@@ -27,7 +27,7 @@ def judge_of(trainer) -> Evaluate:
     return next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
 
 
-def weights_of(path) -> dict[str, torch.Tensor]:
+def optimized_parameters(path) -> dict[str, torch.Tensor]:
     return checkpoints.read(path)["state_dict"]
 
 
@@ -41,7 +41,7 @@ def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, learner
     run(tmp_path / "off", f"model={learner}", ema, *EVAL, "eval.every_n_steps=null")
     assert (tmp_path / "on" / "evaluation.jsonl").exists()
     assert not (tmp_path / "off" / "evaluation.jsonl").exists()
-    on, off = (weights_of(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("on", "off"))
+    on, off = (optimized_parameters(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("on", "off"))
     assert on.keys() == off.keys()
     assert all(torch.equal(on[name], off[name]) for name in on)
 
@@ -119,7 +119,7 @@ def test_lightnings_callbacks_find_the_scores(compose, tmp_path, monkeypatch):
     assert trainer.global_step == 8
     assert float(trainer.callback_metrics["eval/fid"]) == 26.0
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 8
-    status, reason = stopped_by(trainer)
+    status, reason = exit_status_and_reason(trainer)
     assert status == 0
     assert reason.startswith("Monitored metric eval/fid did not improve in the last 2 records. Best score: 10.000")
 
@@ -183,7 +183,7 @@ def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path
 
 def test_an_unknown_score_to_be_best_by_is_refused(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(Evaluation, "get_ready", lambda *_: pytest.fail("which may train a classifier for minutes"))
+        patched.setattr(Evaluator, "setup", lambda *_: pytest.fail("which may train a classifier for minutes"))
         with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fid, "):
             run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
     with pytest.raises(UserError, match=r"class_accuracy is not measured, since the model is not conditional"):
@@ -249,13 +249,13 @@ def test_the_first_score_that_is_measured_decides(run, tmp_path, words, first):
 
 
 def test_objective_and_result_take_scores(run, tmp_path):
-    from gan_lightning.run.summary import conclude
+    from gan_lightning.run.summary import log_summary
 
     trainer = run(tmp_path, "model=vanilla", *EVAL)
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(tmp_path / "config.yaml")
-    ended = conclude(config, trainer, tmp_path, 0.0)
+    ended = log_summary(config, trainer, tmp_path, 0.0)
     value, card = judge_of(trainer).last(5)["fid"]
     assert (ended["metrics"]["eval/fid"], ended["cards"]["eval/fid"]) == (value, card)
     assert ended["notes"] == judge_of(trainer).notes(), "of so few samples"
@@ -274,7 +274,7 @@ def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
 def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
     trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
     scores = judge_of(trainer).last(5)
-    left_out = judge_of(trainer).evaluator.get_ready(trainer.datamodule, conditional=False)
+    left_out = judge_of(trainer).evaluator.setup(trainer.datamodule, conditional=False)
     assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
     assert "5 samples cannot span 8 features" in caplog.text
     assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "there was nothing to measure it on"

@@ -4,7 +4,7 @@ import multiprocessing
 
 import torch
 
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 
 
 def wait_and_get(folder: str, started, counted) -> None:
@@ -15,7 +15,7 @@ def wait_and_get(folder: str, started, counted) -> None:
             counted.value += 1
         return {"x": torch.ones(10)}
 
-    Store(folder).get("x", compute)
+    TensorCache(folder).get("x", compute)
 
 
 def test_two_jobs_that_want_it_at_once_compute_it_once(tmp_path):

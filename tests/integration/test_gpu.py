@@ -28,9 +28,9 @@ RARELY = "callbacks.scalars.every_n_steps=1000", "callbacks.health.every_n_steps
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """What a run sets for the whole process is put back."""
-    from gan_lightning.run.fit import settings_put_back
+    from gan_lightning.run.fit import restore_global_state
 
-    with settings_put_back():
+    with restore_global_state():
         yield
 
 

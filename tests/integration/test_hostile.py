@@ -27,7 +27,7 @@ from gan_lightning.demo.images_tab import ImagesTab
 from gan_lightning.demo.live_training import composed
 from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 from gan_lightning.run.checkpoint import read
 from gan_lightning.run.checkpoint_format import CALLBACKS, FIT_LOOP
 from gan_lightning.run.command_line import check_command_line
@@ -276,7 +276,7 @@ def test_data_sets(place, monkeypatch, name):
 def test_weights_of_a_feature_network(place, name):
     path = hostile.WEIGHTS[name](place.parent / "sent", {})
     network = Inception(path)
-    one_line(refused(lambda: network.get_ready(None, Store(place), torch.device("cpu")), place.parent, place))
+    one_line(refused(lambda: network.setup(None, TensorCache(place), torch.device("cpu")), place.parent, place))
 
 
 @pytest.mark.parametrize("name", hostile.SCORES)
@@ -377,7 +377,7 @@ def test_names_in_scores_do_not_speak_to_the_terminal(place, capsys):
 def test_a_cache_that_somebody_has_written_to(place, name):
     path = hostile.CACHED[name](place, {})
     with watched(place):
-        found = Store(path.parent).get("statistics", lambda: {"mean": torch.ones(3)})
+        found = TensorCache(path.parent).get("statistics", lambda: {"mean": torch.ones(3)})
     assert found["mean"].tolist() == [1, 1, 1]
     assert not any(place.rglob(hostile.CANARY))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import datasets
 
 import gan_lightning
-from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.io.image import from_uint8
 
 ROOT = os.environ.get("GAN_DATA_DIR", "data")
@@ -37,7 +37,7 @@ def classifier() -> nn.Module:
         nn.Linear(32 * 49, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    for images, labels in StepLoader(*digits(train=True), minibatch=128, stop=2 * 60_000 // 128):
+    for images, labels in StepBatchLoader(*digits(train=True), minibatch=128, stop=2 * 60_000 // 128):
         optimizer.zero_grad()
         F.cross_entropy(network(from_uint8(images)), labels).backward()
         optimizer.step()

@@ -266,9 +266,9 @@ def test_settings_name_no_classes_and_read_no_environment(word, monkeypatch, tmp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         LiveTraining(["model=vanilla", "data=gaussian_ring", word])
-    assert len(caught.value.faults) == 1
-    assert caught.value.faults[0].startswith(word)
-    assert re.search("; (type the value itself|choose a class by its group)", caught.value.faults[0])
+    assert len(caught.value.errors) == 1
+    assert caught.value.errors[0].startswith(word)
+    assert re.search("; (type the value itself|choose a class by its group)", caught.value.errors[0])
     assert "hunter2" not in str(caught.value)
     assert not any(tmp_path.iterdir())
 

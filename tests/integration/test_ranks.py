@@ -12,10 +12,10 @@ from pytorch_lightning.strategies import DDPStrategy
 from tiny import LEARNERS
 from torch import Tensor, nn
 
-from gan_lightning.model.ema import Average
+from gan_lightning.model.ema import EMA
 from gan_lightning.network.mlp import MLPGenerator
 from gan_lightning.run.checkpoint import read
-from gan_lightning.trainer.ddp import TwoPlayers
+from gan_lightning.trainer.ddp import GANDDPStrategy
 
 WORKER = Path(__file__).parents[1] / "support" / "ranks.py"
 WORDS = (
@@ -86,24 +86,26 @@ def test_several_processes_go_on_exactly(tmp_path):
 def test_an_average_is_calibrated_by_the_first_process_alone():
     """Where statistics are synchronised in training, the pictures of one rank must not wait for the others."""
     network = MLPGenerator(latent_dim=3, shape=(1, 8, 8), width=4, depth=2, norm="batch")
-    average = Average(nn.SyncBatchNorm.convert_sync_batchnorm(network), 0.5)
-    plain = Average(network, 0.5)
+    average = EMA(nn.SyncBatchNorm.convert_sync_batchnorm(network), 0.5)
+    plain = EMA(network, 0.5)
     assert any(isinstance(layer, nn.SyncBatchNorm) for layer in average.modules())
     z, y = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
-    torch.testing.assert_close(average.calibrated(3, 0)(z, y), plain.calibrated(3, 0)(z, y), rtol=0, atol=0)
+    torch.testing.assert_close(
+        average.recalibrate_batchnorm(3, 0)(z, y), plain.recalibrate_batchnorm(3, 0)(z, y), rtol=0, atol=0
+    )
 
 
 def test_an_update_sends_its_own_gradients_and_the_last_of_a_step_the_running_statistics(monkeypatch):
     """The other process here has three times each number."""
     generator = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
     players = generator, nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    strategy, sizes = TwoPlayers(), []
+    strategy, sizes = GANDDPStrategy(), []
     strategy.model = nn.ModuleList(players)
     strategy.optimizers = [torch.optim.SGD(player.parameters(), 0.0) for player in players]
     for value in [*strategy.model.parameters(), *strategy.model.buffers()]:
         value.requires_grad_(False).copy_(torch.randn(value.shape))
         value.grad = torch.randn_like(value) if value.is_floating_point() else None
-    monkeypatch.setattr(TwoPlayers, "world_size", 2)
+    monkeypatch.setattr(GANDDPStrategy, "world_size", 2)
     monkeypatch.setattr(DDPStrategy, "optimizer_step", lambda *_: None)
     monkeypatch.setattr("gan_lightning.trainer.ddp.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
 

@@ -22,7 +22,7 @@ from gan_lightning.callbacks.scalars import MetricLogger
 from gan_lightning.cli.evaluate import evaluate
 from gan_lightning.cli.train import finished
 from gan_lightning.errors import UserError
-from gan_lightning.model.base import Learner
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint import newest, read
 from gan_lightning.run.command_line import check_command_line
 
@@ -40,15 +40,15 @@ def kill() -> None:
 @contextmanager
 def in_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
     """Let something happen in the middle of a generator step, counted from 1."""
-    backward_terms = Learner.backward_terms
+    backward_terms = GenerativeModel.backward_terms
 
-    def disturbed(self: Learner, player: str, *args: Any) -> Any:
+    def disturbed(self: GenerativeModel, player: str, *args: Any) -> Any:
         if player == "g" and self.global_step == step - 1:
             action()
         return backward_terms(self, player, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "backward_terms", disturbed)
+        patch.setattr(GenerativeModel, "backward_terms", disturbed)
         yield
 
 

@@ -21,9 +21,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gan_lightning
-from gan_lightning.io.files import locked
+from gan_lightning.io.files import file_lock
 from gan_lightning.run.checkpoint import read
-from gan_lightning.run.run_dir import claimed
+from gan_lightning.run.run_dir import lock_run_dir
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -305,7 +305,7 @@ def test_jobs_that_can_leave_no_result_fail_the_sweep(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2", *TINY, "trainer.max_steps=1", "hydra.sweep.dir=sweep"
     words = *words, "hydra.sweep.subdir=${seed}"
     (tmp_path / "sweep/1").mkdir(parents=True)
-    with locked(tmp_path / "sweep/1", lambda: pytest.fail("held")):
+    with file_lock(tmp_path / "sweep/1", lambda: pytest.fail("held")):
         done = program(tmp_path, *words)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "in use by a running process" in done.stdout
@@ -386,7 +386,7 @@ def test_the_jobs_of_a_killed_sweep_end(tmp_path):
     for run in ((tmp_path / f"sweep/{budget}") for budget in training):
         step = read(run / "checkpoints/last.ckpt")["global_step"]
         assert f"stopped at step {step:,}" in (run / "result.json").read_text(encoding="utf-8")
-        with claimed(run, resuming=True):
+        with lock_run_dir(run, resuming=True):
             pass
     assert {path.name for path in (tmp_path / "sweep").glob("1*")} == {*map(str, training)}, "no further job has begun"
 
@@ -487,7 +487,7 @@ import resource, sys
 import torch
 from tensorboard.compat.proto.event_pb2 import Event
 from gan_lightning.callbacks.checkpoint import Checkpoint
-from gan_lightning.callbacks.scalars import Scalars
+from gan_lightning.callbacks.scalars import MetricLogger
 from gan_lightning.cli.train import main
 def checkpoint(trainer):
     return 50_000
@@ -502,7 +502,7 @@ def scalar(trainer):  # the thread ends with its error, which the next scalar ra
     return 1
 def metrics(trainer):
     return 1
-of = {checkpoint: Checkpoint, tensorboard: Checkpoint, scalar: Scalars, metrics: Scalars}
+of = {checkpoint: Checkpoint, tensorboard: Checkpoint, scalar: MetricLogger, metrics: MetricLogger}
 (kind,) = (kind for kind in of if kind.__name__ == sys.argv[1])
 before = of[kind].on_train_batch_end
 def then(self, trainer, *args):

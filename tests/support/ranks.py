@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.io.paths import CONF
-from gan_lightning.model.base import Learner
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.gan import GAN
 from gan_lightning.model.vae import VAE
 from gan_lightning.run.fit import train
@@ -36,7 +36,7 @@ class Sum(torch.autograd.Function):
         return Sum.forward(ctx, gradient)
 
 
-def in_step(self: Learner, *args: Any) -> None:
+def in_step(self: GenerativeModel, *args: Any) -> None:
     """Synchronise here and nowhere else: pictures are the first rank's alone."""
     global stepping
     stepping = True

@@ -1,12 +1,12 @@
 """The text of errors."""
 
-from gan_lightning.errors import first_line
+from gan_lightning.errors import short_message
 
 
 def test_errors_of_others_are_told_short():
     hydra = ValueError("Could not override\nfull_key: a.b\nobject_type=dict")
-    assert first_line(hydra) == "Could not override"
+    assert short_message(hydra) == "Could not override"
     around = ValueError("around")
     around.__cause__ = OSError("what lies behind")
-    assert first_line(around) == "what lies behind"
-    assert first_line(KeyError()) == "KeyError"
+    assert short_message(around) == "what lies behind"
+    assert short_message(KeyError()) == "KeyError"

@@ -36,9 +36,16 @@ def test_neighbours_share_no_bits():
 def test_what_a_seed_draws_stays_the_same():
     """Another hash would change every run that anyone has made: these values are pinned."""
     assert seeds.mix(0) == 493009611
-    assert seeds.mix(0, seeds.GAME, 1) == 2399301605
+    assert seeds.mix(0, seeds.TRAINING_STEP, 1) == 2399301605
     assert seeds.mix(2**40 + 5, seeds.ORDER, 123456) == 4265921828
-    assert (seeds.WEIGHTS, seeds.ORDER, seeds.FLIPS, seeds.GAME, seeds.DROPOUT, seeds.POINTS) == (0, 1, 2, 3, 4, 5)
+    assert (seeds.WEIGHTS, seeds.ORDER, seeds.FLIPS, seeds.TRAINING_STEP, seeds.DROPOUT, seeds.POINTS) == (
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    )
 
 
 def test_the_default_generator_is_seeded():
@@ -47,7 +54,12 @@ def test_the_default_generator_is_seeded():
         return torch.rand(4)
 
     assert torch.equal(drawn(0, seeds.DROPOUT, 7, 0), drawn(0, seeds.DROPOUT, 7, 0))
-    for other in ((1, seeds.DROPOUT, 7, 0), (0, seeds.GAME, 7, 0), (0, seeds.DROPOUT, 8, 0), (0, seeds.DROPOUT, 7, 1)):
+    for other in (
+        (1, seeds.DROPOUT, 7, 0),
+        (0, seeds.TRAINING_STEP, 7, 0),
+        (0, seeds.DROPOUT, 8, 0),
+        (0, seeds.DROPOUT, 7, 1),
+    ):
         assert not torch.equal(drawn(0, seeds.DROPOUT, 7, 0), drawn(*other))
 
 

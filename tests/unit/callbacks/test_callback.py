@@ -19,15 +19,15 @@ from gan_lightning.callbacks.learning_rate import LearningRate
 from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.callbacks.scalars import MetricLogger, accuracies
-from gan_lightning.callbacks.stop import SIGNALS, Stop
+from gan_lightning.callbacks.stop import SIGNALS, GracefulStop
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import grid, read_png, to_uint8, write_png
-from gan_lightning.model.base import Learner, Logits, StepOutput
+from gan_lightning.model.base import GenerativeModel, Logits, StepOutput
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.checkpoint import read
 from gan_lightning.run.fit import train
-from gan_lightning.run.run_dir import last_figures
-from gan_lightning.run.summary import conclude, stopped_by
+from gan_lightning.run.run_dir import last_metrics
+from gan_lightning.run.summary import exit_status_and_reason, log_summary
 
 EVERY_STEP = "callbacks.scalars.every_n_steps=1"
 
@@ -324,11 +324,11 @@ def test_signal_handlers_are_put_back(run, tmp_path):
     before = [signal.getsignal(signum) for signum in SIGNALS]
     trainer = run(tmp_path, "model=vanilla")
     assert [signal.getsignal(signum) for signum in SIGNALS] == before
-    assert [guest.signum for guest in trainer.callbacks if isinstance(guest, Stop)] == [0]
+    assert [guest.signum for guest in trainer.callbacks if isinstance(guest, GracefulStop)] == [0]
 
 
 def test_a_second_signal_ends_at_once():
-    stop = Stop()
+    stop = GracefulStop()
     stop.on_train_batch_start()
     stop.handle(signal.SIGTERM, None)
     with pytest.raises(SystemExit) as caught:
@@ -342,7 +342,7 @@ def test_a_second_signal_ends_at_once():
 def test_signals_that_are_sent_repeatedly_do_not_hurry():
     """A closed terminal sends SIGHUP twice, and SIGXCPU comes every second."""
     for signum in (signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1):
-        stop = Stop()
+        stop = GracefulStop()
         stop.on_train_batch_start()
         for _ in range(3):
             stop.handle(signum, None)
@@ -356,7 +356,7 @@ def test_a_signal_that_is_ignored_stays_ignored(run, tmp_path, monkeypatch):
     """nohup ignores SIGHUP; the shell ignores SIGINT in the background, where kill -INT is meant all the same."""
     found = {}
     monkeypatch.setattr(
-        Stop, "on_train_batch_start", lambda *_: found.update({one: signal.getsignal(one) for one in SIGNALS})
+        GracefulStop, "on_train_batch_start", lambda *_: found.update({one: signal.getsignal(one) for one in SIGNALS})
     )
     before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGINT)}
     try:
@@ -453,21 +453,21 @@ def test_a_callback_that_fails_after_a_step_does_not_cost_the_checkpoint_of_it(c
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert read(last)["global_step"] == step
     assert [int(line["step"]) for line in table(tmp_path)] == [step], "figures are those of the checkpoint"
-    assert last_figures(tmp_path)["step"] == step
+    assert last_metrics(tmp_path)["step"] == step
     found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in found.Scalars("d/adversarial")] == [step]
     assert train(compose(*words), tmp_path, ckpt_path=last).global_step == 4
 
 
 def test_an_error_in_a_step_saves_no_half_of_it(compose, tmp_path, monkeypatch):
-    backward_terms = Learner.backward_terms
+    backward_terms = GenerativeModel.backward_terms
 
-    def fails(self: Learner, player: str, *args: Any) -> Any:
+    def fails(self: GenerativeModel, player: str, *args: Any) -> Any:
         if player == "g" and self.global_step == 2:  # D has been updated
             raise ZeroDivisionError
         return backward_terms(self, player, *args)
 
-    monkeypatch.setattr(Learner, "backward_terms", fails)
+    monkeypatch.setattr(GenerativeModel, "backward_terms", fails)
     with pytest.raises(ZeroDivisionError):
         train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=1"), tmp_path)
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000001.ckpt", "step_00000002.ckpt"]
@@ -527,10 +527,10 @@ def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):
     assert lines[-1]["images_seen"] == "20"
     found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in found.Scalars("d/adversarial")] == [3, 5]
-    ended = conclude(config, trainer, tmp_path, time.time())
+    ended = log_summary(config, trainer, tmp_path, time.time())
     assert ended["metrics"] == pytest.approx({name: float(lines[-1][name]) for name in lines[-1] if name != "step"})
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
-    assert stopped_by(trainer) == (0, "a callback set trainer.should_stop")
+    assert exit_status_and_reason(trainer) == (0, "a callback set trainer.should_stop")
 
 
 # The end of a run
@@ -539,7 +539,7 @@ def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):
 def test_tensorboard_has_hparams_config_and_pictures(run, compose, tmp_path):
     words = "model=vanilla", "trainer.max_steps=2", EVERY_STEP
     trainer = run(tmp_path, *words)
-    metrics = conclude(compose(*words), trainer, tmp_path, time.time())["metrics"]
+    metrics = log_summary(compose(*words), trainer, tmp_path, time.time())["metrics"]
     assert metrics["images_seen"] == 8
     found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
     (text,) = found.Tensors("config/text_summary")

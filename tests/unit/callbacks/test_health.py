@@ -9,7 +9,7 @@ import torch
 
 from gan_lightning.callbacks import health
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.health import Health
+from gan_lightning.callbacks.health import TrainingMonitor
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.score import Score
 from gan_lightning.loss.minimax import Minimax
@@ -49,9 +49,9 @@ REAL = torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 
 def readings(games, step=1000) -> list[str]:
     trainer = SimpleNamespace(loggers=[], is_global_zero=True, global_step=step)
-    guest, told = Health(), []
+    guest, told = TrainingMonitor(), []
     for one in games:
-        told += guest.signs_of_game(trainer, one, one.outputs, REAL)
+        told += guest.check_losses(trainer, one, one.outputs, REAL)
     return told
 
 
@@ -116,7 +116,7 @@ def scores(trainer, guest, values, shares=None) -> list[str]:
         for i, value in enumerate(values[:step], 1):
             judge.add_scores(i, [Score("fid", value, {}, details)])
         trainer.global_step = step * 100
-        told += guest.signs_of_scores(trainer, judge)
+        told += guest.check_scores(trainer, judge)
     return told
 
 
@@ -125,19 +125,21 @@ def place(max_steps=10_000) -> SimpleNamespace:
 
 
 def test_a_metric_far_above_its_best_is_told():
-    (told,) = scores(place(), Health(), [100.0, 20.0, 30.0, 60.0, 80.0])
+    (told,) = scores(place(), TrainingMonitor(), [100.0, 20.0, 30.0, 60.0, 80.0])
     assert "fid is 80, 4.0 times worse than 20 at step 2" in told
     assert "best.ckpt" in told
-    assert scores(place(), Health(), [100.0, 20.0, 30.0, 35.0]) == []
-    assert scores(place(), Health(), [100.0, 20.0, 60.0, 35.0, 60.0]) == [], "a single one may be chance"
+    assert scores(place(), TrainingMonitor(), [100.0, 20.0, 30.0, 35.0]) == []
+    assert scores(place(), TrainingMonitor(), [100.0, 20.0, 60.0, 35.0, 60.0]) == [], "a single one may be chance"
 
 
 def test_a_lost_class_is_told_by_name():
     even, lost = [0.25] * 4, [0.33, 0.0, 0.33, 0.34]
-    (told,) = scores(place(), Health(), [1.0] * 3, [even, lost, lost])
+    (told,) = scores(place(), TrainingMonitor(), [1.0] * 3, [even, lost, lost])
     assert "1 of 4 classes are lost: dog (0.0% of the samples)" in told
-    assert scores(place(), Health(), [1.0], [lost]) == [], "not found yet, early in a run"
-    assert len(scores(place(max_steps=100), Health(), [1.0] * 6, [lost] * 6)) == 1, "never found, late in a run"
+    assert scores(place(), TrainingMonitor(), [1.0], [lost]) == [], "not found yet, early in a run"
+    assert len(scores(place(max_steps=100), TrainingMonitor(), [1.0] * 6, [lost] * 6)) == 1, (
+        "never found, late in a run"
+    )
 
 
 def test_a_class_that_is_rare_by_chance_is_not_lost():
@@ -150,7 +152,7 @@ def test_a_class_that_is_rare_by_chance_is_not_lost():
     judge.evaluator.real.labels = torch.arange(500)
     judge.add_scores(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
     trainer = SimpleNamespace(max_steps=100, global_step=5000, datamodule=SimpleNamespace(class_names=[]))
-    assert Health().signs_of_scores(trainer, judge) == []
+    assert TrainingMonitor().check_scores(trainer, judge) == []
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_p
     words = "eval.every_n_steps=1", "eval.num=20", "callbacks.health.every_n_steps=50", "callbacks.health.stop=true"
     trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=4")
     assert trainer.global_step == 3
-    assert "9.0 times worse" in summary.stopped_by(trainer)[1]
+    assert "9.0 times worse" in summary.exit_status_and_reason(trainer)[1]
 
 
 def test_weights_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(run, tmp_path, monkeypatch):
@@ -232,4 +234,6 @@ def test_warnings_go_to_tensorboard(run, tmp_path, monkeypatch):
 
 
 def test_stopping_is_told_apart_from_signals():
-    assert summary.stopped_by(SimpleNamespace(callbacks=[Health()], global_step=5, max_steps=5)) == (0, "")
+    assert summary.exit_status_and_reason(
+        SimpleNamespace(callbacks=[TrainingMonitor()], global_step=5, max_steps=5)
+    ) == (0, "")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gan_lightning.cli.exit import told_plainly
+from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
 from gan_lightning.io.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
 
@@ -24,14 +24,14 @@ from gan_lightning.io.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
     ],
 )
 def test_what_the_user_can_mend_has_no_traceback(capsys, error, status, told):
-    with pytest.raises(SystemExit) as left, told_plainly("--out"):
+    with pytest.raises(SystemExit) as left, exit_on_error("--out"):
         raise error
     assert left.value.code == status
     assert capsys.readouterr().err.startswith(told)
 
 
 def test_what_is_a_fault_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), told_plainly("--out"):
+    with pytest.raises(ZeroDivisionError), exit_on_error("--out"):
         raise ZeroDivisionError
 
 
@@ -39,7 +39,7 @@ def test_what_is_a_fault_of_ours_keeps_its_traceback():
 def test_signals_end_a_command_so_that_it_cleans_up(capsys, signum):
     before, cleaned = signal.signal(signum, signal.SIG_DFL), []
     try:
-        with pytest.raises(SystemExit) as left, told_plainly("--out"):  # noqa: PT012
+        with pytest.raises(SystemExit) as left, exit_on_error("--out"):  # noqa: PT012
             try:
                 signal.raise_signal(signum)
             finally:
@@ -60,7 +60,7 @@ def test_ignored_signals_stay_ignored_and_listeners_are_left_alone():
     listener = lambda *_: heard.append(True)  # noqa: E731
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGUSR2, listener)
     try:
-        with told_plainly("--out"):
+        with exit_on_error("--out"):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             signal.raise_signal(signal.SIGHUP)
             signal.raise_signal(signal.SIGUSR2)
@@ -78,7 +78,7 @@ def test_a_command_survives_the_end_of_its_reader(monkeypatch, kind):
     with os.fdopen(writer, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", stream)
-        with told_plainly("--out"):
+        with exit_on_error("--out"):
             for line in range(3):
                 print(line)
                 print(line, file=sys.stderr, flush=True)
@@ -97,7 +97,7 @@ def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
     handler = logging.StreamHandler(sys.stdout)
     log = logging.getLogger("terminal")
     log.addHandler(handler)
-    with told_plainly("--out"):
+    with exit_on_error("--out"):
         print("café: printed")
         log.error("café: logged")
     sys.stdout.flush()

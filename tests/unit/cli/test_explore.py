@@ -29,7 +29,7 @@ from gan_lightning.latent.nearest import Nearest
 from gan_lightning.latent.truncate import Truncate
 from gan_lightning.latent.video import gif, mp4
 from gan_lightning.latent.walk import CircularWalk
-from gan_lightning.model.sampling import Sampler
+from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.run.checkpoint import read
 
 QUIET = "~callbacks.progress", "~callbacks.sample_grid", "~logger"
@@ -263,7 +263,7 @@ def test_directions_of_most_change_come_first(checkpoint, network, method):
 class Halves:
     """Calls a picture by where it is bright: 0 on the left, 1 on the right, and has a third class that hardly moves."""
 
-    def get_ready(self, data, store, device) -> None:
+    def setup(self, data, store, device) -> None:
         self.seen = data
 
     def logits_of(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -275,7 +275,7 @@ class Halves:
         return samples, self.logits_of(samples.float() / 127.5 - 1)
 
 
-class Lamps(Sampler):
+class Lamps(SamplingMixin):
     """A generator of which one number lights the left half of a picture, another the right, and a third both."""
 
     latent_dim, num_classes = 8, 0
@@ -481,8 +481,8 @@ def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, words, told):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         program.explore(checkpoint("model=cgan"), words.split())
-    assert len(caught.value.faults) == 1
-    assert told in caught.value.faults[0]
+    assert len(caught.value.errors) == 1
+    assert told in caught.value.errors[0]
     assert [*tmp_path.iterdir()] == []
 
 
@@ -501,7 +501,7 @@ def test_files_that_are_not_its_own_are_left_alone(checkpoint, tmp_path, ending,
 def test_all_mistakes_come_at_once():
     with pytest.raises(UserError) as caught:
         program.explore(Path("nowhere.ckpt"), ["latent=wolk", "fps=0", "what"])
-    assert len(caught.value.faults) == 4
+    assert len(caught.value.errors) == 4
 
 
 def named(path: Path, target: Path) -> Path:

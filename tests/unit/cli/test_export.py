@@ -20,11 +20,11 @@ import gan_lightning
 from gan_lightning.cli import export as program
 from gan_lightning.cli import sample
 from gan_lightning.errors import UserError
-from gan_lightning.export.generator import Exported
+from gan_lightning.export.generator import ExportedGenerator
 from gan_lightning.export.model_card import card, escaped
 from gan_lightning.export.onnx import to_onnx
 from gan_lightning.io import image
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 from gan_lightning.io.image import to_uint8
 from gan_lightning.run.checkpoint import read
 
@@ -91,7 +91,7 @@ def make_the_same(run: Callable[..., Any], tmp_path: Path, *words: str) -> None:
     told = gan_export(path, "--out", out)
     assert "differs from torch by at most" in told
     model, alone = gan_lightning.load(path), gan_lightning.load(out)
-    assert isinstance(alone, Exported)
+    assert isinstance(alone, ExportedGenerator)
     assert not alone.training
     expected = model.sample(9, seed=3)
     torch.testing.assert_close(alone.sample(9, seed=3), expected, rtol=0, atol=1e-6)
@@ -178,7 +178,7 @@ def test_weights_that_are_not_finite_are_neither_exported_nor_loaded(checkpoint,
     state = safetensors.torch.load_file(path)
     name = next(name for name in state if name.endswith("weight"))
     state[name].view(-1)[1] = float("-inf")
-    Store(tmp_path / "out").write(path, state)
+    TensorCache(tmp_path / "out").write(path, state)
     with pytest.raises(UserError, match=rf"generator\.safetensors: {name}: 1 of .* are NaN or infinite"):
         gan_lightning.load(tmp_path / "out")
     content = read(checkpoint)
@@ -221,7 +221,7 @@ def test_what_onnx_cannot_take_is_told(checkpoint):
             return super().forward(z) * len(z.nonzero().tolist())
 
     with pytest.raises(UserError, match=r"this generator cannot be converted to ONNX \(.*--no-onnx"):
-        to_onnx(Exported(Asking(100, 2), 100, 0))
+        to_onnx(ExportedGenerator(Asking(100, 2), 100, 0))
 
 
 def test_the_card_has_the_training_and_every_score(run, tmp_path):
@@ -284,7 +284,7 @@ def test_mistakes_come_at_once(tmp_path, monkeypatch):
     with pytest.raises(UserError) as caught:
         gan_export("nowhere.ckpt", "--out", tmp_path / "file", "--license", "my own", "--push", "me")
     for fault, told in zip(
-        caught.value.faults,
+        caught.value.errors,
         (
             "nowhere.ckpt: there is no such checkpoint",
             "was not written by gan-export",
@@ -406,7 +406,7 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     def refused(match: str, **trust: bool) -> None:
         with pytest.raises(UserError, match=match) as caught:
             gan_lightning.load(out, **trust)
-        assert len(caught.value.faults) == 1
+        assert len(caught.value.errors) == 1
         shutil.rmtree(out)
         gan_export(checkpoint, "--out", out, "--no-onnx")
 
@@ -451,7 +451,7 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     (out / "generator.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     refused("is missing or damaged")
     state = safetensors.torch.load_file(out / "generator.safetensors")
-    Store(out).write(out / "generator.safetensors", {name: v for name, v in state.items() if "label" not in name})
+    TensorCache(out).write(out / "generator.safetensors", {name: v for name, v in state.items() if "label" not in name})
     refused("weights do not fit")
     assert not (tmp_path / "ran").exists()
 

@@ -18,7 +18,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io import files
 from gan_lightning.io.plot import curves
 from gan_lightning.report import run_record
-from gan_lightning.run.run_dir import files_named, folders
+from gan_lightning.run.run_dir import files_named, find_runs
 
 QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
 
@@ -292,13 +292,13 @@ def test_a_search_for_runs_is_bounded_and_follows_no_links(tmp_path, monkeypatch
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "runs" / "b" / "loop").symlink_to(tmp_path / "runs")
     place = tmp_path / "runs"
-    assert folders(place) == [place / "a", place / "b/c", place / "b/d"]
+    assert find_runs(place) == [place / "a", place / "b/c", place / "b/d"]
     assert not caplog.messages
-    monkeypatch.setattr(files, "MOST_LEVELS", 1)
-    assert folders(place) == [place / "a"]
+    monkeypatch.setattr(files, "MAX_DEPTH", 1)
+    assert find_runs(place) == [place / "a"]
     assert caplog.messages == [f"{place / 'b'}: more than 1 levels below {place}; deeper directories were not searched"]
-    monkeypatch.setattr(files, "MOST_ENTRIES", 3)
-    assert len(folders(place)) <= 1
+    monkeypatch.setattr(files, "MAX_ENTRIES", 3)
+    assert len(find_runs(place)) <= 1
     assert caplog.messages[-1] == f"{place}: more than 3 files; the rest was not searched"
 
 
@@ -308,7 +308,7 @@ def test_runs_are_in_natural_order(tmp_path):
         (tmp_path / f"seed={number}" / "config.yaml").touch()
         (tmp_path / f"seed={number}" / "checkpoints" / "last.ckpt").touch()
     runs = [tmp_path / f"seed={number}" for number in (2, 9, 10)]
-    assert folders(tmp_path) == runs
+    assert find_runs(tmp_path) == runs
     assert files_named(tmp_path, "last.ckpt") == [run / "checkpoints" / "last.ckpt" for run in runs]
 
 
@@ -316,7 +316,7 @@ def test_mistakes_are_told(trained, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as caught:
         gan_report(tmp_path / "nowhere", "--out", "report.pdf")
-    assert [fault.partition(": ")[2] for fault in caught.value.faults] == [
+    assert [fault.partition(": ")[2] for fault in caught.value.errors] == [
         "must end in .html",
         "there is no such folder",
     ]

@@ -314,7 +314,7 @@ def test_names_that_were_tampered_with_are_refused(checkpoint, tmp_path, names):
     path = changed(checkpoint, tmp_path / "named.ckpt", class_names=names)
     with pytest.raises(UserError, match=r"named\.ckpt: class_names: must be 10 printable texts") as caught:
         gan_lightning.load(path)
-    assert len(caught.value.faults) == 1
+    assert len(caught.value.errors) == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -381,7 +381,7 @@ def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tm
     (folder / "step_00000002.ckpt").write_bytes(b"torn")
     with pytest.raises(UserError, match="cannot be read") as caught:
         checkpoint_of(run)
-    assert len(caught.value.faults) == 4
+    assert len(caught.value.errors) == 4
 
 
 @of("cgan")

@@ -95,7 +95,7 @@ def test_every_kind_of_error_comes_in_one_message(tmp_path, monkeypatch):
     words = ["modle=x", "model=wgan_gp", "loss=hing", "trainer.max_steps=0", "network.discriminator.norm=batch"]
     with pytest.raises(UserError) as caught:
         check_command_line([*words, "+model.generator_optimizer.foo=1", "data.flip=2"])
-    begins = [re.split("[=:]", fault)[0] for fault in caught.value.faults]
+    begins = [re.split("[=:]", fault)[0] for fault in caught.value.errors]
     assert sorted(begins) == sorted(
         [
             "modle",

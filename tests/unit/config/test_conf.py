@@ -21,10 +21,10 @@ from torchvision import datasets
 from gan_lightning.cli import explore
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.config.nodes import walk
-from gan_lightning.config.validation import check, faults_of_values, how_to_import, unknown_arguments
+from gan_lightning.config.validation import check, errors_of_values, how_to_import, unknown_arguments
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF
-from gan_lightning.model.base import Learner
+from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.command_line import check_command_line
 from gan_lightning.run.fit import train
 
@@ -72,19 +72,19 @@ def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
         config.trainer.max_steps = 1
         if not guests:
             config.callbacks, config.logger = None, None
-        on_fit_start = Learner.on_fit_start
+        on_fit_start = GenerativeModel.on_fit_start
 
-        def note(self: Learner) -> None:
+        def note(self: GenerativeModel) -> None:
             before.update({name: weight.detach().clone() for name, weight in self.named_parameters()})
             on_fit_start(self)
 
-        monkeypatch.setattr(Learner, "on_fit_start", note)
+        monkeypatch.setattr(GenerativeModel, "on_fit_start", note)
         logging.disable(logging.INFO)
         try:
             trainer = train(config, tmp_path)
         finally:
             logging.disable(logging.NOTSET)
-            monkeypatch.setattr(Learner, "on_fit_start", on_fit_start)
+            monkeypatch.setattr(GenerativeModel, "on_fit_start", on_fit_start)
         assert trainer.global_step == 1
         after = dict(trainer.lightning_module.named_parameters())
         moved = {name.partition(".")[0] for name, weight in after.items() if not torch.equal(weight, before[name])}
@@ -160,7 +160,7 @@ def test_every_file_composes(compose, option):
         config.data.root = "folder"
     config.found, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert faults_of_values(config, {}) == []
+    assert errors_of_values(config, {}) == []
     assert unknown_arguments(config) == []
 
 
@@ -426,7 +426,7 @@ def test_loggers_whose_package_is_missing_say_which(step, package):
         pytest.skip(f"{package} is installed")
     with pytest.raises(UserError, match=rf"logger\.{package}: .*pip install 'gan-lightning\[{package}\]'$") as fault:
         step(f"logger={package}", guests=True)
-    assert len(fault.value.faults) == 1
+    assert len(fault.value.errors) == 1
 
 
 def test_advice_on_an_import_names_the_package():
@@ -497,4 +497,4 @@ def test_what_constructors_reject_is_an_error_before_data_are_read(compose, tmp_
     with pytest.raises(UserError) as caught:
         train(config, tmp_path)
     told = "sides of 16 are not supported"
-    assert list(caught.value.faults) == [f"network.generator: {told}", f"network.discriminator: {told}"]
+    assert list(caught.value.errors) == [f"network.generator: {told}", f"network.discriminator: {told}"]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from gan_lightning.config import constraints, signature
 from gan_lightning.config.constraints import Validated, describe, mismatch
 from gan_lightning.config.signature import REQUIRED, read
-from gan_lightning.config.validation import faults_of_values
+from gan_lightning.config.validation import errors_of_values
 
 Pairs = Annotated[Sequence[Annotated[Sequence[float], Len(2, 2)]], MinLen(1), doc("a list of pairs")]
 
@@ -178,21 +178,21 @@ def test_a_constructor_enforces_its_annotations():
 def test_a_reference_restricts_what_it_refers_to():
     part = {"_target_": "gan_lightning.network.mlp.MLPDiscriminator", "shape": "${found.shape}", "width": "${width}"}
     config = OmegaConf.create({"width": 0, "found": {"shape": None}, "one": part, "two": dict(part)})
-    assert faults_of_values(config, {}) == [
+    assert errors_of_values(config, {}) == [
         "width=0: must be a whole number of at least 1 and at most 2147483647",
     ]
 
 
 def test_references_in_a_circle_end():
     config = OmegaConf.create({"seed": "${a.b}", "a": {"b": "${seed}"}})
-    assert all(error.startswith(("seed: ", "a.b: ")) for error in faults_of_values(config, {}))
+    assert all(error.startswith(("seed: ", "a.b: ")) for error in errors_of_values(config, {}))
 
 
 def test_arguments_that_a_class_does_not_take_are_errors():
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "betas": [0.5, 0.9], "nesterov": "x"}
     model = {"_target_": "gan_lightning.model.wgan_gp.WGANGP", "gp_wieght": 1, "seed": -1}
     config = OmegaConf.create({"model": {**model, "optimizer": optimizer}})
-    first, *rest = faults_of_values(config, {})
+    first, *rest = errors_of_values(config, {})
     assert first.startswith(
         "model.gp_wieght: gan_lightning.model.wgan_gp.WGANGP takes no such argument, the nearest is gp_"
     )
@@ -208,11 +208,11 @@ def test_annotations_of_the_package_are_read_and_enforced_alike():
     """What a class restricts in Python is what the command line reads from its source."""
     from typing import get_type_hints
 
-    from gan_lightning.evaluation.evaluator import Evaluation
+    from gan_lightning.evaluation.evaluator import Evaluator
     from gan_lightning.model.gan import GAN
     from gan_lightning.network.resnet import ResNetDiscriminator
 
-    for kind in (GAN, Evaluation, ResNetDiscriminator):
+    for kind in (GAN, Evaluator, ResNetDiscriminator):
         found = read(f"{kind.__module__}.{kind.__qualname__}").parameters
         for name, hint in get_type_hints(kind.__init__, include_extras=True).items():
             if name != "return" and "Any" not in describe(found[name].annotation):  # other than a class

@@ -16,15 +16,15 @@ from PIL import Image
 
 from gan_lightning.data import cache as caches
 from gan_lightning.data.cache import Cache
-from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.data.decode import decode
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.data.pages import Pages
+from gan_lightning.data.pages import MappedFile
 from gan_lightning.errors import UserError
-from gan_lightning.evaluation.evaluator import Evaluation
+from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.feature.module import CustomModule
-from gan_lightning.io.cache import Store
+from gan_lightning.io.cache import TensorCache
 from gan_lightning.latent.nearest import Nearest
 from gan_lightning.metric.fid import FID
 
@@ -189,7 +189,7 @@ def test_steps_are_the_same_from_memory_and_from_the_file(paths, tmp_path, monke
         kept = {"cache": tmp_path / "cache", "memory_gb": memory_gb}
         data = ImageFolder(paths[0].parent, 32, skip_broken=True, batch_size=8, seed=3, **kept)
         data.setup()
-        loader = StepLoader(data.samples, data.labels, 8, 2, seed=3, start=5, stop=20, pages=data.pages)
+        loader = StepBatchLoader(data.samples, data.labels, 8, 2, seed=3, start=5, stop=20, pages=data.pages)
         batches.append([samples for samples, _ in loader])
     assert data.pages is not None
     assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
@@ -212,7 +212,7 @@ def damaged(paths, tmp_path) -> tuple[ImageFolder, Path]:
 
 def test_a_flipped_bit_in_a_mapped_file_ends_the_run_before_it_is_used(damaged, paths, tmp_path):
     data, file = damaged
-    loader = StepLoader(data.samples, data.labels, 4, seed=3, stop=10, pages=data.pages)
+    loader = StepBatchLoader(data.samples, data.labels, 4, seed=3, stop=10, pages=data.pages)
     dealt = []
     with pytest.raises(
         UserError, match=rf"{re.escape(str(file))}: image 39 differs from what was written.*start again"
@@ -223,7 +223,7 @@ def test_a_flipped_bit_in_a_mapped_file_ends_the_run_before_it_is_used(damaged, 
     anew = ImageFolder(paths[0].parent, 16, skip_broken=True, cache=tmp_path / "cache", memory_gb=MAPPED)
     anew.setup()
     assert torch.equal(anew.samples, decode(paths, (16, 16), 3).images)
-    assert len(list(StepLoader(anew.samples, anew.labels, 4, seed=3, stop=30, pages=anew.pages))) == 30
+    assert len(list(StepBatchLoader(anew.samples, anew.labels, 4, seed=3, stop=30, pages=anew.pages))) == 30
 
 
 def test_a_mapped_file_is_verified_before_it_is_copied_to_a_gpu(damaged, monkeypatch):
@@ -239,10 +239,10 @@ def test_a_flipped_bit_is_noticed_by_the_evaluation(damaged, tmp_path, num_real)
     """Only the images that are compared with are read."""
     data, _ = damaged
     feature = CustomModule(torch.nn.Flatten())
-    evaluation = Evaluation(feature, {"fid": FID()}, num=40, num_real=num_real, seed=4, cache=str(tmp_path))
+    evaluation = Evaluator(feature, {"fid": FID()}, num=40, num_real=num_real, seed=4, cache=str(tmp_path))
     rows = evaluation.subset(num_real, torch.arange(40))[0]
     with pytest.raises(UserError, match="image 39 differs") if 39 in rows else nullcontext():
-        evaluation.get_ready(data, conditional=False)
+        evaluation.setup(data, conditional=False)
     assert (39 in rows) == (num_real != 10)
 
 
@@ -251,9 +251,9 @@ def test_a_flipped_bit_is_noticed_by_the_classifier_and_the_nearest_images(damag
     data.class_names = ["odd", "even"]
     data.labels = torch.arange(40) % 2
     with pytest.raises(UserError, match="image 39 differs"):
-        Classifier(width=4, dim=8).get_ready(data, Store(tmp_path / "scores"), torch.device("cpu"))
+        Classifier(width=4, dim=8).setup(data, TensorCache(tmp_path / "scores"), torch.device("cpu"))
     with pytest.raises(UserError, match="image 39 differs"):
-        Nearest().load_data(data, Store(tmp_path / "scores"))
+        Nearest().load_data(data, TensorCache(tmp_path / "scores"))
 
 
 def test_images_that_are_held_out_are_verified(paths, tmp_path):
@@ -312,10 +312,10 @@ def test_pages_are_let_go_of(tmp_path):
     """60 MB of pictures are dealt out several times over, with 20 MB allowed."""
     path = tmp_path / "pictures.uint8"
     path.write_bytes(bytes(5000 * 12288))
-    pages = Pages(path, 12288, 2e7, np.full(5000, zlib.crc32(bytes(12288)), np.uint32))
+    pages = MappedFile(path, 12288, 2e7, np.full(5000, zlib.crc32(bytes(12288)), np.uint32))
     samples = pages.data.view(5000, 3, 64, 64)
     most = 0
-    for step, _ in enumerate(StepLoader(samples, torch.zeros(5000), 64, stop=400, pages=pages)):
+    for step, _ in enumerate(StepBatchLoader(samples, torch.zeros(5000), 64, stop=400, pages=pages)):
         if step % 8 == 7:  # of 18 in which 20 MB are touched
             most = max(most, resident())
     assert 1e6 < most < 2.2e7

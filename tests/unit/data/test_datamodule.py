@@ -19,7 +19,7 @@ from gan_lightning import seed as seeds
 from gan_lightning.data import datamodule
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.data.cifar10 import CIFAR10
-from gan_lightning.data.datamodule import ImageData, StepData, StepLoader
+from gan_lightning.data.datamodule import ImageData, InMemoryDataModule, StepBatchLoader
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.fashion_mnist import FashionMNIST
 from gan_lightning.data.gaussian_grid import GaussianGrid
@@ -56,7 +56,7 @@ def naive_order(seed: int, n: int, count: int) -> list[int]:
 )
 def test_order_is_the_naive_one(n, minibatch, d_steps):
     steps = 3 * n // (minibatch * d_steps) + 4
-    loader = StepLoader(*numbers(n), minibatch, d_steps, seed=5, stop=steps)
+    loader = StepBatchLoader(*numbers(n), minibatch, d_steps, seed=5, stop=steps)
     batches = list(loader)
     assert len(batches) == steps
     assert all(len(samples) == minibatch * d_steps for samples, _ in batches)
@@ -69,7 +69,9 @@ def test_order_is_the_naive_one(n, minibatch, d_steps):
 
 def test_epochs_and_seeds_differ():
     def order(seed, start):
-        return torch.cat([s for s, _ in StepLoader(*numbers(40), 10, seed=seed, start=start, stop=start + 4)]).tolist()
+        return torch.cat(
+            [s for s, _ in StepBatchLoader(*numbers(40), 10, seed=seed, start=start, stop=start + 4)]
+        ).tolist()
 
     assert order(0, 0) != order(0, 4)
     assert order(0, 0) != order(1, 0)
@@ -78,9 +80,9 @@ def test_epochs_and_seeds_differ():
 
 
 def test_a_loader_that_starts_later_goes_on_with_the_same_batches():
-    complete = [s.tolist() for s, _ in StepLoader(*numbers(10), 4, 2, seed=1, stop=9)]
+    complete = [s.tolist() for s, _ in StepBatchLoader(*numbers(10), 4, 2, seed=1, stop=9)]
     for start in (1, 4, 5, 8, 9):
-        later = StepLoader(*numbers(10), 4, 2, seed=1, start=start, stop=9)
+        later = StepBatchLoader(*numbers(10), 4, 2, seed=1, start=start, stop=9)
         assert [s.tolist() for s, _ in later] == complete[start:]
         assert len(later) == 9
 
@@ -89,9 +91,9 @@ def test_a_loader_that_starts_later_goes_on_with_the_same_batches():
 @pytest.mark.parametrize("n", [5, 50])
 def test_ranks_share_the_same_minibatches(n, world_size):
     minibatch, d_steps, steps = 8, 3, 4
-    alone = [s.view(d_steps, minibatch) for s, _ in StepLoader(*numbers(n), minibatch, d_steps, stop=steps)]
+    alone = [s.view(d_steps, minibatch) for s, _ in StepBatchLoader(*numbers(n), minibatch, d_steps, stop=steps)]
     ranks = [
-        [s for s, _ in StepLoader(*numbers(n), minibatch, d_steps, stop=steps, rank=rank, world_size=world_size)]
+        [s for s, _ in StepBatchLoader(*numbers(n), minibatch, d_steps, stop=steps, rank=rank, world_size=world_size)]
         for rank in range(world_size)
     ]
     for step in range(steps):
@@ -468,8 +470,8 @@ class Own(ImageData):
 def errors_of(**returned) -> tuple[str, ...]:
     with pytest.raises(UserError) as error:
         Own(**returned).setup()
-    assert all(line.startswith("Own: ") and "\n" not in line for line in error.value.faults)
-    return error.value.faults
+    assert all(line.startswith("Own: ") and "\n" not in line for line in error.value.errors)
+    return error.value.errors
 
 
 @pytest.mark.parametrize(
@@ -634,7 +636,7 @@ def test_test_sets_are_validated_too(held_out, told):
         data.held_out()
 
 
-class OwnPoints(StepData):
+class OwnPoints(InMemoryDataModule):
     """A user's points."""
 
     def __init__(self, samples, labels=LABELS, names=NAMES, test=None):
@@ -708,7 +710,7 @@ def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, co
         match=r"PlainModule: the class has no scale, real, held_out, stored, verify; derive .*ImageData",
     ) as error:
         train(compose(), tmp_path)
-    assert len(error.value.faults) == 1
+    assert len(error.value.errors) == 1
 
 
 @pytest.mark.parametrize("limit", [None, 2, 5000])
@@ -774,7 +776,7 @@ def test_damaged_files_of_digits_are_an_error_in_one_line(tmp_path, name, conten
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match="data=mnist: its files are missing or damaged") as error:
         MNIST(tmp_path).setup()
-    assert len(error.value.faults) == 1
+    assert len(error.value.errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -800,13 +802,13 @@ def test_files_in_another_place_are_found(tmp_path, monkeypatch, place, target):
 
 def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch):
     """``data.root=/`` and a failed download would search the whole machine."""
-    monkeypatch.setattr(files, "MOST_ENTRIES", 5)
+    monkeypatch.setattr(files, "MAX_ENTRIES", 5)
     for i in range(9):
         (tmp_path / f"{i}").touch()
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a.gz").touch()
     assert datamodule.misplaced_file_hint(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
-    monkeypatch.setattr(files, "MOST_ENTRIES", 50)
+    monkeypatch.setattr(files, "MAX_ENTRIES", 50)
     assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in datamodule.misplaced_file_hint(
         tmp_path, tmp_path / "x", ["a.gz"]
     )
@@ -827,7 +829,7 @@ def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch)
     monkeypatch.setattr(Path, "stat", hindered)
     found = datamodule.misplaced_file_hint(tmp_path, tmp_path / "x", ["a.gz"])
     assert "looks like one of them" in found
-    assert datamodule.root_above(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
+    assert datamodule.find_data_root(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
 
 
 @pytest.mark.parametrize("limit", [None, 2])

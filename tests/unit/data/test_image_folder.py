@@ -150,7 +150,7 @@ def test_broken_pictures_are_all_found_and_told(folder):
     assert "and 2 more" in message
     assert "data.skip_broken=true" in message
     assert "truncated" in message or "not an image" in message
-    assert len(error.value.faults) == 1
+    assert len(error.value.errors) == 1
 
 
 def test_broken_pictures_can_be_left_out(folder, caplog):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gan_lightning.errors import UserError
-from gan_lightning.evaluation.compare import Row, experiment_names, print_table, refuse_unlike, summarise, verdict
+from gan_lightning.evaluation.compare import Row, check_comparable, experiment_names, print_table, summarise, verdict
 from gan_lightning.evaluation.score import card_hash, differences
 
 
@@ -28,8 +28,8 @@ def test_hashes_leave_the_origin_aside():
 
 def test_unlike_rows_are_refused():
     with pytest.raises(UserError, match=r"num_real: 10 \(x\) / 11 \(x\)"):
-        refuse_unlike([row(1.0), row(2.0, card={"metric": "FID", "num_real": 11})])
-    refuse_unlike([row(1.0), row(2.0, seed=1)])
+        check_comparable([row(1.0), row(2.0, card={"metric": "FID", "num_real": 11})])
+    check_comparable([row(1.0), row(2.0, seed=1)])
 
 
 def test_a_field_is_told_once_whichever_scores_differ_in_it():
@@ -39,8 +39,8 @@ def test_a_field_is_told_once_whichever_scores_differ_in_it():
     for member in rows[1:]:
         member.scores.append(member.scores[0] | {"metric": "kid"})
     with pytest.raises(UserError) as caught:
-        refuse_unlike(rows)
-    assert [*caught.value.faults[1:-1]] == ["  num_real: 10 (0 and 1 more) / 11 (2)"]
+        check_comparable(rows)
+    assert [*caught.value.errors[1:-1]] == ["  num_real: 10 (0 and 1 more) / 11 (2)"]
 
 
 def test_the_table_is_sorted_and_has_means_over_seeds():

@@ -9,11 +9,11 @@ import torch
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UnavailableError, UserError
-from gan_lightning.evaluation.evaluator import Evaluation, full_precision
+from gan_lightning.evaluation.evaluator import Evaluator, full_precision
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.feature.module import CustomModule
 from gan_lightning.io.cache import fingerprint
-from gan_lightning.metric import Seen
+from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.class_histogram import ClassHistogram
 from gan_lightning.metric.density_coverage import DensityCoverage
@@ -33,13 +33,13 @@ def test_what_is_said_of_missing_weights(cache, monkeypatch, build):
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     _, data = build("model=vanilla")
     with pytest.raises(UnavailableError) as caught:
-        Evaluation(Inception(), {"fid": FID()}, cache=str(cache)).get_ready(data, conditional=False)
+        Evaluator(Inception(), {"fid": FID()}, cache=str(cache)).setup(data, conditional=False)
     told = str(caught.value)
     assert "no route to host" in told
     assert "weights-inception-2015-12-05-6726825d.pth" in told
     assert "feature.weights=FILE" in told
     with pytest.raises(UserError, match="there is no such file") as caught:
-        Evaluation(Inception("nowhere.pth"), {"fid": FID()}, cache=str(cache)).get_ready(data, conditional=False)
+        Evaluator(Inception("nowhere.pth"), {"fid": FID()}, cache=str(cache)).setup(data, conditional=False)
     assert not isinstance(caught.value, UnavailableError), "a file that was named is no weather"
 
 
@@ -47,24 +47,24 @@ def test_data_without_labels_have_no_classifier(cache, build):
     _, data = build("model=vanilla")
     data.class_names = []
     with pytest.raises(UnavailableError, match="feature=inception"):
-        Evaluation(Classifier(), {"fid": FID()}, cache=str(cache)).get_ready(data, conditional=False)
+        Evaluator(Classifier(), {"fid": FID()}, cache=str(cache)).setup(data, conditional=False)
 
 
 def test_metrics_that_cannot_be_had_are_named(cache, build):
     _, data = build("model=vanilla", "data.limit=null")
     metrics = {"fid": FID(), "class_accuracy": ClassAccuracy(), "memorization": Memorization()}
     module = CustomModule(torch.nn.Flatten())
-    left_out = Evaluation(module, metrics, cache=str(cache)).get_ready(data, conditional=True)
+    left_out = Evaluator(module, metrics, cache=str(cache)).setup(data, conditional=True)
     assert left_out["class_accuracy"] == "feature=module returns no class logits"
     assert "set data.limit to leave some images out" in left_out["memorization"]
     with pytest.raises(UnavailableError, match="no metric is available"):
-        Evaluation(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).get_ready(data, conditional=True)
+        Evaluator(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).setup(data, conditional=True)
 
 
 def test_ranks_that_look_through_unlike_networks_are_refused():
     """As where each node has trained a classifier of its own in a cache that they do not share."""
     judge = Evaluate(feature=CustomModule(torch.nn.Flatten()), metrics={"fid": FID()})
-    judge.evaluator.feature.get_ready(None, None, torch.device("cpu"))
+    judge.evaluator.feature.setup(None, None, torch.device("cpu"))
     for of_rank_0, unlike in ((judge.evaluator.feature.card(), False), ({"feature_sha256": "another"}, True)):
         strategy = SimpleNamespace(
             broadcast=lambda mine, found=of_rank_0: found, reduce_boolean_decision=lambda it, **_: it
@@ -84,8 +84,8 @@ def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
             return super().__call__(samples.float())[0], torch.zeros(len(samples), 1008)
 
     metrics = {"fid": FID(), "accuracy": ClassAccuracy(), "histogram": ClassHistogram(), "is": InceptionScore()}
-    judge = Evaluation(Named(torch.nn.Flatten()), metrics, cache=str(cache))
-    left_out = judge.get_ready(data, conditional=True)
+    judge = Evaluator(Named(torch.nn.Flatten()), metrics, cache=str(cache))
+    left_out = judge.setup(data, conditional=True)
     assert left_out.keys() == {"accuracy", "histogram"}
     assert "not those of the data" in left_out["accuracy"]
 
@@ -94,16 +94,16 @@ def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
 def test_labels_are_asked_for_as_the_data_have_them(cache, num):
     """Also where they lie class by class, or one of each in turn until the rare ones are out."""
     for labels in ([0] * 90 + [1] * 10, [0, 1] * 10 + [0] * 80, ([1] + [0] * 9) * 60):
-        judge = Evaluation(CustomModule(torch.nn.Flatten()), {}, num=num, cache=str(cache))
-        judge.real = Seen(*[torch.zeros(len(labels), 1)] * 2, torch.tensor(labels))
+        judge = Evaluator(CustomModule(torch.nn.Flatten()), {}, num=num, cache=str(cache))
+        judge.real = FeatureSet(*[torch.zeros(len(labels), 1)] * 2, torch.tensor(labels))
         assert float(judge.sample_labels(2).double().mean()) == pytest.approx(0.1, abs=1 / num)
 
 
 def test_samples_that_are_not_finite_are_no_black_pictures(cache, build):
     model, data = build("model=vanilla")
-    judge = Evaluation(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=20, cache=str(cache))
+    judge = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=20, cache=str(cache))
     next(model.generator.parameters()).data.fill_(math.nan)
-    judge.real = Seen(data.samples, data.samples, data.labels)
+    judge.real = FeatureSet(data.samples, data.samples, data.labels)
     with pytest.raises(UserError, match="samples are not finite"):
         judge.draw(model)
 
@@ -132,9 +132,9 @@ def test_real_features_are_computed_once(cache, build, monkeypatch):
             assert torch.backends.cudnn.conv.fp32_precision == "ieee", "GPUs would convolve with ten bits"
             return super().__call__(samples.float())
 
-    def judge() -> Evaluation:
-        judge = Evaluation(Counting(torch.nn.Flatten()), {"fid": FID()}, cache=str(cache / "once"))
-        judge.get_ready(data, conditional=False)
+    def judge() -> Evaluator:
+        judge = Evaluator(Counting(torch.nn.Flatten()), {"fid": FID()}, cache=str(cache / "once"))
+        judge.setup(data, conditional=False)
         return judge
 
     first, second = judge(), judge()
@@ -169,8 +169,8 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
     def scores(folder: str, k: int = 3, weight: float = 1.0, num_real: int = 20, split: str = "train", seed: int = 0):
         metrics = {"fid": FID(), "precision": PrecisionRecall(k), "density": DensityCoverage(k)}
         of = {"num": 30, "num_real": num_real, "split": split, "seed": seed}
-        judge = Evaluation(CustomModule(Scaled(weight)), metrics, **of, cache=str(cache / folder))
-        judge.get_ready(data, conditional=False)
+        judge = Evaluator(CustomModule(Scaled(weight)), metrics, **of, cache=str(cache / folder))
+        judge.setup(data, conditional=False)
         fake = judge.extract_features(*(part[-30:] for part in data.held_out()))
         return [(score.name, score.value, score.hash) for score in judge.score(fake, {"num_generated": 30})]
 
@@ -201,8 +201,8 @@ def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
     found = {}
     for scale in (None, 0.01, 0.02):
         metrics = {"fid": FID()} if scale is None else {"fid": FID(), "is": InceptionScore(splits=2)}
-        judge = Evaluation(WithLogits(scale), metrics, cache=str(cache / "logits"))
-        judge.get_ready(data, conditional=False)
+        judge = Evaluator(WithLogits(scale), metrics, cache=str(cache / "logits"))
+        judge.setup(data, conditional=False)
         assert (judge.real.logits is None) == (scale is None)
         found[scale] = {score.name: score for score in judge.score(judge.real, {"num_generated": 26})}
     assert len({scores["fid"].hash for scores in found.values()}) == 1, "the features are the same"
@@ -213,9 +213,9 @@ def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
 
 def test_ranks_share_the_work_and_see_the_same_samples(cache, build, monkeypatch):
     model, data = build("model=cgan")
-    judge = Evaluation(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=1100, cache=str(cache))
+    judge = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=1100, cache=str(cache))
     judge.feature.network.forward = lambda pictures: pictures.float().flatten(1)
-    judge.get_ready(data, conditional=True)
+    judge.setup(data, conditional=True)
     alone = judge.draw(model)
     shares: dict[int, list] = {0: [], 1: []}
     for rank in shares:

@@ -19,8 +19,8 @@ from gan_lightning.feature import inception
 from gan_lightning.feature.classifier import Classifier, held_out_mask
 from gan_lightning.feature.inception import Inception
 from gan_lightning.feature.module import CustomModule, describe
-from gan_lightning.io.cache import Store, fingerprint
-from gan_lightning.metric import Seen
+from gan_lightning.io.cache import TensorCache, fingerprint
+from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.fid import distance, statistics
 from gan_lightning.metric.kid import KID
 
@@ -38,9 +38,9 @@ def bars(num: int = 400, classes: int = 4) -> SimpleNamespace:
 
 
 def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
-    data, store = bars(), Store(tmp_path)
+    data, store = bars(), TensorCache(tmp_path)
     first = Classifier(width=4, dim=8)
-    first.get_ready(data, store, CPU)
+    first.setup(data, store, CPU)
     assert first.accuracy > 0.9
     assert first.card()["feature_accuracy"] == round(first.accuracy, 4)
     features, logits = first(data.samples)
@@ -49,7 +49,7 @@ def test_the_classifier_learns_once_and_is_reused(tmp_path, monkeypatch):
     assert float(features.square().mean()) == pytest.approx(1, abs=0.1), "root mean square of one"
     monkeypatch.setattr(Classifier, "train", lambda *_: pytest.fail("it was there already"))
     second = Classifier(width=4, dim=8)
-    second.get_ready(data, store, CPU)
+    second.setup(data, store, CPU)
     assert second.card() == first.card()
     assert torch.equal(second(data.samples)[0], features)
 
@@ -69,16 +69,16 @@ def test_the_classifier_is_the_same_every_time_and_leaves_the_generators_alone(t
         torch.manual_seed(len(shas))
         before = torch.get_rng_state()
         feature = Classifier(width=4, dim=8)
-        feature.get_ready(data, Store(tmp_path / place), CPU)
+        feature.setup(data, TensorCache(tmp_path / place), CPU)
         assert torch.equal(torch.get_rng_state(), before)
         shas.append(feature.sha256)
     assert shas[0] == shas[1]
 
 
 def test_other_data_get_another_classifier(tmp_path):
-    store = Store(tmp_path)
+    store = TensorCache(tmp_path)
     for data in (bars(), bars(200)):
-        Classifier(width=4, dim=8).get_ready(data, store, CPU)
+        Classifier(width=4, dim=8).setup(data, store, CPU)
     assert len([*tmp_path.glob("classifier-*.safetensors")]) == 2
 
 
@@ -92,7 +92,7 @@ def test_a_classifier_per_channel_names_the_number_that_the_digits_make(tmp_path
         verify=lambda: None,
     )
     feature = Classifier(width=4, dim=8, per_channel=True)
-    feature.get_ready(stacked, Store(tmp_path), CPU)
+    feature.setup(stacked, TensorCache(tmp_path), CPU)
     features, logits = feature(stacked.samples)
     assert features.shape == (600, 24)
     assert logits.shape == (600, 1000)
@@ -123,7 +123,7 @@ def weights(tmp_path_factory) -> dict[str, torch.Tensor]:
 def ready(state: dict[str, torch.Tensor], folder, **more) -> Inception:
     torch.save(state, folder / "weights.pth")
     feature = Inception(folder / "weights.pth", **more)
-    feature.get_ready(None, Store(folder), CPU)
+    feature.setup(None, TensorCache(folder), CPU)
     return feature
 
 
@@ -178,14 +178,14 @@ def test_other_files_are_refused(weights, tmp_path):
         ready({"state_dict": {"a": torch.zeros(1)}, "global_step": 3}, tmp_path)
     (tmp_path / "broken.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match="cannot be read"):
-        Inception(tmp_path / "broken.pth").get_ready(None, Store(tmp_path), CPU)
+        Inception(tmp_path / "broken.pth").setup(None, TensorCache(tmp_path), CPU)
 
 
 # --- the store ------------------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_file_is_made_anew(tmp_path, caplog):
-    store, made = Store(tmp_path), []
+    store, made = TensorCache(tmp_path), []
 
     def compute():
         made.append(1)
@@ -208,7 +208,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, caplog):
 
 def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    store = Store(tmp_path / "file" / "below")
+    store = TensorCache(tmp_path / "file" / "below")
     with caplog.at_level(logging.WARNING):
         assert torch.equal(store.get("x", lambda: {"x": torch.ones(1)})["x"], torch.ones(1))
     assert "cannot be written" in caplog.text
@@ -217,17 +217,17 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path, caplog):
 def test_what_cannot_be_written_is_not_computed_twice(tmp_path, monkeypatch, caplog):
     """A full disk after hours of work."""
     calls = []
-    monkeypatch.setattr(Store, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(TensorCache, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
 
     def compute():
         calls.append(1)
         return {"x": torch.ones(3)}
 
-    assert torch.equal(Store(tmp_path).get("x", compute)["x"], torch.ones(3))
+    assert torch.equal(TensorCache(tmp_path).get("x", compute)["x"], torch.ones(3))
     assert len(calls) == 1
     assert "No space left on device" in caplog.text
     with pytest.raises(OSError, match="of its own"):
-        Store(tmp_path).get("y", lambda: (_ for _ in ()).throw(OSError("of its own")))
+        TensorCache(tmp_path).get("y", lambda: (_ for _ in ()).throw(OSError("of its own")))
 
 
 class Blocks(torch.nn.Module):
@@ -272,7 +272,7 @@ def scaled_by(factor: float):
 def test_modules_that_compute_something_else_have_other_cards(tmp_path, one, other):
     def card(network: torch.nn.Module) -> dict:
         feature = CustomModule(network)
-        feature.get_ready(None, Store(tmp_path), CPU)
+        feature.setup(None, TensorCache(tmp_path), CPU)
         return feature.card()
 
     assert card(one()) == card(one())
@@ -296,7 +296,7 @@ def test_what_a_module_is_described_by_may_lead_back_to_it():
 
 def test_a_classifier_per_channel_of_other_data_is_refused(tmp_path):
     with pytest.raises(UserError, match="needs data=stacked_mnist"):
-        Classifier(per_channel=True).get_ready(bars(), Store(tmp_path), CPU)
+        Classifier(per_channel=True).setup(bars(), TensorCache(tmp_path), CPU)
 
 
 def test_fingerprints_know_values_shapes_and_types():
@@ -319,13 +319,13 @@ def test_the_examples_of_torchmetrics(tmp_path):
     Theirs follow on what their network drew before; four draws of ours gave 12.657 to 12.693, and one 0.036.
     """
     feature = Inception(REAL_WEIGHTS)
-    feature.get_ready(None, Store(tmp_path), CPU)
+    feature.setup(None, TensorCache(tmp_path), CPU)
     generator = torch.Generator().manual_seed(123)
     one = torch.randint(0, 200, (100, 3, 299, 299), generator=generator, dtype=torch.uint8)
     two = torch.randint(100, 255, (100, 3, 299, 299), generator=generator, dtype=torch.uint8)
     seen = [feature(part)[0] for part in (one, two)]
     samples = torch.zeros(100)
-    found = KID(subset_size=50)(Seen(samples, seen[0], samples), {}, Seen(samples, seen[1], samples))
+    found = KID(subset_size=50)(FeatureSet(samples, seen[0], samples), {}, FeatureSet(samples, seen[1], samples))
     assert found["kid"] == pytest.approx(0.0312, abs=0.008)
     feature.network.features_list = ["64"]
     early = [torch.cat([feature.network(part)[0] for part in images.split(20)]) for images in (one, two)]

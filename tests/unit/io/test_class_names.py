@@ -9,15 +9,15 @@ from gan_lightning.errors import UserError
 from gan_lightning.io import class_names
 from gan_lightning.io.class_names import (
     caption,
+    check_class_order,
     checked,
     drawable,
     file_name,
     listed,
     numbers,
     plain,
-    refuse_other_order,
+    sanitize_class_names,
     split,
-    storable,
 )
 
 ANIMALS = ["cats", "dogs", "sea lion", "été", "a,b", "10", "x/y"]
@@ -111,7 +111,7 @@ def test_numbers_stand_for_classes_where_no_name_is_one():
 )
 def test_names_are_typed_as_they_are_on_the_disk(name):
     """Stored are their escaped and cut forms."""
-    names = storable(["first", name])
+    names = sanitize_class_names(["first", name])
     assert numbers([name], names, 2) == numbers(names[1:], names, 2) == [1]
     assert numbers(split(f"{name},first", names), names, 2) == [1, 0]
 
@@ -165,7 +165,7 @@ def test_captions_have_only_characters_of_the_font():
 
 
 def test_what_is_stored_is_printable_and_short():
-    assert storable(["a\x1b[31m", "\udcff", 7, "y" * 1000]) == ["a\\x1b[31m", "\\udcff", "7", "y" * 255]
+    assert sanitize_class_names(["a\x1b[31m", "\udcff", 7, "y" * 1000]) == ["a\\x1b[31m", "\\udcff", "7", "y" * 255]
 
 
 def test_names_of_strangers_are_validated():
@@ -175,7 +175,7 @@ def test_names_of_strangers_are_validated():
     for wrong in (["a"], ["a", 1], "ab", {"a": 1, "b": 2}, ["a", "\x1b]0;x"], ["a", "b" * 256], 7, ["a", ["b"]]):
         with pytest.raises(UserError, match=r"last\.ckpt: class_names: must be 2 printable texts") as caught:
             checked(wrong, 2, PATH)
-        assert len(caught.value.faults) == 1
+        assert len(caught.value.errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_names_of_strangers_are_validated():
 )
 def test_a_class_that_has_another_number_in_the_data_is_refused(caplog, stored, names, told):
     with pytest.raises(UserError) as caught:
-        refuse_other_order(PATH, stored, names)
+        check_class_order(PATH, stored, names)
     assert str(caught.value) == f"last.ckpt: {told}; use the training data, or rename the classes as they were"
     assert not caplog.records
 
@@ -206,5 +206,5 @@ def test_a_class_that_has_another_number_in_the_data_is_refused(caplog, stored, 
 )
 def test_a_class_with_another_name_is_warned_about(caplog, stored, names, told):
     with caplog.at_level(logging.WARNING):
-        refuse_other_order(PATH, stored, names)
+        check_class_order(PATH, stored, names)
     assert [record.message for record in caplog.records] == told

@@ -10,13 +10,13 @@ from processes import ENDED
 
 from gan_lightning.errors import UserError
 from gan_lightning.io import files
-from gan_lightning.io.files import by_step, read_json, read_regular, remove_parts, set_aside, whole
+from gan_lightning.io.files import atomic_write, read_json, read_regular, remove_parts, samples_by_step, set_aside
 from gan_lightning.io.paths import absolute
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "folder" / "a.bin"
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"half")
         file.flush()
         assert not path.exists()
@@ -29,7 +29,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 def test_the_old_file_stays_when_writing_fails(tmp_path, fault):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(fault), whole(path, "w") as file:  # noqa: PT012
+    with pytest.raises(fault), atomic_write(path, "w") as file:  # noqa: PT012
         file.write("new")
         file.flush()
         raise fault
@@ -40,7 +40,7 @@ def test_the_old_file_stays_when_writing_fails(tmp_path, fault):
 def test_the_new_file_replaces_the_old(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old and long")
-    with whole(path, "w") as file:
+    with atomic_write(path, "w") as file:
         file.write("new")
         assert path.read_text() == "old and long"
     assert path.read_text() == "new"
@@ -51,7 +51,7 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(OSError, match=r"/a\.txt'"), whole(tmp_path / "a.txt", "w"):
+    with pytest.raises(OSError, match=r"/a\.txt'"), atomic_write(tmp_path / "a.txt", "w"):
         pass
 
 
@@ -61,8 +61,8 @@ def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
     for date, name in enumerate([*names, "step_00000008.png"]):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (-date + 2**32, -date + 2**32))
-    assert by_step(tmp_path, ".ckpt") == [(step, tmp_path / f"step_{step:08d}.ckpt") for step in (9, 10)]
-    assert by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
+    assert samples_by_step(tmp_path, ".ckpt") == [(step, tmp_path / f"step_{step:08d}.ckpt") for step in (9, 10)]
+    assert samples_by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
 
 
 def test_only_regular_files_are_ordered_by_their_steps(tmp_path):
@@ -73,7 +73,7 @@ def test_only_regular_files_are_ordered_by_their_steps(tmp_path):
     (tmp_path / "step_4.png").symlink_to("step_1.png")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "step_5.png")
-    assert by_step(tmp_path) == [(step, tmp_path / f"step_{step}.png") for step in (1, 4)]
+    assert samples_by_step(tmp_path) == [(step, tmp_path / f"step_{step}.png") for step in (1, 4)]
 
 
 def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
@@ -98,7 +98,7 @@ def test_what_is_set_aside_replaces_nothing(tmp_path):
 
 def test_parts_of_ended_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
     """``gan-sample`` writes a directory of images, which has a part as well."""
-    with whole(tmp_path / "mine", sync=False) as file:
+    with atomic_write(tmp_path / "mine", sync=False) as file:
         file.write(b"1")
     running = os.getppid()
     gone = [f".file.{ENDED}.part", f".folder.{ENDED}.part", f".link.{ENDED}.part"]
@@ -137,7 +137,7 @@ def test_a_file_system_without_fsync_on_directories_is_warned_about_once(tmp_pat
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr(files, "without_fsync", set())
     for content in ("old", "new"):
-        with whole(tmp_path / "a.txt", "w") as file:
+        with atomic_write(tmp_path / "a.txt", "w") as file:
             file.write(content)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert [record.message for record in caplog.records] == [
@@ -158,7 +158,7 @@ def test_a_rename_over_an_open_file_is_retried_on_windows(tmp_path, monkeypatch)
     monkeypatch.setattr(Path, "replace", refused_twice)
     monkeypatch.setattr(files, "RETRY_S", 0)
     monkeypatch.setattr(files, "WINDOWS", True)
-    with whole(tmp_path / "a.txt", "w") as file:
+    with atomic_write(tmp_path / "a.txt", "w") as file:
         file.write("new")
     assert len(attempts) == 3
     assert (tmp_path / "a.txt").read_text() == "new"

@@ -12,7 +12,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from gan_lightning.metric import Seen, fid, kid, knn
+from gan_lightning.metric import FeatureSet, fid, kid, knn
 from gan_lightning.metric.class_accuracy import ClassAccuracy
 from gan_lightning.metric.class_histogram import ClassHistogram
 from gan_lightning.metric.density_coverage import DensityCoverage
@@ -28,13 +28,13 @@ def normal(num: int, dim: int, seed: int, mean: float = 0.0, deviation: float = 
     return mean + deviation * torch.randn(num, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def seen(features: torch.Tensor, **more) -> Seen:
+def seen(features: torch.Tensor, **more) -> FeatureSet:
     labels = more.pop("labels", torch.zeros(len(features), dtype=torch.long))
-    return Seen(more.pop("samples", features), features, labels, **more)
+    return FeatureSet(more.pop("samples", features), features, labels, **more)
 
 
-def measure(metric, real: torch.Tensor | Seen, fake: torch.Tensor | Seen) -> dict:
-    real, fake = (part if isinstance(part, Seen) else seen(part) for part in (real, fake))
+def measure(metric, real: torch.Tensor | FeatureSet, fake: torch.Tensor | FeatureSet) -> dict:
+    real, fake = (part if isinstance(part, FeatureSet) else seen(part) for part in (real, fake))
     return metric(real, metric.prepare(real), fake)
 
 
@@ -492,7 +492,7 @@ def ring(modes: int = 8) -> torch.Tensor:
     return torch.stack([angles.cos(), angles.sin()], 1)
 
 
-def mixture(points: torch.Tensor) -> Seen:
+def mixture(points: torch.Tensor) -> FeatureSet:
     return seen(points, centres=ring(), deviation=0.01)
 
 
@@ -517,7 +517,7 @@ def test_modes_do_not_change_with_an_offset_of_the_plane(offset):
     """With more than 25 points torch.cdist rounds by a share of the coordinates, here a hundred standard deviations."""
     points = ring()[torch.arange(400) % 8] + normal(400, 2, 1, deviation=0.01)
     points[0] = 1e5
-    moved = Seen(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, deviation=0.01)
+    moved = FeatureSet(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, deviation=0.01)
     distance = (points[:, None] - ring()).square().sum(-1).sqrt().min(1).values
     found = measure(Modes(), moved, moved)
     assert found["quality"] == float((distance <= 0.03).double().mean())

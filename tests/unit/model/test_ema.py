@@ -6,9 +6,9 @@ from game import play
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.evaluation.evaluator import Evaluation
+from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.feature.module import CustomModule
-from gan_lightning.model.ema import Average
+from gan_lightning.model.ema import EMA
 
 
 class Tiny(nn.Module):
@@ -33,7 +33,7 @@ def moved(network: nn.Module) -> list[torch.Tensor]:
 
 def test_it_starts_as_the_network():
     network = Tiny()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     z, y = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
     assert torch.equal(average.eval()(z, y), network.eval()(z, y))
 
@@ -41,7 +41,7 @@ def test_it_starts_as_the_network():
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
 def test_closed_form(decay):
     network = Tiny()
-    average = Average(network, decay)
+    average = EMA(network, decay)
     by_hand = [parameter.detach().clone() for parameter in network.parameters()]
     for _ in range(4):
         now = moved(network)
@@ -53,7 +53,7 @@ def test_closed_form(decay):
 
 def test_it_is_a_copy_that_no_one_trains():
     network = Tiny()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     assert [*average.parameters()]
     assert not any(parameter.requires_grad for parameter in average.parameters())
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -64,7 +64,7 @@ def test_it_is_a_copy_that_no_one_trains():
 
 def test_it_comes_back_from_its_state():
     network = Tiny()
-    average, other = Average(network, 0.9), Average(Tiny(), 0.9)
+    average, other = EMA(network, 0.9), EMA(Tiny(), 0.9)
     moved(network)
     average.update(network)
     other.load_state_dict(average.state_dict())
@@ -74,9 +74,9 @@ def test_it_comes_back_from_its_state():
 def test_calibration_measures_the_statistics_of_the_averaged_weights():
     network = Tiny()
     moved(network)
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     average.network.norm.running_mean.fill_(100.0)  # of other weights
-    calibrated = average.calibrated(latent_dim=3, num_classes=2)
+    calibrated = average.recalibrate_batchnorm(latent_dim=3, num_classes=2)
     z = torch.randn(20_000, 3)
     hidden = average.network.linear(z)
     assert not calibrated.training
@@ -90,10 +90,10 @@ def test_calibration_is_the_plain_mean_over_all_batches_whatever_was_measured_be
     network = Tiny()
     for _ in range(3):
         network(torch.randn(8, 3) + 50, torch.zeros(8, dtype=torch.long))
-    average, batches, labels = Average(network, 0.9), [], []
+    average, batches, labels = EMA(network, 0.9), [], []
     average.network.norm.register_forward_pre_hook(lambda layer, args: batches.append(args[0]))
     average.network.register_forward_pre_hook(lambda layer, args: labels.append(args[1]))
-    norm = average.calibrated(3, num_classes).norm
+    norm = average.recalibrate_batchnorm(3, num_classes).norm
     assert len(batches) > 10
     torch.testing.assert_close(norm.running_mean, torch.stack([h.mean(0) for h in batches]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([h.var(0) for h in batches]).mean(0))
@@ -102,7 +102,7 @@ def test_calibration_is_the_plain_mean_over_all_batches_whatever_was_measured_be
 
 def test_updates_leave_statistics_alone():
     network = Tiny()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     network(torch.randn(8, 3) + 50, torch.zeros(8, dtype=torch.long))
     average.update(network)
     assert (network.norm.running_mean != 0).all()
@@ -112,22 +112,22 @@ def test_updates_leave_statistics_alone():
 
 def test_it_moves_to_another_type():
     network = Tiny().double()
-    average = Average(Tiny(), 0.75).double()
+    average = EMA(Tiny(), 0.75).double()
     by_hand = [0.75 * a + 0.25 * b for a, b in zip(average.parameters(), network.parameters(), strict=True)]
     average.update(network)
     for ours, expected in zip(average.parameters(), by_hand, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-14, atol=1e-14)
-    assert average.calibrated(3, 2).norm.running_mean.dtype == torch.float64
+    assert average.recalibrate_batchnorm(3, 2).norm.running_mean.dtype == torch.float64
 
 
 def test_calibration_draws_nothing_from_anyone():
-    average = Average(Tiny(), 0.9)
+    average = EMA(Tiny(), 0.9)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    first = average.calibrated(3, 2)
+    first = average.recalibrate_batchnorm(3, 2)
     assert torch.equal(torch.rand(3), expected)
-    again = average.calibrated(3, 2)
+    again = average.recalibrate_batchnorm(3, 2)
     assert torch.equal(first.norm.running_mean, again.norm.running_mean)
 
 
@@ -139,16 +139,16 @@ def test_without_batch_norm_there_is_nothing_to_measure():
             Plain.calls += 1
             return super().forward(z)
 
-    calibrated = Average(Plain(3, 4), 0.9).calibrated(3, 0)
+    calibrated = EMA(Plain(3, 4), 0.9).recalibrate_batchnorm(3, 0)
     assert Plain.calls == 0
     assert isinstance(calibrated, Plain)
 
 
-def labels_of(average: Average, num_classes: int, latent_dim: int = 3) -> torch.Tensor:
+def labels_of(average: EMA, num_classes: int, latent_dim: int = 3) -> torch.Tensor:
     """The labels that recalibration draws."""
     seen: list[torch.Tensor] = []
     handle = average.network.register_forward_pre_hook(lambda layer, args: seen.append(args[1]))
-    average.calibrated(latent_dim, num_classes)
+    average.recalibrate_batchnorm(latent_dim, num_classes)
     handle.remove()
     return torch.cat(seen)
 
@@ -164,12 +164,12 @@ class Labelled(Tiny):
 
 @pytest.mark.parametrize("counts", [[30, 970], [1, 0], [7, 13], [2**40, 1]])
 def test_calibration_draws_labels_as_the_data_have_them(counts):
-    average = Average(Labelled(), 0.9)
+    average = EMA(Labelled(), 0.9)
     average.class_counts.copy_(torch.tensor(counts))
     drawn, share = labels_of(average, 2), counts[1] / sum(counts)
     assert len(drawn) == 50 * 64
     assert float(drawn.double().mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / len(drawn)) ** 0.5)
-    norm = average.calibrated(3, 2).norm
+    norm = average.recalibrate_batchnorm(3, 2).norm
     hidden = average.network.linear(torch.randn(20_000, 3))
     hidden = hidden + 10 * average.network.label((torch.rand(20_000) < share).long())
     torch.testing.assert_close(norm.running_mean, hidden.mean(0), atol=0.5, rtol=0.1)
@@ -178,7 +178,7 @@ def test_calibration_draws_labels_as_the_data_have_them(counts):
 @pytest.mark.parametrize("each", [0, 1, 500])
 def test_labels_of_balanced_or_unknown_data_are_drawn_as_before_they_were_counted(each):
     """The same draws of a generator, so that nothing changes for balanced data."""
-    average = Average(Labelled(), 0.9)
+    average = EMA(Labelled(), 0.9)
     average.count_labels(torch.arange(2).repeat_interleave(each))
     generator, expected = torch.Generator().manual_seed(0), []
     for _ in range(50):
@@ -188,12 +188,14 @@ def test_labels_of_balanced_or_unknown_data_are_drawn_as_before_they_were_counte
 
 
 def test_counts_are_part_of_the_state_and_may_be_missing_in_older_ones():
-    average, other = Average(Labelled(), 0.9), Average(Labelled(), 0.9)
+    average, other = EMA(Labelled(), 0.9), EMA(Labelled(), 0.9)
     average.count_labels(torch.tensor([0, 1, 1, 1]))
     state = average.state_dict()
     other.load_state_dict(state)
     assert other.class_counts.tolist() == [1, 3]
-    assert torch.equal(average.calibrated(3, 2).norm.running_mean, other.calibrated(3, 2).norm.running_mean)
+    assert torch.equal(
+        average.recalibrate_batchnorm(3, 2).norm.running_mean, other.recalibrate_batchnorm(3, 2).norm.running_mean
+    )
     del state["class_counts"]
     other.load_state_dict(state)
     assert other.class_counts.tolist() == [0, 0], "not known"
@@ -257,11 +259,11 @@ def test_labels_are_not_asked_for_where_there_is_no_batch_norm(build, caplog):
 
 def test_the_card_says_which_labels_batch_norm_was_recalibrated_with(build, cache):
     model, data = skewed(build)
-    evaluation = Evaluation(CustomModule(nn.Flatten()), {}, cache=str(cache))
-    assert evaluation.made_by(model)["batchnorm"] == "recalibrated, 50 x 64, uniform labels"
+    evaluation = Evaluator(CustomModule(nn.Flatten()), {}, cache=str(cache))
+    assert evaluation.generation_card(model)["batchnorm"] == "recalibrated, 50 x 64, uniform labels"
     play(model, data, 1)
-    assert evaluation.made_by(model)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
+    assert evaluation.generation_card(model)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
     raw, _ = build("model=cgan")
-    assert evaluation.made_by(raw)["batchnorm"] == "running statistics"
+    assert evaluation.generation_card(raw)["batchnorm"] == "running statistics"
     without, _ = build("model=dcgan", "model.ema_decay=0.5")
-    assert evaluation.made_by(without)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
+    assert evaluation.generation_card(without)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"

@@ -10,7 +10,7 @@ from game import Outputs, networks, play, same, watched, weights
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.data.datamodule import StepLoader
+from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.errors import UserError
 from gan_lightning.model.cgan import CGAN
 from gan_lightning.model.cuda_graphs import Eager
@@ -61,7 +61,7 @@ def test_every_discriminator_step_has_a_fresh_minibatch(build, variant, d_steps)
     _, seen = watched((model, data), steps=3)
     assert [len(real) for real in seen.reals] == [4] * (3 * d_steps)
     assert torch.equal(torch.cat(seen.reals), torch.cat(seen.batches))
-    loader = StepLoader(data.samples, data.labels, minibatch=4, d_steps=d_steps, stop=3)
+    loader = StepBatchLoader(data.samples, data.labels, minibatch=4, d_steps=d_steps, stop=3)
     expected = torch.cat([data.samples[loader.rows(step)] for step in range(3)])
     assert torch.equal(torch.cat(seen.reals), data.scale(expected))
     rows = torch.cat([loader.rows(step) for step in range(3)])
@@ -308,7 +308,7 @@ def test_ranks_play_the_same_game():
         model._trainer = None
     data = torch.arange(30), torch.arange(30) % 3
     loaders = {
-        (w, r): StepLoader(*data, 8, d_steps=2, stop=5, rank=r, world_size=w) for w, r in [(1, 0), (2, 0), (2, 1)]
+        (w, r): StepBatchLoader(*data, 8, d_steps=2, stop=5, rank=r, world_size=w) for w, r in [(1, 0), (2, 0), (2, 1)]
     }
     for batches in zip(*loaders.values(), strict=True):
         for complete, *parts in zip(*batches, strict=True):
@@ -357,7 +357,7 @@ def test_average_is_the_closed_form_and_what_samples(build, variant):
         assert not got.requires_grad
     assert not torch.equal(model.sample(4), plain.sample(4))
     labels = torch.zeros(4, dtype=torch.long)
-    ready = model.generator_ema.calibrated(model.latent_dim, model.num_classes)
+    ready = model.generator_ema.recalibrate_batchnorm(model.latent_dim, model.num_classes)
     seen_z: list[Tensor] = []
     with torch.no_grad():
         model.sampler().register_forward_pre_hook(lambda net, args: seen_z.append(args[0]))

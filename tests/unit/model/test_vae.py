@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 import gan_lightning
-from gan_lightning.callbacks.health import ADVICE, Health
+from gan_lightning.callbacks.health import ADVICE, TrainingMonitor
 from gan_lightning.cli import evaluate_checkpoint, explore, sample
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation import compare
@@ -183,9 +183,9 @@ def test_points_are_drawn_without_a_surface(run, tmp_path):
 def test_an_encoder_that_says_nothing_is_told(build):
     model, data = build("model=vae")
     play(model, data, 1)
-    health, outputs = Health(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
+    health, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
     model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
-    told = [health.signs_of_game(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
+    told = [health.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
     assert told[:4] == [[]] * 4
     assert ADVICE["posterior"] in told[4][0]
 
@@ -216,7 +216,7 @@ FAULTS = {
 def test_settings_of_games_are_refused(word):
     with pytest.raises(UserError, match=FAULTS[word]) as fault:
         check_command_line(["model=vae", word])
-    assert len(fault.value.faults) == 1
+    assert len(fault.value.errors) == 1
 
 
 def test_what_is_the_vaes_own_is_refused_elsewhere():

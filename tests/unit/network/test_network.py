@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.config.image_size import halvings
+from gan_lightning.config.image_size import num_downsamplings
 from gan_lightning.network.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.network.layers import (
     ConditionalBatchNorm2d,
-    LabelMap,
-    LabelVector,
+    LabelChannel,
+    LabelEmbedding,
     MeanPooledConv2d,
     UpsampledConv2d,
     normalisation,
@@ -86,7 +86,7 @@ def test_sizes_that_cannot_be_made(name, size):
     ("size", "count"), [((28, 28), 2), ((32, 32), 3), ((48, 48), 3), ((64, 64), 4), ((128, 128), 5), ((96, 64), 4)]
 )
 def test_halvings(size, count):
-    assert halvings(*size) == halvings(*reversed(size)) == count
+    assert num_downsamplings(*size) == num_downsamplings(*reversed(size)) == count
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 5, 7), (3, 4, 4)], ids=str)
@@ -301,17 +301,17 @@ def test_without_classes_labels_are_ignored(name):
 
 
 def test_a_label_starts_as_long_as_a_one_hot_vector():
-    lengths = LabelVector(1000, 32).embedding.weight.norm(dim=1)
+    lengths = LabelEmbedding(1000, 32).embedding.weight.norm(dim=1)
     assert lengths.mean().item() == pytest.approx(1, abs=0.02)
 
 
 def test_a_label_is_joined_to_a_vector_and_to_a_picture():
-    vector, maps = LabelVector(3, 5), LabelMap(3, 16, 16)
+    vector, maps = LabelEmbedding(3, 5), LabelChannel(3, 16, 16)
     z, x = latents(), pictures()
     torch.testing.assert_close(vector(z, Y), torch.cat([z, vector.embedding.weight[Y]], dim=1))
     torch.testing.assert_close(maps(x, Y), torch.cat([x, maps.embedding.weight[Y].view(4, 1, 16, 16)], dim=1))
-    assert LabelVector(0, 5)(z, Y) is z
-    assert LabelMap(0, 16, 16)(x, Y) is x
+    assert LabelEmbedding(0, 5)(z, Y) is z
+    assert LabelChannel(0, 16, 16)(x, Y) is x
 
 
 def test_conditional_batch_norm_starts_as_batch_norm_and_has_a_row_a_class():

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gan_lightning.penalty.conv2d_gradfix import TwiceDifferentiable
+from gan_lightning.penalty.conv2d_gradfix import DoubleBackwardMode
 from gan_lightning.penalty.gradient_penalty import input_gradient_norm
 
-conv2d = TwiceDifferentiable().conv2d
+conv2d = DoubleBackwardMode().conv2d
 
 GEOMETRIES = [
     {},
@@ -56,7 +56,7 @@ def test_the_mode_takes_its_place_within_and_only_there():
     layer, x = Counted(4, 6, 3), torch.randn(1, 4, 8, 8)
     layer(x)
     assert layer.function == "ConvolutionBackward0"
-    with TwiceDifferentiable():
+    with DoubleBackwardMode():
         layer(x)
     assert layer.function != "ConvolutionBackward0"
     layer(x)
@@ -70,7 +70,7 @@ def test_rectifiers_are_torchs_and_are_differentiated_twice(rectify):
     x = torch.tensor([[-2.0, 0.0, 1.0], [0.5, -0.0, -3.0]], dtype=torch.float64, requires_grad=True)
     usual, ahead = rectify(x), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=torch.float64)
     (of_usual,) = torch.autograd.grad(usual, x, ahead)
-    with TwiceDifferentiable():
+    with DoubleBackwardMode():
         ours = rectify(x)
         torch.testing.assert_close(ours, usual, rtol=0, atol=0)
         torch.testing.assert_close(torch.autograd.grad(ours, x, ahead)[0], of_usual, rtol=0, atol=0)
@@ -264,7 +264,7 @@ def test_kernels_that_the_input_does_not_reach_cost_nothing_more(name):
 
 def test_an_input_by_name_and_a_single_map_are_torchs():
     x, weight, bias = inputs()
-    with TwiceDifferentiable():
+    with DoubleBackwardMode():
         torch.testing.assert_close(torch.conv2d(input=x, weight=weight, bias=bias), F.conv2d(x, weight, bias))
         torch.testing.assert_close(F.conv2d(x[0], weight, bias), F.conv2d(x, weight, bias)[0])
         mapped = torch.vmap(F.conv2d)(x, weight[None].expand(2, -1, -1, -1, -1))

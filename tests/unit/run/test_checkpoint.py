@@ -261,7 +261,7 @@ def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained,
     words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
     with pytest.raises(UserError) as caught:
         run(trained.parents[1], *words, ckpt_path=trained)
-    (line,) = caught.value.faults
+    (line,) = caught.value.errors
     assert line.startswith(f"{trained}: ")
     assert told in line
     if "its weights" in line:
@@ -289,7 +289,7 @@ def test_missing_optimizer_state_is_an_error_unless_forced(run, trained, name):
     words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
     with pytest.raises(UserError) as caught:
         run(trained.parents[1], *words, ckpt_path=trained)
-    (line,) = caught.value.faults
+    (line,) = caught.value.errors
     told = "0 optimizers, not 2" if name == "no optimizers" else "weights that have been updated"
     assert told in line
     assert run(trained.parents[1], *words, "force=true", ckpt_path=trained).global_step == 3
@@ -423,7 +423,7 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         "os.system",
         "builtins.eval",
         "gan_lightning.model.gan.torch.hub.load",
-        "gan_lightning.model.gan.Learner",
+        "gan_lightning.model.gan.GenerativeModel",
         "gan_lightning.model.gan.Terms",
         "gan_lightning.network.layers.pairwise",
         "gan_lightning.model.nowhere.Nothing",

@@ -377,7 +377,7 @@ def test_help_lists_groups_options_and_keys(capsys):
     "folder", ["runs/a", "runs/model=cgan,seed=2", "it's a {run}", "runs/a b", "$HOME/x", 'a"b\\c']
 )
 def test_what_is_told_can_be_typed(folder):
-    (word,) = shlex.split(summary.typeable(f"hydra.run.dir={folder}"))
+    (word,) = shlex.split(summary.quote_override(f"hydra.run.dir={folder}"))
     (override,) = OverridesParser.create().parse_overrides([word])
     assert override.value() == folder
 

@@ -16,11 +16,11 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAA
 from gan_lightning.cli.train import exit_reason
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.errors import UserError
-from gan_lightning.io.files import locked
+from gan_lightning.io.files import file_lock
 from gan_lightning.io.signals import InterruptedBySignal
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.build import refuse_missing_devices
-from gan_lightning.run.fit import settings_put_back, train
+from gan_lightning.run.fit import restore_global_state, train
 from gan_lightning.run.sweep import JobFailedError, Sweep
 
 
@@ -133,7 +133,7 @@ def test_determinism_is_asked_of_torch(run, tmp_path, monkeypatch, word, strict)
 
     step = GAN.training_step
     monkeypatch.setattr(GAN, "training_step", note)
-    with settings_put_back():
+    with restore_global_state():
         run(tmp_path, "model=dcgan", f"trainer.deterministic={word}")
     assert found == [(True, not strict)] * 2
     assert not torch.are_deterministic_algorithms_enabled()
@@ -141,7 +141,7 @@ def test_determinism_is_asked_of_torch(run, tmp_path, monkeypatch, word, strict)
 
 def test_jobs_leave_no_settings_behind():
     before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, torch.get_default_dtype()
-    with settings_put_back():
+    with restore_global_state():
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = not before[1]
@@ -174,7 +174,7 @@ def test_records_of_a_killed_sweep_are_removed_by_the_next_one(tmp_path):
     for name in ("dead", "live"):
         (tmp_path / f".jobs-{name}").mkdir()
         (tmp_path / f".jobs-{name}" / "0.json").write_text("{}")
-    with locked(tmp_path / ".jobs-live", lambda: None):
+    with file_lock(tmp_path / ".jobs-live", lambda: None):
         with Sweep(tmp_path, "own").run():
             assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live", ".jobs-own"]
             with Sweep(tmp_path, "other").run():

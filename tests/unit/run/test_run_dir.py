@@ -7,7 +7,7 @@ import pytest
 from processes import ENDED
 
 from gan_lightning.errors import UserError
-from gan_lightning.run.run_dir import all_overrides, claimed
+from gan_lightning.run.run_dir import all_overrides, lock_run_dir
 from gan_lightning.run.sweep import folder_name, result_of
 
 
@@ -30,11 +30,14 @@ def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
-    with claimed(tmp_path / "run", resuming=False):
+    with lock_run_dir(tmp_path / "run", resuming=False):
         for resuming in (False, True):
-            with pytest.raises(UserError, match="in use by a running process"), claimed(tmp_path / "run", resuming):
+            with (
+                pytest.raises(UserError, match="in use by a running process"),
+                lock_run_dir(tmp_path / "run", resuming),
+            ):
                 pass
-    with claimed(tmp_path / "run", resuming=True):
+    with lock_run_dir(tmp_path / "run", resuming=True):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
@@ -48,15 +51,15 @@ def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
     folder = tmp_path / f".many.{ENDED}.part"  # of a gan-sample --out many that was killed
     folder.mkdir()
     (folder / "000000.png").touch()
-    with claimed(tmp_path, resuming=True):
+    with lock_run_dir(tmp_path, resuming=True):
         assert not any(part.exists() for part in (*parts, folder))
         assert others.exists()
 
 
 def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):
-    with claimed(tmp_path / "run", resuming=False):
+    with lock_run_dir(tmp_path / "run", resuming=False):
         monkeypatch.setenv("LOCAL_RANK", "1")
-        with claimed(tmp_path / "run", resuming=False):
+        with lock_run_dir(tmp_path / "run", resuming=False):
             pass
 
 

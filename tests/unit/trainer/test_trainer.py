@@ -14,7 +14,7 @@ from torch import nn
 from gan_lightning.errors import UserError
 from gan_lightning.model.cuda_graphs import Eager
 from gan_lightning.run.checkpoint import read
-from gan_lightning.run.fit import settings_put_back
+from gan_lightning.run.fit import restore_global_state
 from gan_lightning.trainer import stop_observer
 
 WORDS = "trainer.max_steps=4", "callbacks.scalars.every_n_steps=1"
@@ -76,7 +76,7 @@ def test_formats_that_torch_cannot_compile_are_told(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("tf32", [True, False])
 def test_tf32_is_what_is_asked_for(run, tmp_path, tf32):
-    with settings_put_back():
+    with restore_global_state():
         run(tmp_path, "model=vanilla", "trainer.max_steps=1", f"trainer.tf32={str(tf32).lower()}")
         assert torch.backends.cudnn.allow_tf32 == tf32
         assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
@@ -107,13 +107,13 @@ def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     """On a GPU a foreach operation leaves the versions of its tensors as they are."""
     from game import play
 
-    from gan_lightning.model.ema import Average
+    from gan_lightning.model.ema import EMA
 
-    def silent(self: Average, network: nn.Module) -> None:
+    def silent(self: EMA, network: nn.Module) -> None:
         for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
             mine.data.lerp_(theirs.data, 0.5)
 
-    monkeypatch.setattr(Average, "update", silent)
+    monkeypatch.setattr(EMA, "update", silent)
     model, data = build("model=dcgan", "model.ema_decay=0.5")
     before = model.sample(4)
     play(model, data, 2)
