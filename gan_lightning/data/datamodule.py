@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import AtLeastOne, Channels, ImageSize, PositiveInt, Seed, Validated
-from gan_lightning.config.image_size import sides
+from gan_lightning.config.image_size import to_height_width
 from gan_lightning.data.pages import MappedFile
 from gan_lightning.data.validate import (
     PROBED,
@@ -303,7 +303,7 @@ class ImageData(InMemoryDataModule):
     ) -> None:
         super().__init__(batch_size, seed)
         self.root = absolute(root)
-        self.image_size, self.channels = sides(image_size), channels
+        self.image_size, self.channels = to_height_width(image_size), channels
         self.flip, self.limit = flip, limit
 
     @abstractmethod

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import UserError, escape_control
-from gan_lightning.model.minibatch import described
+from gan_lightning.model.minibatch import describe_value
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def check_samples(
     """
     if not isinstance(loaded, tuple | list) or len(loaded) != 3:
         raise UserError(
-            f"{source}: returns {described(loaded)}; return three values: samples, labels and class names ([] for none)"
+            f"{source}: returns {describe_value(loaded)}; return three values: samples, labels and class names ([] for none)"
         )
     samples, errors = as_tensor(loaded[0], "samples")
     names, name_errors = checked_names(loaded[2])
@@ -77,7 +77,7 @@ def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:
             warnings.simplefilter("ignore")  # read-only arrays are fine, since nothing writes to the tensor
             return torch.from_numpy(array), []
     except (TypeError, ValueError, RuntimeError):
-        return None, [f"{what} are {described(value)}; return a tensor or a NumPy array, all of one shape"]
+        return None, [f"{what} are {describe_value(value)}; return a tensor or a NumPy array, all of one shape"]
 
 
 def image_errors(samples: Tensor, labels: Any) -> list[str]:
@@ -148,7 +148,9 @@ def checked_names(names: Any) -> tuple[list[str], list[str]]:
     if names is None:
         return [], []
     if isinstance(names, str) or not isinstance(names, list | tuple | np.ndarray):
-        return [], [f"class names are {described(names)}; return a list of one name for each class, or [] for none"]
+        return [], [
+            f"class names are {describe_value(names)}; return a list of one name for each class, or [] for none"
+        ]
     names = [str(name) for name in names]
     if duplicates := [name for name, count in Counter(names).items() if count > 1]:
         return names, [f"class names occur more than once: {listed(duplicates)}; give each class its own name"]

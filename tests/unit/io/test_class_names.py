@@ -10,14 +10,14 @@ from gan_lightning.io import class_names
 from gan_lightning.io.class_names import (
     caption,
     check_class_order,
-    checked,
-    drawable,
+    describe_classes,
     file_name,
-    listed,
-    numbers,
-    plain,
+    normalize_name,
+    replace_undrawable,
+    resolve_class_numbers,
     sanitize_class_names,
     split,
+    validate_class_names,
 )
 
 ANIMALS = ["cats", "dogs", "sea lion", "été", "a,b", "10", "x/y"]
@@ -36,16 +36,16 @@ PATH = Path("last.ckpt")
     ],
 )
 def test_names_come_before_numbers(words, found):
-    assert numbers(words, ANIMALS, len(ANIMALS)) == found
+    assert resolve_class_numbers(words, ANIMALS, len(ANIMALS)) == found
 
 
 def test_numbers_that_are_names_stand_for_nothing_else():
     """Of folders 1 to 3 a 0 would be folder 1."""
     names = ["1", "2", "3"]
-    assert numbers(["1", "3"], names, 3) == [0, 2]
-    assert numbers([0], names, 3) == [0], "from Python a number is a number"
+    assert resolve_class_numbers(["1", "3"], names, 3) == [0, 2]
+    assert resolve_class_numbers([0], names, 3) == [0], "from Python a number is a number"
     with pytest.raises(ValueError, match=r"there is no class 0; the classes are 1, 2, 3$"):
-        numbers(["0"], names, 3)
+        resolve_class_numbers(["0"], names, 3)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_numbers_that_are_names_stand_for_nothing_else():
     ],
 )
 def test_numbers_among_names_that_are_numbers_are_compared_by_value(words, names, found):
-    assert numbers(words, names, len(names)) == found
+    assert resolve_class_numbers(words, names, len(names)) == found
 
 
 @pytest.mark.parametrize(
@@ -90,20 +90,20 @@ def test_numbers_among_names_that_are_numbers_are_compared_by_value(words, names
 )
 def test_mistakes_list_the_classes(words, names, told):
     with pytest.raises(ValueError, match="class") as caught:
-        numbers(words, names, 7)
+        resolve_class_numbers(words, names, 7)
     assert told in str(caught.value)
 
 
 def test_long_lists_end():
     names = [f"breed {number}" for number in range(300)]
-    assert listed(names, 300).endswith("breed 19 (19) and 280 more")
-    assert listed([*map(str, range(300))], 300) == "0 to 299"
-    assert listed([], 0) == "none: the model is unconditional"
+    assert describe_classes(names, 300).endswith("breed 19 (19) and 280 more")
+    assert describe_classes([*map(str, range(300))], 300) == "0 to 299"
+    assert describe_classes([], 0) == "none: the model is unconditional"
 
 
 def test_numbers_stand_for_classes_where_no_name_is_one():
-    assert numbers(["1", "6", "cats"], ["cats", *"abcdef"], 7) == [1, 6, 0]
-    assert numbers(["1", "6"], [], 7) == [1, 6]
+    assert resolve_class_numbers(["1", "6", "cats"], ["cats", *"abcdef"], 7) == [1, 6, 0]
+    assert resolve_class_numbers(["1", "6"], [], 7) == [1, 6]
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_numbers_stand_for_classes_where_no_name_is_one():
 def test_names_are_typed_as_they_are_on_the_disk(name):
     """Stored are their escaped and cut forms."""
     names = sanitize_class_names(["first", name])
-    assert numbers([name], names, 2) == numbers(names[1:], names, 2) == [1]
-    assert numbers(split(f"{name},first", names), names, 2) == [1, 0]
+    assert resolve_class_numbers([name], names, 2) == resolve_class_numbers(names[1:], names, 2) == [1]
+    assert resolve_class_numbers(split(f"{name},first", names), names, 2) == [1, 0]
 
 
 def test_many_words_are_split_in_no_time(monkeypatch):
     """Only as many parts are joined as a name has commas, plus one."""
     joined = []
-    monkeypatch.setattr(class_names, "plain", lambda name: joined.append(name) or plain(name))
+    monkeypatch.setattr(class_names, "normalize_name", lambda name: joined.append(name) or normalize_name(name))
     words = [f"word {number}" for number in range(3000)]
     assert split(",".join(words), ["a,b", "c"]) == words
     assert len(joined) <= 2 * len(words) + 2
@@ -161,7 +161,7 @@ def test_names_in_files_and_beside_images():
 def test_captions_have_only_characters_of_the_font():
     names = ["犬", "猫", "дом", "λ", "犬 dog", "été", "😀"]
     assert [caption(names, label) for label in range(7)] == ["0: ?", "1: ?", "дом", "λ", "4: ? dog", "été", "😀"]
-    assert drawable("犬 to λ") == "? to λ"
+    assert replace_undrawable("犬 to λ") == "? to λ"
 
 
 def test_what_is_stored_is_printable_and_short():
@@ -169,12 +169,12 @@ def test_what_is_stored_is_printable_and_short():
 
 
 def test_names_of_strangers_are_validated():
-    assert checked(["a", "b"], 2, PATH) == ["a", "b"]
-    assert checked(None, 2, PATH) == checked([], 2, PATH) == []
-    assert checked(["a", "b"], 0, PATH) == [], "an unconditional model is asked for none"
+    assert validate_class_names(["a", "b"], 2, PATH) == ["a", "b"]
+    assert validate_class_names(None, 2, PATH) == validate_class_names([], 2, PATH) == []
+    assert validate_class_names(["a", "b"], 0, PATH) == [], "an unconditional model is asked for none"
     for wrong in (["a"], ["a", 1], "ab", {"a": 1, "b": 2}, ["a", "\x1b]0;x"], ["a", "b" * 256], 7, ["a", ["b"]]):
         with pytest.raises(UserError, match=r"last\.ckpt: class_names: must be 2 printable texts") as caught:
-            checked(wrong, 2, PATH)
+            validate_class_names(wrong, 2, PATH)
         assert len(caught.value.errors) == 1
 
 
