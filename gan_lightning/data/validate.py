@@ -44,7 +44,8 @@ def check_samples(
     """
     if not isinstance(loaded, tuple | list) or len(loaded) != 3:
         raise UserError(
-            f"{source}: returns {describe_value(loaded)}; return three values: samples, labels and class names ([] for none)"
+            f"{source}: returns {describe_value(loaded)}; return three values: samples, labels and "
+            "class names ([] for none)"
         )
     samples, errors = as_tensor(loaded[0], "samples")
     names, name_errors = checked_names(loaded[2])
