@@ -4,6 +4,7 @@ import csv
 import errno
 import math
 import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.callbacks.scalars import MetricLogger, accuracies
 from gan_lightning.callbacks.stop import SIGNALS, GracefulStop
+from gan_lightning.config.instantiate import instantiate
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import grid, read_png, to_uint8, write_png
 from gan_lightning.model.base import GenerativeModel, Logits, StepOutput
@@ -568,3 +570,24 @@ def test_a_guest_can_be_built_in_plain_python():
     assert SampleGrid().columns == 8
     assert LearningRate().schedule(0.5) == 1
     assert Progress().progress_bar is None
+
+
+def test_a_notification_that_a_signal_interrupted_does_not_keep_tensorboard_waiting(compose, tmp_path):
+    """A signal between release and removal of a waiter leaves it in the queue's list; the next notification is lost.
+
+    TensorBoard's thread then waits for its next flush, two minutes by default.
+    """
+    config = compose("model=vanilla", "logger=tensorboard")
+    config.run_dir = str(tmp_path)
+    logger = instantiate(config.logger.tensorboard, "logger.tensorboard")
+    logger.log_metrics({"a": 1.0}, 1)
+    logger.experiment.flush()
+    queue = logger.experiment.file_writer.event_writer._async_writer._byte_queue
+    waiter = threading.Lock()
+    waiter.acquire()
+    with queue.mutex:
+        queue.not_empty._waiters.appendleft(waiter)
+    closing = threading.Thread(target=logger.finalize, args=("failed",), daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
