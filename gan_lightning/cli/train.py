@@ -187,7 +187,7 @@ class Job:
         elif is_out_of_memory(error):
             message = f"{OOM_ADVICE} ({short_message(error)})"
         else:
-            log.exception("this is a fault of gan-lightning's, or of a class that the configuration names:")
+            log.exception("unexpected error in gan-lightning or in a user-supplied class:")
             return Outcome(error=f"{type(error).__name__}: {error}")
         log.error(message)
         return Outcome(error=message)
@@ -200,20 +200,20 @@ class Job:
             else runs.last_metrics(self.run_dir)
         )
         reached |= {"job": self.settings.job.num} if self.sweep is not None else {}
-        error = {"error": outcome.error} if outcome.error else {}
+        reason = {"error": outcome.error} if outcome.error else {}
         try:
-            runs.write_result(self.run_dir, outcome.status, self.started, self.overrides, **error, **reached)
-        except OSError as fault:
-            log.error(write_error_message(fault))
-            outcome.exit_status, outcome.error = outcome.exit_status or 1, outcome.error or write_error_message(fault)
+            runs.write_result(self.run_dir, outcome.status, self.started, self.overrides, **reason, **reached)
+        except OSError as error:
+            log.error(write_error_message(error))
+            outcome.exit_status, outcome.error = outcome.exit_status or 1, outcome.error or write_error_message(error)
 
     def record(self, exit_status: int | None, error: str = "") -> bool:
         """Record the exit status of a sweep's job, None while it runs; return False where that is impossible."""
         if self.sweep is not None and runs.is_rank_zero():
             try:
                 self.sweep.record(self.settings, Path(self.settings.runtime.output_dir), exit_status, error)
-            except OSError as fault:
-                log.error(write_error_message(fault))
+            except OSError as disk_error:
+                log.error(write_error_message(disk_error))
                 return False
         return True
 

@@ -65,8 +65,8 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
         logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     config.run_dir = str(run_dir)
-    if faults := unknown_arguments(config):
-        raise UserError(*faults)
+    if errors := unknown_arguments(config):
+        raise UserError(*errors)
     refuse_missing_devices(config.trainer)
     data = instantiate(config.data, "data")
     check_module(data)
@@ -79,8 +79,8 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     check_networks(config)
     model = build_model(config, sanitize_class_names(data.class_names), resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)
-    if fault := indivisible(config.data.batch_size, trainer.world_size):
-        raise UserError(fault)
+    if error := indivisible(config.data.batch_size, trainer.world_size):
+        raise UserError(error)
     refuse_unmeasured(config.objective, trainer.callbacks)
     return Experiment(config, settings, model, data, trainer)
 

@@ -135,20 +135,20 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the latest readable checkpoint of a run directory, and a message for each later one that is not."""
-    faults: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for _ in range(MAX_LISTINGS):
         vanished = False
         for path in newest_first(folder / "checkpoints"):
             try:
                 read(path)
-                return path, [*faults]
+                return path, [*messages]
             except UserError as error:
                 gone = not (path.exists() or path.is_symlink())
                 vanished |= gone
-                faults |= {} if gone else dict.fromkeys(error.errors)
+                messages |= {} if gone else dict.fromkeys(error.errors)
         if not vanished:
             break
-    return None, [*faults]
+    return None, [*messages]
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -207,8 +207,8 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
             except UserError as error:
                 notes += error.errors
     if chosen is None:
-        chosen, faults = newest(run)
-        notes += faults
+        chosen, messages = newest(run)
+        notes += messages
     notes = [*dict.fromkeys(notes)]
     if chosen is None:
         raise UserError(*notes or [f"{place}: {no_run(place)}"])
@@ -312,8 +312,8 @@ def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise UserError(f"{unfit}: {name} is {type(value).__name__}, not a tensor")
-        if name in expected and (fault := difference(value, expected[name])):
-            raise UserError(f"{unfit}: {name} {fault}")
+        if name in expected and (problem := difference(value, expected[name])):
+            raise UserError(f"{unfit}: {name} {problem}")
 
 
 def difference(value: Any, expected: Any) -> str:
@@ -369,8 +369,8 @@ def check_training_state(
         updated = {
             i: names[w] for i, w in enumerate(trained) if not torch.equal(w.cpu(), weights[names[w]].to(w.dtype))
         }
-        if fault := state_difference(found, optimizer):
-            raise UserError(f"{unfit}: optimizer {number}: {fault}")
+        if problem := state_difference(found, optimizer):
+            raise UserError(f"{unfit}: optimizer {number}: {problem}")
         for weight, state in found["state"].items():
             kept = {name: value for name, value in state.items() if isinstance(value, torch.Tensor | int | float)}
             values = {f"{name} of weight {weight}": torch.as_tensor(value) for name, value in kept.items()}
@@ -425,8 +425,8 @@ def state_difference(found: Any, optimizer: torch.optim.Optimizer) -> str:
         for name in dict.fromkeys([*expected[weight], *state]):
             if name not in state or name not in expected[weight]:
                 return f"weight {weight} {'has' if name in state else 'lacks'} {name!r:.40}"
-            if fault := difference(state[name], expected[weight][name]):
-                return f"{name} of weight {weight} {fault}"
+            if problem := difference(state[name], expected[weight][name]):
+                return f"{name} of weight {weight} {problem}"
     return ""
 
 
@@ -471,12 +471,12 @@ def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str
     if not isinstance(node, str) or key in typed:
         return
     if key.rpartition(".")[2] == "_target_" and not is_ours(node):
-        fault = f"names {node!r}, which is no class of this version; loading would run its code"
+        problem = f"names {node!r}, which is no class of this version; loading would run its code"
     elif "${" in node:
-        fault = f"{key}={node!r} would be computed while loading"
+        problem = f"{key}={node!r} would be computed while loading"
     else:
         return
-    raise UserError(f"{path}: {fault}. If you trust the file: {how}")
+    raise UserError(f"{path}: {problem}. If you trust the file: {how}")
 
 
 def refuse_places(node: Any, path: Path, how: str, typed: Container[str], key: str = "") -> None:
@@ -554,7 +554,7 @@ def take_networks(model: GenerativeModel, path: Path) -> None:
             reason = str(error).splitlines()[1].strip()
             raise UserError(f"{unfit}: {reason}") from error
     stored = validate_class_names(content["hyper_parameters"].get("class_names"), model.num_classes, path)
-    if fault := class_order_error(stored, model.class_names)[0]:
-        log.warning(f"init_from={path}: {fault}")
+    if problem := class_order_error(stored, model.class_names)[0]:
+        log.warning(f"init_from={path}: {problem}")
     if model.generator_ema is not None:
         model.generator_ema.network.load_state_dict(model.generator.state_dict())
