@@ -106,7 +106,7 @@ RIGHT = {
     "model.d_steps": ["3"],
     "model.latent_dim": ["1", "5", HUGE],
     "model.ema_decay": ["0.5"],
-    "model.generator_batch": ["2"],
+    "model.generator_batch_multiplier": ["2"],
     "model.reuse_fake": ["true"],
     "model.generator_clip_norm": ["0.1"],
     "model.generator_optimizer.lr": ["1e-30", "1e-3", "1e30"],

@@ -163,7 +163,7 @@ def test_reused_fakes_play_against_the_moved_discriminator(build, reuse):
 
 
 def test_generator_batch_doubles_the_generators_batch_only(build, variant):
-    words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch=2"
+    words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch_multiplier=2"
     _, seen = watched(build(*words), steps=2)
     assert seen.generated == [4, 4, 8] * 2
 
@@ -317,10 +317,10 @@ def test_ranks_play_the_same_game():
 
 
 def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
-    """With generator_batch > 1 a label stays beside the latents that one process would give it."""
+    """With generator_batch_multiplier > 1 a label stays beside the latents that one process would give it."""
 
     def pairs(world: int, rank: int, y: Tensor) -> set[tuple[float, int]]:
-        model = VanillaGAN(**networks(num_classes=10), generator_batch=2)
+        model = VanillaGAN(**networks(num_classes=10), generator_batch_multiplier=2)
         seen: list[tuple[Tensor, Tensor]] = []
         model.generator.register_forward_pre_hook(lambda net, args: seen.append(args))
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
