@@ -30,7 +30,7 @@ ADVICE = {
     "(model.discriminator_optimizer.lr), loss.label_smoothing=0.1 or model=wgan_gp",
     "diversity": "mode collapse: try model=wgan_gp, a lower learning rate of G (model.generator_optimizer.lr), "
     "more D steps (model.d_steps) or a larger data.batch_size",
-    "posterior": "posterior collapse: try a lower model.beta or model.deviation",
+    "posterior": "posterior collapse: try a lower model.beta or model.output_std",
     "classes": "use the best checkpoint, or try model=acgan, model=cgan or model=wgan_gp",
     "metric": "checkpoints/best.ckpt holds the best; callbacks.learning_rate.schedule=linear_decay and "
     "model.ema_decay=0.999 keep a run near it",

@@ -124,7 +124,7 @@ def evaluator_for(
     conditional = model is not None and model.num_classes > 0
     plain = OmegaConf.to_container(config, resolve=True)
     for key in ("seed", "batch_size", "flip"):
-        if "deviation" not in plain["data"] or key == "batch_size":
+        if "std" not in plain["data"] or key == "batch_size":
             plain["data"].pop(key, None)
     arguments = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
     for name in [name for name, node in plain["metric"].items() if not node]:

@@ -237,7 +237,7 @@ class LiveTraining(Callback):
             )
         fake = module.sample(POINTS)
         real_set, fake_set = (FeatureSet(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
-        real_set.centres, real_set.deviation = self.data.centres(), self.data.deviation
+        real_set.centres, real_set.std = self.data.centres(), self.data.std
         scores = Modes()(real_set, {}, fake_set)
         figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
         figures |= {name: scores[name] for name in ("modes", "quality")}

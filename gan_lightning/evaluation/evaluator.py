@@ -111,8 +111,8 @@ class Evaluator(Validated):
         self.real = self.extract_features(samples, labels)
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # identified by their distribution, since the points depend on the seed
-            self.real.centres, self.real.deviation = data.centres(), data.deviation
-            identity = fingerprint(self.real.centres, self.real.deviation)
+            self.real.centres, self.real.std = data.centres(), data.std
+            identity = fingerprint(self.real.centres, self.real.std)
         self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
         self.data_card |= {"num_real": len(self.real)}
 

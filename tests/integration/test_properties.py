@@ -144,7 +144,7 @@ OF_PICTURES = {
 }
 OF_POINTS = {
     "data.num": ["1", "3", HUGE],
-    "data.deviation": ["0", "1e30"],
+    "data.std": ["0", "1e30"],
     "network.depth": ["1", "2"],
     "callbacks.sample_grid.points": ["1"],
     "metric": ["all", "modes"],

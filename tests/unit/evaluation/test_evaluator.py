@@ -181,8 +181,8 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
 
 
 def test_numbers_are_the_same_however_they_are_typed(build):
-    one, other = (build("model=vanilla", "data=gaussian_ring", f"data.deviation={typed}")[1] for typed in ("1", "1.0"))
-    assert fingerprint(one.deviation) == fingerprint(other.deviation)
+    one, other = (build("model=vanilla", "data=gaussian_ring", f"data.std={typed}")[1] for typed in ("1", "1.0"))
+    assert fingerprint(one.std) == fingerprint(other.std)
     assert fingerprint(Modes(3).settings()) == fingerprint(Modes(3.0).settings())
 
 

@@ -31,12 +31,12 @@ def inputs(model: Any, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     return x, x_hat, *torch.randn(2, 5, model.latent_dim)
 
 
-@pytest.mark.parametrize("words", [(), ("model.beta=4", "model.deviation=0.1"), ("data=gaussian_ring",)], ids=" ".join)
+@pytest.mark.parametrize("words", [(), ("model.beta=4", "model.output_std=0.1"), ("data=gaussian_ring",)], ids=" ".join)
 def test_the_bound_is_that_of_torch_distributions(build, words):
     model, data = build("model=vae", *words)
     x, x_hat, mean, log_variance = inputs(model, data.shape)
     terms = model.bound(x, x_hat, mean, log_variance)
-    likelihood = Normal(x_hat, model.deviation).log_prob(x).flatten(1).sum(1)
+    likelihood = Normal(x_hat, model.output_std).log_prob(x).flatten(1).sum(1)
     divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(terms["reconstruction"], -likelihood.mean())
     torch.testing.assert_close(terms["kl"], (4 if words and "beta" in words[0] else 1) * divergence.mean())
@@ -57,7 +57,7 @@ def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
     mean, log_variance = before.encode(x[0], y)
     q = Normal(mean, log_variance.exp().sqrt())
     x_hat = before.generator(q.mean + q.stddev * noise[0], y)
-    likelihood = Normal(x_hat, model.deviation).log_prob(x[0]).flatten(1).sum(1)
+    likelihood = Normal(x_hat, model.output_std).log_prob(x[0]).flatten(1).sum(1)
     (kl_divergence(q, Normal(0.0, 1.0)).sum(1) - likelihood).mean().backward()
     torch.testing.assert_close(outputs.last["g"].fake, x_hat.detach())
     for name, network in model.networks().items():
@@ -207,7 +207,7 @@ FAULTS = {
     "model.optimizer.momentum=0.5": r"momentum: .* it is a setting of optimizer@model\.optimizer=sgd",
     "model.optimizer.lr=0": r"model\.optimizer\.lr=0: must be a number above 0",
     "model.optimizer.betas=[0.5]": r"betas=\[0\.5\]: must be a list of 2",
-    "model.deviation=0": r"model\.deviation=0: must be a number above 0",
+    "model.output_std=0": r"model\.output_std=0: must be a number above 0",
     "model.beta=-1": r"model\.beta=-1: must be a number of at least 0",
 }
 

@@ -133,7 +133,7 @@ def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
         (["model=acgan", "model.class_weight_generator=0"], "model.class_weight_generator", "model=dcgan"),
         (["model=vanilla", "network.depth=0"], "network.depth", "at least 1"),
         (["data=gaussian_ring", "model=vanilla", "data.modes=0"], "data.modes", "at least 1"),
-        (["data=gaussian_ring", "model=vanilla", "data.deviation=-1"], "data.deviation", "at least 0"),
+        (["data=gaussian_ring", "model=vanilla", "data.std=-1"], "data.std", "at least 0"),
     ],
 )
 def test_impossible_values_of_some(words, key, wanted):
