@@ -451,7 +451,7 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["allow=weights,split"], "several values; allow=[weights,split]"),
         (["network.width=3"], "network.width: belongs to training; "),
         (["metric=fidd", "eval.num=abc"], "eval.num=abc: must be a whole number"),
-        (["feature=module", "feature.network._target_=mine.Network"], "needs its folder on PYTHONPATH"),
+        (["feature=custom", "feature.network._target_=mine.Network"], "needs its folder on PYTHONPATH"),
         (["sort_by=5"], "sort_by=5: must be a name"),
         (["out=."], "out=.: must be a name"),
         (["out=[a,b]"], "must be a name"),

@@ -272,7 +272,9 @@ scored = st.one_of(
     st.tuples(st.sampled_from(["eval.num", "eval.num_real"]), st.sampled_from(["2", "50", "9" * 9, "x"])).map("=".join),
     st.tuples(st.sampled_from(["metric", "feature", "protocol", "data"]), garbage).map("=".join),
     st.sampled_from([f"metric={name}" for name in (*OPTIONS["metric"], "[fid,modes]", "[]")]),
-    st.sampled_from(["feature=plane", "feature=classifier", "data=gaussian_grid", "data=digits", "protocol=points"]),
+    st.sampled_from(
+        ["feature=coordinates", "feature=classifier", "data=gaussian_grid", "data=digits", "protocol=points"]
+    ),
     st.sampled_from(["which=best", "which=both", "which=x", "sort_by=fid", "sort_by=x", "allow=[weights]", "allow=x"]),
     st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "trust=true", "trust=x", "seed=3", "model=wgan"]),
     garbage,

@@ -154,7 +154,7 @@ def files(root, monkeypatch) -> Callable[[str], list[str]]:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_file_composes(compose, option):
     config = compose(word(option))
-    if option == "feature/module":
+    if option == "feature/custom":
         config.feature.network = {"_target_": "torch.nn.Flatten"}
     if option == "data/image_folder":
         config.data.root = "folder"

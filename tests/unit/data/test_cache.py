@@ -23,7 +23,7 @@ from gan_lightning.data.pages import MappedFile
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.feature.module import CustomModule
+from gan_lightning.feature.custom import CustomModule
 from gan_lightning.io.cache import TensorCache
 from gan_lightning.latent.nearest import Nearest
 from gan_lightning.metric.fid import FID

@@ -11,7 +11,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation.evaluator import Evaluator, full_precision
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.feature.module import CustomModule
+from gan_lightning.feature.custom import CustomModule
 from gan_lightning.io.cache import fingerprint
 from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.class_accuracy import ClassAccuracy
@@ -55,7 +55,7 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
     metrics = {"fid": FID(), "class_accuracy": ClassAccuracy(), "memorization": Memorization()}
     module = CustomModule(torch.nn.Flatten())
     left_out = Evaluator(module, metrics, cache=str(cache)).setup(data, conditional=True)
-    assert left_out["class_accuracy"] == "feature=module returns no class logits"
+    assert left_out["class_accuracy"] == "feature=custom returns no class logits"
     assert "set data.limit to leave some images out" in left_out["memorization"]
     with pytest.raises(UnavailableError, match="no metric is available"):
         Evaluator(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).setup(data, conditional=True)

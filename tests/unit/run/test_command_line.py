@@ -171,14 +171,14 @@ def test_impossible_values_of_some(words, key, wanted):
         (["data.batch_size=3", "trainer=ddp"], r"data\.batch_size=3: must be a multiple of the 2 devices"),
         (
             ["model=vanilla", "data=gaussian_ring", "feature=classifier"],
-            r"feature=classifier: needs images.*feature=plane$",
+            r"feature=classifier: needs images.*feature=coordinates$",
         ),
-        (["feature=plane"], r"feature=plane: needs points.*feature=classifier"),
+        (["feature=coordinates"], r"feature=coordinates: needs points.*feature=classifier"),
         (["metric=[fid,modes]"], r"metric=modes: needs points.*metric=class_histogram"),
         (["metric=[fid,kidd]"], "metric=kidd: no such option, the nearest is kid"),
         (["eval.split=val"], "eval.split=val: must be one of train, test"),
         (["eval.every_n_steps=0"], r"eval\.every_n_steps=0: must be a whole number of at least 1 or null$"),
-        (["feature=module"], r"feature\.network\._target_: is needed"),
+        (["feature=custom"], r"feature\.network\._target_: is needed"),
         (["trainer.devices=2"], r"trainer\.devices=2: several devices need trainer=ddp"),
         (
             ["trainer.accelerator=mps", "trainer.precision=64-true"],
