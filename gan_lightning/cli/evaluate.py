@@ -38,7 +38,7 @@ it can be a folder of images, or held_out: real samples that are not used for tr
   which=last            checkpoints of a run directory: last, best or both
   out=NAME              write NAME.json and NAME.csv; by default evaluation, evaluation-2, ...
   allow=[weights]       ignore this field of the protocol cards when comparing
-  trust=true            instantiate third-party classes of the checkpoint, which executes their code
+  trust_checkpoint=true instantiate user-supplied classes of the checkpoint, which runs their code
 
 Unspecified settings default to those of the run.
 """

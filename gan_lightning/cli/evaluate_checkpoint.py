@@ -59,12 +59,12 @@ def prepare_checkpoint(
     checkpoint = read(path)
     # Resolved before the check, so that the configuration that is checked is the one that is instantiated.
     stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
-    if not request.own.trust:
+    if not request.own.trust_checkpoint:
         parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in request.sections}
         refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
         if "data" not in request.sections:
             refuse_absent_data(config_of(checkpoint), path, request.values)
-    model = load_model(path, request.own.trust, checkpoint).to(device())
+    model = load_model(path, request.own.trust_checkpoint, checkpoint).to(device())
     evaluator = evaluator_for(path, resolve_config(stored, request), model, request.own.sort_by, evaluators)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
     return evaluator, evaluator.draw(model), evaluator.generation_card(model), row

@@ -34,8 +34,8 @@ MAX_FRAMES = 400  # frames in the history; every second one is removed when ther
 FRAME_INTERVAL = 5  # steps between two frames of continuous training, doubled whenever frames are removed
 # Held while random numbers are drawn: initialization and dropout use the global generator of the process.
 RNG_LOCK = threading.Lock()
-RUN_KEYS = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
-RUN_KEYS += ("experiment", "protocol", "feature", "metric", "trust", "run_dir", "found")
+RUN_KEYS = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective")
+RUN_KEYS += ("force_resume", "trust_checkpoint", "experiment", "protocol", "feature", "metric", "run_dir", "data_info")
 SETTABLE = ("model", "loss", "network", "data", "optimizer", "seed")  # sections that can be set
 # Settings come from a web page: they set values, but neither read the environment nor choose what is called.
 CALL_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")

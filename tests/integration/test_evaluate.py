@@ -443,7 +443,7 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["which=first"], "must be one of last, best, both"),
         (["eval.best_by=kid"], "eval.best_by: has no effect outside training"),
         (["data.batch_size=7"], "data.batch_size: has no effect outside training"),
-        (["trust=maybe"], "trust=maybe: must be true or false"),
+        (["trust_checkpoint=maybe"], "trust_checkpoint=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: is stored in the checkpoint"),
         (["eval.split=test"], "no real samples are held out of training"),

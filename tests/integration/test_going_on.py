@@ -143,7 +143,7 @@ def test_another_protocol_brings_its_features_along(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
     assert config.eval.num == 50_000
     assert config.feature._target_.endswith("Inception")
-    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force=true")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force_resume=true")
     assert (config.feature.per_channel, config.eval.num) == (True, 26_000)
 
 
@@ -236,15 +236,15 @@ def test_what_changes_is_shown(run, capsys):
 )
 def test_another_run_can_be_forced(run, capsys, word, told, key):
     last = f"ckpt_path={run}/checkpoints/last.ckpt"
-    _, config = resumed(last, word, "force=true")
+    _, config = resumed(last, word, "force_resume=true")
     assert told in capsys.readouterr().out
     value = str(OmegaConf.select(config, key))
     assert value.casefold().endswith(word.partition("=")[2]), value
-    assert config.force is True
+    assert config.force_resume is True
 
 
 def test_networks_cannot_be_forced(run):
-    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force=true")
+    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force_resume=true")
     assert "init_from=FILE" in fault
     assert "force" not in fault
 
@@ -253,10 +253,10 @@ def test_force_and_trust_are_not_kept(run):
     """What was forced once would else be forced ever after."""
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
-    checkpoint["hyper_parameters"]["config"] |= {"force": True, "trust": True}
+    checkpoint["hyper_parameters"]["config"] |= {"force_resume": True, "trust_checkpoint": True}
     torch.save(checkpoint, path)
     _, config = resumed(f"ckpt_path={path}")
-    assert (config.force, config.trust) == (False, False)
+    assert (config.force_resume, config.trust_checkpoint) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -279,10 +279,10 @@ def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
     (fault,) = faults(f"ckpt_path={path}")
     assert told in fault
     assert fault.startswith(f"{path}: ")
-    assert fault.endswith("trust=true")
+    assert fault.endswith("trust_checkpoint=true")
 
 
-@pytest.mark.parametrize("trust", ["trust=false", "trust=true"])
+@pytest.mark.parametrize("trust", ["trust_checkpoint=false", "trust_checkpoint=true"])
 @pytest.mark.parametrize("value", ["${oc.create:{_target_: os.system}}", "${${seed}:4}", "${oc.env:HOME}", "${seed}"])
 def test_a_stored_configuration_has_no_interpolations(run, value, trust):
     path = run / "checkpoints" / "last.ckpt"
@@ -322,7 +322,7 @@ def test_references_between_keys_are_kept(run):
     for node in (stored["network"]["generator"], stored["model"]["generator"]):
         node["width"] = 6  # as the run was given it, apart from network.width
     torch.save(checkpoint, path)
-    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "network.width=8", "force=true")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "network.width=8", "force_resume=true")
     assert config.model.generator.width == config.network.generator.width == 6
     assert config.model.discriminator.width == config.network.discriminator.width == 8
 

@@ -56,7 +56,7 @@ KEYS = sorted({key for path in CONF.rglob("*.yaml") for key in keys_of(path)} - 
 LONG = "9" * 5000  # more digits than Python makes a number of
 NUMBERS = [LONG, "0", "1", "2", "3", "-1", "1.5", "1e-3", "0.5", "1e300", "nan", "inf", "-inf", "4000000000", "9" * 40]
 WORDS = ["null", "true", "false", "''", "x", "[]", "[1,2]", "[0.5,0.9]", "[a,b]", "{a:1}", "???", "ünicode", "'a b'"]
-REFERENCES = ["${seed}", "${nowhere}", "${oc.env:HOME}", "${oc.env:NOWHERE_AT_ALL}", "${found.shape}", "${", "\\$"]
+REFERENCES = ["${seed}", "${nowhere}", "${oc.env:HOME}", "${oc.env:NOWHERE_AT_ALL}", "${data_info.shape}", "${", "\\$"]
 values = st.sampled_from(NUMBERS + WORDS + REFERENCES) | st.integers().map(str) | st.floats().map(str)
 garbage = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 misspelt = st.sampled_from(KEYS).flatmap(
@@ -247,7 +247,7 @@ flags = st.one_of(
     st.tuples(
         st.just("--out"), st.sampled_from(["a.png", "a.npz", "deep/a.png", "a.gif", "folder", "/proc/a.png", "", "."])
     ),
-    st.tuples(st.sampled_from(["--trust", "--help", "--nothing", "--nu"])),
+    st.tuples(st.sampled_from(["--trust-checkpoint", "--help", "--nothing", "--nu"])),
     st.tuples(garbage),
 )
 
@@ -276,7 +276,18 @@ scored = st.one_of(
         ["feature=coordinates", "feature=classifier", "data=gaussian_grid", "data=digits", "protocol=points"]
     ),
     st.sampled_from(["which=best", "which=both", "which=x", "sort_by=fid", "sort_by=x", "allow=[weights]", "allow=x"]),
-    st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "trust=true", "trust=x", "seed=3", "model=wgan"]),
+    st.sampled_from(
+        [
+            "out=a",
+            "out=deep/a",
+            "out=/proc/a",
+            "out=",
+            "trust_checkpoint=true",
+            "trust_checkpoint=x",
+            "seed=3",
+            "model=wgan",
+        ]
+    ),
     garbage,
     assignments,
 )
@@ -290,7 +301,16 @@ def test_every_line_of_gan_evaluate_is_done_or_answered(checkpoint, tmp_path_fac
         answered(evaluate.main, "gan-evaluate", line)
 
 
-KEYS_OF_EXPLORE = ["latent", "fps", "out", "trust", "latent.steps", "latent.seeds", "latent.classes", "latent.seed"]
+KEYS_OF_EXPLORE = [
+    "latent",
+    "fps",
+    "out",
+    "trust_checkpoint",
+    "latent.steps",
+    "latent.seeds",
+    "latent.classes",
+    "latent.seed",
+]
 KEYS_OF_EXPLORE += ["latent.targets", "latent.k", "latent.method", "latent.feature.epochs", "data.root", "cache"]
 explored = st.one_of(
     st.sampled_from([f"latent={name}" for name in OPTIONS["latent"]]),
@@ -306,7 +326,9 @@ explored = st.one_of(
             "latent.factors=[9e9]",
         ]
     ),
-    st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "out=.", "trust=true", "+latent.x=1", "~latent"]),
+    st.sampled_from(
+        ["out=a", "out=deep/a", "out=/proc/a", "out=", "out=.", "trust_checkpoint=true", "+latent.x=1", "~latent"]
+    ),
     garbage,
     assignments,
 )
@@ -323,7 +345,7 @@ exported = st.one_of(
     st.tuples(st.just("--license"), st.sampled_from(["mit", "cc-by-4.0", "", "my own", "a\nb", LONG])),
     st.tuples(st.just("--out"), st.sampled_from(["a", "deep/a", "/proc/a", "", ".", "-"])),
     st.tuples(st.just("--push"), st.sampled_from(["me", "", "a/b/c", "../..", "-/-"])),
-    st.tuples(st.sampled_from(["--trust", "--help", "--nothing", "--no-onnx"])),
+    st.tuples(st.sampled_from(["--trust-checkpoint", "--help", "--nothing", "--no-onnx"])),
     st.tuples(garbage),
 )
 

@@ -209,7 +209,7 @@ def test_a_damaged_result_does_not_keep_a_run_from_going_on(run, tmp_path, resul
 
 @pytest.mark.parametrize(("before", "after"), [("wasserstein", "hinge"), ("hinge", "wasserstein")])
 def test_going_on_with_a_loss_that_has_other_figures(run, tmp_path, before, after):
-    """``loss=... force=true``: a critic's accuracy is no figure, a discriminator's is one."""
+    """``loss=... force_resume=true``: a critic's accuracy is no figure, a discriminator's is one."""
     for loss, steps in ((before, 8), (after, 10), (after, 12)):
         last = newest(tmp_path)[0]
         run(tmp_path, *words("wgan"), f"loss={loss}", f"trainer.max_steps={steps}", ckpt_path=last)

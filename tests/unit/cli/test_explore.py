@@ -472,7 +472,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("out=", "must be a name"),
         ("out=null", "must be a name"),
         ("out=some/walk.gif", "use a name without a suffix"),
-        ("trust=1", "must be true or false"),
+        ("trust_checkpoint=1", "must be true or false"),
         ("latent._target_=os.system", "there is no such key"),
         ("what", "not of the form KEY=VALUE"),
     ],

@@ -392,11 +392,11 @@ def test_a_generator_of_the_users_own(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     run(tmp_path / "run", "model=dcgan", "network.generator._target_=own_module.Gen", *QUIET)
     path = tmp_path / "run/checkpoints/last.ckpt"
-    gan_export(path, "--out", tmp_path / "out", "--no-onnx", "--trust")
-    alone = gan_lightning.load(tmp_path / "out", trust=True)
-    assert torch.equal(alone.sample(3), gan_lightning.load(path, trust=True).sample(3))
+    gan_export(path, "--out", tmp_path / "out", "--no-onnx", "--trust-checkpoint")
+    alone = gan_lightning.load(tmp_path / "out", trust_checkpoint=True)
+    assert torch.equal(alone.sample(3), gan_lightning.load(path, trust_checkpoint=True).sample(3))
     text = (tmp_path / "out" / "README.md").read_text()
-    assert 'load("FOLDER", trust=True)' in text
+    assert 'load("FOLDER", trust_checkpoint=True)' in text
     assert "runs no code" not in text
 
 

@@ -158,7 +158,7 @@ def test_every_file_composes(compose, option):
         config.feature.network = {"_target_": "torch.nn.Flatten"}
     if option == "data/image_folder":
         config.data.root = "folder"
-    config.found, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
+    config.data_info, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert errors_of_values(config, {}) == []
     assert unknown_arguments(config) == []

@@ -288,7 +288,7 @@ def test_a_flat_folder_has_no_classes(tmp_path):
         (["+foo=1"], "foo: there is no such key"),
         (["+model.foo=1"], "model.foo: there is no such key"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
-        (["found.num_classes=3"], "found.num_classes: the shape and the number of classes are read"),
+        (["data_info.num_classes=3"], "data_info.num_classes: the shape and the number of classes are read"),
         (["run_dir=x"], "run_dir: set hydra.run.dir"),
         (["data=base"], "data=base: no such option"),
         (["ckpt_path=last"], "ckpt_path=last: of which run? Add hydra.run.dir=FOLDER"),
