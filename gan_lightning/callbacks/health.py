@@ -127,7 +127,7 @@ class TrainingMonitor(Validated, Callback):
         shares = next((s.details["class_share_each"] for s in evaluate.latest if "class_share_each" in s.details), None)
         if shares is not None:
             classes = trainer.datamodule.class_names
-            num, samples = evaluate.evaluator.num, evaluate.evaluator.real
+            num, samples = evaluate.evaluator.num_generated, evaluate.evaluator.real
             real = (samples.labels.bincount(minlength=len(shares)).double() / len(samples)).tolist()
             late = trainer.global_step >= max(trainer.max_steps / 2, WARMED_UP)
             lost = [

@@ -194,7 +194,7 @@ def compose(loader: ConfigLoader, choices: dict[str, Any]) -> DictConfig:
 def with_references(stored: DictConfig, composed: DictConfig) -> DictConfig:
     """Replace stored values by the references of a composed configuration that resolve to the same values.
 
-    An override of ``network.width`` or ``eval.num`` then has its effect wherever the key is referred to.
+    An override of ``network.width`` or ``eval.num_generated`` then has its effect wherever the key is referred to.
     """
     from gan_lightning.run.checkpoint import NOT_STORED
 

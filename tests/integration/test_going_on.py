@@ -94,7 +94,7 @@ def test_the_same_line_goes_on(done, tmp_path):
             ],
             {"callbacks.learning_rate.schedule": "linear_decay", "model.ema_decay": 0.999},
         ),
-        (["model=dcgan", "protocol=50k_train", "data=digits"], {"eval.num": 50_000}),
+        (["model=dcgan", "protocol=50k_train", "data=digits"], {"eval.num_generated": 50_000}),
         (["model=dcgan", "protocol=10k_test", "feature=classifier", "feature.epochs=1"], {"feature.epochs": 1}),
         (["model=wgan_gp", *SGD], {"model.generator_optimizer._target_": "torch.optim.SGD"}),
     ],
@@ -141,10 +141,10 @@ def test_what_cannot_be_left_out_is_told_here_too(run):
 
 def test_another_protocol_brings_its_features_along(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
-    assert config.eval.num == 50_000
+    assert config.eval.num_generated == 50_000
     assert config.feature._target_.endswith("Inception")
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force_resume=true")
-    assert (config.feature.per_channel, config.eval.num) == (True, 26_000)
+    assert (config.feature.per_channel, config.eval.num_generated) == (True, 26_000)
 
 
 def test_a_logger_can_be_left_out_from_now_on(run, capsys):
@@ -314,7 +314,9 @@ def test_places_and_the_environment_are_not_stored(run, tmp_path, monkeypatch):
 
 def test_references_between_keys_are_kept(run):
     """An override on resume has its effect wherever the key is referred to, and nowhere else."""
-    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "eval.num=64", "feature.dim=5", "data.root=here")
+    _, config = resumed(
+        "ckpt_path=last", f"hydra.run.dir={run}", "eval.num_generated=64", "feature.dim=5", "data.root=here"
+    )
     assert (config.callbacks.evaluate.num, config.callbacks.evaluate.feature.dim) == (64, 5)
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)

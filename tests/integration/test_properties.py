@@ -119,9 +119,9 @@ RIGHT = {
     "network.discriminator.dropout": ["0.9"],
     "data.batch_size": ["1", "2", "3", "5", HUGE],
     "eval.every_n_steps": ["1"],
-    "eval.num": ["2", "3", "20", HUGE],
+    "eval.num_generated": ["2", "3", "20", HUGE],
     "eval.num_real": ["2", "20"],
-    "eval.labels": ["uniform"],
+    "eval.label_distribution": ["uniform"],
     "eval.split": ["test"],
     "eval.best_by": ["fid", "nothing"],
     "trainer.precision": ["64-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed"],
@@ -192,8 +192,8 @@ def test_what_is_taken_trains_or_is_answered(folder, line):
             line = [*line, f"{key}={'null' if TINY[key] is None else TINY[key]}"]
     if "data=image_folder" in line:
         line = [*line, f"data.root={pictures(folder)}"]
-    if "eval.num" not in typed and not of_points:
-        line = [*line, "eval.num=30", "feature.width=2", "feature.dim=4", "feature.epochs=1"]
+    if "eval.num_generated" not in typed and not of_points:
+        line = [*line, "eval.num_generated=30", "feature.width=2", "feature.dim=4", "feature.epochs=1"]
     run = folder / "run"
     process = Process(run, *line, f"hydra.run.dir={run}", before=in_its_place(folder))
     status = process.until(lambda: False, seconds=120)
@@ -269,7 +269,9 @@ def test_every_line_of_gan_sample_is_done_or_answered(checkpoint, tmp_path_facto
 SETTINGS_OF_SCORES = [key for key in KEYS if key.partition(".")[0] in ("eval", "feature", "metric", "data", "protocol")]
 scored = st.one_of(
     st.tuples(st.sampled_from(SETTINGS_OF_SCORES), values).map("=".join),
-    st.tuples(st.sampled_from(["eval.num", "eval.num_real"]), st.sampled_from(["2", "50", "9" * 9, "x"])).map("=".join),
+    st.tuples(st.sampled_from(["eval.num_generated", "eval.num_real"]), st.sampled_from(["2", "50", "9" * 9, "x"])).map(
+        "=".join
+    ),
     st.tuples(st.sampled_from(["metric", "feature", "protocol", "data"]), garbage).map("=".join),
     st.sampled_from([f"metric={name}" for name in (*OPTIONS["metric"], "[fid,modes]", "[]")]),
     st.sampled_from(
@@ -297,7 +299,7 @@ scored = st.one_of(
 @given(found=st.lists(paths, min_size=1, max_size=2), typed=st.lists(scored, max_size=3))
 def test_every_line_of_gan_evaluate_is_done_or_answered(checkpoint, tmp_path_factory, found, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [*(placed(path, checkpoint) for path in found), "eval.num=30", "eval.num_real=30", *typed]
+        line = [*(placed(path, checkpoint) for path in found), "eval.num_generated=30", "eval.num_real=30", *typed]
         answered(evaluate.main, "gan-evaluate", line)
 
 

@@ -437,7 +437,7 @@ def test_two_processes_train_as_one(run, tmp_path):
         "trainer.max_steps=6",
         "data.limit=26",
         "eval.every_n_steps=3",
-        "eval.num=600",
+        "eval.num_generated=600",
         "feature.width=4",
         "feature.dim=8",
     )
@@ -460,7 +460,7 @@ def test_two_processes_train_as_one(run, tmp_path):
 def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, monkeypatch):
     """Each rank's BatchNorm has statistics of its own; the checkpoint has those of the first, and so has the judge."""
     words = *SMALL, "model=dcgan", "trainer=ddp", "trainer.accelerator=cpu", "metric=fid", "feature.width=4"
-    more = "eval.every_n_steps=2", "eval.num=600", "eval.num_real=600", "feature.dim=8"
+    more = "eval.every_n_steps=2", "eval.num_generated=600", "eval.num_real=600", "feature.dim=8"
     for step, overrides in (
         (2, (*words, *more, "trainer.max_steps=2")),
         (4, ("ckpt_path=last", "trainer.max_steps=4")),

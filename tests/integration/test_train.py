@@ -33,7 +33,7 @@ TINY = [
     "data.image_size=16",
     "trainer.accelerator=cpu",
     "trainer.max_steps=3",
-    "eval.num=20",
+    "eval.num_generated=20",
     "feature.width=4",
 ]
 

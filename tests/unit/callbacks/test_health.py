@@ -111,7 +111,7 @@ def scores(trainer, guest, values, shares=None) -> list[str]:
         details = {} if shares is None else {"class_share_each": shares[step - 1]}
         judge = Evaluate(best_by="fid", feature=None, metrics={})
         judge.evaluator.available = {"fid": FID()}
-        judge.evaluator.num, judge.evaluator.real = 100, torch.utils.data.Subset([0] * 20, range(20))
+        judge.evaluator.num_generated, judge.evaluator.real = 100, torch.utils.data.Subset([0] * 20, range(20))
         judge.evaluator.real.labels = torch.arange(4).repeat(5)
         for i, value in enumerate(values[:step], 1):
             judge.add_scores(i, [Score("fid", value, {}, details)])
@@ -148,7 +148,7 @@ def test_a_class_that_is_rare_by_chance_is_not_lost():
     shares = (labels.bincount(minlength=500) / 2000).tolist()
     assert min(shares) == 0
     judge = Evaluate(best_by="fid", feature=None, metrics={})
-    judge.evaluator.num, judge.evaluator.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
+    judge.evaluator.num_generated, judge.evaluator.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
     judge.evaluator.real.labels = torch.arange(500)
     judge.add_scores(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
     trainer = SimpleNamespace(max_steps=100, global_step=5000, datamodule=SimpleNamespace(class_names=[]))
@@ -185,7 +185,12 @@ def test_how_many_times_worse_the_last_is(name, metric, values, times):
 def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_path, monkeypatch):
     values = iter([1.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
-    words = "eval.every_n_steps=1", "eval.num=20", "callbacks.health.every_n_steps=50", "callbacks.health.stop=true"
+    words = (
+        "eval.every_n_steps=1",
+        "eval.num_generated=20",
+        "callbacks.health.every_n_steps=50",
+        "callbacks.health.stop=true",
+    )
     trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=4")
     assert trainer.global_step == 3
     assert "9.0 times worse" in summary.exit_status_and_reason(trainer)[1]
@@ -222,7 +227,7 @@ def test_warnings_go_to_tensorboard(run, tmp_path, monkeypatch):
         tmp_path,
         "model=vanilla",
         "eval.every_n_steps=1",
-        "eval.num=20",
+        "eval.num_generated=20",
         "trainer.max_steps=3",
         "callbacks.health.every_n_steps=1",
     )

@@ -225,7 +225,13 @@ def test_what_onnx_cannot_take_is_told(checkpoint):
 
 
 def test_the_card_has_the_training_and_every_score(run, tmp_path):
-    words = "eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2"
+    words = (
+        "eval.every_n_steps=1",
+        "eval.num_generated=40",
+        "eval.num_real=20",
+        "metric.kid.subsets=5",
+        "trainer.max_steps=2",
+    )
     run(tmp_path / "run", "model=acgan", *words, *QUIET)
     told = gan_export(tmp_path / "run/checkpoints/last.ckpt", "--out", tmp_path / "out", "--no-onnx")
     assert "onnx" not in told

@@ -239,7 +239,7 @@ def test_a_flipped_bit_is_noticed_by_the_evaluation(damaged, tmp_path, num_real)
     """Only the images that are compared with are read."""
     data, _ = damaged
     feature = CustomModule(torch.nn.Flatten())
-    evaluation = Evaluator(feature, {"fid": FID()}, num=40, num_real=num_real, seed=4, cache=str(tmp_path))
+    evaluation = Evaluator(feature, {"fid": FID()}, num_generated=40, num_real=num_real, seed=4, cache=str(tmp_path))
     rows = evaluation.subset(num_real, torch.arange(40))[0]
     with pytest.raises(UserError, match="image 39 differs") if 39 in rows else nullcontext():
         evaluation.setup(data, conditional=False)

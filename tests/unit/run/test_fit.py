@@ -54,7 +54,9 @@ def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_pat
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     monkeypatch.chdir(tmp_path)
-    config = compose("model=vanilla", "eval.every_n_steps=2", "eval.num=20", "eval.cache=~/.cache/gan-lightning")
+    config = compose(
+        "model=vanilla", "eval.every_n_steps=2", "eval.num_generated=20", "eval.cache=~/.cache/gan-lightning"
+    )
     trainer = train(config, tmp_path / "run")
     assert trainer.global_step == 2
     assert "~/.cache/gan-lightning: the home directory is unknown, so nothing is cached" in caplog.text
