@@ -30,7 +30,7 @@ latent=blend        between classes       latent.start=cats latent.end=dogs (or 
 latent=directions   of largest change     latent.method=pca latent.num=4
 latent=attribute    towards a class       latent.targets=[cats,dogs] latent.method=classifier
 latent=nearest      training images       latent.num=8 latent.k=6
-latent=invert       GAN inversion         latent.picture=FILE latent.steps=300
+latent=invert       GAN inversion         latent.image=FILE latent.steps=300
 
 latent.classes=[cats,dogs] chooses classes by name or number; quote names with spaces or symbols: "['sea lion']"
 out=NAME writes NAME.png, NAME.json, and NAME.gif and NAME.mp4 of animations; fps=12; trust_checkpoint=true

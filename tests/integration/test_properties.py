@@ -323,7 +323,7 @@ explored = st.one_of(
             "latent.num=3",
             "latent.samples=20",
             "latent.k=2",
-            "latent.picture=nowhere",
+            "latent.image=nowhere",
             "latent.end=7",
             "latent.factors=[9e9]",
         ]

@@ -143,7 +143,7 @@ def test_a_checkpoint_encodes_and_decodes(trained_run):
 def test_it_is_explored_and_sampled(trained_run, tmp_path):
     path = trained_run / "checkpoints" / "last.ckpt"
     write_png(tmp_path / "of.png", to_uint8(gan_lightning.load(path).sample(1)[0]).expand(3, -1, -1))
-    words = f"latent.picture={tmp_path}/of.png", "latent.steps=2", "latent.starts=1"
+    words = f"latent.image={tmp_path}/of.png", "latent.steps=2", "latent.num_restarts=1"
     for way, more in {"invert": words, "truncate": ()}.items():
         told = explore.explore(path, [f"latent={way}", f"out={tmp_path}/{way}", *more])
         assert told.splitlines() == [f"{tmp_path}/{way}.png", f"{tmp_path}/{way}.json"]

@@ -107,7 +107,7 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
         ("loss.label_smoothing=2", "loss.label_smoothing"),
         ("network.width=0", "at least 1"),
         ("network.generator.norm=instance", "none, batch, layer"),
-        ("network.generator.upsample=bilinear", "transposed, nearest"),
+        ("network.generator.upsample=bilinear", "conv_transpose, nearest"),
         ("network.discriminator.dropout=1", "below 1"),
         ("network.discriminator.spectral_norm=2", "true or false"),
         ("callbacks.learning_rate.schedule=cosine", "constant, linear_decay"),
