@@ -273,7 +273,7 @@ def finished(run_dir: Path, ckpt_path: Path | None, max_steps: int) -> dict[str,
 
 def requeue(trainer: Any) -> None:
     """Ask the scheduler that preempted the job to start it again."""
-    from gan_lightning.callbacks.stop import GracefulStop
+    from gan_lightning.callbacks.graceful_stop import GracefulStop
 
     for callback in trainer.callbacks:
         if isinstance(callback, GracefulStop) and trainer.is_global_zero:

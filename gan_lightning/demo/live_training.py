@@ -18,8 +18,8 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.callbacks.metric_logger import finite_checks, loss_terms
 from gan_lightning.callbacks.sample_grid import extent_of, surface
-from gan_lightning.callbacks.scalars import finite_checks, loss_terms
 from gan_lightning.config.compose import composer, parse_override
 from gan_lightning.errors import UserError, short_message
 from gan_lightning.metric import FeatureSet

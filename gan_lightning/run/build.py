@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.config.combinations import indivisible, world_size
 from gan_lightning.config.image_size import to_height_width
 from gan_lightning.config.instantiate import instantiate

@@ -203,7 +203,7 @@ def test_another_run_is_refused(run, word, told):
         "trainer.max_steps=5",
         "seed=7",
         "model=wgan",
-        "callbacks.scalars.every_n_steps=2",
+        "callbacks.metric_logger.every_n_steps=2",
         "optimizer@model.generator_optimizer=rmsprop",
         "model.generator_optimizer.lr=1e-6",
         "logger=csv",
@@ -216,12 +216,15 @@ def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
 
 def test_what_changes_is_shown(run, capsys):
     resumed(
-        f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9", "callbacks.scalars.every_n_steps=2", "seed=7"
+        f"ckpt_path={run}/checkpoints/last.ckpt",
+        "trainer.max_steps=9",
+        "callbacks.metric_logger.every_n_steps=2",
+        "seed=7",
     )
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
     assert told == [
         "changed: trainer.max_steps from 2 to 9",
-        "changed: callbacks.scalars.every_n_steps from 50 to 2",
+        "changed: callbacks.metric_logger.every_n_steps from 50 to 2",
     ]
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TINY = (
     *("data.image_size=16", "data.batch_size=4", "network.width=4", "trainer.accelerator=cpu"),
     *("feature.width=4", "feature.dim=8", "eval.num_generated=250", "eval.every_n_steps=2", "metric=fid"),
-    *("callbacks.checkpoint.every_n_steps=1", "callbacks.scalars.every_n_steps=1"),
+    *("callbacks.checkpoint.every_n_steps=1", "callbacks.metric_logger.every_n_steps=1"),
 )
 
 

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from same_run import assert_same_run, rows, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.cli.evaluate import evaluate
 from gan_lightning.cli.train import finished
 from gan_lightning.errors import UserError
@@ -307,7 +307,7 @@ SMALL = (
     "data.batch_size=4",
     "network.width=4",
     "trainer.accelerator=cpu",
-    "callbacks.scalars.every_n_steps=1",
+    "callbacks.metric_logger.every_n_steps=1",
 )
 
 
@@ -336,7 +336,7 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
-    process = command(tmp_path / "run", *SMALL, "trainer.max_steps=1000000", "~callbacks.stop")
+    process = command(tmp_path / "run", *SMALL, "trainer.max_steps=1000000", "~callbacks.graceful_stop")
     wait_for_rows(tmp_path / "run", process, 2)
     process.send_signal(signum)
     output, _ = process.communicate(timeout=60)

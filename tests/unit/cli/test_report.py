@@ -62,7 +62,7 @@ def page(path: Path) -> Page:
 
 
 def test_every_variant_has_a_report(run, tmp_path, learner):
-    run(tmp_path / "one", f"model={learner}", "callbacks.scalars.every_n_steps=1", *QUICK)
+    run(tmp_path / "one", f"model={learner}", "callbacks.metric_logger.every_n_steps=1", *QUICK)
     assert gan_report(tmp_path / "one", "--out", tmp_path / "r.html").startswith("1 run in ")
     seen = page(tmp_path / "r.html")
     pictures = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
@@ -209,7 +209,7 @@ def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_pat
 
 def test_samples_are_those_of_the_step_that_the_run_is_at(trained, tmp_path):
     """Of a run that went back to an earlier step, pictures of later ones may be there still."""
-    trained(tmp_path, "model=vanilla", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1")
+    trained(tmp_path, "model=vanilla", "trainer.max_steps=5", "callbacks.metric_logger.every_n_steps=1")
     shutil.copy(tmp_path / "samples" / "step_00000002.png", tmp_path / "samples" / "step_00000030.png")
     gan_report(tmp_path, "--out", tmp_path / "r.html")
     assert "Samples at step 5" in page(tmp_path / "r.html").text

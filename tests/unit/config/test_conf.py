@@ -470,7 +470,7 @@ def test_each_callback_is_an_option_alone_and_the_default_is_all_of_them():
 def test_each_callback_runs_alone(compose, run, tmp_path, name):
     run(tmp_path, f"callbacks={name}", "~logger.tensorboard", "trainer.max_steps=1")
     left = {path.name for path in tmp_path.iterdir()}
-    made = {"checkpoint": {"checkpoints"}, "sample_grid": {"samples"}, "scalars": {"metrics.csv"}}
+    made = {"checkpoint": {"checkpoints"}, "sample_grid": {"samples"}, "metric_logger": {"metrics.csv"}}
     assert left == {"config.yaml"} | made.get(name, set())
     kind = type(instantiate(compose(f"callbacks={name}").callbacks[name], name)).__name__
     assert kind.lower() == name.replace("_", "")

@@ -11,7 +11,7 @@ from game import Outputs, networks, play
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from gan_lightning.callbacks.scalars import accuracies
+from gan_lightning.callbacks.metric_logger import accuracies
 from gan_lightning.errors import UserError
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.base import Logits, StepOutput

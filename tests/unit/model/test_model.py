@@ -16,7 +16,9 @@ from gan_lightning.model.cgan import CGAN
 from gan_lightning.model.cuda_graphs import Eager
 from gan_lightning.model.vanilla import VanillaGAN
 
-OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))
+OFF = tuple(
+    f"~callbacks.{name}" for name in ("metric_logger", "sample_grid", "progress", "checkpoint", "graceful_stop")
+)
 SILENT = (*OFF, "~logger.tensorboard")
 
 
@@ -269,7 +271,7 @@ def state_of(model: Any) -> list[Tensor]:
 
 def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, learner):
     words = f"model={learner}", "trainer.max_steps=3"
-    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
+    often = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
     silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
     full = state_of(run(tmp_path / "watched", *words, *often).lightning_module)
     assert (tmp_path / "watched" / "samples" / "step_00000002.png").exists()

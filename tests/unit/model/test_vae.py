@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 import gan_lightning
-from gan_lightning.callbacks.health import ADVICE, TrainingMonitor
+from gan_lightning.callbacks.monitor import ADVICE, TrainingMonitor
 from gan_lightning.cli import evaluate_checkpoint, explore, sample
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation import compare
@@ -92,7 +92,7 @@ def test_what_is_many_is_summed_in_single_precision(build):
 def test_it_learns(run, tmp_path):
     """What is told of a picture by its code is far more than the mean picture tells."""
     words = "network.width=16", "data.limit=null", "data.batch_size=64", "trainer.max_steps=250", *QUIET
-    trainer = run(tmp_path, "model=vae", "~callbacks.scalars", *words)
+    trainer = run(tmp_path, "model=vae", "~callbacks.metric_logger", *words)
     model, x = trainer.lightning_module.eval(), trainer.datamodule.real(500)
     y = torch.zeros(len(x), dtype=torch.long)
     with torch.no_grad():
@@ -183,9 +183,9 @@ def test_points_are_drawn_without_a_surface(run, tmp_path):
 def test_an_encoder_that_says_nothing_is_told(build):
     model, data = build("model=vae")
     play(model, data, 1)
-    health, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
+    monitor, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
     model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
-    told = [health.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
+    told = [monitor.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
     assert told[:4] == [[]] * 4
     assert ADVICE["posterior"] in told[4][0]
 
@@ -193,7 +193,11 @@ def test_an_encoder_that_says_nothing_is_told(build):
 def test_divergence_names_its_rate(run, tmp_path):
     with pytest.raises(UserError, match=r"lower learning rate \(model\.optimizer\.lr\)"):
         run(
-            tmp_path, "model=vae", "model.optimizer.lr=1e30", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1"
+            tmp_path,
+            "model=vae",
+            "model.optimizer.lr=1e30",
+            "trainer.max_steps=5",
+            "callbacks.metric_logger.every_n_steps=1",
         )
 
 

@@ -427,7 +427,7 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         "gan_lightning.model.gan.Terms",
         "gan_lightning.network.layers.pairwise",
         "gan_lightning.model.nowhere.Nothing",
-        "gan_lightning.callbacks.stop.subprocess.run",
+        "gan_lightning.callbacks.graceful_stop.subprocess.run",
         "pytorch_lightning.plugins.io.TorchCheckpointIO",
         "pytorch_lightning.loggers.logger.Logger",
         "gan_lightning.cli.train.main",

@@ -111,7 +111,7 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
         ("network.discriminator.dropout=1", "below 1"),
         ("network.discriminator.spectral_norm=2", "true or false"),
         ("callbacks.learning_rate.schedule=cosine", "constant, linear_decay"),
-        ("callbacks.scalars.every_n_steps=0", "at least 1"),
+        ("callbacks.metric_logger.every_n_steps=0", "at least 1"),
         ("callbacks.checkpoint.keep=0", "at least 1"),
         ("trainer.precision=8", "trainer.precision"),
         ("trainer.accelerator=abacus", "auto, cpu, gpu"),

@@ -11,7 +11,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import accuracies, check_finite, finite_checks
+from gan_lightning.callbacks.metric_logger import accuracies, check_finite, finite_checks
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.model.base import GenerativeModel, StepOutput
 
