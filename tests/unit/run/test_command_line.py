@@ -171,7 +171,7 @@ def test_impossible_values_of_some(words, key, wanted):
         (["data.batch_size=3", "trainer=ddp"], r"data\.batch_size=3: must be a multiple of the 2 devices"),
         (
             ["model=vanilla", "data=gaussian_ring", "feature=classifier"],
-            r"feature=classifier: needs images.*feature=coordinates$",
+            r"feature=classifier: needs images.*feature=coordinates or feature=custom$",
         ),
         (["feature=coordinates"], r"feature=coordinates: needs points.*feature=classifier"),
         (["metric=[fid,modes]"], r"metric=modes: needs points.*metric=class_histogram"),
@@ -221,7 +221,7 @@ def test_impossible_values_of_some(words, key, wanted):
         ),
         (
             ["model=vanilla", "data=gaussian_ring", "debug=overfit"],
-            r"data\.limit: there is no such key, the nearest is data\.num \(in debug=overfit\)",
+            r"data\.limit: there is no such key, the nearest is data\.std \(in debug=overfit\)",
         ),
         (
             ["network.generator.latent_dim=50"],
@@ -515,7 +515,7 @@ def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypa
         (conf / where).write_text(text, encoding="utf-8")
     else:
         (conf / where).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
-    for module in ("command_line", "config.compose"):
+    for module in ("run.command_line", "config.compose"):
         monkeypatch.setattr(f"gan_lightning.{module}.CONF", conf)
     _, words, _ = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
     found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
