@@ -36,7 +36,7 @@ EXPERIMENTS = {
 FAST = ["trainer=gpu", "trainer.precision=bf16-mixed", "trainer.tf32=true", "trainer.channels_last=true"]
 WATCHED = ["feature=inception", "protocol=10k_train", "metric=fid", "eval.every_n_steps=10000"]
 TINY = ["trainer=cpu", "trainer.max_steps=4", "network.width=4", "data.limit=200", "feature=classifier",
-        "feature.epochs=1", "eval.every_n_steps=2", "eval.num=64"]  # fmt: skip
+        "feature.epochs=1", "eval.every_n_steps=2", "eval.num_generated=64"]  # fmt: skip
 
 
 def command(program: str) -> list[str]:
@@ -90,7 +90,7 @@ def main() -> None:
             sys.exit(f"{name}: training ended with status {status}")
         watched = run / "evaluation.jsonl"  # which a run that was stopped before its first evaluation lacks
         curve = [json.loads(line) for line in watched.read_text().splitlines()] if watched.exists() else []
-        judged = ["eval.num=64"] if args.tiny else ["protocol=50k_train", "metric=default", *weights]
+        judged = ["eval.num_generated=64"] if args.tiny else ["protocol=50k_train", "metric=default", *weights]
         out = run / "final"
         judge = [*command("evaluate"), str(run), "which=last", *judged, f"out={out}"]
         for suffix in (".json", ".csv"):

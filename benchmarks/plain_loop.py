@@ -42,7 +42,7 @@ def plain_loop(model: GAN, players: Players, samples: Tensor, labels: Tensor, ba
         for build, net in zip(model.optimizer_fns.values(), (generator, discriminator), strict=True)
     )
     loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
-    device, many = next(generator.parameters()).device, model.generator_batch
+    device, many = next(generator.parameters()).device, model.generator_batch_multiplier
     updates = 0
     while True:
         for real, y in loader:
@@ -70,7 +70,7 @@ def plain_loop(model: GAN, players: Players, samples: Tensor, labels: Tensor, ba
 def floor(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
     """The passes of a step and nothing else, in the format that the networks are in."""
     generator, discriminator = players
-    device, many = next(generator.parameters()).device, model.generator_batch
+    device, many = next(generator.parameters()).device, model.generator_batch_multiplier
     real, y = samples[:batch_size].to(device), labels[:batch_size].to(device)
     z = torch.randn(batch_size * many, model.latent_dim, device=device)
     classes = y.repeat(many)

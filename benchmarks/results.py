@@ -118,7 +118,7 @@ def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Eval
     config = configured(overrides, seed)
     data = instantiate(config.data, "data")
     data.setup()
-    config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+    config.data_info = {"shape": list(data.shape), "num_classes": data.num_classes}
     torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
     model = instantiate(config.model, "model")
     judge = instantiate(config.callbacks.evaluate, "callbacks.evaluate")

@@ -32,7 +32,7 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.model.gan import GAN
 
 DCGAN = ["model=dcgan", "data=digits", "trainer.accelerator=cpu"]
-DCGAN += ["eval.every_n_steps=null", "callbacks.scalars.every_n_steps=20"]
+DCGAN += ["eval.every_n_steps=null", "callbacks.metric_logger.every_n_steps=20"]
 
 
 def of_size(num: int) -> float:

@@ -235,7 +235,7 @@ def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
     else:
         data = instantiate(config.data, "data")
         data.setup()
-        config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+        config.data_info = {"shape": list(data.shape), "num_classes": data.num_classes}
         model = instantiate(config.model, "model")
         loop = plain_loop(model, players_of(model), data.scale(data.samples), data.labels, data.batch_size)
         del data  # whose samples are held as we hold them, and the loop has its own

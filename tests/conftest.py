@@ -147,7 +147,7 @@ def build(compose) -> Callable[..., tuple[Any, Any]]:
         config = compose(*overrides)
         data = instantiate(config.data, "data")
         data.setup()
-        config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+        config.data_info = {"shape": list(data.shape), "num_classes": data.num_classes}
         torch.manual_seed(config.seed)
         return instantiate(config.model, "model"), data
 

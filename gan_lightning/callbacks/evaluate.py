@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lightning.callbacks.checkpoint import saved_step
-from gan_lightning.callbacks.scalars import check_finite, finite_checks
+from gan_lightning.callbacks.metric_logger import check_finite, finite_checks
 from gan_lightning.config.constraints import AtLeastOne, Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation.evaluator import Evaluator

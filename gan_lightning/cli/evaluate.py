@@ -30,7 +30,8 @@ EPILOG = """\
 PATH is a checkpoint, the directory of a run or of a sweep, or a .json file that this command has written. With data=...
 it can be a folder of images, or held_out: real samples that are not used for training. KEY=VALUE is one of
 
-  protocol=10k_test     number of samples and real samples; or eval.num, eval.num_real, eval.split, eval.labels
+  protocol=10k_test     number of samples and real samples; or eval.num_generated, eval.num_real, eval.split,
+                        eval.label_distribution
   feature=inception     feature network; feature.weights=FILE
   metric=all            metrics
   data=cifar10          other data than those of the run; data.root=FOLDER
@@ -38,7 +39,7 @@ it can be a folder of images, or held_out: real samples that are not used for tr
   which=last            checkpoints of a run directory: last, best or both
   out=NAME              write NAME.json and NAME.csv; by default evaluation, evaluation-2, ...
   allow=[weights]       ignore this field of the protocol cards when comparing
-  trust=true            instantiate third-party classes of the checkpoint, which executes their code
+  trust_checkpoint=true instantiate user-supplied classes of the checkpoint, which runs their code
 
 Unspecified settings default to those of the run.
 """

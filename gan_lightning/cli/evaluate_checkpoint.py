@@ -59,12 +59,12 @@ def prepare_checkpoint(
     checkpoint = read(path)
     # Resolved before the check, so that the configuration that is checked is the one that is instantiated.
     stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
-    if not request.own.trust:
+    if not request.own.trust_checkpoint:
         parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in request.sections}
         refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
         if "data" not in request.sections:
             refuse_absent_data(config_of(checkpoint), path, request.values)
-    model = load_model(path, request.own.trust, checkpoint).to(device())
+    model = load_model(path, request.own.trust_checkpoint, checkpoint).to(device())
     evaluator = evaluator_for(path, resolve_config(stored, request), model, request.own.sort_by, evaluators)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])
     return evaluator, evaluator.draw(model), evaluator.generation_card(model), row
@@ -85,14 +85,16 @@ def prepare_image_folder(
     evaluator = evaluator_for(path, config, None, request.own.sort_by, evaluators)
     if held_out:
         samples, labels = evaluator.data.held_out()
-        fake = evaluator.extract_features(*evaluator.subset(evaluator.num, samples, labels))
+        fake = evaluator.extract_features(*evaluator.subset(evaluator.num_generated, samples, labels))
         card, total = {"origin": "held-out real samples"}, len(samples)
     else:
         images, labels, total = load_images(path, evaluator)
         fake, (height, width) = evaluator.extract_features(images, labels), images.shape[-2:]
         fitted = f"cropped and resized to {height} x {width}, bicubic, antialiased"
         card = {"origin": "pictures of a folder", "fitted": fitted}
-    card |= {"num_generated": len(fake)} | ({"sampling_seed": evaluator.seed} if total > evaluator.num else {})
+    card |= {"num_generated": len(fake)} | (
+        {"sampling_seed": evaluator.seed} if total > evaluator.num_generated else {}
+    )
     return evaluator, fake, card, Row(str(path), {"model": str(path)}, None, None)
 
 
@@ -124,9 +126,10 @@ def evaluator_for(
     conditional = model is not None and model.num_classes > 0
     plain = OmegaConf.to_container(config, resolve=True)
     for key in ("seed", "batch_size", "flip"):
-        if "deviation" not in plain["data"] or key == "batch_size":
+        if "std" not in plain["data"] or key == "batch_size":
             plain["data"].pop(key, None)
-    arguments = {name: config.eval[name] for name in ("num", "num_real", "split", "labels", "seed", "cache")}
+    names = ("num_generated", "num_real", "split", "label_distribution", "seed", "cache")
+    arguments = {name: config.eval[name] for name in names}
     for name in [name for name, node in plain["metric"].items() if not node]:
         raise UserError(f"metric.{name}: is empty; choose metrics with metric=[...]")
     key = json.dumps([*(plain[name] for name in ("data", "feature", "metric")), arguments, conditional], sort_keys=True)
@@ -163,13 +166,16 @@ def experiment_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_images(folder: Path, evaluator: Evaluator) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return images (n, C, H, W) of a folder, at most ``eval.num``, their labels, and the number in the folder."""
+    """Return images (n, C, H, W) of a folder, their labels, and the number of images in it.
+
+    At most ``eval.num_generated`` images are used.
+    """
     if evaluator.real.samples.ndim != 4:
         raise UserError(f"{folder}: contains images, but the data are points")
     channels, *size = evaluator.real.samples.shape[1:]
     # A damaged file is left out with a warning; the card has the number of images that were used.
     data = ImageFolder(folder, size, channels, skip_broken=True)
     paths, labels, class_names = data.find()
-    rows = evaluator.subset(evaluator.num, torch.arange(len(paths)))[0].tolist()
+    rows = evaluator.subset(evaluator.num_generated, torch.arange(len(paths)))[0].tolist()
     samples, labels, _ = data.decode_files([paths[i] for i in rows], [labels[i] for i in rows], class_names, len(paths))
     return samples, labels, len(paths)

@@ -115,8 +115,8 @@ def errors_of_own_settings(composed: DictConfig) -> list[str]:
         composed.out = None
     if composed.out is not None:
         composed.out = str(relative_path(absolute(composed.out)))
-    if not isinstance(composed.trust, bool):
-        errors.append(f"trust={composed.trust}: must be true or false")
+    if not isinstance(composed.trust_checkpoint, bool):
+        errors.append(f"trust_checkpoint={composed.trust_checkpoint}: must be true or false")
     for name in map(str, as_list(composed.allow)):
         if name not in FIELDS:
             errors.append(

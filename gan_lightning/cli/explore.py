@@ -30,10 +30,10 @@ latent=blend        between classes       latent.start=cats latent.end=dogs (or 
 latent=directions   of largest change     latent.method=pca latent.num=4
 latent=attribute    towards a class       latent.targets=[cats,dogs] latent.method=classifier
 latent=nearest      training images       latent.num=8 latent.k=6
-latent=invert       GAN inversion         latent.picture=FILE latent.steps=300
+latent=invert       GAN inversion         latent.image=FILE latent.steps=300
 
 latent.classes=[cats,dogs] chooses classes by name or number; quote names with spaces or symbols: "['sea lion']"
-out=NAME writes NAME.png, NAME.json, and NAME.gif and NAME.mp4 of animations; fps=12; trust=true
+out=NAME writes NAME.png, NAME.json, and NAME.gif and NAME.mp4 of animations; fps=12; trust_checkpoint=true
 data.root=FOLDER with the training data, for latent=attribute and nearest
 """
 
@@ -78,7 +78,7 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     checkpoint, content = chosen_checkpoint(checkpoint)
     if not checkpoint.is_dir():
         content = content or read(checkpoint)
-    model = load_model_or_export(checkpoint, config.trust, content)
+    model = load_model_or_export(checkpoint, config.trust_checkpoint, content)
     animated = explorer.animated and model.sample(1).ndim == 4
     unused = {} if animated else {"fps": "there is no animation"}
     if not isinstance(explorer, NeedsData):
@@ -123,7 +123,7 @@ def data_of(
         node = OmegaConf.create(OmegaConf.to_container(stored, resolve=True)).data
     except OmegaConfBaseException as error:
         raise UserError(f"{checkpoint}: its data configuration is invalid ({short_message(error)})") from error
-    if not config.trust:
+    if not config.trust_checkpoint:
         refuse_foreign(OmegaConf.to_container(node), checkpoint)
         refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
     if config.data.root:

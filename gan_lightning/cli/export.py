@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--license", default="other", help="license of the weights, named as on the Hub: cc-by-4.0")
     arguments.add_argument("--no-onnx", dest="onnx", action="store_false", help="write safetensors only")
     arguments.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")
-    arguments.add_argument("--trust", action="store_true", help="allow user-supplied classes, which runs their code")
+    arguments.add_argument(
+        "--trust-checkpoint", action="store_true", help="allow user-supplied classes, which runs their code"
+    )
     return arguments
 
 
@@ -56,7 +58,7 @@ def export(args: argparse.Namespace) -> str:
 
     (path, content), out = chosen_checkpoint(args.checkpoint), relative_path(args.out)
     checkpoint = content or read(path)
-    model = load_model(path, args.trust, checkpoint)
+    model = load_model(path, args.trust_checkpoint, checkpoint)
     generator = ExportedGenerator(
         model.sampler().float(), model.latent_dim, model.num_classes, model.class_names
     ).eval()

@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
         help="a .png for a grid, an .npz for arrays, or a folder for image files (default: samples.png)",
     )
     arguments.add_argument("--columns", type=int, help="maximum number of images in a row of the grid (default: 8)")
-    arguments.add_argument("--trust", action="store_true", help="allow user-supplied classes, which runs their code")
+    arguments.add_argument(
+        "--trust-checkpoint", action="store_true", help="allow user-supplied classes, which runs their code"
+    )
     return arguments
 
 
@@ -64,7 +66,7 @@ def sample(args: argparse.Namespace) -> str:
     from gan_lightning.run.checkpoint import chosen_checkpoint, refuse_non_finite
 
     checkpoint, content = chosen_checkpoint(args.checkpoint)
-    model = load_model_or_export(checkpoint, args.trust, content)
+    model = load_model_or_export(checkpoint, args.trust_checkpoint, content)
     size = 4 * args.num * (model.latent_dim + model.sample(1).numel())
     check_fits_in_memory(f"--num {args.num}: the samples", size, "make several calls with different seeds")
     labels = None

@@ -249,9 +249,9 @@ def find_resume_checkpoint(run_dir: Path, config: DictConfig) -> Path | None:
     checkpoint = read(path)
     stored = config_of(checkpoint)
     make_paths_absolute(stored)
-    now = OmegaConf.merge(config, {"found": stored.found, "run_dir": stored.run_dir})
+    now = OmegaConf.merge(config, {"data_info": stored.data_info, "run_dir": stored.run_dir})
     resolved = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
-    notes, errors = compare_settings(*resolved, force=config.force)
+    notes, errors = compare_settings(*resolved, force_resume=config.force_resume)
     if errors:
         raise UserError(*errors)
     if finished(run_dir, path, config.trainer.max_steps) is None:
@@ -273,7 +273,7 @@ def finished(run_dir: Path, ckpt_path: Path | None, max_steps: int) -> dict[str,
 
 def requeue(trainer: Any) -> None:
     """Ask the scheduler that preempted the job to start it again."""
-    from gan_lightning.callbacks.stop import GracefulStop
+    from gan_lightning.callbacks.graceful_stop import GracefulStop
 
     for callback in trainer.callbacks:
         if isinstance(callback, GracefulStop) and trainer.is_global_zero:

@@ -164,7 +164,7 @@ def label_declarations(config: DictConfig, parts: list[Part]) -> list[Part]:
 
     The caller calls this only if a part needs labels, since a directory may contain millions of files.
     """
-    num_classes = config.get("found", {}).get("num_classes")
+    num_classes = config.get("data_info", {}).get("num_classes")
     if num_classes:
         return [declaration("data", config.data, "labels", True)]
     found = []
@@ -313,7 +313,7 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
             )
         if error := indivisible(config.data.batch_size, ranks or 1):
             yield error
-    classes = config.get("found", {}).get("num_classes")
+    classes = config.get("data_info", {}).get("num_classes")
     for key in config.get("network") or ():
         network = node_at(config.network, key)
         if not isinstance(network, DictConfig) or network._is_interpolation():

@@ -11,7 +11,7 @@ REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)*)\}")  # an interpolation of 
 # Sections that are filled in when a run starts, and what to set instead.
 RUNTIME_KEYS = {
     "run_dir": "set hydra.run.dir to choose the run directory",
-    "found": "the shape and the number of classes are read from the data",
+    "data_info": "the shape and the number of classes are read from the data",
 }
 
 

@@ -13,8 +13,8 @@ class Settings(TypedDict):
     seed: Seed
     ckpt_path: str | None
     init_from: str | None
-    force: bool
-    trust: bool
+    force_resume: bool
+    trust_checkpoint: bool
     objective: str | None
     fps: Annotated[int, Interval(ge=1, le=100)]
 

@@ -57,6 +57,7 @@ OPTIONS = {
 
 VALUES = {
     "trainer.precision": {"fp16": "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", "fp32": "32-true"},
+    "network.generator.upsample": {"transposed": "conv_transpose", "deconv": "conv_transpose"},
     "trainer.accelerator": {"ddp": "auto with trainer=ddp", "cuda:0": "cuda with trainer.devices=[0]"},
 }
 

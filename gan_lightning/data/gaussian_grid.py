@@ -16,7 +16,7 @@ class GaussianGrid(Points):
     Args:
         side: Number of Gaussians along a side.
         spacing: Distance between neighbouring means.
-        deviation: Standard deviation of each Gaussian.
+        std: Standard deviation of each Gaussian.
         **points: Further arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
@@ -24,10 +24,10 @@ class GaussianGrid(Points):
         self,
         side: Annotated[int, Interval(ge=1, le=100)] = 5,
         spacing: PositiveFloat = 2.0,
-        deviation: NonNegativeFloat = 0.05,
+        std: NonNegativeFloat = 0.05,
         **points: Any,
     ) -> None:
-        super().__init__(deviation, **points)
+        super().__init__(std, **points)
         self.side, self.spacing = side, spacing
 
     def centres(self) -> Tensor:

@@ -21,12 +21,12 @@ class GaussianMixture(Points):
 
     Args:
         centres: Means, as pairs of coordinates.
-        deviation: Standard deviation of each Gaussian.
+        std: Standard deviation of each Gaussian.
         **points: Further arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
-    def __init__(self, centres: Centres, deviation: NonNegativeFloat = 0.05, **points: Any) -> None:
-        super().__init__(deviation, **points)
+    def __init__(self, centres: Centres, std: NonNegativeFloat = 0.05, **points: Any) -> None:
+        super().__init__(std, **points)
         self.means = [[*map(float, centre)] for centre in centres]
 
     def centres(self) -> Tensor:

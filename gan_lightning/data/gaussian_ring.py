@@ -17,7 +17,7 @@ class GaussianRing(Points):
     Args:
         modes: Number of Gaussians.
         radius: Radius of the circle.
-        deviation: Standard deviation of each Gaussian.
+        std: Standard deviation of each Gaussian.
         **points: Further arguments of :class:`~gan_lightning.data.points.Points`.
     """
 
@@ -25,10 +25,10 @@ class GaussianRing(Points):
         self,
         modes: Annotated[int, Interval(ge=1, le=10_000)] = 8,
         radius: PositiveFloat = 1.0,
-        deviation: NonNegativeFloat = 0.01,
+        std: NonNegativeFloat = 0.01,
         **points: Any,
     ) -> None:
-        super().__init__(deviation, **points)
+        super().__init__(std, **points)
         self.modes, self.radius = modes, radius
 
     def centres(self) -> Tensor:

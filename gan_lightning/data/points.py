@@ -19,7 +19,7 @@ class Points(InMemoryDataModule):
     """Points (num, 2) from a mixture of equally likely Gaussians; the classes are the components (modes).
 
     Args:
-        deviation: Standard deviation of each Gaussian.
+        std: Standard deviation of each Gaussian.
         num: Number of points.
         batch_size: Points per discriminator update, over all devices.
         seed: Seed of the points and of their order.
@@ -30,10 +30,10 @@ class Points(InMemoryDataModule):
     provides_labels = True
 
     def __init__(
-        self, deviation: NonNegativeFloat, num: PositiveInt = 100_000, batch_size: PositiveInt = 64, seed: Seed = 0
+        self, std: NonNegativeFloat, num: PositiveInt = 100_000, batch_size: PositiveInt = 64, seed: Seed = 0
     ) -> None:
         super().__init__(batch_size, seed)
-        self.deviation, self.num = float(deviation), num
+        self.std, self.num = float(std), num
 
     @abstractmethod
     def centres(self) -> Tensor:
@@ -62,7 +62,7 @@ class Points(InMemoryDataModule):
         check_fits_in_memory(f"data.num={self.num}: the points", 16 * self.num, "use a smaller data.num")
         generator, centres = torch.Generator().manual_seed(seeds.mix(self.seed, stream)), self.centres()
         labels = torch.randint(len(centres), (self.num,), generator=generator)
-        return centres[labels] + self.deviation * torch.randn(self.num, 2, generator=generator), labels
+        return centres[labels] + self.std * torch.randn(self.num, 2, generator=generator), labels
 
     def scale(self, samples: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Convert points to ``dtype``; they are not scaled."""

@@ -90,7 +90,7 @@ class StreamLoader(StepBatchLoader):
     Args:
         chunks: Reader of the data set.
         classes: Number of classes; 0 ignores the labels.
-        window: Number of chunks in a window.
+        shuffle_window: Number of chunks in a window.
         size: Height and width.
         channels: 1 for gray, 3 for colour.
         white: The value that is mapped to 255 in images with integers of more than 8 bits.
@@ -101,15 +101,15 @@ class StreamLoader(StepBatchLoader):
         self,
         chunks: Chunks,
         classes: int,
-        window: int,
+        shuffle_window: int,
         size: tuple[int, int],
         channels: int,
         white: int = WHITE,
         **steps: Any,
     ) -> None:
         super().__init__(torch.empty(0), torch.empty(0), **steps)
-        self.chunks, self.classes, self.window, self.size, self.channels = chunks, classes, window, size, channels
-        self.white = white
+        self.chunks, self.classes, self.shuffle_window = chunks, classes, shuffle_window
+        self.size, self.channels, self.white = size, channels, white
         self.current_plan: tuple[int, list[list[int]], list[int]] = -1, [], []
         self.loaded: dict[tuple[int, int], Future[list[tuple[bytes, int]]]] = {}
 
@@ -156,7 +156,7 @@ class StreamLoader(StepBatchLoader):
         """Return an epoch, its windows of chunks, and the position at which each window ends."""
         if self.current_plan[0] != epoch:
             generator = torch.Generator().manual_seed(seeds.mix(self.seed, seeds.ORDER, epoch))
-            windows = torch.randperm(len(self.chunks.sizes), generator=generator).split(self.window)
+            windows = torch.randperm(len(self.chunks.sizes), generator=generator).split(self.shuffle_window)
             windows = [window.tolist() for window in windows]
             ends = accumulate(sum(self.chunks.sizes[chunk] for chunk in window) for window in windows)
             self.current_plan = epoch, windows, list(ends)
@@ -206,8 +206,8 @@ class Stream(ImageData):
         image_size: Side, or height and width, in pixels.
         channels: 1 for gray, 3 for colour.
         num_classes: Number of classes; 0 ignores the labels.
-        known: Number of images in memory, as the reference for metrics and for grids of real samples.
-        window: Number of chunks that are shuffled together; two windows are in memory.
+        reference_size: Number of images in memory, as the reference for metrics and for grids of real samples.
+        shuffle_window: Number of chunks that are shuffled together; two windows are in memory.
         cache: Directory of downloaded chunks.
         cache_gb: Limit on its size (1e9 bytes).
         **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
@@ -221,15 +221,16 @@ class Stream(ImageData):
         image_size: ImageSize = 64,
         channels: Channels = 3,
         num_classes: Annotated[int, Interval(ge=0, le=1_000_000)] = 0,
-        known: PositiveInt = 10_000,
-        window: PositiveInt = 4,
+        reference_size: PositiveInt = 10_000,
+        shuffle_window: PositiveInt = 4,
         cache: str | Path | None = None,
         cache_gb: PositiveFloat = 50,
         **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
         self.address = str(root) if ADDRESS.match(str(root)) else str(self.root)
-        self.classes, self.known, self.window, self.white = num_classes, known, window, WHITE
+        self.classes, self.white = num_classes, WHITE
+        self.reference_size, self.shuffle_window = reference_size, shuffle_window
         folder = cache_directory(cache)
         self.cache, self.cache_gb = None if folder is None else folder / "stream", cache_gb
 
@@ -239,22 +240,24 @@ class Stream(ImageData):
         return f"data.root={self.address}"
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """Read the first ``known`` images, the reference for metrics.
+        """Read the first ``reference_size`` images, the reference for metrics.
 
         Raises:
             UserError: The data set is missing, has another format or no labels; or ``limit`` is set.
         """
         if self.limit is not None:
-            raise UserError("data.limit: has no effect on a stream; data.known is the number of images in memory")
+            raise UserError(
+                "data.limit: has no effect on a stream; data.reference_size is the number of images in memory"
+            )
         self.chunks = Chunks(self.address, self.cache, self.cache_gb)
         if self.classes and not self.chunks.labelled:
             raise UserError(f"data.num_classes={self.classes}: the samples of {self.address!r} have no labels")
         samples: list[tuple[bytes, int]] = []
         for chunk in range(len(self.chunks.sizes)):
             samples += self.chunks.read(chunk)
-            if len(samples) >= self.known:
+            if len(samples) >= self.reference_size:
                 break
-        samples = samples[: self.known]
+        samples = samples[: self.reference_size]
         labels = labels_of(samples, self.classes)
         with ThreadPoolExecutor() as pool:
             images, results = decode_samples(pool, samples, self.image_size, self.channels, WHITE)
@@ -285,4 +288,4 @@ class Stream(ImageData):
     def train_dataloader(self) -> StreamLoader:
         """Return the loader of the steps from the trainer's current one to the end of its budget."""
         image = self.image_size, self.channels, self.white
-        return StreamLoader(self.chunks, self.classes, self.window, *image, **self.steps())
+        return StreamLoader(self.chunks, self.classes, self.shuffle_window, *image, **self.steps())

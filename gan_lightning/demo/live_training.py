@@ -18,8 +18,8 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from gan_lightning import seed as seeds
+from gan_lightning.callbacks.metric_logger import finite_checks, loss_terms
 from gan_lightning.callbacks.sample_grid import extent_of, surface
-from gan_lightning.callbacks.scalars import finite_checks, loss_terms
 from gan_lightning.config.compose import composer, parse_override
 from gan_lightning.errors import UserError, short_message
 from gan_lightning.metric import FeatureSet
@@ -34,8 +34,8 @@ MAX_FRAMES = 400  # frames in the history; every second one is removed when ther
 FRAME_INTERVAL = 5  # steps between two frames of continuous training, doubled whenever frames are removed
 # Held while random numbers are drawn: initialization and dropout use the global generator of the process.
 RNG_LOCK = threading.Lock()
-RUN_KEYS = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective", "force")
-RUN_KEYS += ("experiment", "protocol", "feature", "metric", "trust", "run_dir", "found")
+RUN_KEYS = ("trainer", "eval", "callbacks", "logger", "hydra", "debug", "ckpt_path", "init_from", "objective")
+RUN_KEYS += ("force_resume", "trust_checkpoint", "experiment", "protocol", "feature", "metric", "run_dir", "data_info")
 SETTABLE = ("model", "loss", "network", "data", "optimizer", "seed")  # sections that can be set
 # Settings come from a web page: they set values, but neither read the environment nor choose what is called.
 CALL_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -237,7 +237,7 @@ class LiveTraining(Callback):
             )
         fake = module.sample(POINTS)
         real_set, fake_set = (FeatureSet(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
-        real_set.centres, real_set.deviation = self.data.centres(), self.data.deviation
+        real_set.centres, real_set.std = self.data.centres(), self.data.std
         scores = Modes()(real_set, {}, fake_set)
         figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
         figures |= {name: scores[name] for name in ("modes", "quality")}

@@ -24,8 +24,15 @@ MAX_COMPARISONS = 5_000_000  # pairs of values: a thousand runs with all scores 
 
 
 # Settings in which repetitions of an experiment may differ: sections, keys, and keys of any section.
-OF_REPETITION = ("seed", "run_dir", "ckpt_path", "found", "objective", "logger", "eval", "feature", "metric", "hydra")
-OF_REPETITION += ("data.root", "trainer.accelerator", "trainer.devices", "force", "trust")
+OF_REPETITION = ("seed", "run_dir", "ckpt_path", "objective", "logger", "eval", "feature", "metric", "hydra")
+OF_REPETITION += (
+    "data_info",
+    "data.root",
+    "trainer.accelerator",
+    "trainer.devices",
+    "force_resume",
+    "trust_checkpoint",
+)
 OF_ANY_SECTION = ("seed", "cache")
 
 

@@ -40,10 +40,11 @@ class Evaluator(Validated):
     Args:
         feature: The feature network.
         metrics: Metrics by name.
-        num: Number of generated samples, or maximum number of images of a folder.
+        num_generated: Number of generated samples, or maximum number of images of a folder.
         num_real: Maximum number of real samples; None for all.
         split: ``train``, or ``test`` for real samples that are not used for training.
-        labels: Label distribution for a conditional model: ``data`` for that of the real samples, or ``uniform``.
+        label_distribution: Distribution of the labels for a conditional model: ``real``, that of the real samples, or
+            ``uniform``.
         seed: Seed of the noise, and of the choice of real samples.
         cache: Directory for features and other results that are computed once.
     """
@@ -52,15 +53,16 @@ class Evaluator(Validated):
         self,
         feature: FeatureNetwork,
         metrics: Mapping[str, Metric],
-        num: NumSamples = 2000,
+        num_generated: NumSamples = 2000,
         num_real: NumSamples | None = None,
         split: Literal["train", "test"] = "train",
-        labels: Literal["data", "uniform"] = "data",
+        label_distribution: Literal["real", "uniform"] = "real",
         seed: Annotated[int, Ge(0)] = 0,
         cache: str = "~/.cache/gan-lightning",
     ) -> None:
         self.feature, self.metrics = feature, dict(metrics)
-        self.num, self.num_real, self.split, self.labels, self.seed = num, num_real, split, labels, seed
+        self.num_generated, self.num_real, self.split = num_generated, num_real, split
+        self.label_distribution, self.seed = label_distribution, seed
         self.store = TensorCache(cache)
         self.available: dict[str, Metric] = {}  # metrics whose requirements are met
 
@@ -111,8 +113,8 @@ class Evaluator(Validated):
         self.real = self.extract_features(samples, labels)
         identity = self.real_sha256 = fingerprint(self.real.samples, self.real.labels)
         if hasattr(data, "centres"):  # identified by their distribution, since the points depend on the seed
-            self.real.centres, self.real.deviation = data.centres(), data.deviation
-            identity = fingerprint(self.real.centres, self.real.deviation)
+            self.real.centres, self.real.std = data.centres(), data.std
+            identity = fingerprint(self.real.centres, self.real.std)
         self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
         self.data_card |= {"num_real": len(self.real)}
 
@@ -139,7 +141,7 @@ class Evaluator(Validated):
             "condition": "" if conditional else "the model is not conditional",
             "centres": "" if self.real.centres is not None else "the data are no Gaussian mixture in the plane",
         }
-        few = min(self.num, len(self.real))
+        few = min(self.num_generated, len(self.real))
         if few < metric.min_samples:
             return f"{metric.min_samples} samples are needed on each side, and there are {few}"
         return next((reason for need, reason in reasons.items() if reason and need in metric.needs), "")
@@ -213,15 +215,15 @@ class Evaluator(Validated):
         Raises:
             UserError: The samples are not finite.
         """
-        size = self.num * (self.real.samples[0].nbytes + self.real.features[0].nbytes)
-        check_fits_in_memory(f"eval.num={self.num}: the samples and their features", size, "fewer")
+        size = self.num_generated * (self.real.samples[0].nbytes + self.real.features[0].nbytes)
+        check_fits_in_memory(f"eval.num_generated={self.num_generated}: the samples and their features", size, "fewer")
         labels = self.sample_labels(model.num_classes)
-        chunks = -(-self.num // NOISE_CHUNK)
+        chunks = -(-self.num_generated // NOISE_CHUNK)
         mine = -(-chunks // ranks)
 
         def draw() -> Iterator[Tensor]:
             for chunk in range(rank * mine, (rank + 1) * mine):
-                rows = (chunk * NOISE_CHUNK + torch.arange(NOISE_CHUNK)) % self.num
+                rows = (chunk * NOISE_CHUNK + torch.arange(NOISE_CHUNK)) % self.num_generated
                 generated = model.sample(NOISE_CHUNK, labels[rows], seeds.mix(self.seed, seeds.EVALUATION, chunk))
                 if not generated.isfinite().all():
                     raise UserError("the generator's samples are not finite: its training has diverged")
@@ -233,16 +235,16 @@ class Evaluator(Validated):
         tensors = [torch.cat(samples), features, logits]
         if ranks > 1:
             tensors = [None if x is None else gather(x.to(model.device)).flatten(0, 1).cpu() for x in tensors]
-        samples, features, logits = (None if x is None else x[: self.num] for x in tensors)
+        samples, features, logits = (None if x is None else x[: self.num_generated] for x in tensors)
         return FeatureSet(samples, features, labels, logits)
 
     def sample_labels(self, num_classes: int) -> Tensor:
         """Return the labels (num,) of the samples to generate."""
-        rows = torch.arange(self.num)
-        if self.labels == "uniform" or not num_classes:
+        rows = torch.arange(self.num_generated)
+        if self.label_distribution == "uniform" or not num_classes:
             return rows % max(num_classes, 1)
         # Sorted, since a stride over alternating classes would select the same classes again and again.
-        return self.real.labels.sort().values[rows * len(self.real) // self.num]
+        return self.real.labels.sort().values[rows * len(self.real) // self.num_generated]
 
     def generation_card(self, model: GenerativeModel) -> dict[str, Any]:
         """Return the part of the protocol card that describes how a model's samples are generated.
@@ -254,10 +256,11 @@ class Evaluator(Validated):
         label_distribution = "labels as in training" if known else "uniform labels"
         recalibrated = f"recalibrated, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {label_distribution}"
         return {
-            "num_generated": self.num,
+            "num_generated": self.num_generated,
             "weights": "average" if ema else "raw",
             "batchnorm": recalibrated if ema else "running statistics",
-            "labels": self.labels,
+            # As in published cards, whose hashes depend on key and value.
+            "labels": "data" if self.label_distribution == "real" else self.label_distribution,
             "truncation": "none",
             "generator_dtype": str(next(model.generator.parameters()).dtype).removeprefix("torch."),
             "sampling_seed": self.seed,

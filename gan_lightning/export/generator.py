@@ -43,12 +43,12 @@ class ExportedGenerator(SamplingMixin):
         self.class_names = [*class_names]
 
 
-def load_exported(folder: Path, trust: bool = False) -> ExportedGenerator:
+def load_exported(folder: Path, trust_checkpoint: bool = False) -> ExportedGenerator:
     """Load the generator of a directory that gan-export wrote, in evaluation mode.
 
     Args:
         folder: The directory.
-        trust: Allow user-supplied classes, which runs their code.
+        trust_checkpoint: Allow user-supplied classes, which runs their code.
 
     Raises:
         UserError: A file is missing, damaged or was not written by gan-export, or names an untrusted class.
@@ -59,8 +59,8 @@ def load_exported(folder: Path, trust: bool = False) -> ExportedGenerator:
     config = read_description(path)
     names = validate_class_names(config.get("class_names"), config["num_classes"], path)
     node = config["generator"]
-    if not trust:
-        refuse_foreign(node, path, "gan_lightning.load(folder, trust=True)")
+    if not trust_checkpoint:
+        refuse_foreign(node, path, "gan_lightning.load(folder, trust_checkpoint=True)")
     state = TensorCache(folder).read(folder / WEIGHTS)
     if state is None:
         raise UserError(f"{folder / WEIGHTS}: is missing or damaged")
@@ -77,15 +77,17 @@ def load_exported(folder: Path, trust: bool = False) -> ExportedGenerator:
     return model
 
 
-def load_model_or_export(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> SamplingMixin:
+def load_model_or_export(
+    path: Path, trust_checkpoint: bool = False, checkpoint: dict[str, Any] | None = None
+) -> SamplingMixin:
     """Load a checkpoint's model or an exported generator, as :func:`gan_lightning.run.checkpoint.choose` returned it.
 
     Args:
         path: A checkpoint, or a directory that gan-export wrote.
-        trust: Allow user-supplied classes, which runs their code.
+        trust_checkpoint: Allow user-supplied classes, which runs their code.
         checkpoint: Content of the checkpoint if it has been read already.
     """
-    return load_exported(path, trust) if path.is_dir() else load_model(path, trust, checkpoint)
+    return load_exported(path, trust_checkpoint) if path.is_dir() else load_model(path, trust_checkpoint, checkpoint)
 
 
 def read_description(path: Path) -> dict[str, Any]:

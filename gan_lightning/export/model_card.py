@@ -83,7 +83,7 @@ FOOT = """
 Scores with different cards are not comparable; the cards are in `config.json`, under `scores`."""
 
 
-OWN = "The generator is a user-supplied class, which must be importable; `trust=True` runs its code."
+OWN = "The generator is a user-supplied class, which must be importable; `trust_checkpoint=True` runs its code."
 
 # An underscore within a word is no markup; "www." starts a link on the Hub.
 MARKUP = re.compile(r"[\\`*{}\[\]<>()#+!|~$&:]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=www)\.")
@@ -177,7 +177,7 @@ def card(description: dict[str, Any], license_name: str, onnx: bool) -> str:
         steps=run["steps"],
         ask=labels_argument(classes, names),
         classes=CLASSES.format(names=escaped(describe_classes(names, classes))) if names else "",
-        trust=", trust=True" if third_party else "",
+        trust=", trust_checkpoint=True" if third_party else "",
         loading=OWN if third_party else "Loading runs no code from this folder.",
         onnx=onnx_section,
         training="\n".join(f"| {name} | {escaped(value)} |" for name, value in run.items() if value is not None),

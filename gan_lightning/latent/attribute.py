@@ -43,7 +43,7 @@ class ClassDirection(NeedsData):
             largest and smallest logits of the class (Shen et al., 2020, section 3.2, https://arxiv.org/abs/1907.10786);
             "classifier", the mean gradient of the class's logit with respect to the latent; "random".
         targets: Classes of the data by name or number, one row each; None for the first four.
-        reach: Length of the path to either side.
+        strength: Length of the path to either side.
         steps: Samples in a row.
         samples: Number of samples from which a direction is computed.
         seed: Seed of all latents.
@@ -55,13 +55,13 @@ class ClassDirection(NeedsData):
         feature: Classifier,
         method: Literal["boundary", "classifier", "random"] = "boundary",
         targets: Classes | None = None,
-        reach: Distance = 6.0,
+        strength: Distance = 6.0,
         steps: Steps = 9,
         samples: NumSamples = 2000,
         seed: Seed = 0,
         classes: Classes | None = None,
     ) -> None:
-        self.feature, self.method, self.targets, self.reach, self.steps = feature, method, targets, reach, steps
+        self.feature, self.method, self.targets, self.strength, self.steps = feature, method, targets, strength, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 
     def load_data(self, data: InMemoryDataModule, store: TensorCache) -> None:
@@ -78,7 +78,7 @@ class ClassDirection(NeedsData):
         """Return a row per target; ``score`` is the change of its logit relative to that of the other classes.
 
         ``at_random`` is the same for random directions. ``seen`` is the share of samples that the classifier assigns to
-        the target at ``-reach``, 0 and ``+reach`` along the direction.
+        the target at ``-strength``, 0 and ``+strength`` along the direction.
         """
         targets = [*range(min(len(self.names), DEFAULT_TARGETS))] if self.targets is None else self.targets
         targets = class_numbers("targets", targets, self.names, len(self.names))
@@ -97,7 +97,7 @@ class ClassDirection(NeedsData):
             else:
                 direction = random[number % RANDOM]
             change = self.change(model, *few, direction)
-            shifted = [few[0] + length * direction for length in (-self.reach, 0, self.reach)]
+            shifted = [few[0] + length * direction for length in (-self.strength, 0, self.strength)]
             predictions = [self.logits(model, latents, few[1]).argmax(1) for latents in shifted]
             results = {
                 "score": score(change, target),
@@ -109,7 +109,7 @@ class ClassDirection(NeedsData):
             for name, value in results.items():
                 figures.setdefault(name, []).append(value)
             figures["directions"].append(direction.tolist())
-            path = torch.linspace(-self.reach, self.reach, self.steps)[:, None] * direction
+            path = torch.linspace(-self.strength, self.strength, self.steps)[:, None] * direction
             rows.append(model.generate(z[0] + path, torch.full((self.steps,), classes[0])))
         names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(figures["targets"], figures["score"], strict=True)]
         return Exploration(rows, names, figures=figures)

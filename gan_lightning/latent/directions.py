@@ -33,7 +33,7 @@ class Directions(LatentExplorer):
             equation 5, https://arxiv.org/abs/2007.06600); "pca", the principal components of samples, mapped to
             latents by regression (Härkönen et al., 2020, section 3.2, https://arxiv.org/abs/2004.02546); "random".
         num: Number of directions, one row each.
-        reach: Length of the path to either side.
+        strength: Length of the path to either side.
         steps: Samples in a row.
         samples: Number of samples for the principal components; use many times the latent dimension.
         seed: Seed of all latents.
@@ -44,13 +44,13 @@ class Directions(LatentExplorer):
         self,
         method: Literal["first_layer", "pca", "random"] = "first_layer",
         num: Rows = 4,
-        reach: Distance = 3.0,
+        strength: Distance = 3.0,
         steps: Steps = 9,
         samples: NumSamples = 2000,
         seed: Seed = 0,
         classes: Classes | None = None,
     ) -> None:
-        self.method, self.num, self.reach, self.steps = method, num, reach, steps
+        self.method, self.num, self.strength, self.steps = method, num, strength, steps
         self.samples, self.seed, self.classes = samples, seed, classes
 
     def __call__(self, model: SamplingMixin) -> Exploration:
@@ -65,7 +65,7 @@ class Directions(LatentExplorer):
         moved = z[:MEASURED], y[:MEASURED]
         at_random = sum(change(model, *moved, one) for one in random) / RANDOM
         scores = [change(model, *moved, one) / at_random for one in directions]
-        path = torch.linspace(-self.reach, self.reach, self.steps)[:, None]
+        path = torch.linspace(-self.strength, self.strength, self.steps)[:, None]
         labels = torch.full((self.steps,), classes[0])
         rows = [model.generate(z[0] + path * one, labels) for one in directions]
         figures = {"against_random": scores, "directions": directions.tolist()}

@@ -26,11 +26,11 @@ class Invert(LatentExplorer):
     conditional model is optimized for every chosen class.
 
     Args:
-        picture: The image file, which is cropped and resized to the model's image size.
+        image: The image file, which is cropped and resized to the model's image size.
         steps: Number of optimization steps.
         lr: Learning rate of Adam.
-        starts: Number of initial latents for each class.
-        prior: Weight of the mean squared latent, an L2 penalty that keeps it close to the prior.
+        num_restarts: Number of initial latents for each class.
+        l2_weight: Weight of the mean squared latent, an L2 penalty that keeps it close to the prior.
         seed: Seed of the initial latents.
         classes: Classes of a conditional model; None for the first ten.
     """
@@ -39,28 +39,28 @@ class Invert(LatentExplorer):
 
     def __init__(
         self,
-        picture: str | Path,
+        image: str | Path,
         steps: Annotated[int, Interval(ge=1, le=100_000)] = 300,
         lr: Distance = 0.05,
-        starts: Rows = 4,
-        prior: Annotated[float, Interval(ge=0, le=1e6)] = 1e-3,
+        num_restarts: Rows = 4,
+        l2_weight: Annotated[float, Interval(ge=0, le=1e6)] = 1e-3,
         seed: Seed = 0,
         classes: Classes | None = None,
     ) -> None:
-        self.picture, self.steps, self.lr, self.starts = absolute(picture), steps, lr, starts
-        self.prior, self.seed, self.classes = prior, seed, classes
+        self.image, self.steps, self.lr, self.num_restarts = absolute(image), steps, lr, num_restarts
+        self.l2_weight, self.seed, self.classes = l2_weight, seed, classes
 
     def __call__(self, model: SamplingMixin) -> Exploration:
         """Return the image, samples along the optimization of the best latent, and its error at every step."""
         shape = tuple(model.sample(1).shape[1:])
         check_images("invert", shape)
-        decoded = decode([self.picture], shape[1:], shape[0])
+        decoded = decode([self.image], shape[1:], shape[0])
         if decoded.broken:
-            raise UserError(f"latent.picture={self.picture}: {decoded.broken[0]}")
-        source = f"latent.picture={escape_control(str(self.picture))}"
+            raise UserError(f"latent.image={self.image}: {decoded.broken[0]}")
+        source = f"latent.image={escape_control(str(self.image))}"
         warn_of_depth(source, decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte)
         classes = selected_classes(model, self.classes)
-        y = torch.tensor(classes).repeat_interleave(self.starts)
+        y = torch.tensor(classes).repeat_interleave(self.num_restarts)
         z, _ = model.draw_latents(len(y), seed=self.seed)
         weight = next(model.generator.parameters())
         z, y = z.to(weight).requires_grad_(), y.to(weight.device)
@@ -72,7 +72,7 @@ class Invert(LatentExplorer):
                 errors.append(error.detach())
                 path.append(z.detach().clone())
                 optimizer.zero_grad()
-                (error + self.prior * z.square().mean(1)).sum().backward(inputs=[z])
+                (error + self.l2_weight * z.square().mean(1)).sum().backward(inputs=[z])
                 optimizer.step()
             errors.append((generator(z, y) - target).square().flatten(1).mean(1).detach())
             path.append(z.detach().clone())

@@ -19,7 +19,7 @@ class FeatureSet:
         labels: Classes (N,): those of real samples, or those that a conditional generator was given.
         logits: Class logits (N, classes) of the feature network; None if it has no classes.
         centres: Means (modes, 2) of a Gaussian mixture in the plane; None for all other data.
-        deviation: Standard deviation of each mode of that mixture.
+        std: Standard deviation of each mode of that mixture.
         held_out: With a training set: real samples that were not used for training; None if no metric needs them.
     """
 
@@ -28,7 +28,7 @@ class FeatureSet:
     labels: Tensor
     logits: Tensor | None = None
     centres: Tensor | None = None
-    deviation: float = 0.0
+    std: float = 0.0
     held_out: "FeatureSet | None" = None
 
     def __len__(self) -> int:

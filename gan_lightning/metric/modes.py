@@ -10,12 +10,12 @@ from gan_lightning.metric import FeatureSet, Metric
 class Modes(Metric):
     """Number of covered modes, share of high-quality samples, and KL divergence of the modes' shares from uniform.
 
-    A sample is of high quality within ``deviations`` standard deviations of its nearest mode; one such sample covers a
+    A sample is of high quality within ``num_stds`` standard deviations of its nearest mode; one such sample covers a
     mode. Real points are of high quality with probability 1 - exp(-4.5) = 98.89 %, so that a higher share means too
     narrow modes. The reverse KL is that of the shares of all samples' nearest modes from equal shares, in nats.
 
     Args:
-        deviations: Maximum distance of a high-quality sample to its mode, in standard deviations.
+        num_stds: Maximum distance of a high-quality sample to its mode, in standard deviations.
     """
 
     needs_points = "metric=class_histogram finds lost classes of images"
@@ -24,12 +24,15 @@ class Modes(Metric):
     higher = ("modes", "quality")
     needs = frozenset({"centres"})
 
-    def __init__(self, deviations: PositiveFloat = 3.0) -> None:
-        self.deviations = float(deviations)
+    def __init__(self, num_stds: PositiveFloat = 3.0) -> None:
+        self.num_stds = float(num_stds)
 
     def settings(self) -> dict[str, object]:
-        """Return the radius and the precision."""
-        return super().settings() | {"dtype": "float64"}
+        """Return the radius and the precision.
+
+        The radius keeps the name that it has in published cards, since their hashes depend on it.
+        """
+        return {"deviations": self.num_stds, "dtype": "float64"}
 
     def __call__(
         self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
@@ -41,7 +44,7 @@ class Modes(Metric):
         differences = "donot_use_mm_for_euclid_dist"
         distance = torch.cdist(fake.samples.double(), real.centres.double(), compute_mode=differences)
         nearest, mode = distance.min(1)
-        good = nearest <= self.deviations * real.deviation
+        good = nearest <= self.num_stds * real.std
         each = mode[good].bincount(minlength=count)
         share = mode.bincount(minlength=count).double() / len(fake)
         return {

@@ -29,7 +29,7 @@ class GANKwargs(TypedDict, total=False):
     discriminator_optimizer: OptimizerFn
     latent_dim: int
     d_steps: int
-    generator_batch: int
+    generator_batch_multiplier: int
     reuse_fake: bool
     ema_decay: float | None
     generator_clip_norm: float | None
@@ -54,7 +54,7 @@ class GAN(GenerativeModel):
         discriminator_optimizer: Builds the discriminator's optimizer.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
         d_steps: Discriminator updates per generator update; ``k`` in the GAN paper, ``n_critic`` in WGAN.
-        generator_batch: Size of the generator's batch as a multiple of the discriminator's.
+        generator_batch_multiplier: Size of the generator's batch as a multiple of the discriminator's.
         reuse_fake: Use the fakes of the last discriminator update in the generator's update instead of new ones.
         ema_decay: Decay of the EMA of the generator's weights, which is used for sampling; None disables the EMA.
         generator_clip_norm: Maximum norm of the generator's gradient over all parameters; None disables clipping.
@@ -76,7 +76,7 @@ class GAN(GenerativeModel):
     optimized_networks: ClassVar = {"g": ("generator",), "d": ("discriminator",)}
 
     needs_one_generator_batch: ClassVar = {"reuse_fake": (True,)}
-    provides_one_generator_batch: ClassVar = {"generator_batch": (1,)}
+    provides_one_generator_batch: ClassVar = {"generator_batch_multiplier": (1,)}
     needs_generator_clipping: ClassVar = {"generator_clip_norm": 1.0}
     provides_generator_clipping: ClassVar = {"generator_optimizer.fused": (False, None)}
     needs_discriminator_clipping: ClassVar = {"discriminator_clip_norm": 1.0}
@@ -93,7 +93,7 @@ class GAN(GenerativeModel):
         discriminator_optimizer: OptimizerFn,
         latent_dim: PositiveInt,
         d_steps: PositiveInt = 1,
-        generator_batch: PositiveInt = 1,
+        generator_batch_multiplier: PositiveInt = 1,
         reuse_fake: bool = False,
         ema_decay: Decay | None = None,
         generator_clip_norm: PositiveFloat | None = None,
@@ -113,7 +113,7 @@ class GAN(GenerativeModel):
                 "BatchNorm mixes samples; use norm=none or norm=layer"
             )
         self.loss = loss
-        self.d_steps, self.generator_batch, self.reuse_fake = d_steps, generator_batch, reuse_fake
+        self.d_steps, self.generator_batch_multiplier, self.reuse_fake = d_steps, generator_batch_multiplier, reuse_fake
         self.augment, self.penalties = augment, dict(penalties or {})
         self.clip_norms = {"g": generator_clip_norm, "d": discriminator_clip_norm}
 
@@ -162,8 +162,8 @@ class GAN(GenerativeModel):
         """Compute the gradient of the generator's loss."""
         with frozen(self.discriminator_parameters):
             if fake is None:
-                z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch)])
-                y = torch.cat([y] * self.generator_batch)
+                z = torch.cat([self.latents(len(y)) for _ in range(self.generator_batch_multiplier)])
+                y = torch.cat([y] * self.generator_batch_multiplier)
                 fake = self.generator(z, y)
             terms, logits = self.generator_loss(fake, real, y)
             terms = self.backward_terms("g", terms)
@@ -187,7 +187,7 @@ class GAN(GenerativeModel):
         """Compute the terms of the generator's loss; the discriminator's parameters are frozen.
 
         Args:
-            fake: Generated samples (M, ...), M = N * ``generator_batch``.
+            fake: Generated samples (M, ...), M = N * ``generator_batch_multiplier``.
             real: The last minibatch (N, ...), for losses that pair real and generated samples.
             y: Labels (M,) of the generated samples.
 

@@ -28,7 +28,7 @@ class VAE(GenerativeModel):
         encoder: A discriminator; its head is replaced by one that returns mu and log sigma^2.
         optimizer: Builds the optimizer of generator and encoder.
         latent_dim: Size of the latent ``z``, drawn from N(0, I).
-        deviation: Standard deviation s of every entry of a sample.
+        output_std: Standard deviation s of every entry of a sample.
         beta: Weight of the KL divergence.
         ema_decay: Decay of the EMA of the generator's weights, which is used for sampling; None disables the EMA.
         seed: Together with the step and the rank it determines all random numbers of a step.
@@ -44,13 +44,13 @@ class VAE(GenerativeModel):
         encoder: nn.Module,
         optimizer: OptimizerFn,
         latent_dim: PositiveInt,
-        deviation: PositiveFloat = 0.5,
+        output_std: PositiveFloat = 0.5,
         beta: NonNegativeFloat = 1.0,
         ema_decay: Decay | None = None,
         seed: Seed = 0,
     ) -> None:
         super().__init__(generator, {"optimizer": optimizer}, latent_dim, ema_decay, seed)
-        self.encoder, self.deviation, self.beta = encoder, deviation, beta
+        self.encoder, self.output_std, self.beta = encoder, output_std, beta
         encoder.head = Head(encoder.feature_dim, 2 * latent_dim)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
@@ -70,7 +70,7 @@ class VAE(GenerativeModel):
 
     def bound(self, x: Tensor, x_hat: Tensor, mean: Tensor, log_variance: Tensor) -> Terms:
         """Compute both terms: sums over a sample, means over the batch; the divergence in closed form (appendix B)."""
-        error = ((x - x_hat) / self.deviation).square() / 2 + math.log(self.deviation * math.sqrt(2 * math.pi))
+        error = ((x - x_hat) / self.output_std).square() / 2 + math.log(self.output_std * math.sqrt(2 * math.pi))
         divergence = (mean.square() + log_variance.exp() - log_variance - 1) / 2
         return {"reconstruction": error.flatten(1).sum(1).mean(), "kl": self.beta * divergence.sum(1).mean()}
 

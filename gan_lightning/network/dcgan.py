@@ -34,8 +34,9 @@ class DCGANGenerator(Generator):
         num_classes: Number of classes, whose embedding is concatenated to z; 0 ignores labels.
         embed_dim: Size of the embedding.
         norm: "batch", "layer" or "none", before each activation.
-        upsample: "transposed" convolutions, or "nearest" neighbour upsampling and a 3 x 3 convolution, which avoids
-            checkerboard artefacts (Odena et al., 2016, https://distill.pub/2016/deconv-checkerboard/).
+        upsample: "conv_transpose" for transposed convolutions, or "nearest" for nearest-neighbour upsampling and a
+            3 x 3 convolution, which avoids checkerboard artefacts (Odena et al., 2016,
+            https://distill.pub/2016/deconv-checkerboard/).
         init_std: Standard deviation of the normal initialisation of weights; None is torch's initialisation.
     """
 
@@ -51,7 +52,7 @@ class DCGANGenerator(Generator):
         num_classes: NonNegativeInt = 0,
         embed_dim: PositiveInt = 32,
         norm: Norm = "batch",
-        upsample: Literal["transposed", "nearest"] = "transposed",
+        upsample: Literal["conv_transpose", "nearest"] = "conv_transpose",
         init_std: PositiveFloat | None = 0.02,
     ) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class DCGANGenerator(Generator):
 
 def upsampling_layers(upsample: str, a: int, b: int, bias: bool) -> list[nn.Module]:
     """Return layers that map ``a`` to ``b`` channels and double the resolution."""
-    if upsample == "transposed":
+    if upsample == "conv_transpose":
         return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=bias)]
 

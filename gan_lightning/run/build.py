@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.config.combinations import indivisible, world_size
 from gan_lightning.config.image_size import to_height_width
 from gan_lightning.config.instantiate import instantiate
@@ -71,9 +71,9 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     data = instantiate(config.data, "data")
     check_module(data)
     if expected := expected_data(config.data):
-        check_networks(OmegaConf.merge(config, {"found": expected}))  # before images are decoded
+        check_networks(OmegaConf.merge(config, {"data_info": expected}))  # before images are decoded
     data.setup()
-    config.found = {"shape": list(data.shape), "num_classes": data.num_classes}
+    config.data_info = {"shape": list(data.shape), "num_classes": data.num_classes}
     check(config)
     settings = storable_config(config)
     check_networks(config)
@@ -191,7 +191,7 @@ def check_networks(config: DictConfig) -> None:
     Raises:
         UserError: With the error of every constructor; or the weights or a minibatch are larger than memory.
     """
-    each = 4 * (2 * math.prod(config.found.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
+    each = 4 * (2 * math.prod(config.data_info.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
     check_fits_in_memory("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
     errors = []
     with torch.device("meta"):

@@ -46,7 +46,8 @@ CACHE_DIR = "${oc.env:GAN_CACHE_DIR,'~/.cache/gan-lightning'}"
 CACHES = "eval.cache", "data.cache", "callbacks.evaluate.cache"
 REPLACED = dict.fromkeys(CACHES, "${eval.cache}") | {"eval.cache": CACHE_DIR, "data.root": DATA_DIR}
 RUN_SECTIONS = "model", "network", "loss", "penalty", "augment", "data"  # environment values are stored in these
-TRUST = "gan_lightning.load(path, trust=True), gan-sample --trust or gan-evaluate trust=true"
+TRUST = "gan_lightning.load(path, trust_checkpoint=True), gan-sample --trust-checkpoint "
+TRUST += "or gan-evaluate trust_checkpoint=true"
 CALLS = "_args_", "_partial_", "_recursive_", "_convert_"  # keys of Hydra's instantiate(), beside _target_
 WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
@@ -236,19 +237,19 @@ def chosen_checkpoint(place: Path) -> tuple[Path, dict[str, Any] | None]:
     return path, content
 
 
-def load_model(path: Path, trust: bool = False, checkpoint: dict[str, Any] | None = None) -> GenerativeModel:
+def load_model(path: Path, trust_checkpoint: bool = False, checkpoint: dict[str, Any] | None = None) -> GenerativeModel:
     """Return the model of a checkpoint in evaluation mode, see :func:`gan_lightning.load`.
 
     Args:
         path: The checkpoint.
-        trust: Allow third-party classes, whose code is run.
+        trust_checkpoint: Allow third-party classes, whose code is run.
         checkpoint: Its content, if it has been read already.
     """
     checkpoint = checkpoint or read(path)
     state = checkpoint["state_dict"]
     try:
         node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
-        if not trust:
+        if not trust_checkpoint:
             refuse_foreign(node, path, key="model")
         with torch.device("meta"):  # compare sizes with the weights before anything is allocated
             described = instantiate(node, _convert_="all")
@@ -385,7 +386,8 @@ def check_training_state(
         if missing and not allow_missing:
             raise UserError(
                 f"{path}: the state of optimizer {number} is missing for {len(missing)} weights that have been updated "
-                f"({first_and_count(missing, 3)}), so it would not be the same run; force=true resumes with fresh state"
+                f"({first_and_count(missing, 3)}), so it would not be the same run; "
+                "force_resume=true resumes with fresh state"
             )
     scaler, expected = checkpoint.get("MixedPrecision") or {}, torch.amp.GradScaler("cpu").state_dict()
     fits = isinstance(scaler, dict) and scaler.keys() in (set(), expected.keys())

@@ -276,7 +276,7 @@ def errors_of_overrides(
             "or with a launcher that gives each job a process of its own"
         )
     if before is not None and not errors:
-        notes, others = compare_settings(before, OmegaConf.to_container(full), full.force)
+        notes, others = compare_settings(before, OmegaConf.to_container(full), full.force_resume)
         print_rank_zero(*notes)
         errors += others
     return errors

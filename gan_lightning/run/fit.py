@@ -68,7 +68,7 @@ def fit(
     if ckpt_path:
         initial = copy.deepcopy(model)
         take_state(model, before["state_dict"], ckpt_path)  # raises a UserError; Lightning would end in a traceback
-        check_training_state(initial, before, ckpt_path, config.force)
+        check_training_state(initial, before, ckpt_path, config.force_resume)
     step, stored = before["global_step"], before["hyper_parameters"]
     if stored.get("class_names"):
         names = validate_class_names(stored["class_names"], model.num_classes, ckpt_path)

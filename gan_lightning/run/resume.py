@@ -24,7 +24,8 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF, absolute, relative_path
 from gan_lightning.run.run_dir import deferred_lines, is_rank_zero
 
-PER_COMMAND = ("hydra", "ckpt_path", "init_from", "objective", "force", "trust")  # never taken from the checkpoint
+# Never taken from the checkpoint.
+PER_COMMAND = ("hydra", "ckpt_path", "init_from", "objective", "force_resume", "trust_checkpoint")
 OPTIONAL = ("callbacks", "logger", "debug", "experiment", "hydra")  # groups that may be left out
 OF_OPTIMIZER = re.compile(r"model\.\w*optimizer\.\w+")  # ~KEY: another optimizer may lack the setting
 
@@ -72,12 +73,12 @@ def resume(
         raise UserError(f"ckpt_path={path}: not in a run directory; choose one to continue in: hydra.run.dir=FOLDER")
     run = absolute(run or path.resolve().parent.parent)
     stored, choices = config_of(checkpoint), checkpoint["hyper_parameters"]["choices"]
-    forced, trusted = (key in typed and typed[key].value() is True for key in ("force", "trust"))
+    forced, trusted = (key in typed and typed[key].value() is True for key in ("force_resume", "trust_checkpoint"))
     composed = compose(loader, choices)
     config = with_references(stored, composed)
     if not trusted:
-        refuse_foreign(checkpoint["hyper_parameters"]["config"], path, "trust=true", typed)
-        refuse_places(OmegaConf.to_container(config), path, "trust=true", typed)
+        refuse_foreign(checkpoint["hyper_parameters"]["config"], path, "trust_checkpoint=true", typed)
+        refuse_places(OmegaConf.to_container(config), path, "trust_checkpoint=true", typed)
         refuse_absent_data(config, path, typed)
     make_paths_absolute(config)
     print_rank_zero(f"resuming from {path}, step {checkpoint['global_step']:,}")
@@ -95,7 +96,7 @@ def resume(
     unknown = [key for key, value in flatten(node) if value == NOT_STORED and key not in typed]
     if unknown:
         raise UserError(*(f"{key}: came from the environment and is not stored; {key}=VALUE" for key in unknown))
-    node |= {"ckpt_path": str(absolute(path)), "force": False, "trust": False}
+    node |= {"ckpt_path": str(absolute(path)), "force_resume": False, "trust_checkpoint": False}
     node["hydra"] = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml").hydra) | {"run": {"dir": str(run)}}
     ConfigStore.instance().store(name="resume", node=node)
     return "resume", kept, OmegaConf.to_container(config)
@@ -193,7 +194,7 @@ def compose(loader: ConfigLoader, choices: dict[str, Any]) -> DictConfig:
 def with_references(stored: DictConfig, composed: DictConfig) -> DictConfig:
     """Replace stored values by the references of a composed configuration that resolve to the same values.
 
-    An override of ``network.width`` or ``eval.num`` then has its effect wherever the key is referred to.
+    An override of ``network.width`` or ``eval.num_generated`` then has its effect wherever the key is referred to.
     """
     from gan_lightning.run.checkpoint import NOT_STORED
 
@@ -241,7 +242,7 @@ def apply_differences(node: dict[str, Any], old: dict[str, Any], new: dict[str, 
             node[name] = copy.deepcopy(new[name])
 
 
-def compare_settings(before: dict[str, Any], after: dict[str, Any], force: bool) -> tuple[list[str], list[str]]:
+def compare_settings(before: dict[str, Any], after: dict[str, Any], force_resume: bool) -> tuple[list[str], list[str]]:
     """Compare the settings of a resumed run with those it was started with.
 
     Settings of a single command and directories are not compared.
@@ -256,7 +257,7 @@ def compare_settings(before: dict[str, Any], after: dict[str, Any], force: bool)
         section = key.partition(".")[0]
         if old.get(key) in (new.get(key), NOT_STORED) or section in (*RUNTIME_KEYS, *PER_COMMAND):
             continue
-        if section in IDENTITY_SECTIONS and key not in RESUMABLE_KEYS and not force:
+        if section in IDENTITY_SECTIONS and key not in RESUMABLE_KEYS and not force_resume:
             errors.append(identity_error(key, old.get(key), new.get(key)))
         else:
             notes.append(f"changed: {key} from {old.get(key)} to {new.get(key)}")
@@ -272,7 +273,7 @@ def print_rank_zero(*lines: str) -> None:
 
 def identity_error(key: str, old: Any, new: Any, forceable: bool = True) -> str:
     """Return the error of a setting that would make a resumed run another run."""
-    forced = "; force=true resumes all the same" if forceable else ""
+    forced = "; force_resume=true resumes all the same" if forceable else ""
     return (
         f"{key}: the run was started with {old}, not {new}, and with that it would be another run. "
         f"A new run may start from its networks: init_from=FILE{forced}"

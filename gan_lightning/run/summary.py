@@ -101,8 +101,8 @@ def log_summary(config: DictConfig, trainer: Any, run: Path, started: float) -> 
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from gan_lightning.callbacks.evaluate import Evaluate
-    from gan_lightning.callbacks.health import TrainingMonitor
-    from gan_lightning.callbacks.scalars import MetricLogger
+    from gan_lightning.callbacks.metric_logger import MetricLogger
+    from gan_lightning.callbacks.monitor import TrainingMonitor
 
     metrics = next((dict(callback.last) for callback in trainer.callbacks if isinstance(callback, MetricLogger)), {})
     evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
@@ -173,8 +173,8 @@ def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     """
     from pytorch_lightning.callbacks import EarlyStopping, Timer
 
-    from gan_lightning.callbacks.health import TrainingMonitor
-    from gan_lightning.callbacks.stop import GracefulStop
+    from gan_lightning.callbacks.graceful_stop import GracefulStop
+    from gan_lightning.callbacks.monitor import TrainingMonitor
 
     signum = next((callback.signum for callback in trainer.callbacks if isinstance(callback, GracefulStop)), 0)
     warning = next((callback.stopped for callback in trainer.callbacks if isinstance(callback, TrainingMonitor)), "")

@@ -180,7 +180,7 @@ def test_commands_of_the_readme_run(tmp_path, free_port):
         Image.new("RGB", (20, 30), (i * 30, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
     tiny = ["trainer.max_steps=2", "network.width=4", "data.batch_size=4", "trainer.accelerator=cpu"]
     tiny += ["eval.every_n_steps=null"]  # gan-evaluate does that, once
-    judged = ["eval.num=20", "feature.width=4"]
+    judged = ["eval.num_generated=20", "feature.width=4"]
     ran = []
     for program, *words in commands(ROOT / "README.md"):
         needed = [folder for word, folder in DOWNLOADED.items() if word in words]

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from pictures import noise
+from sample_images import noise
 
 from gan_lightning.data.cache import Cache
 

@@ -16,7 +16,7 @@ from gan_lightning.run.checkpoint import newest, read
 ROOT = Path(__file__).parents[2]
 WORDS = (
     *("model=vanilla", "data=gaussian_ring", "data.num=500", "network.width=4", "trainer=cpu"),
-    *("eval.every_n_steps=null", "callbacks.scalars.every_n_steps=1", "~callbacks.sample_grid", "~logger"),
+    *("eval.every_n_steps=null", "callbacks.metric_logger.every_n_steps=1", "~callbacks.sample_grid", "~logger"),
 )
 
 

@@ -23,8 +23,14 @@ from gan_lightning.feature.classifier import Classifier
 from gan_lightning.run.checkpoint import read
 from gan_lightning.run.run_dir import find_runs
 
-QUICK = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2")
-TYPED = ["eval.num=40", "eval.num_real=20"]
+QUICK = (
+    "eval.every_n_steps=2",
+    "eval.num_generated=40",
+    "eval.num_real=20",
+    "metric.kid.subsets=5",
+    "trainer.max_steps=2",
+)
+TYPED = ["eval.num_generated=40", "eval.num_real=20"]
 
 
 @pytest.fixture
@@ -335,7 +341,7 @@ def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(trained, h
 def test_earlier_scores_are_compared_without_measuring(trained, here, monkeypatch):
     trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one"], ["out=first"])
-    program.evaluate([here / "one"], ["out=second", "eval.num=30"])
+    program.evaluate([here / "one"], ["out=second", "eval.num_generated=30"])
     monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured again"))
     (here / "torn.json").write_text("{")
     with pytest.raises(UserError, match=r"num_generated: 40 \(.*\) / 30 \(") as caught:
@@ -359,7 +365,7 @@ def test_a_folder_of_pictures_against_a_data_set(trained, here, capsys):
     assert (card["num_generated"], card["origin"]) == (30, "pictures of a folder")
     assert card["fitted"].startswith("cropped and resized to 16 x 16")
     assert scores_of(row)["fid"] > 0
-    program.evaluate([pictures, here / "one"], [*words, "out=beside", "eval.num=30", "metric.kid.subsets=5"])
+    program.evaluate([pictures, here / "one"], [*words, "out=beside", "eval.num_generated=30", "metric.kid.subsets=5"])
     assert {row["step"] for row in rows_of(here, "beside")} == {None, 2}
     with pytest.raises(UserError, match="is not a run; a folder of images needs data"):
         program.evaluate([pictures], [])
@@ -371,7 +377,7 @@ def test_samples_of_a_sorted_set_are_taken_from_all_of_it(here):
     pictures.mkdir()
     for i in range(40):
         Image.new("L", (8, 8), 255 * (i // 20)).save(pictures / f"{i:02}.png")
-    words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num=20"]
+    words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num_generated=20"]
     asked, _ = asked_for.parse_request(words)
     *_, fake, card, _ = judge.prepare_image_folder(pictures, asked, {})
     assert card["num_generated"] == 20
@@ -394,7 +400,14 @@ def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
 
 def test_held_out_pictures_are_the_mark(here, monkeypatch):
     """The data against themselves: what a perfect generator would score."""
-    words = ["data=digits", "data.image_size=16", "data.limit=900", "feature.width=4", "feature.dim=8", "eval.num=500"]
+    words = [
+        "data=digits",
+        "data.image_size=16",
+        "data.limit=900",
+        "feature.width=4",
+        "feature.dim=8",
+        "eval.num_generated=500",
+    ]
     program.evaluate([program.Path("held_out")], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
@@ -435,23 +448,23 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
     [
         (["protocol=10k"], "protocol=10k: no such option; there are 10k_test"),
         (["metric=fidd"], "the nearest is fid"),
-        (["eval.nu=3"], "eval.nu: there is no such key, the nearest is eval.num"),
-        (["eval.num=1"], "eval.num=1: must be a whole number of at least 2"),
+        (["eval.num_generate=3"], "eval.num_generate: there is no such key, the nearest is eval.num_generated"),
+        (["eval.num_generated=1"], "eval.num_generated=1: must be a whole number of at least 2"),
         (["eval.split=val"], "must be one of train, test"),
         (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
         (["sort_by=fidd"], "sort_by=fidd: is not measured, the nearest is fid"),
         (["which=first"], "must be one of last, best, both"),
         (["eval.best_by=kid"], "eval.best_by: has no effect outside training"),
         (["data.batch_size=7"], "data.batch_size: has no effect outside training"),
-        (["trust=maybe"], "trust=maybe: must be true or false"),
+        (["trust_checkpoint=maybe"], "trust_checkpoint=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: is stored in the checkpoint"),
         (["eval.split=test"], "no real samples are held out of training"),
-        (["eval.num=1,2"], "eval.num=1,2: several values; evaluate them one by one"),
+        (["eval.num_generated=1,2"], "eval.num_generated=1,2: several values; evaluate them one by one"),
         (["allow=weights,split"], "several values; allow=[weights,split]"),
         (["network.width=3"], "network.width: belongs to training; "),
-        (["metric=fidd", "eval.num=abc"], "eval.num=abc: must be a whole number"),
-        (["feature=module", "feature.network._target_=mine.Network"], "needs its folder on PYTHONPATH"),
+        (["metric=fidd", "eval.num_generated=abc"], "eval.num_generated=abc: must be a whole number"),
+        (["feature=custom", "feature.network._target_=mine.Network"], "add its folder to PYTHONPATH"),
         (["sort_by=5"], "sort_by=5: must be a name"),
         (["out=."], "out=.: must be a name"),
         (["out=[a,b]"], "must be a name"),
@@ -496,7 +509,7 @@ def test_a_protocol_brings_its_feature_network_along(trained, here):
     assert "classifier" in feature("protocol=10k_train")
     config = asked_for.resolve_config(stored, asked)
     assert "inception" in config.feature._target_
-    assert config.eval.num == 50_000
+    assert config.eval.num_generated == 50_000
     assert "classifier" in feature("protocol=50k_train", "feature=classifier")
 
 

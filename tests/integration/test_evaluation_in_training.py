@@ -17,9 +17,21 @@ from gan_lightning.run import checkpoint as checkpoints
 from gan_lightning.run.fit import train
 from gan_lightning.run.summary import exit_status_and_reason
 
-EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
+EVAL = (
+    "eval.every_n_steps=2",
+    "eval.num_generated=40",
+    "eval.num_real=20",
+    "metric.kid.subsets=5",
+    "trainer.max_steps=5",
+)
 
-EVAL = ("eval.every_n_steps=2", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=5")
+EVAL = (
+    "eval.every_n_steps=2",
+    "eval.num_generated=40",
+    "eval.num_real=20",
+    "metric.kid.subsets=5",
+    "trainer.max_steps=5",
+)
 SOMETIMES = {"num_held_out", "logits_sha256", "fitted", "origin"}  # fields of other scores than those of a run
 
 
@@ -85,7 +97,7 @@ def test_the_card_says_how_samples_were_drawn(run, tmp_path):
     for other in ("model=vanilla", "model=cgan", "model=wgan_gp"):
         assert card_hash(card(other)) == card_hash(plain), "variants may be compared"
     assert plain["generator_dtype"] == "float32"
-    conditional = card("model=cgan", "eval.labels=uniform")
+    conditional = card("model=cgan", "eval.label_distribution=uniform")
     assert conditional["labels"] == "uniform"
     assert set(differences([plain, conditional])) == {"labels"}
     assert set(differences([plain, card("model=dcgan", "eval.num_real=12", "eval.seed=1")])) == {
@@ -263,7 +275,7 @@ def test_objective_and_result_take_scores(run, tmp_path):
 
 
 def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
-    words = "model=vanilla", "data=gaussian_grid", "eval.every_n_steps=2", "eval.num=50"
+    words = "model=vanilla", "data=gaussian_grid", "eval.every_n_steps=2", "eval.num_generated=50"
     cards = []
     for seed in (0, 1):
         run(tmp_path / str(seed), *words, f"seed={seed}")
@@ -288,7 +300,9 @@ def test_scores_of_another_card_are_no_best(run, tmp_path):
     """A run that goes on under another protocol starts a curve of its own."""
     run(tmp_path, "model=vanilla", *EVAL)
     path = tmp_path / "checkpoints" / "last.ckpt"
-    judge = judge_of(run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num=30", ckpt_path=path))
+    judge = judge_of(
+        run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num_generated=30", ckpt_path=path)
+    )
     assert len(judge.curve) == 4
     assert [step for step, _ in judge.history("fid")] == [6]
     assert judge.best("fid") == judge.worst("fid") == judge.history("fid")[0]

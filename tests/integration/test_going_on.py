@@ -94,7 +94,7 @@ def test_the_same_line_goes_on(done, tmp_path):
             ],
             {"callbacks.learning_rate.schedule": "linear_decay", "model.ema_decay": 0.999},
         ),
-        (["model=dcgan", "protocol=50k_train", "data=digits"], {"eval.num": 50_000}),
+        (["model=dcgan", "protocol=50k_train", "data=digits"], {"eval.num_generated": 50_000}),
         (["model=dcgan", "protocol=10k_test", "feature=classifier", "feature.epochs=1"], {"feature.epochs": 1}),
         (["model=wgan_gp", *SGD], {"model.generator_optimizer._target_": "torch.optim.SGD"}),
     ],
@@ -141,10 +141,10 @@ def test_what_cannot_be_left_out_is_told_here_too(run):
 
 def test_another_protocol_brings_its_features_along(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
-    assert config.eval.num == 50_000
+    assert config.eval.num_generated == 50_000
     assert config.feature._target_.endswith("Inception")
-    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force=true")
-    assert (config.feature.per_channel, config.eval.num) == (True, 26_000)
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "data=stacked_mnist", "force_resume=true")
+    assert (config.feature.per_channel, config.eval.num_generated) == (True, 26_000)
 
 
 def test_a_logger_can_be_left_out_from_now_on(run, capsys):
@@ -203,7 +203,7 @@ def test_another_run_is_refused(run, word, told):
         "trainer.max_steps=5",
         "seed=7",
         "model=wgan",
-        "callbacks.scalars.every_n_steps=2",
+        "callbacks.metric_logger.every_n_steps=2",
         "optimizer@model.generator_optimizer=rmsprop",
         "model.generator_optimizer.lr=1e-6",
         "logger=csv",
@@ -216,12 +216,15 @@ def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
 
 def test_what_changes_is_shown(run, capsys):
     resumed(
-        f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9", "callbacks.scalars.every_n_steps=2", "seed=7"
+        f"ckpt_path={run}/checkpoints/last.ckpt",
+        "trainer.max_steps=9",
+        "callbacks.metric_logger.every_n_steps=2",
+        "seed=7",
     )
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
     assert told == [
         "changed: trainer.max_steps from 2 to 9",
-        "changed: callbacks.scalars.every_n_steps from 50 to 2",
+        "changed: callbacks.metric_logger.every_n_steps from 50 to 2",
     ]
 
 
@@ -236,15 +239,15 @@ def test_what_changes_is_shown(run, capsys):
 )
 def test_another_run_can_be_forced(run, capsys, word, told, key):
     last = f"ckpt_path={run}/checkpoints/last.ckpt"
-    _, config = resumed(last, word, "force=true")
+    _, config = resumed(last, word, "force_resume=true")
     assert told in capsys.readouterr().out
     value = str(OmegaConf.select(config, key))
     assert value.casefold().endswith(word.partition("=")[2]), value
-    assert config.force is True
+    assert config.force_resume is True
 
 
 def test_networks_cannot_be_forced(run):
-    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force=true")
+    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force_resume=true")
     assert "init_from=FILE" in fault
     assert "force" not in fault
 
@@ -253,10 +256,10 @@ def test_force_and_trust_are_not_kept(run):
     """What was forced once would else be forced ever after."""
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
-    checkpoint["hyper_parameters"]["config"] |= {"force": True, "trust": True}
+    checkpoint["hyper_parameters"]["config"] |= {"force_resume": True, "trust_checkpoint": True}
     torch.save(checkpoint, path)
     _, config = resumed(f"ckpt_path={path}")
-    assert (config.force, config.trust) == (False, False)
+    assert (config.force_resume, config.trust_checkpoint) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -279,10 +282,10 @@ def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
     (fault,) = faults(f"ckpt_path={path}")
     assert told in fault
     assert fault.startswith(f"{path}: ")
-    assert fault.endswith("trust=true")
+    assert fault.endswith("trust_checkpoint=true")
 
 
-@pytest.mark.parametrize("trust", ["trust=false", "trust=true"])
+@pytest.mark.parametrize("trust", ["trust_checkpoint=false", "trust_checkpoint=true"])
 @pytest.mark.parametrize("value", ["${oc.create:{_target_: os.system}}", "${${seed}:4}", "${oc.env:HOME}", "${seed}"])
 def test_a_stored_configuration_has_no_interpolations(run, value, trust):
     path = run / "checkpoints" / "last.ckpt"
@@ -314,7 +317,9 @@ def test_places_and_the_environment_are_not_stored(run, tmp_path, monkeypatch):
 
 def test_references_between_keys_are_kept(run):
     """An override on resume has its effect wherever the key is referred to, and nowhere else."""
-    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "eval.num=64", "feature.dim=5", "data.root=here")
+    _, config = resumed(
+        "ckpt_path=last", f"hydra.run.dir={run}", "eval.num_generated=64", "feature.dim=5", "data.root=here"
+    )
     assert (config.callbacks.evaluate.num, config.callbacks.evaluate.feature.dim) == (64, 5)
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
@@ -322,7 +327,7 @@ def test_references_between_keys_are_kept(run):
     for node in (stored["network"]["generator"], stored["model"]["generator"]):
         node["width"] = 6  # as the run was given it, apart from network.width
     torch.save(checkpoint, path)
-    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "network.width=8", "force=true")
+    _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "network.width=8", "force_resume=true")
     assert config.model.generator.width == config.network.generator.width == 6
     assert config.model.discriminator.width == config.network.discriminator.width == 8
 

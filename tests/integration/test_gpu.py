@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 
 GPU = "trainer=gpu", "trainer.accelerator=gpu"
 EXACT = (*GPU, "trainer.benchmark=false", "trainer.deterministic=warn")  # the same kernels in every process
-RARELY = "callbacks.scalars.every_n_steps=1000", "callbacks.health.every_n_steps=1000"
+RARELY = "callbacks.metric_logger.every_n_steps=1000", "callbacks.monitor.every_n_steps=1000"
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +181,7 @@ COMPILED = [
 @pytest.mark.parametrize("words", COMPILED, ids=" ".join)
 @pytest.mark.parametrize(("precision", "near"), [("32-true", 1e-3), ("bf16-mixed", 5e-2)])
 def test_compiled_networks_play_the_same_game(run, tmp_path, words, precision, near):
-    own = *words, "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1", *EXACT
+    own = *words, "trainer.max_steps=5", "callbacks.metric_logger.every_n_steps=1", *EXACT
     for compiled in ("true", "false"):
         run(tmp_path / compiled, *own, f"trainer.precision={precision}", f"trainer.compile={compiled}")
     for a, b in zip(*(rows(tmp_path / compiled) for compiled in ("true", "false")), strict=True):

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 TINY = (
     *("data.image_size=16", "data.batch_size=4", "network.width=4", "trainer.accelerator=cpu"),
-    *("feature.width=4", "feature.dim=8", "eval.num=250", "eval.every_n_steps=2", "metric=fid"),
-    *("callbacks.checkpoint.every_n_steps=1", "callbacks.scalars.every_n_steps=1"),
+    *("feature.width=4", "feature.dim=8", "eval.num_generated=250", "eval.every_n_steps=2", "metric=fid"),
+    *("callbacks.checkpoint.every_n_steps=1", "callbacks.metric_logger.every_n_steps=1"),
 )
 
 
@@ -38,7 +38,7 @@ def ran(tmp_path_factory) -> Path:
         [*train, *mapped, "trainer.max_steps=2"],
         [*train, *mapped, "trainer.max_steps=4", "ckpt_path=last"],
         ["sample", "run/checkpoints/last.ckpt", "--num", "4", "--out", "grid.png"],
-        ["evaluate", "run", "eval.num=250", "out=scores"],
+        ["evaluate", "run", "eval.num_generated=250", "out=scores"],
         ["export", "run/checkpoints/last.ckpt", "--out", "exported", "--no-onnx"],
         ["sample", "exported", "--num", "4", "--out", "of_export.png"],
         ["report", "run", "--out", "report.html"],

@@ -247,7 +247,7 @@ def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_pat
         (["--help"], "--help: belongs to a run"),
         (["hydra/launcher=joblib"], "hydra/launcher=joblib: belongs to a run"),
         (["run_dir=x"], "run_dir=x: belongs to a run"),
-        (["+found.shape=[3]"], r"\+found.shape=\[3\]: belongs to a run"),
+        (["+data_info.shape=[3]"], r"\+data_info.shape=\[3\]: belongs to a run"),
         (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
     ],
 )

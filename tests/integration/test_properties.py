@@ -56,7 +56,7 @@ KEYS = sorted({key for path in CONF.rglob("*.yaml") for key in keys_of(path)} - 
 LONG = "9" * 5000  # more digits than Python makes a number of
 NUMBERS = [LONG, "0", "1", "2", "3", "-1", "1.5", "1e-3", "0.5", "1e300", "nan", "inf", "-inf", "4000000000", "9" * 40]
 WORDS = ["null", "true", "false", "''", "x", "[]", "[1,2]", "[0.5,0.9]", "[a,b]", "{a:1}", "???", "ünicode", "'a b'"]
-REFERENCES = ["${seed}", "${nowhere}", "${oc.env:HOME}", "${oc.env:NOWHERE_AT_ALL}", "${found.shape}", "${", "\\$"]
+REFERENCES = ["${seed}", "${nowhere}", "${oc.env:HOME}", "${oc.env:NOWHERE_AT_ALL}", "${data_info.shape}", "${", "\\$"]
 values = st.sampled_from(NUMBERS + WORDS + REFERENCES) | st.integers().map(str) | st.floats().map(str)
 garbage = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 misspelt = st.sampled_from(KEYS).flatmap(
@@ -106,7 +106,7 @@ RIGHT = {
     "model.d_steps": ["3"],
     "model.latent_dim": ["1", "5", HUGE],
     "model.ema_decay": ["0.5"],
-    "model.generator_batch": ["2"],
+    "model.generator_batch_multiplier": ["2"],
     "model.reuse_fake": ["true"],
     "model.generator_clip_norm": ["0.1"],
     "model.generator_optimizer.lr": ["1e-30", "1e-3", "1e30"],
@@ -119,9 +119,9 @@ RIGHT = {
     "network.discriminator.dropout": ["0.9"],
     "data.batch_size": ["1", "2", "3", "5", HUGE],
     "eval.every_n_steps": ["1"],
-    "eval.num": ["2", "3", "20", HUGE],
+    "eval.num_generated": ["2", "3", "20", HUGE],
     "eval.num_real": ["2", "20"],
-    "eval.labels": ["uniform"],
+    "eval.label_distribution": ["uniform"],
     "eval.split": ["test"],
     "eval.best_by": ["fid", "nothing"],
     "trainer.precision": ["64-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed"],
@@ -144,7 +144,7 @@ OF_PICTURES = {
 }
 OF_POINTS = {
     "data.num": ["1", "3", HUGE],
-    "data.deviation": ["0", "1e30"],
+    "data.std": ["0", "1e30"],
     "network.depth": ["1", "2"],
     "callbacks.sample_grid.points": ["1"],
     "metric": ["all", "modes"],
@@ -192,8 +192,8 @@ def test_what_is_taken_trains_or_is_answered(folder, line):
             line = [*line, f"{key}={'null' if TINY[key] is None else TINY[key]}"]
     if "data=image_folder" in line:
         line = [*line, f"data.root={pictures(folder)}"]
-    if "eval.num" not in typed and not of_points:
-        line = [*line, "eval.num=30", "feature.width=2", "feature.dim=4", "feature.epochs=1"]
+    if "eval.num_generated" not in typed and not of_points:
+        line = [*line, "eval.num_generated=30", "feature.width=2", "feature.dim=4", "feature.epochs=1"]
     run = folder / "run"
     process = Process(run, *line, f"hydra.run.dir={run}", before=in_its_place(folder))
     status = process.until(lambda: False, seconds=120)
@@ -247,7 +247,7 @@ flags = st.one_of(
     st.tuples(
         st.just("--out"), st.sampled_from(["a.png", "a.npz", "deep/a.png", "a.gif", "folder", "/proc/a.png", "", "."])
     ),
-    st.tuples(st.sampled_from(["--trust", "--help", "--nothing", "--nu"])),
+    st.tuples(st.sampled_from(["--trust-checkpoint", "--help", "--nothing", "--nu"])),
     st.tuples(garbage),
 )
 
@@ -269,12 +269,27 @@ def test_every_line_of_gan_sample_is_done_or_answered(checkpoint, tmp_path_facto
 SETTINGS_OF_SCORES = [key for key in KEYS if key.partition(".")[0] in ("eval", "feature", "metric", "data", "protocol")]
 scored = st.one_of(
     st.tuples(st.sampled_from(SETTINGS_OF_SCORES), values).map("=".join),
-    st.tuples(st.sampled_from(["eval.num", "eval.num_real"]), st.sampled_from(["2", "50", "9" * 9, "x"])).map("=".join),
+    st.tuples(st.sampled_from(["eval.num_generated", "eval.num_real"]), st.sampled_from(["2", "50", "9" * 9, "x"])).map(
+        "=".join
+    ),
     st.tuples(st.sampled_from(["metric", "feature", "protocol", "data"]), garbage).map("=".join),
     st.sampled_from([f"metric={name}" for name in (*OPTIONS["metric"], "[fid,modes]", "[]")]),
-    st.sampled_from(["feature=plane", "feature=classifier", "data=gaussian_grid", "data=digits", "protocol=points"]),
+    st.sampled_from(
+        ["feature=coordinates", "feature=classifier", "data=gaussian_grid", "data=digits", "protocol=points"]
+    ),
     st.sampled_from(["which=best", "which=both", "which=x", "sort_by=fid", "sort_by=x", "allow=[weights]", "allow=x"]),
-    st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "trust=true", "trust=x", "seed=3", "model=wgan"]),
+    st.sampled_from(
+        [
+            "out=a",
+            "out=deep/a",
+            "out=/proc/a",
+            "out=",
+            "trust_checkpoint=true",
+            "trust_checkpoint=x",
+            "seed=3",
+            "model=wgan",
+        ]
+    ),
     garbage,
     assignments,
 )
@@ -284,11 +299,20 @@ scored = st.one_of(
 @given(found=st.lists(paths, min_size=1, max_size=2), typed=st.lists(scored, max_size=3))
 def test_every_line_of_gan_evaluate_is_done_or_answered(checkpoint, tmp_path_factory, found, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [*(placed(path, checkpoint) for path in found), "eval.num=30", "eval.num_real=30", *typed]
+        line = [*(placed(path, checkpoint) for path in found), "eval.num_generated=30", "eval.num_real=30", *typed]
         answered(evaluate.main, "gan-evaluate", line)
 
 
-KEYS_OF_EXPLORE = ["latent", "fps", "out", "trust", "latent.steps", "latent.seeds", "latent.classes", "latent.seed"]
+KEYS_OF_EXPLORE = [
+    "latent",
+    "fps",
+    "out",
+    "trust_checkpoint",
+    "latent.steps",
+    "latent.seeds",
+    "latent.classes",
+    "latent.seed",
+]
 KEYS_OF_EXPLORE += ["latent.targets", "latent.k", "latent.method", "latent.feature.epochs", "data.root", "cache"]
 explored = st.one_of(
     st.sampled_from([f"latent={name}" for name in OPTIONS["latent"]]),
@@ -299,12 +323,14 @@ explored = st.one_of(
             "latent.num=3",
             "latent.samples=20",
             "latent.k=2",
-            "latent.picture=nowhere",
+            "latent.image=nowhere",
             "latent.end=7",
             "latent.factors=[9e9]",
         ]
     ),
-    st.sampled_from(["out=a", "out=deep/a", "out=/proc/a", "out=", "out=.", "trust=true", "+latent.x=1", "~latent"]),
+    st.sampled_from(
+        ["out=a", "out=deep/a", "out=/proc/a", "out=", "out=.", "trust_checkpoint=true", "+latent.x=1", "~latent"]
+    ),
     garbage,
     assignments,
 )
@@ -321,7 +347,7 @@ exported = st.one_of(
     st.tuples(st.just("--license"), st.sampled_from(["mit", "cc-by-4.0", "", "my own", "a\nb", LONG])),
     st.tuples(st.just("--out"), st.sampled_from(["a", "deep/a", "/proc/a", "", ".", "-"])),
     st.tuples(st.just("--push"), st.sampled_from(["me", "", "a/b/c", "../..", "-/-"])),
-    st.tuples(st.sampled_from(["--trust", "--help", "--nothing", "--no-onnx"])),
+    st.tuples(st.sampled_from(["--trust-checkpoint", "--help", "--nothing", "--no-onnx"])),
     st.tuples(garbage),
 )
 

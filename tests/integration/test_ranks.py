@@ -21,7 +21,7 @@ WORKER = Path(__file__).parents[1] / "support" / "ranks.py"
 WORDS = (
     "data.image_size=16 data.limit=26 data.batch_size=8 data.flip=true network.width=4 model.ema_decay=0.9 "
     "trainer=ddp trainer.accelerator=cpu trainer.precision=64-true eval.every_n_steps=null "
-    "callbacks.scalars.every_n_steps=5"
+    "callbacks.metric_logger.every_n_steps=5"
 )
 STEPS = 20
 DECAY = f"callbacks.learning_rate.schedule=linear_decay trainer.max_steps={STEPS}"

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from same_run import assert_same_run, rows, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.cli.evaluate import evaluate
 from gan_lightning.cli.train import finished
 from gan_lightning.errors import UserError
@@ -209,7 +209,7 @@ def test_a_damaged_result_does_not_keep_a_run_from_going_on(run, tmp_path, resul
 
 @pytest.mark.parametrize(("before", "after"), [("wasserstein", "hinge"), ("hinge", "wasserstein")])
 def test_going_on_with_a_loss_that_has_other_figures(run, tmp_path, before, after):
-    """``loss=... force=true``: a critic's accuracy is no figure, a discriminator's is one."""
+    """``loss=... force_resume=true``: a critic's accuracy is no figure, a discriminator's is one."""
     for loss, steps in ((before, 8), (after, 10), (after, 12)):
         last = newest(tmp_path)[0]
         run(tmp_path, *words("wgan"), f"loss={loss}", f"trainer.max_steps={steps}", ckpt_path=last)
@@ -307,7 +307,7 @@ SMALL = (
     "data.batch_size=4",
     "network.width=4",
     "trainer.accelerator=cpu",
-    "callbacks.scalars.every_n_steps=1",
+    "callbacks.metric_logger.every_n_steps=1",
 )
 
 
@@ -336,7 +336,7 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
-    process = command(tmp_path / "run", *SMALL, "trainer.max_steps=1000000", "~callbacks.stop")
+    process = command(tmp_path / "run", *SMALL, "trainer.max_steps=1000000", "~callbacks.graceful_stop")
     wait_for_rows(tmp_path / "run", process, 2)
     process.send_signal(signum)
     output, _ = process.communicate(timeout=60)
@@ -437,7 +437,7 @@ def test_two_processes_train_as_one(run, tmp_path):
         "trainer.max_steps=6",
         "data.limit=26",
         "eval.every_n_steps=3",
-        "eval.num=600",
+        "eval.num_generated=600",
         "feature.width=4",
         "feature.dim=8",
     )
@@ -460,7 +460,7 @@ def test_two_processes_train_as_one(run, tmp_path):
 def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, monkeypatch):
     """Each rank's BatchNorm has statistics of its own; the checkpoint has those of the first, and so has the judge."""
     words = *SMALL, "model=dcgan", "trainer=ddp", "trainer.accelerator=cpu", "metric=fid", "feature.width=4"
-    more = "eval.every_n_steps=2", "eval.num=600", "eval.num_real=600", "feature.dim=8"
+    more = "eval.every_n_steps=2", "eval.num_generated=600", "eval.num_real=600", "feature.dim=8"
     for step, overrides in (
         (2, (*words, *more, "trainer.max_steps=2")),
         (4, ("ckpt_path=last", "trainer.max_steps=4")),

@@ -33,7 +33,7 @@ TINY = [
     "data.image_size=16",
     "trainer.accelerator=cpu",
     "trainer.max_steps=3",
-    "eval.num=20",
+    "eval.num_generated=20",
     "feature.width=4",
 ]
 
@@ -48,7 +48,7 @@ def program(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedPro
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     cwd = tmp_path_factory.mktemp("finished")
-    done = program(cwd, "model=acgan", *TINY, "callbacks.scalars.every_n_steps=1")
+    done = program(cwd, "model=acgan", *TINY, "callbacks.metric_logger.every_n_steps=1")
     assert done.returncode == 0, done.stderr
     (run,) = cwd.glob("runs/*/*")
     return run, done
@@ -426,7 +426,7 @@ def test_an_interrupted_sweep_writes_its_table(tmp_path):
 
 def test_a_sweep_that_was_killed_goes_on(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2,3", *TINY, "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2"
-    often = "callbacks.scalars.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
+    often = "callbacks.metric_logger.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words, *often).returncode == 0
     complete = {seed: torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt") for seed in (1, 2, 3)}
     lines = (tmp_path / "sweep/2/metrics.csv").read_text()
@@ -452,7 +452,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
 
 
 def test_a_run_at_its_end_stays_as_it_is(tmp_path):
-    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=2"
+    often = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=2"
     words = "model=vanilla", *TINY, *often, "hydra.run.dir=run", "trainer.max_steps=4", "ckpt_path=last"
     assert program(tmp_path, *words).returncode == 0
     result = (tmp_path / "run/result.json").read_bytes()
@@ -487,7 +487,7 @@ import resource, sys
 import torch
 from tensorboard.compat.proto.event_pb2 import Event
 from gan_lightning.callbacks.checkpoint import Checkpoint
-from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.cli.train import main
 def checkpoint(trainer):
     return 50_000
@@ -521,8 +521,8 @@ main()
     [
         ("checkpoint", "run/checkpoints/step_00000002.ckpt", ["~logger"]),  # then nothing else reaches the limit
         ("tensorboard", "run/tensorboard", []),
-        ("scalar", "run/tensorboard", ["callbacks.scalars.every_n_steps=1"]),
-        ("metrics", "run/metrics.csv", ["~logger", "callbacks.scalars.every_n_steps=1"]),
+        ("scalar", "run/tensorboard", ["callbacks.metric_logger.every_n_steps=1"]),
+        ("metrics", "run/metrics.csv", ["~logger", "callbacks.metric_logger.every_n_steps=1"]),
     ],
 )
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, kind, file, words):

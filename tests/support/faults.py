@@ -49,10 +49,10 @@ TINY = (
     "trainer=cpu",
     f"trainer.max_steps={STEPS}",
     "eval.every_n_steps=null",
-    "callbacks.scalars.every_n_steps=1",
+    "callbacks.metric_logger.every_n_steps=1",
     f"callbacks.checkpoint.every_n_steps={EVERY}",
 )
-JUDGED = "eval.every_n_steps=20", "eval.num=250", "feature.width=4", "feature.dim=8", "metric=fid"
+JUDGED = "eval.every_n_steps=20", "eval.num_generated=250", "feature.width=4", "feature.dim=8", "metric=fid"
 EXTRAS = {
     "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),
     "dcgan": ("model.ema_decay=0.9", "data.flip=true", *JUDGED),

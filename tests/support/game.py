@@ -12,7 +12,9 @@ from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.model.base import StepOutput
 from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
 
-OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))
+OFF = tuple(
+    f"~callbacks.{name}" for name in ("metric_logger", "sample_grid", "progress", "checkpoint", "graceful_stop")
+)
 
 
 def weights(network: nn.Module) -> list[Tensor]:

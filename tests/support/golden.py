@@ -15,7 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import gan_lightning
-from gan_lightning.callbacks.scalars import named
+from gan_lightning.callbacks.metric_logger import named
 from gan_lightning.io.paths import CONF
 from gan_lightning.run.checkpoint_format import FORMAT_VERSION
 from gan_lightning.run.fit import train

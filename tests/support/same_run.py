@@ -19,7 +19,7 @@ EXTRAS = {
 
 
 def words(variant: str) -> tuple[str, ...]:
-    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=4"
+    often = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=4"
     return f"model={variant}", "trainer.max_steps=8", "network.width=4", *often, *EXTRAS.get(variant, ())
 
 

@@ -16,11 +16,11 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_lightning.callbacks.graceful_stop import SIGNALS, GracefulStop
 from gan_lightning.callbacks.learning_rate import LearningRate
+from gan_lightning.callbacks.metric_logger import MetricLogger, accuracies
 from gan_lightning.callbacks.progress import Progress
 from gan_lightning.callbacks.sample_grid import SampleGrid
-from gan_lightning.callbacks.scalars import MetricLogger, accuracies
-from gan_lightning.callbacks.stop import SIGNALS, GracefulStop
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import grid, read_png, to_uint8, write_png
@@ -31,7 +31,7 @@ from gan_lightning.run.fit import train
 from gan_lightning.run.run_dir import last_metrics
 from gan_lightning.run.summary import exit_status_and_reason, log_summary
 
-EVERY_STEP = "callbacks.scalars.every_n_steps=1"
+EVERY_STEP = "callbacks.metric_logger.every_n_steps=1"
 
 
 def steps_of(folder: Path) -> list[str]:
@@ -67,7 +67,13 @@ TERMS = {
 
 
 def test_metrics_csv_has_every_figure(run, tmp_path, variant):
-    run(tmp_path, f"model={variant}", "trainer.max_steps=7", "callbacks.scalars.every_n_steps=3", "model.d_steps=2")
+    run(
+        tmp_path,
+        f"model={variant}",
+        "trainer.max_steps=7",
+        "callbacks.metric_logger.every_n_steps=3",
+        "model.d_steps=2",
+    )
     lines = table(tmp_path)
     assert [int(line["step"]) for line in lines] == [3, 6, 7]
     columns = set(lines[0])
@@ -394,7 +400,7 @@ class Failing(Callback):
     ],
 )
 def test_last_hooks_that_fail_do_not_cost_the_last_checkpoint(compose, tmp_path, hooks):
-    words = "model=vanilla", "trainer.max_steps=3", "callbacks.scalars.every_n_steps=2"
+    words = "model=vanilla", "trainer.max_steps=3", "callbacks.metric_logger.every_n_steps=2"
     handlers = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(ZeroDivisionError):
         train(compose(*words), tmp_path, more_callbacks=[Failing(*hooks)])
@@ -488,7 +494,7 @@ def test_a_logger_that_fails_does_not_cost_the_checkpoint_of_the_step(compose, t
 
     monkeypatch.setattr(TensorBoardLogger, "log_metrics", removed)
     with pytest.raises(FileNotFoundError):
-        train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.scalars.every_n_steps=3"), tmp_path)
+        train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=3"), tmp_path)
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
     assert [int(line["step"]) for line in table(tmp_path)] == [3]
 
@@ -522,7 +528,7 @@ def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             trainer.should_stop = trainer.global_step == 5
 
-    config = compose("model=vanilla", "trainer.max_steps=20", "callbacks.scalars.every_n_steps=3")
+    config = compose("model=vanilla", "trainer.max_steps=20", "callbacks.metric_logger.every_n_steps=3")
     trainer = train(config, tmp_path, more_callbacks=[Stops()])
     lines = table(tmp_path)
     assert [int(line["step"]) for line in lines] == [3, 5]

@@ -80,7 +80,7 @@ def explored(path: Path, way: str, tmp_path: Path) -> None:
     words = [f"latent={way}", f"out={tmp_path}/found"]
     if way == "invert":
         write_png(tmp_path / "of.png", to_uint8(model.sample(1, seed=1)[0]).expand(3, -1, -1))
-        words += [f"latent.picture={tmp_path}/of.png", "latent.steps=3", "latent.starts=2"]
+        words += [f"latent.image={tmp_path}/of.png", "latent.steps=3", "latent.num_restarts=2"]
     elif way not in ("truncate", "nearest"):
         words += ["latent.steps=3", *(["latent.samples=20"] if way in ("directions", "attribute") else [])]
         words += SMALL if way == "attribute" else []
@@ -142,7 +142,7 @@ def test_points_are_drawn(checkpoint, tmp_path):
     assert program.explore(path, ["latent=walk", f"out={tmp_path}/w"]) == f"{tmp_path}/w.png\n{tmp_path}/w.json"
     write_png(tmp_path / "of.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UserError, match="needs images"):
-        program.explore(path, ["latent=invert", f"latent.picture={tmp_path}/of.png"])
+        program.explore(path, ["latent=invert", f"latent.image={tmp_path}/of.png"])
     for way in ("nearest", "attribute"):
         with pytest.raises(UserError, match=f"latent={way}: needs images"):
             program.explore(checkpoint("model=cgan", "data=gaussian_ring"), [f"latent={way}"])
@@ -152,7 +152,7 @@ def test_an_image_of_12_bits_in_16_is_not_black(checkpoint, tmp_path):
     """As in a training set of such images, the highest value of the bits that are used becomes white."""
     Image.fromarray(np.full((16, 16), 4095, np.uint16)).save(tmp_path / "of.png")
     model = gan_lightning.load(checkpoint("model=dcgan"))
-    found = Invert(tmp_path / "of.png", steps=1, starts=1)(model)
+    found = Invert(tmp_path / "of.png", steps=1, num_restarts=1)(model)
     assert found.rows[0].min() == 1
 
 
@@ -295,7 +295,7 @@ class Lamps(SamplingMixin):
 
 @pytest.mark.parametrize(("method", "least"), [("boundary", 0.85), ("classifier", 0.95)])
 def test_a_direction_moves_its_class_and_little_else(method, least):
-    way = ClassDirection(Halves(), method=method, targets=[0, 1], steps=5, reach=2.0)
+    way = ClassDirection(Halves(), method=method, targets=[0, 1], steps=5, strength=2.0)
     way.load_data(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
     found = way(Lamps())
     left, right = torch.tensor(found.figures["directions"])
@@ -407,7 +407,7 @@ def test_inversion_finds_a_sample_again(checkpoint, tmp_path):
         torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(0))
     write_png(tmp_path / "of.png", to_uint8(model.sample(1, [4], seed=9)[0]).expand(3, -1, -1))
     before = [weight.clone() for weight in model.parameters()]
-    found = Invert(tmp_path / "of.png", steps=150, lr=0.1, starts=2, prior=0.0)(model)
+    found = Invert(tmp_path / "of.png", steps=150, lr=0.1, num_restarts=2, l2_weight=0.0)(model)
     error = found.figures["error"]
     assert len(error) == 151
     assert error[-1] < 0.2 * error[0]
@@ -453,18 +453,18 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent.classes=3", "must be a list, each the name or the number of a class"),
         ("latent.classes=[true]", "must be a list, each the name or the number of a class"),
         ("latent=blend latent.start=1.5", "must be the name or the number of a class"),
-        ("latent=invert", "latent.picture: is needed"),
-        ("latent=invert latent.picture=/nowhere.png", "latent.picture=/nowhere.png: No such file"),
+        ("latent=invert", "latent.image: is needed"),
+        ("latent=invert latent.image=/nowhere.png", "latent.image=/nowhere.png: No such file"),
         ("latent=interpolate,walk", "several values; choose one option"),
         ("latent=interpolate latent.seeds=1,2", "several values; a list is written latent.seeds=[...]"),
         ("+x=1", "keys cannot be added or deleted"),
         ("~latent", "keys cannot be added or deleted"),
         (
-            "latent=invert latent.picture=x latent.lr=1e38",
+            "latent=invert latent.image=x latent.lr=1e38",
             "latent.lr=1e+38: must be a number above 0 and at most 1000000",
         ),
-        ("latent=directions latent.reach=1e39", "must be a number above 0 and at most 1000000"),
-        ("latent=invert latent.picture=~/no/where_(1).png", "No such file"),
+        ("latent=directions latent.strength=1e39", "must be a number above 0 and at most 1000000"),
+        ("latent=invert latent.image=~/no/where_(1).png", "No such file"),
         ("fps=0", "must be a whole number of at least 1 and at most 100"),
         ("latent=truncate fps=30", "fps=30: has no effect, since there is no animation"),
         ("latent=directions latent.num=500", "latent.num=500: there are 100 directions"),
@@ -472,7 +472,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("out=", "must be a name"),
         ("out=null", "must be a name"),
         ("out=some/walk.gif", "use a name without a suffix"),
-        ("trust=1", "must be true or false"),
+        ("trust_checkpoint=1", "must be true or false"),
         ("latent._target_=os.system", "there is no such key"),
         ("what", "not of the form KEY=VALUE"),
     ],

@@ -225,7 +225,13 @@ def test_what_onnx_cannot_take_is_told(checkpoint):
 
 
 def test_the_card_has_the_training_and_every_score(run, tmp_path):
-    words = "eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "trainer.max_steps=2"
+    words = (
+        "eval.every_n_steps=1",
+        "eval.num_generated=40",
+        "eval.num_real=20",
+        "metric.kid.subsets=5",
+        "trainer.max_steps=2",
+    )
     run(tmp_path / "run", "model=acgan", *words, *QUIET)
     told = gan_export(tmp_path / "run/checkpoints/last.ckpt", "--out", tmp_path / "out", "--no-onnx")
     assert "onnx" not in told
@@ -392,11 +398,11 @@ def test_a_generator_of_the_users_own(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     run(tmp_path / "run", "model=dcgan", "network.generator._target_=own_module.Gen", *QUIET)
     path = tmp_path / "run/checkpoints/last.ckpt"
-    gan_export(path, "--out", tmp_path / "out", "--no-onnx", "--trust")
-    alone = gan_lightning.load(tmp_path / "out", trust=True)
-    assert torch.equal(alone.sample(3), gan_lightning.load(path, trust=True).sample(3))
+    gan_export(path, "--out", tmp_path / "out", "--no-onnx", "--trust-checkpoint")
+    alone = gan_lightning.load(tmp_path / "out", trust_checkpoint=True)
+    assert torch.equal(alone.sample(3), gan_lightning.load(path, trust_checkpoint=True).sample(3))
     text = (tmp_path / "out" / "README.md").read_text()
-    assert 'load("FOLDER", trust=True)' in text
+    assert 'load("FOLDER", trust_checkpoint=True)' in text
     assert "runs no code" not in text
 
 

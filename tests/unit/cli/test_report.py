@@ -20,7 +20,13 @@ from gan_lightning.io.plot import curves
 from gan_lightning.report import run_record
 from gan_lightning.run.run_dir import files_named, find_runs
 
-QUICK = ("eval.every_n_steps=1", "eval.num=40", "eval.num_real=20", "metric.kid.subsets=5", "~callbacks.progress")
+QUICK = (
+    "eval.every_n_steps=1",
+    "eval.num_generated=40",
+    "eval.num_real=20",
+    "metric.kid.subsets=5",
+    "~callbacks.progress",
+)
 
 
 def changed(folder: Path, **changes: object) -> None:
@@ -56,7 +62,7 @@ def page(path: Path) -> Page:
 
 
 def test_every_variant_has_a_report(run, tmp_path, learner):
-    run(tmp_path / "one", f"model={learner}", "callbacks.scalars.every_n_steps=1", *QUICK)
+    run(tmp_path / "one", f"model={learner}", "callbacks.metric_logger.every_n_steps=1", *QUICK)
     assert gan_report(tmp_path / "one", "--out", tmp_path / "r.html").startswith("1 run in ")
     seen = page(tmp_path / "r.html")
     pictures = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
@@ -164,7 +170,7 @@ def test_a_configuration_that_grows_without_end_is_none(trained, tmp_path):
 
 def test_unlike_scores_are_not_ranked(trained, run, tmp_path):
     trained(tmp_path / "runs/a", "model=vanilla", *QUICK)
-    run(tmp_path / "runs/b", "model=vanilla", *QUICK, "eval.num=30")
+    run(tmp_path / "runs/b", "model=vanilla", *QUICK, "eval.num_generated=30")
     gan_report(tmp_path / "runs", "--out", tmp_path / "r.html")
     seen = page(tmp_path / "r.html")
     assert "Ranked" not in seen.text
@@ -176,8 +182,8 @@ def test_each_data_set_has_a_ranking_of_its_own(run, tmp_path):
     for name, words in {
         "p0": ("model=vanilla", "data=gaussian_ring"),
         "p1": ("model=wgan", "data=gaussian_ring"),
-        "a": ("model=vanilla", "metric.kid.subsets=5", "eval.num=40"),
-        "b": ("model=vanilla", "metric.kid.subsets=5", "eval.num=30"),
+        "a": ("model=vanilla", "metric.kid.subsets=5", "eval.num_generated=40"),
+        "b": ("model=vanilla", "metric.kid.subsets=5", "eval.num_generated=30"),
     }.items():
         run(tmp_path / "runs" / name, *words, "eval.every_n_steps=2", "eval.num_real=20", "~callbacks.progress")
     gan_report(tmp_path / "runs", "--out", tmp_path / "r.html", "--sort-by", "modes")
@@ -203,7 +209,7 @@ def test_a_run_that_went_on_and_was_killed_is_not_finished(trained, run, tmp_pat
 
 def test_samples_are_those_of_the_step_that_the_run_is_at(trained, tmp_path):
     """Of a run that went back to an earlier step, pictures of later ones may be there still."""
-    trained(tmp_path, "model=vanilla", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1")
+    trained(tmp_path, "model=vanilla", "trainer.max_steps=5", "callbacks.metric_logger.every_n_steps=1")
     shutil.copy(tmp_path / "samples" / "step_00000002.png", tmp_path / "samples" / "step_00000030.png")
     gan_report(tmp_path, "--out", tmp_path / "r.html")
     assert "Samples at step 5" in page(tmp_path / "r.html").text

@@ -75,7 +75,7 @@ def test_what_no_part_declares_is_accepted(errors):
 
 
 def test_a_value_that_the_data_tell_counts(errors):
-    assert errors(norm="batch", depth="${found.num_classes}") == []
+    assert errors(norm="batch", depth="${data_info.num_classes}") == []
 
 
 def test_settings_without_effect_are_errors_where_they_are_typed(errors):

@@ -176,8 +176,12 @@ def test_a_constructor_enforces_its_annotations():
 
 
 def test_a_reference_restricts_what_it_refers_to():
-    part = {"_target_": "gan_lightning.network.mlp.MLPDiscriminator", "shape": "${found.shape}", "width": "${width}"}
-    config = OmegaConf.create({"width": 0, "found": {"shape": None}, "one": part, "two": dict(part)})
+    part = {
+        "_target_": "gan_lightning.network.mlp.MLPDiscriminator",
+        "shape": "${data_info.shape}",
+        "width": "${width}",
+    }
+    config = OmegaConf.create({"width": 0, "data_info": {"shape": None}, "one": part, "two": dict(part)})
     assert errors_of_values(config, {}) == [
         "width=0: must be a whole number of at least 1 and at most 2147483647",
     ]

@@ -40,6 +40,7 @@ HABITS = {
     "fp16=true": "trainer.precision",
     "precision=16": "trainer.precision",
     "trainer.precision=fp16": "trainer.precision=16-mixed",
+    "network.generator.upsample=deconv": "upsample=conv_transpose",
     "trainer.accelerator=cuda:0": "trainer.devices=[0]",
     "trainer.accelerator=ddp": "trainer=ddp",
     "sample_interval=100": "callbacks.sample_grid",

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import noise
 from PIL import Image
+from sample_images import noise
 
 from gan_lightning.data import cache as caches
 from gan_lightning.data.cache import Cache
@@ -23,7 +23,7 @@ from gan_lightning.data.pages import MappedFile
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.feature.module import CustomModule
+from gan_lightning.feature.custom import CustomModule
 from gan_lightning.io.cache import TensorCache
 from gan_lightning.latent.nearest import Nearest
 from gan_lightning.metric.fid import FID
@@ -239,7 +239,7 @@ def test_a_flipped_bit_is_noticed_by_the_evaluation(damaged, tmp_path, num_real)
     """Only the images that are compared with are read."""
     data, _ = damaged
     feature = CustomModule(torch.nn.Flatten())
-    evaluation = Evaluator(feature, {"fid": FID()}, num=40, num_real=num_real, seed=4, cache=str(tmp_path))
+    evaluation = Evaluator(feature, {"fid": FID()}, num_generated=40, num_real=num_real, seed=4, cache=str(tmp_path))
     rows = evaluation.subset(num_real, torch.arange(40))[0]
     with pytest.raises(UserError, match="image 39 differs") if 39 in rows else nullcontext():
         evaluation.setup(data, conditional=False)

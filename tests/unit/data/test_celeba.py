@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import BLUE, GREEN, RED, at, colours, near
 from PIL import Image
+from sample_images import BLUE, GREEN, RED, at, colours, near
 
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.errors import UserError

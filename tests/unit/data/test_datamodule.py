@@ -280,7 +280,7 @@ def test_points_lie_around_distinct_centres(data, modes, nearest, extent):
     assert data.shape == (2,)
     distances = torch.cdist(data.samples, centres)
     assert torch.equal(distances.argmin(1), data.labels)
-    share = (distances.min(1).values < 3 * data.deviation).float().mean()
+    share = (distances.min(1).values < 3 * data.std).float().mean()
     assert share == pytest.approx(1 - np.exp(-4.5), abs=0.003)  # 98.89 %; one deviation of this share is 0.0007
     counts = data.labels.bincount(minlength=modes)
     assert (counts - 20_000 / modes).abs().max() < 5 * (20_000 / modes) ** 0.5
@@ -423,7 +423,7 @@ def test_the_test_digits_are_held_out(kind, tmp_path, monkeypatch):
 
 
 def test_a_mixture_lies_where_it_is_wanted():
-    data = GaussianMixture([[0, 0], [5, 1]], deviation=0.1, num=4000)
+    data = GaussianMixture([[0, 0], [5, 1]], std=0.1, num=4000)
     data.setup()
     assert data.class_names == ["(0, 0)", "(5, 1)"]
     for label, centre in enumerate([[0.0, 0.0], [5.0, 1.0]]):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import BLUE, GREEN, RED, at, colours, near, one, opened
 from PIL import Image
+from sample_images import BLUE, GREEN, RED, at, colours, near, one, opened
 
 from gan_lightning.data.decode import CHUNK, decode
 from gan_lightning.data.image_folder import ImageFolder

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import BLUE, GREEN, RED, at, colours, near
 from PIL import Image
+from sample_images import BLUE, GREEN, RED, at, colours, near
 
 from gan_lightning.data import cache, layout
 from gan_lightning.data.decode import decode

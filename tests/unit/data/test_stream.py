@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pictures import pack, sample
 from PIL import Image
 from same_run import assert_equal
+from sample_images import pack, sample
 
 from gan_lightning.data.stream import Chunks, Stream, StreamLoader
 from gan_lightning.errors import UserError
@@ -74,7 +74,7 @@ def test_a_run_goes_on_bit_for_bit(run, root, tmp_path):
     words = "model=cgan", "data=stream", f"data.root={root}", "data.num_classes=3", "data.image_size=16"
     words = (
         *words,
-        "data.window=2",
+        "data.shuffle_window=2",
         "network.width=4",
         "data.batch_size=8",
         "data.flip=true",
@@ -90,7 +90,7 @@ def test_a_run_goes_on_bit_for_bit(run, root, tmp_path):
 
 
 def test_the_first_are_held(root):
-    data = Stream(root, 8, num_classes=3, known=20, batch_size=8, seed=0)
+    data = Stream(root, 8, num_classes=3, reference_size=20, batch_size=8, seed=0)
     data.setup()
     assert data.samples.shape == (20, 3, 8, 8)
     assert data.labels.tolist() == [i % 3 for i in range(20)]
@@ -182,7 +182,7 @@ def test_deep_images_of_a_stream_have_one_scale(tmp_path, caplog):
         file = io.BytesIO()
         Image.fromarray(np.full((8, 8), 4000 - 100 * i, np.uint16)).save(file, "png")
         samples.append({"image": file.getvalue()})
-    data = Stream(pack(tmp_path, samples), 8, channels=1, known=5, batch_size=4, seed=0)
+    data = Stream(pack(tmp_path, samples), 8, channels=1, reference_size=5, batch_size=4, seed=0)
     data.setup()
     assert data.samples.flatten(1)[:, 0].tolist() == [round(255 * (4000 - 100 * i) / 4095) for i in range(5)]
     assert f"data.root={tmp_path}: 5 images in a format of 16 or 32 bits a pixel use 12 of them" in caplog.text

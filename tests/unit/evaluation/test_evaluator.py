@@ -11,7 +11,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation.evaluator import Evaluator, full_precision
 from gan_lightning.feature.classifier import Classifier
-from gan_lightning.feature.module import CustomModule
+from gan_lightning.feature.custom import CustomModule
 from gan_lightning.io.cache import fingerprint
 from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.class_accuracy import ClassAccuracy
@@ -55,7 +55,7 @@ def test_metrics_that_cannot_be_had_are_named(cache, build):
     metrics = {"fid": FID(), "class_accuracy": ClassAccuracy(), "memorization": Memorization()}
     module = CustomModule(torch.nn.Flatten())
     left_out = Evaluator(module, metrics, cache=str(cache)).setup(data, conditional=True)
-    assert left_out["class_accuracy"] == "feature=module returns no class logits"
+    assert left_out["class_accuracy"] == "feature=custom returns no class logits"
     assert "set data.limit to leave some images out" in left_out["memorization"]
     with pytest.raises(UnavailableError, match="no metric is available"):
         Evaluator(module, {"class_accuracy": ClassAccuracy()}, cache=str(cache)).setup(data, conditional=True)
@@ -94,14 +94,14 @@ def test_classes_of_another_network_are_not_those_of_the_data(cache, build):
 def test_labels_are_asked_for_as_the_data_have_them(cache, num):
     """Also where they lie class by class, or one of each in turn until the rare ones are out."""
     for labels in ([0] * 90 + [1] * 10, [0, 1] * 10 + [0] * 80, ([1] + [0] * 9) * 60):
-        judge = Evaluator(CustomModule(torch.nn.Flatten()), {}, num=num, cache=str(cache))
+        judge = Evaluator(CustomModule(torch.nn.Flatten()), {}, num_generated=num, cache=str(cache))
         judge.real = FeatureSet(*[torch.zeros(len(labels), 1)] * 2, torch.tensor(labels))
         assert float(judge.sample_labels(2).double().mean()) == pytest.approx(0.1, abs=1 / num)
 
 
 def test_samples_that_are_not_finite_are_no_black_pictures(cache, build):
     model, data = build("model=vanilla")
-    judge = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=20, cache=str(cache))
+    judge = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num_generated=20, cache=str(cache))
     next(model.generator.parameters()).data.fill_(math.nan)
     judge.real = FeatureSet(data.samples, data.samples, data.labels)
     with pytest.raises(UserError, match="samples are not finite"):
@@ -168,7 +168,7 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
 
     def scores(folder: str, k: int = 3, weight: float = 1.0, num_real: int = 20, split: str = "train", seed: int = 0):
         metrics = {"fid": FID(), "precision": PrecisionRecall(k), "density": DensityCoverage(k)}
-        of = {"num": 30, "num_real": num_real, "split": split, "seed": seed}
+        of = {"num_generated": 30, "num_real": num_real, "split": split, "seed": seed}
         judge = Evaluator(CustomModule(Scaled(weight)), metrics, **of, cache=str(cache / folder))
         judge.setup(data, conditional=False)
         fake = judge.extract_features(*(part[-30:] for part in data.held_out()))
@@ -181,8 +181,8 @@ def test_what_is_kept_is_not_taken_for_something_else(cache, build, other):
 
 
 def test_numbers_are_the_same_however_they_are_typed(build):
-    one, other = (build("model=vanilla", "data=gaussian_ring", f"data.deviation={typed}")[1] for typed in ("1", "1.0"))
-    assert fingerprint(one.deviation) == fingerprint(other.deviation)
+    one, other = (build("model=vanilla", "data=gaussian_ring", f"data.std={typed}")[1] for typed in ("1", "1.0"))
+    assert fingerprint(one.std) == fingerprint(other.std)
     assert fingerprint(Modes(3).settings()) == fingerprint(Modes(3.0).settings())
 
 
@@ -213,7 +213,7 @@ def test_logits_of_other_weights_are_not_taken_for_these(cache, build):
 
 def test_ranks_share_the_work_and_see_the_same_samples(cache, build, monkeypatch):
     model, data = build("model=cgan")
-    judge = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num=1100, cache=str(cache))
+    judge = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, num_generated=1100, cache=str(cache))
     judge.feature.network.forward = lambda pictures: pictures.float().flatten(1)
     judge.setup(data, conditional=True)
     alone = judge.draw(model)

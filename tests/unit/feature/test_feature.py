@@ -17,8 +17,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from gan_lightning.errors import UserError
 from gan_lightning.feature import inception
 from gan_lightning.feature.classifier import Classifier, held_out_mask
+from gan_lightning.feature.custom import CustomModule, describe
 from gan_lightning.feature.inception import Inception
-from gan_lightning.feature.module import CustomModule, describe
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.fid import distance, statistics

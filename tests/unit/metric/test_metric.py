@@ -24,8 +24,8 @@ from gan_lightning.metric.modes import Modes
 from gan_lightning.metric.precision_recall import PrecisionRecall
 
 
-def normal(num: int, dim: int, seed: int, mean: float = 0.0, deviation: float = 1.0) -> torch.Tensor:
-    return mean + deviation * torch.randn(num, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def normal(num: int, dim: int, seed: int, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
+    return mean + std * torch.randn(num, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def seen(features: torch.Tensor, **more) -> FeatureSet:
@@ -431,8 +431,8 @@ def test_features_are_not_changed_by_their_distances():
 
 def test_one_far_sample_changes_no_other():
     """In the plane, where one point of a diverging generator is enough to be 10,000 units away."""
-    real = ring()[torch.arange(800) % 8] + normal(800, 2, 1, deviation=0.01)
-    fake = 1.05 * ring()[torch.arange(800) % 8] + normal(800, 2, 2, deviation=0.002)
+    real = ring()[torch.arange(800) % 8] + normal(800, 2, 1, std=0.01)
+    fake = 1.05 * ring()[torch.arange(800) % 8] + normal(800, 2, 2, std=0.002)
     for far in (1.05, 1e2, 1e4, 1e8, 1e12, 1e100, math.nan):
         fake[0] = torch.tensor([far, 0.0], dtype=torch.float64)
         found = measure(PrecisionRecall(), real, fake) | measure(DensityCoverage(3), real, fake)
@@ -493,12 +493,12 @@ def ring(modes: int = 8) -> torch.Tensor:
 
 
 def mixture(points: torch.Tensor) -> FeatureSet:
-    return seen(points, centres=ring(), deviation=0.01)
+    return seen(points, centres=ring(), std=0.01)
 
 
 def test_real_points_cover_all_modes_with_the_quality_of_the_law():
     which = torch.randint(8, (100_000,), generator=torch.Generator().manual_seed(0))
-    found = measure(Modes(), mixture(ring()), mixture(ring()[which] + normal(100_000, 2, 1, deviation=0.01)))
+    found = measure(Modes(), mixture(ring()), mixture(ring()[which] + normal(100_000, 2, 1, std=0.01)))
     assert found["modes"] == 8
     assert found["quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.002)
     assert found["reverse_kl"] == pytest.approx(0, abs=1e-3)
@@ -515,9 +515,9 @@ def test_lost_modes_are_counted_and_cost_a_divergence(kept):
 @pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
 def test_modes_do_not_change_with_an_offset_of_the_plane(offset):
     """With more than 25 points torch.cdist rounds by a share of the coordinates, here a hundred standard deviations."""
-    points = ring()[torch.arange(400) % 8] + normal(400, 2, 1, deviation=0.01)
+    points = ring()[torch.arange(400) % 8] + normal(400, 2, 1, std=0.01)
     points[0] = 1e5
-    moved = FeatureSet(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, deviation=0.01)
+    moved = FeatureSet(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, std=0.01)
     distance = (points[:, None] - ring()).square().sum(-1).sqrt().min(1).values
     found = measure(Modes(), moved, moved)
     assert found["quality"] == float((distance <= 0.03).double().mean())
@@ -527,7 +527,12 @@ def test_modes_do_not_change_with_an_offset_of_the_plane(offset):
 def test_far_points_are_bad_and_cover_nothing():
     found = measure(Modes(), mixture(ring()), mixture(1.05 * ring().repeat(100, 1)))
     assert (found["modes"], found["quality"]) == (0, 0.0)
-    assert measure(Modes(deviations=6), mixture(ring()), mixture(1.05 * ring()))["modes"] == 8
+    assert measure(Modes(num_stds=6), mixture(ring()), mixture(1.05 * ring()))["modes"] == 8
+
+
+def test_the_card_of_modes_has_the_keys_of_published_cards():
+    """Their hashes, by which published scores are compared, depend on the names."""
+    assert Modes(num_stds=2).settings() == {"deviations": 2.0, "dtype": "float64"}
 
 
 # --- what every metric must do to worse samples ---------------------------------------------------------------------

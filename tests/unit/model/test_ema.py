@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.evaluation.evaluator import Evaluator
-from gan_lightning.feature.module import CustomModule
+from gan_lightning.feature.custom import CustomModule
 from gan_lightning.model.ema import EMA
 
 

@@ -11,7 +11,7 @@ from game import Outputs, networks, play
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from gan_lightning.callbacks.scalars import accuracies
+from gan_lightning.callbacks.metric_logger import accuracies
 from gan_lightning.errors import UserError
 from gan_lightning.model.acgan import ACGAN
 from gan_lightning.model.base import Logits, StepOutput
@@ -109,7 +109,7 @@ def test_a_penalty_differentiates_with_respect_to_samples_before_augmentation():
 
 def test_augmentations_of_two_ranks_are_those_of_one_process():
     """Also of a larger generator batch, in which each minibatch has draws of its own."""
-    model = VanillaGAN(**networks(), augment=Shift(), generator_batch=2)
+    model = VanillaGAN(**networks(), augment=Shift(), generator_batch_multiplier=2)
 
     def shifts(world: int, rank: int) -> Tensor:
         model._trainer = SimpleNamespace(world_size=world, global_rank=rank)
@@ -152,7 +152,7 @@ class Relativistic:
 
 @pytest.mark.parametrize(("kind", "times"), [(VanillaGAN, 1), (VanillaGAN, 2), (ACGAN, 1)])
 def test_a_loss_may_pair_generated_with_real_samples(kind, times):
-    model = kind(**networks(num_classes=6) | {"loss": Relativistic()}, generator_batch=times)
+    model = kind(**networks(num_classes=6) | {"loss": Relativistic()}, generator_batch_multiplier=times)
     output = model.generator_gradients(REAL, Y)
     fake, real = Relativistic.seen[-1]
     torch.testing.assert_close(real, model.discriminator(REAL, Y).detach().repeat(times))

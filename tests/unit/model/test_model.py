@@ -16,7 +16,9 @@ from gan_lightning.model.cgan import CGAN
 from gan_lightning.model.cuda_graphs import Eager
 from gan_lightning.model.vanilla import VanillaGAN
 
-OFF = tuple(f"~callbacks.{name}" for name in ("scalars", "sample_grid", "progress", "checkpoint", "stop"))
+OFF = tuple(
+    f"~callbacks.{name}" for name in ("metric_logger", "sample_grid", "progress", "checkpoint", "graceful_stop")
+)
 SILENT = (*OFF, "~logger.tensorboard")
 
 
@@ -163,7 +165,7 @@ def test_reused_fakes_play_against_the_moved_discriminator(build, reuse):
 
 
 def test_generator_batch_doubles_the_generators_batch_only(build, variant):
-    words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch=2"
+    words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch_multiplier=2"
     _, seen = watched(build(*words), steps=2)
     assert seen.generated == [4, 4, 8] * 2
 
@@ -269,7 +271,7 @@ def state_of(model: Any) -> list[Tensor]:
 
 def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, learner):
     words = f"model={learner}", "trainer.max_steps=3"
-    often = "callbacks.scalars.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
+    often = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
     silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
     full = state_of(run(tmp_path / "watched", *words, *often).lightning_module)
     assert (tmp_path / "watched" / "samples" / "step_00000002.png").exists()
@@ -317,10 +319,10 @@ def test_ranks_play_the_same_game():
 
 
 def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
-    """With generator_batch > 1 a label stays beside the latents that one process would give it."""
+    """With generator_batch_multiplier > 1 a label stays beside the latents that one process would give it."""
 
     def pairs(world: int, rank: int, y: Tensor) -> set[tuple[float, int]]:
-        model = VanillaGAN(**networks(num_classes=10), generator_batch=2)
+        model = VanillaGAN(**networks(num_classes=10), generator_batch_multiplier=2)
         seen: list[tuple[Tensor, Tensor]] = []
         model.generator.register_forward_pre_hook(lambda net, args: seen.append(args))
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)

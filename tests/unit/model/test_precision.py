@@ -11,7 +11,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 
-from gan_lightning.callbacks.scalars import MetricLogger
+from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.errors import UserError
 from gan_lightning.model.base import Logits
 from gan_lightning.network.layers import Head

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 import gan_lightning
-from gan_lightning.callbacks.health import ADVICE, TrainingMonitor
+from gan_lightning.callbacks.monitor import ADVICE, TrainingMonitor
 from gan_lightning.cli import evaluate_checkpoint, explore, sample
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation import compare
@@ -31,12 +31,12 @@ def inputs(model: Any, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     return x, x_hat, *torch.randn(2, 5, model.latent_dim)
 
 
-@pytest.mark.parametrize("words", [(), ("model.beta=4", "model.deviation=0.1"), ("data=gaussian_ring",)], ids=" ".join)
+@pytest.mark.parametrize("words", [(), ("model.beta=4", "model.output_std=0.1"), ("data=gaussian_ring",)], ids=" ".join)
 def test_the_bound_is_that_of_torch_distributions(build, words):
     model, data = build("model=vae", *words)
     x, x_hat, mean, log_variance = inputs(model, data.shape)
     terms = model.bound(x, x_hat, mean, log_variance)
-    likelihood = Normal(x_hat, model.deviation).log_prob(x).flatten(1).sum(1)
+    likelihood = Normal(x_hat, model.output_std).log_prob(x).flatten(1).sum(1)
     divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(terms["reconstruction"], -likelihood.mean())
     torch.testing.assert_close(terms["kl"], (4 if words and "beta" in words[0] else 1) * divergence.mean())
@@ -57,7 +57,7 @@ def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
     mean, log_variance = before.encode(x[0], y)
     q = Normal(mean, log_variance.exp().sqrt())
     x_hat = before.generator(q.mean + q.stddev * noise[0], y)
-    likelihood = Normal(x_hat, model.deviation).log_prob(x[0]).flatten(1).sum(1)
+    likelihood = Normal(x_hat, model.output_std).log_prob(x[0]).flatten(1).sum(1)
     (kl_divergence(q, Normal(0.0, 1.0)).sum(1) - likelihood).mean().backward()
     torch.testing.assert_close(outputs.last["g"].fake, x_hat.detach())
     for name, network in model.networks().items():
@@ -92,7 +92,7 @@ def test_what_is_many_is_summed_in_single_precision(build):
 def test_it_learns(run, tmp_path):
     """What is told of a picture by its code is far more than the mean picture tells."""
     words = "network.width=16", "data.limit=null", "data.batch_size=64", "trainer.max_steps=250", *QUIET
-    trainer = run(tmp_path, "model=vae", "~callbacks.scalars", *words)
+    trainer = run(tmp_path, "model=vae", "~callbacks.metric_logger", *words)
     model, x = trainer.lightning_module.eval(), trainer.datamodule.real(500)
     y = torch.zeros(len(x), dtype=torch.long)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_a_checkpoint_encodes_and_decodes(trained_run):
 def test_it_is_explored_and_sampled(trained_run, tmp_path):
     path = trained_run / "checkpoints" / "last.ckpt"
     write_png(tmp_path / "of.png", to_uint8(gan_lightning.load(path).sample(1)[0]).expand(3, -1, -1))
-    words = f"latent.picture={tmp_path}/of.png", "latent.steps=2", "latent.starts=1"
+    words = f"latent.image={tmp_path}/of.png", "latent.steps=2", "latent.num_restarts=1"
     for way, more in {"invert": words, "truncate": ()}.items():
         told = explore.explore(path, [f"latent={way}", f"out={tmp_path}/{way}", *more])
         assert told.splitlines() == [f"{tmp_path}/{way}.png", f"{tmp_path}/{way}.json"]
@@ -183,9 +183,9 @@ def test_points_are_drawn_without_a_surface(run, tmp_path):
 def test_an_encoder_that_says_nothing_is_told(build):
     model, data = build("model=vae")
     play(model, data, 1)
-    health, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
+    monitor, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
     model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
-    told = [health.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
+    told = [monitor.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
     assert told[:4] == [[]] * 4
     assert ADVICE["posterior"] in told[4][0]
 
@@ -193,7 +193,11 @@ def test_an_encoder_that_says_nothing_is_told(build):
 def test_divergence_names_its_rate(run, tmp_path):
     with pytest.raises(UserError, match=r"lower learning rate \(model\.optimizer\.lr\)"):
         run(
-            tmp_path, "model=vae", "model.optimizer.lr=1e30", "trainer.max_steps=5", "callbacks.scalars.every_n_steps=1"
+            tmp_path,
+            "model=vae",
+            "model.optimizer.lr=1e30",
+            "trainer.max_steps=5",
+            "callbacks.metric_logger.every_n_steps=1",
         )
 
 
@@ -207,7 +211,7 @@ FAULTS = {
     "model.optimizer.momentum=0.5": r"momentum: .* it is a setting of optimizer@model\.optimizer=sgd",
     "model.optimizer.lr=0": r"model\.optimizer\.lr=0: must be a number above 0",
     "model.optimizer.betas=[0.5]": r"betas=\[0\.5\]: must be a list of 2",
-    "model.deviation=0": r"model\.deviation=0: must be a number above 0",
+    "model.output_std=0": r"model\.output_std=0: must be a number above 0",
     "model.beta=-1": r"model\.beta=-1: must be a number of at least 0",
 }
 

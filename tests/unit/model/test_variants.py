@@ -33,7 +33,7 @@ def test_defaults(build, name, kind, settings, d_steps, reuse):
         assert {key: tuple(v) if isinstance(v := group[key], list) else v for key in settings} == settings
         assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()}
     assert (model.d_steps, model.reuse_fake) == (d_steps, reuse)
-    assert (model.generator_ema, model.generator_batch) == (None, 1)
+    assert (model.generator_ema, model.generator_batch_multiplier) == (None, 1)
     assert model.clip_norms == {"g": None, "d": None}
     if name == "wgan":
         assert model.clip_value == 0.01

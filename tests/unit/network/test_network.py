@@ -155,7 +155,7 @@ def test_dcgan_has_no_bias_before_a_batch_norm():
                 assert (layer.bias is None) == isinstance(after, nn.BatchNorm2d)
 
 
-@pytest.mark.parametrize("upsample", ["transposed", "nearest"])
+@pytest.mark.parametrize("upsample", ["conv_transpose", "nearest"])
 def test_dcgan_without_a_norm_has_every_bias(upsample):
     for network in pair("dcgan", (3, 32, 32), g={"norm": "none", "upsample": upsample}, d={"norm": "none"}):
         assert all(layer.bias is not None for layer in of_kind(network, *WEIGHTED))
@@ -261,7 +261,7 @@ def test_layer_norm_is_over_all_channels_and_pixels_of_a_sample():
 
 
 def test_other_unknown_choices_are_told():
-    with pytest.raises(ValueError, match="upsample=bilinear: must be one of transposed, nearest"):
+    with pytest.raises(ValueError, match="upsample=bilinear: must be one of conv_transpose, nearest"):
         DCGANGenerator(LATENT, SHAPE, upsample="bilinear")
     with pytest.raises(ValueError, match="conditioning=sum: must be one of concat, projection"):
         ResNetDiscriminator(SHAPE, conditioning="sum")

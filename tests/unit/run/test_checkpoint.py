@@ -292,7 +292,7 @@ def test_missing_optimizer_state_is_an_error_unless_forced(run, trained, name):
     (line,) = caught.value.errors
     told = "0 optimizers, not 2" if name == "no optimizers" else "weights that have been updated"
     assert told in line
-    assert run(trained.parents[1], *words, "force=true", ckpt_path=trained).global_step == 3
+    assert run(trained.parents[1], *words, "force_resume=true", ckpt_path=trained).global_step == 3
 
 
 def test_a_weight_that_was_never_updated_needs_no_optimizer_state(run, compose, trained, tmp_path):
@@ -385,7 +385,7 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
             gan_lightning.load(path)
         assert str(path) in str(caught.value)
         with pytest.raises(UserError, match=match):
-            gan_lightning.load(path, trust=True)
+            gan_lightning.load(path, trust_checkpoint=True)
 
     for length in (0, 10, len(complete) // 2, len(complete) - 1):
         path.write_bytes(complete[:length])
@@ -427,7 +427,7 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         "gan_lightning.model.gan.Terms",
         "gan_lightning.network.layers.pairwise",
         "gan_lightning.model.nowhere.Nothing",
-        "gan_lightning.callbacks.stop.subprocess.run",
+        "gan_lightning.callbacks.graceful_stop.subprocess.run",
         "pytorch_lightning.plugins.io.TorchCheckpointIO",
         "pytorch_lightning.loggers.logger.Logger",
         "gan_lightning.cli.train.main",
@@ -444,7 +444,7 @@ def test_classes_that_are_not_ours_are_refused(trained, target):
     checkpoint = read(trained)
     checkpoint["hyper_parameters"]["config"]["model"]["loss"] = {"_target_": target, "command": "exit 1"}
     torch.save(checkpoint, trained)
-    with pytest.raises(UserError, match="gan-sample --trust"):
+    with pytest.raises(UserError, match="gan-sample --trust-checkpoint"):
         gan_lightning.load(trained)
 
 
@@ -461,7 +461,7 @@ def test_trust_lets_other_classes_in(trained):
     torch.save(checkpoint, trained)
     with pytest.raises(UserError, match=r"types\.SimpleNamespace"):
         gan_lightning.load(trained)
-    assert gan_lightning.load(trained, trust=True).loss.mark == 7
+    assert gan_lightning.load(trained, trust_checkpoint=True).loss.mark == 7
 
 
 def test_take_networks_takes_networks_only(run, build, trained):

@@ -93,7 +93,7 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
         ("model.d_steps=0", "at least 1"),
         ("model.d_steps=two", "whole number"),
         ("model.latent_dim=0", "at least 1"),
-        ("model.generator_batch=0", "at least 1"),
+        ("model.generator_batch_multiplier=0", "at least 1"),
         ("model.ema_decay=1.5", "model.ema_decay"),
         ("model.ema_decay=1", "model.ema_decay"),
         ("model.generator_clip_norm=-1", "above 0"),
@@ -107,11 +107,11 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
         ("loss.label_smoothing=2", "loss.label_smoothing"),
         ("network.width=0", "at least 1"),
         ("network.generator.norm=instance", "none, batch, layer"),
-        ("network.generator.upsample=bilinear", "transposed, nearest"),
+        ("network.generator.upsample=bilinear", "conv_transpose, nearest"),
         ("network.discriminator.dropout=1", "below 1"),
         ("network.discriminator.spectral_norm=2", "true or false"),
         ("callbacks.learning_rate.schedule=cosine", "constant, linear_decay"),
-        ("callbacks.scalars.every_n_steps=0", "at least 1"),
+        ("callbacks.metric_logger.every_n_steps=0", "at least 1"),
         ("callbacks.checkpoint.keep=0", "at least 1"),
         ("trainer.precision=8", "trainer.precision"),
         ("trainer.accelerator=abacus", "auto, cpu, gpu"),
@@ -133,7 +133,7 @@ def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
         (["model=acgan", "model.class_weight_generator=0"], "model.class_weight_generator", "model=dcgan"),
         (["model=vanilla", "network.depth=0"], "network.depth", "at least 1"),
         (["data=gaussian_ring", "model=vanilla", "data.modes=0"], "data.modes", "at least 1"),
-        (["data=gaussian_ring", "model=vanilla", "data.deviation=-1"], "data.deviation", "at least 0"),
+        (["data=gaussian_ring", "model=vanilla", "data.std=-1"], "data.std", "at least 0"),
     ],
 )
 def test_impossible_values_of_some(words, key, wanted):
@@ -155,8 +155,8 @@ def test_impossible_values_of_some(words, key, wanted):
             r"loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or .*spectral_norm=true$",
         ),
         (
-            ["model.generator_batch=2", "model.reuse_fake=true"],
-            r"model\.generator_batch=2: model\.reuse_fake=true needs .*generator_batch=1$",
+            ["model.generator_batch_multiplier=2", "model.reuse_fake=true"],
+            r"model\.generator_batch_multiplier=2: model\.reuse_fake=true needs .*generator_batch_multiplier=1$",
         ),
         (["data=gaussian_ring"], r"model=dcgan: .*model=vanilla"),
         (["network=mlp"], r"model=dcgan: .*model=vanilla"),
@@ -171,14 +171,14 @@ def test_impossible_values_of_some(words, key, wanted):
         (["data.batch_size=3", "trainer=ddp"], r"data\.batch_size=3: must be a multiple of the 2 devices"),
         (
             ["model=vanilla", "data=gaussian_ring", "feature=classifier"],
-            r"feature=classifier: needs images.*feature=plane$",
+            r"feature=classifier: needs images.*feature=coordinates or feature=custom$",
         ),
-        (["feature=plane"], r"feature=plane: needs points.*feature=classifier"),
+        (["feature=coordinates"], r"feature=coordinates: needs points.*feature=classifier"),
         (["metric=[fid,modes]"], r"metric=modes: needs points.*metric=class_histogram"),
         (["metric=[fid,kidd]"], "metric=kidd: no such option, the nearest is kid"),
         (["eval.split=val"], "eval.split=val: must be one of train, test"),
         (["eval.every_n_steps=0"], r"eval\.every_n_steps=0: must be a whole number of at least 1 or null$"),
-        (["feature=module"], r"feature\.network\._target_: is needed"),
+        (["feature=custom"], r"feature\.network\._target_: is needed"),
         (["trainer.devices=2"], r"trainer\.devices=2: several devices need trainer=ddp"),
         (
             ["trainer.accelerator=mps", "trainer.precision=64-true"],
@@ -221,7 +221,7 @@ def test_impossible_values_of_some(words, key, wanted):
         ),
         (
             ["model=vanilla", "data=gaussian_ring", "debug=overfit"],
-            r"data\.limit: there is no such key, the nearest is data\.num \(in debug=overfit\)",
+            r"data\.limit: there is no such key, the nearest is data\.std \(in debug=overfit\)",
         ),
         (
             ["network.generator.latent_dim=50"],
@@ -288,7 +288,7 @@ def test_a_flat_folder_has_no_classes(tmp_path):
         (["+foo=1"], "foo: there is no such key"),
         (["+model.foo=1"], "model.foo: there is no such key"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
-        (["found.num_classes=3"], "found.num_classes: the shape and the number of classes are read"),
+        (["data_info.num_classes=3"], "data_info.num_classes: the shape and the number of classes are read"),
         (["run_dir=x"], "run_dir: set hydra.run.dir"),
         (["data=base"], "data=base: no such option"),
         (["ckpt_path=last"], "ckpt_path=last: of which run? Add hydra.run.dir=FOLDER"),
@@ -515,7 +515,7 @@ def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypa
         (conf / where).write_text(text, encoding="utf-8")
     else:
         (conf / where).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
-    for module in ("command_line", "config.compose"):
+    for module in ("run.command_line", "config.compose"):
         monkeypatch.setattr(f"gan_lightning.{module}.CONF", conf)
     _, words, _ = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
     found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}

@@ -54,7 +54,9 @@ def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_pat
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     monkeypatch.chdir(tmp_path)
-    config = compose("model=vanilla", "eval.every_n_steps=2", "eval.num=20", "eval.cache=~/.cache/gan-lightning")
+    config = compose(
+        "model=vanilla", "eval.every_n_steps=2", "eval.num_generated=20", "eval.cache=~/.cache/gan-lightning"
+    )
     trainer = train(config, tmp_path / "run")
     assert trainer.global_step == 2
     assert "~/.cache/gan-lightning: the home directory is unknown, so nothing is cached" in caplog.text
@@ -94,7 +96,7 @@ def test_devices_that_are_not_there_are_told_with_advice(monkeypatch):
 
 def test_a_rate_that_jumps_on_resuming_is_logged(compose, tmp_path, caplog):
     """A linear decay is a function of step / budget, so that a larger budget raises the rate."""
-    words = "model=dcgan", "callbacks.learning_rate.schedule=linear_decay", "callbacks.scalars.every_n_steps=1"
+    words = "model=dcgan", "callbacks.learning_rate.schedule=linear_decay", "callbacks.metric_logger.every_n_steps=1"
     caplog.set_level(logging.INFO)
     train(compose(*words, "trainer.max_steps=3"), tmp_path)
     assert "at step" not in caplog.text

@@ -17,7 +17,7 @@ from gan_lightning.run.checkpoint import read
 from gan_lightning.run.fit import restore_global_state
 from gan_lightning.trainer import stop_observer
 
-WORDS = "trainer.max_steps=4", "callbacks.scalars.every_n_steps=1"
+WORDS = "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=1"
 
 
 def near(a, b, rel: float) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.scalars import accuracies, check_finite, finite_checks
+from gan_lightning.callbacks.metric_logger import accuracies, check_finite, finite_checks
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.model.base import GenerativeModel, StepOutput
 
@@ -30,7 +30,7 @@ ADVICE = {
     "(model.discriminator_optimizer.lr), loss.label_smoothing=0.1 or model=wgan_gp",
     "diversity": "mode collapse: try model=wgan_gp, a lower learning rate of G (model.generator_optimizer.lr), "
     "more D steps (model.d_steps) or a larger data.batch_size",
-    "posterior": "posterior collapse: try a lower model.beta or model.deviation",
+    "posterior": "posterior collapse: try a lower model.beta or model.output_std",
     "classes": "use the best checkpoint, or try model=acgan, model=cgan or model=wgan_gp",
     "metric": "checkpoints/best.ckpt holds the best; callbacks.learning_rate.schedule=linear_decay and "
     "model.ema_decay=0.999 keep a run near it",
@@ -127,7 +127,7 @@ class TrainingMonitor(Validated, Callback):
         shares = next((s.details["class_share_each"] for s in evaluate.latest if "class_share_each" in s.details), None)
         if shares is not None:
             classes = trainer.datamodule.class_names
-            num, samples = evaluate.evaluator.num, evaluate.evaluator.real
+            num, samples = evaluate.evaluator.num_generated, evaluate.evaluator.real
             real = (samples.labels.bincount(minlength=len(shares)).double() / len(samples)).tolist()
             late = trainer.global_step >= max(trainer.max_steps / 2, WARMED_UP)
             lost = [

@@ -1,4 +1,4 @@
-"""A command that its health callback stops."""
+"""A command that the callback monitor stops."""
 
 import json
 import subprocess
@@ -9,13 +9,13 @@ from gan_lightning.run import checkpoint as checkpoints
 
 def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
     words = [
-        "trainer.max_steps=100", "callbacks.health.stop=true", "callbacks.health.every_n_steps=1",
+        "trainer.max_steps=100", "callbacks.monitor.stop=true", "callbacks.monitor.every_n_steps=1",
         "model.generator_optimizer.lr=10.0", "network.generator.norm=none", "eval.every_n_steps=null",
         "model=vanilla", "data.batch_size=4",
         "trainer.accelerator=cpu", "data.image_size=16", "network.width=4",
     ]  # fmt: skip
     code = (
-        "from gan_lightning.callbacks import health; health.WARMED_UP = 0; "
+        "from gan_lightning.callbacks import monitor; monitor.WARMED_UP = 0; "
         "from gan_lightning.cli.train import main; main()"
     )
     done = subprocess.run(

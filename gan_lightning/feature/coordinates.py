@@ -14,7 +14,7 @@ class Coordinates:
 
     needs_points = True
 
-    classes, no_logits_reason = False, "feature=plane returns no class logits"
+    classes, no_logits_reason = False, "feature=coordinates returns no class logits"
     predicts_data_classes, cheap = False, True
     batch, logits_sha256 = 250, ""
 

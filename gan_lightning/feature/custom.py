@@ -24,14 +24,14 @@ PLAIN = bool | int | float | complex | str | bytes | Enum | PurePath | torch.dty
 class CustomModule:
     """Any module that takes uint8 images (N, C, H, W) and returns features (N, ...), which are flattened.
 
-    >>> python train.py feature=module feature.network._target_=my_package.MyNetwork
+    >>> python train.py feature=custom feature.network._target_=my_package.MyNetwork
 
     Args:
         network: The module. The protocol card has its name and a hash of its weights, its settings and its classes'
             code, but not of the functions of other modules that it calls.
     """
 
-    classes, no_logits_reason = False, "feature=module returns no class logits"
+    classes, no_logits_reason = False, "feature=custom returns no class logits"
     predicts_data_classes = cheap = False
     batch, logits_sha256 = 250, ""
 

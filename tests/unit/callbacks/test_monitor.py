@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gan_lightning.callbacks import health
+from gan_lightning.callbacks import monitor
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.health import TrainingMonitor
+from gan_lightning.callbacks.monitor import TrainingMonitor
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.score import Score
 from gan_lightning.loss.minimax import Minimax
@@ -71,7 +71,7 @@ def test_a_vanishing_gradient_under_a_perfect_discriminator_is_told_once():
 def test_it_is_told_again_after_it_was_well():
     ill, well = [game(0.001)] * 6, [game(1.0)]
     assert len(readings(well + ill + well + ill)) == 2
-    assert readings(well + ill[: health.PATIENCE - 1] + well + ill[: health.PATIENCE - 1]) == []
+    assert readings(well + ill[: monitor.PATIENCE - 1] + well + ill[: monitor.PATIENCE - 1]) == []
 
 
 def test_a_critic_has_no_accuracy():
@@ -88,12 +88,12 @@ def test_a_collapsing_batch_is_told_with_its_spread():
 
 def test_real_runs_collapse_where_the_generator_is_made_to(run, tmp_path, caplog, monkeypatch):
     """A real run whose generator has one output."""
-    monkeypatch.setattr(health, "WARMED_UP", 0)
+    monkeypatch.setattr(monitor, "WARMED_UP", 0)
     with caplog.at_level(logging.WARNING):
         run(
             tmp_path,
             "model=vanilla",
-            "callbacks.health.every_n_steps=1",
+            "callbacks.monitor.every_n_steps=1",
             "model.generator_optimizer.lr=10.0",
             "network.generator.norm=none",
             "trainer.max_steps=12",
@@ -111,7 +111,7 @@ def scores(trainer, guest, values, shares=None) -> list[str]:
         details = {} if shares is None else {"class_share_each": shares[step - 1]}
         judge = Evaluate(best_by="fid", feature=None, metrics={})
         judge.evaluator.available = {"fid": FID()}
-        judge.evaluator.num, judge.evaluator.real = 100, torch.utils.data.Subset([0] * 20, range(20))
+        judge.evaluator.num_generated, judge.evaluator.real = 100, torch.utils.data.Subset([0] * 20, range(20))
         judge.evaluator.real.labels = torch.arange(4).repeat(5)
         for i, value in enumerate(values[:step], 1):
             judge.add_scores(i, [Score("fid", value, {}, details)])
@@ -148,7 +148,7 @@ def test_a_class_that_is_rare_by_chance_is_not_lost():
     shares = (labels.bincount(minlength=500) / 2000).tolist()
     assert min(shares) == 0
     judge = Evaluate(best_by="fid", feature=None, metrics={})
-    judge.evaluator.num, judge.evaluator.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
+    judge.evaluator.num_generated, judge.evaluator.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
     judge.evaluator.real.labels = torch.arange(500)
     judge.add_scores(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
     trainer = SimpleNamespace(max_steps=100, global_step=5000, datamodule=SimpleNamespace(class_names=[]))
@@ -185,7 +185,12 @@ def test_how_many_times_worse_the_last_is(name, metric, values, times):
 def test_what_an_evaluation_shows_between_two_looks_stops_the_run_too(run, tmp_path, monkeypatch):
     values = iter([1.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
-    words = "eval.every_n_steps=1", "eval.num=20", "callbacks.health.every_n_steps=50", "callbacks.health.stop=true"
+    words = (
+        "eval.every_n_steps=1",
+        "eval.num_generated=20",
+        "callbacks.monitor.every_n_steps=50",
+        "callbacks.monitor.stop=true",
+    )
     trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=4")
     assert trainer.global_step == 3
     assert "9.0 times worse" in summary.exit_status_and_reason(trainer)[1]
@@ -207,8 +212,8 @@ def test_weights_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(run, t
             "model=vanilla",
             "trainer.max_steps=10",
             "callbacks.checkpoint.every_n_steps=3",
-            "callbacks.scalars.every_n_steps=100",
-            "callbacks.health.every_n_steps=1",
+            "callbacks.metric_logger.every_n_steps=100",
+            "callbacks.monitor.every_n_steps=1",
         )
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
 
@@ -222,9 +227,9 @@ def test_warnings_go_to_tensorboard(run, tmp_path, monkeypatch):
         tmp_path,
         "model=vanilla",
         "eval.every_n_steps=1",
-        "eval.num=20",
+        "eval.num_generated=20",
         "trainer.max_steps=3",
-        "callbacks.health.every_n_steps=1",
+        "callbacks.monitor.every_n_steps=1",
     )
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     (text,) = events.Tensors("health/text_summary")
