@@ -84,7 +84,7 @@ class ImagesTab:
             self.sweep = gr.Dropdown(self.sweeps(), value=None, label="A directory with several runs", elem_id="sweep")
             self.beside = gr.HTML(elem_id="beside")
 
-        quiet = {"show_progress": "hidden"}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
         dragged = quiet | {"trigger_mode": "always_last"}  # otherwise events during an update would be lost
         sample_inputs = [self.model, self.seed, self.label, self.length, *self.axes]
         run_outputs = [self.model, self.run, self.label, self.past, self.then, self.sample, self.video, self.length]

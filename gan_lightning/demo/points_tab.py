@@ -114,7 +114,7 @@ class PointsTab:
         self.controls = [train, pause, *updates, latest]
         self.outputs = [self.status, self.plot, self.curves, self.history, self.before, self.clock, *self.controls]
 
-        quiet = {"show_progress": "hidden"}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
         shape.change(lambda chosen: gr.update(visible=chosen == "drawn"), shape, board, **quiet)
         start.click(
             self.start,
