@@ -38,7 +38,7 @@ Channels = Literal[1, 3]
 ClassLabel = Annotated[Annotated[int, Ge(0)] | str, doc("the name or the number of a class")]
 
 NULL = (None, types.NoneType)
-NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
+NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 NAMES |= dict.fromkeys(NULL, "null")
 # Attribute, comparison and wording of each bound.
 BOUNDS = {

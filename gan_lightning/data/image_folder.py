@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,13 +48,13 @@ class ImageFolder(ImageData):
         skip_broken: bool = False,
         cache: str | Path | None = None,
         memory_gb: NonNegativeFloat = 4,
-        **data: object,
+        **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
         self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
         # Paths, labels, class names and the number of all images, for :meth:`held_out`. The paths of the training
         # images are not kept, since millions of them take gigabytes.
-        self.beyond: tuple[list[Path], list[int], list[str], int] | None = None
+        self.beyond: Any = None
         self.notes: list[str] = []  # files that were left out, to be logged
         self.white: int | None = None  # value mapped to 255 in images above 8 bits, as determined on the training set
         self.extremes = 0, 255
@@ -125,7 +125,8 @@ class ImageFolder(ImageData):
             raise UserError(f"data.root={str(self.root)!r}: is a file, not a folder")
         if not self.root.is_dir():
             raise UserError(f"data.root={str(self.root)!r}: there is no such folder")
-        loose, members = [], {}
+        loose: list[Path] = []
+        members: dict[str, list[Path]] = {}
         others: Counter[str] = Counter()
         left, images = LeftOut(), []
         for path in files_below(self.root, left):

@@ -166,7 +166,7 @@ class PointsTab:
             return {self.clock: gr.Timer(active=False), self.status: "<p>Training has ended: start a new one.</p>"}
         frames = live.frames
         last = len(frames) - 1
-        at = last if at is None else min(range(last + 1), key=lambda index: abs(frames[index].updates - at))
+        at = last if at is None else min((abs(frame.updates - at), index) for index, frame in enumerate(frames))[1]
         frame = frames[at]
         now = id(live), at, frame.g_updates, frame.d_updates, last, live.busy, live.error
         if now == before:

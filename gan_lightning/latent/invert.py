@@ -54,7 +54,8 @@ class Invert(LatentExplorer):
         """Return the image, samples along the optimization of the best latent, and its error at every step."""
         shape = tuple(model.sample(1).shape[1:])
         check_images("invert", shape)
-        decoded = decode([self.picture], shape[1:], shape[0])
+        channels, height, width = shape
+        decoded = decode([self.picture], (height, width), channels)
         if decoded.broken:
             raise UserError(f"latent.picture={self.picture}: {decoded.broken[0]}")
         source = f"latent.picture={escape_control(str(self.picture))}"

@@ -34,9 +34,9 @@ class Discriminator(Validated, nn.Module):
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """Return a normalisation layer of feature maps by name; "layer" normalises over a sample's channels and pixels."""
-    return {"none": nn.Identity, "batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}[
-        norm
-    ]()
+    if norm == "none":
+        return nn.Identity()
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(1, channels)
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -95,6 +95,8 @@ class MeanPooledConv2d(nn.Conv2d):
 
 class UpsampledConv2d(nn.Conv2d):
     """Nearest-neighbour upsampling followed by a convolution, computed as one transposed convolution of stride 2."""
+
+    padding: tuple[int, ...]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, a, H, W) to (N, b, 2H, 2W)."""
