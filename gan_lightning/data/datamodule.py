@@ -148,7 +148,7 @@ class InMemoryDataModule(Validated, LightningDataModule):
     def __init__(self, batch_size: PositiveInt, seed: Seed) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
-        self.samples: Tensor = None  # type: ignore[assignment]  # until setup()
+        self.samples: Tensor | None = None
         self.pages: MappedFile | None = None
 
     @abstractmethod

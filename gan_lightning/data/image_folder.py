@@ -54,7 +54,7 @@ class ImageFolder(ImageData):
         self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
         # Paths, labels, class names and the number of all images, for :meth:`held_out`. The paths of the training
         # images are not kept, since millions of them take gigabytes.
-        self.beyond: Any = None
+        self.beyond: tuple[list[Path], list[int], list[str], int] | None = None
         self.notes: list[str] = []  # files that were left out, to be logged
         self.white: int | None = None  # value mapped to 255 in images above 8 bits, as determined on the training set
         self.extremes = 0, 255

@@ -248,8 +248,9 @@ class Evaluator(Validated):
 
         The BatchNorm and label settings are on the cards of all generators, even of those without either.
         """
-        ema = model.generator_ema
-        known = ema is not None and (model.num_classes < 2 or bool(ema.class_counts.any()))
+        average = model.generator_ema
+        ema = average is not None
+        known = average is not None and (model.num_classes < 2 or bool(average.class_counts.any()))
         label_distribution = "labels as in training" if known else "uniform labels"
         recalibrated = f"recalibrated, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {label_distribution}"
         return {

@@ -240,7 +240,8 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
         self.history.clear()
         if self.generator_ema is not None:
-            self.generator_ema.count_labels_of(self.trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it
+            trainer: Any = self.trainer
+            self.generator_ema.count_labels_of(trainer.datamodule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the configured settings of optimizers; a checkpoint's settings would replace them silently."""

@@ -88,7 +88,8 @@ class EMA(nn.Module):
         norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
             if isinstance(norm, nn.SyncBatchNorm):
-                norm.__class__ = LocalBatchNorm  # type: ignore[assignment]  # SyncBatchNorm would wait for processes that do not take part
+                # SyncBatchNorm would wait for processes that do not take part.
+                norm.__class__ = LocalBatchNorm  # type: ignore[assignment]
             norm.reset_running_stats()
             norm.momentum = None  # BatchNorm then computes the cumulative mean over all batches
         parameter = next(network.parameters())

@@ -103,7 +103,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
         self.channels_last, self.tf32 = channels_last, tf32
 
-    def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]  # of this package
+    def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Apply the performance settings, then fit.
 
         Raises:
