@@ -141,6 +141,7 @@ class InMemoryDataModule(Validated, LightningDataModule):
     """
 
     of_images = False
+    samples: Tensor
     labels: Tensor
     class_names: list[str]
     trainer: Any  # Lightning sets it before it asks for loaders
@@ -148,7 +149,7 @@ class InMemoryDataModule(Validated, LightningDataModule):
     def __init__(self, batch_size: PositiveInt, seed: Seed) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
-        self.samples: Tensor | None = None
+        self.samples = None
         self.pages: MappedFile | None = None
 
     @abstractmethod
