@@ -166,7 +166,7 @@ def validated(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
-            given = signature.bind(self, *args, **kwargs).arguments
+            given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
             given = {}  # the call below raises Python's own error
         given |= {k: v for name in [*given] if is_var_keyword(signature, name) for k, v in given.pop(name).items()}

@@ -281,7 +281,7 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
             resized = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
             pixels = np.asarray(resized)
             pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-            extrema: Any = upright.getextrema()
+            extrema: Any = upright.getextrema() if deep_colour else None
             high_byte = max(high for _, high in extrema[:3]) if deep_colour else None
             return DecodedImage(np.ascontiguousarray(pixels), peak, stretched, high_byte, full_size, mode)
     except Image.DecompressionBombError:
