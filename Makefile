@@ -33,8 +33,8 @@ test-slow: .venv/installed-dev  ## run the tests that train for minutes
 faults: .venv/installed-dev  ## kill runs, fill disks, damage files, and see what is left of them
 	$(BIN)/python tests/support/faults.py $(ARGS)
 
-lint: .venv/installed-dev  ## check style and format
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: .venv/installed-dev  ## check style, format and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 format: .venv/installed-dev  ## put the code into form
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -53,7 +53,7 @@ lock: .venv/installed-dev  ## write requirements.lock: what .venv has, with hash
 	  $(addprefix --extra ,export hub joblib play report stream submitit video)
 
 clean:  ## remove caches and builds; runs, data and .venv stay
-	rm -rf build dist .pytest_cache .ruff_cache && find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache && find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
 # A virtual environment sees the packages of $(PYTHON) if those have torch; torch's version is then pinned.
 .venv/bin/python:

@@ -11,8 +11,8 @@ def escape_control(text: str) -> str:
 
 def first_and_count(items: Iterable[object], most: int) -> str:
     """Join the first ``most`` items with commas and append the number of the others."""
-    items = [*map(str, items)]
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+    texts = [*map(str, items)]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 class UserError(Exception):

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Trainer, callbacks
+from pytorch_lightning import callbacks
 
 from gan_lightning.callbacks.metric_logger import check_finite, ended_after_step, finite_checks
 from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
 from gan_lightning.errors import UserError, write_error_message
 from gan_lightning.io.files import check_free_space, replace, samples_by_step
 from gan_lightning.model.base import GenerativeModel
+from gan_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

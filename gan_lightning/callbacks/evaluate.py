@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lightning.callbacks.checkpoint import saved_step
@@ -20,6 +20,7 @@ from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.evaluation.score import Score
 from gan_lightning.io.files import add_path_to_errors, atomic_write, report_damaged, set_aside
 from gan_lightning.model.base import GenerativeModel
+from gan_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -4,19 +4,20 @@ import csv
 import errno
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.io import csv_rows
 from gan_lightning.io.files import add_path_to_errors, atomic_write, report_damaged, set_aside
 from gan_lightning.model.base import GenerativeModel, StepOutput
+from gan_lightning.trainer import Trainer
 
 
 class DivergedError(UserError):
@@ -74,7 +75,7 @@ class MetricLogger(Validated, Callback):
         report_damaged(self.path, damaged, len(rows))
         return columns, rows
 
-    def write(self, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    def write(self, rows: Iterable[Mapping[str, Any]], columns: Collection[str]) -> None:
         """Write the whole file; values that a row lacks are left empty."""
         with atomic_write(self.path, "w") as file:
             writer = csv.DictWriter(file, columns)
@@ -161,7 +162,7 @@ def ended_after_step(trainer: Trainer, exception: BaseException) -> bool:
     False for several processes, since the others would not take part in saving; for a signal that ends the run at once;
     for a full disk; and if training has diverged.
     """
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     complete = batches.started == batches.processed  # otherwise some networks have been updated and others not
     full = isinstance(exception, OSError) and exception.errno in (errno.ENOSPC, errno.EDQUOT)
     failed_hook = isinstance(exception, Exception) and not isinstance(exception, DivergedError) and not full

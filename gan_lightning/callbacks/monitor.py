@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from scipy.stats import binom
 from torch import Tensor
@@ -14,6 +14,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.metric_logger import accuracies, check_finite, finite_checks
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.model.base import GenerativeModel, StepOutput
+from gan_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class TrainingMonitor(Validated, Callback):
         self.peak = 0.0  # largest norm of G's gradient
         self.ill: dict[str, int] = {}  # consecutive checks that found a problem, by its name
         self.found: set[int] = set()  # classes that have been generated often enough
-        self.stopped, self.warnings = "", []
+        self.stopped = ""
+        self.warnings: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Return what later checks are compared with."""

@@ -3,11 +3,12 @@
 import sys
 from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from tqdm import tqdm
 
 from gan_lightning.config.constraints import PositiveFloat, Validated
 from gan_lightning.model.base import GenerativeModel, StepOutput
+from gan_lightning.trainer import Trainer
 
 
 class Progress(Validated, Callback):
@@ -19,7 +20,7 @@ class Progress(Validated, Callback):
 
     def __init__(self, refresh_s: PositiveFloat = 0.5) -> None:
         self.refresh_s = refresh_s
-        self.progress_bar: tqdm | None = None
+        self.progress_bar: Any = None  # a tqdm during training
 
     def on_train_start(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Open the progress bar at the step where the run starts or resumes."""

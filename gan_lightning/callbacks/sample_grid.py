@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Interval
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from gan_lightning.io.files import samples_by_step
 from gan_lightning.io.image import PADDING, captioned, grid, read_png, strip, write_png
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.modes import eval_mode
+from gan_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +162,9 @@ def surface(module: GenerativeModel, extent: float, side: int = 100) -> Tensor:
     """Return the discriminator's logits (side, side) on [-extent, extent]^2, averaged over its classes."""
     line = torch.linspace(-extent, extent, side)
     points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
-    classes = range(max(module.discriminator.num_classes, 1))
+    network: Any = module.discriminator
+    classes = range(max(network.num_classes, 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
-    with eval_mode(module.discriminator) as discriminator:
+    with eval_mode(network) as discriminator:
         logits = torch.stack([discriminator(points, y) for y in labels]).mean(0)
     return logits.view(side, side).float().cpu()

@@ -88,7 +88,8 @@ def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
         errors.append(f"which={own.which}: has no effect, since it chooses among the checkpoints of a run directory")
     if errors or missing:
         raise UserError(*missing, *errors)
-    rows, failed = [], {}
+    rows: list[Row] = []
+    failed: dict[str, list[Path]] = {}
     with reserve_output(own.out) as out:
         scores, table = output_files(out)
         try:
@@ -97,7 +98,7 @@ def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
                 if rows:
                     report(rows, as_list(own.allow), own.sort_by, out)
             except UserError as error:
-                failed |= dict.fromkeys(error.errors, ())
+                failed |= {message: [] for message in error.errors}
             if rows and (measuring or table.exists()):
                 write_rows(out, rows)
         finally:

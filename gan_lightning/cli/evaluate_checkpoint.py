@@ -19,6 +19,7 @@ from gan_lightning.io.class_names import check_class_order
 from gan_lightning.io.image import write_png
 from gan_lightning.metric import FeatureSet
 from gan_lightning.model.base import GenerativeModel
+from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.run.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
 from gan_lightning.run.run_dir import read_result
 
@@ -80,6 +81,7 @@ def prepare_image_folder(
         raise UserError(f"{path}: is not a run; a folder of images needs data to compare with, such as data=cifar10")
     config = resolve_config(OmegaConf.create({}), request)
     held_out = str(path) == HELD_OUT
+    card: dict[str, Any]
     if held_out and config.eval.split == "test":
         raise UserError("held_out: eval.split=test would compare these samples with themselves; use protocol=10k_train")
     evaluator = evaluator_for(path, config, None, request.own.sort_by, evaluators)
@@ -103,7 +105,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_same_data(path: Path, model: GenerativeModel, data: Any) -> None:
+def check_same_data(path: Path, model: SamplingMixin, data: Any) -> None:
     """Raise UserError if the shape or the classes of a model's samples differ from those of the data."""
     shape = tuple(model.sample(1).shape[1:])
     if shape != tuple(data.shape):
@@ -172,6 +174,7 @@ def load_images(folder: Path, evaluator: Evaluator) -> tuple[torch.Tensor, torch
     """
     if evaluator.real.samples.ndim != 4:
         raise UserError(f"{folder}: contains images, but the data are points")
+    channels: Any  # Literal[1, 3]
     channels, *size = evaluator.real.samples.shape[1:]
     # A damaged file is left out with a warning; the card has the number of images that were used.
     data = ImageFolder(folder, size, channels, skip_broken=True)

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
@@ -124,7 +124,7 @@ def page(runs: Path) -> "Blocks":
     return blocks
 
 
-def theme() -> object:
+def theme() -> Any:
     """Return Gradio's base theme with system fonts, so that none are downloaded."""
     import gradio as gr
 

@@ -55,7 +55,8 @@ def report(args: argparse.Namespace) -> str:
 
     from gan_lightning.report.run_record import RunRecord
 
-    runs, num_bytes = [], 0
+    runs: list[RunRecord] = []
+    num_bytes = 0
     for path in found:
         if len(runs) == MAX_RUNS or num_bytes > MAX_BYTES:
             omitted.append(

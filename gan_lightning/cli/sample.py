@@ -3,10 +3,14 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import absolute, relative_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,8 +92,8 @@ def sample(args: argparse.Namespace) -> str:
 
 
 def write(
-    fake: "torch.Tensor",  # noqa: F821
-    labels: "torch.Tensor | None",  # noqa: F821
+    fake: "Tensor",
+    labels: "Tensor | None",
     names: Sequence[str],
     args: argparse.Namespace,
 ) -> str:
@@ -105,7 +109,7 @@ def write(
     is_image, suffix, columns = fake.ndim == 4, args.out.suffix.lower(), args.columns or 8
     if suffix == ".npz":
         if is_image:
-            arrays = {"images": to_uint8(fake).permute(0, 2, 3, 1).numpy()}
+            arrays: dict[str, Any] = {"images": to_uint8(fake).permute(0, 2, 3, 1).numpy()}
         else:  # NumPy has no bfloat16
             arrays = {"points": fake.to(torch.promote_types(fake.dtype, torch.float32)).numpy()}
         arrays |= {} if labels is None else {"labels": labels.numpy()}

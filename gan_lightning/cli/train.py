@@ -250,8 +250,8 @@ def find_resume_checkpoint(run_dir: Path, config: DictConfig) -> Path | None:
     stored = config_of(checkpoint)
     make_paths_absolute(stored)
     now = OmegaConf.merge(config, {"data_info": stored.data_info, "run_dir": stored.run_dir})
-    resolved = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
-    notes, errors = compare_settings(*resolved, force_resume=config.force_resume)
+    before, after = (OmegaConf.to_container(which, resolve=True) for which in (stored, now))
+    notes, errors = compare_settings(before, after, force_resume=config.force_resume)
     if errors:
         raise UserError(*errors)
     if finished(run_dir, path, config.trainer.max_steps) is None:
@@ -262,7 +262,8 @@ def find_resume_checkpoint(run_dir: Path, config: DictConfig) -> Path | None:
 def finished(run_dir: Path, ckpt_path: Path | None, max_steps: int) -> dict[str, Any] | None:
     """Return the result of a finished run that would be resumed from its last step with no steps left; else None."""
     result = runs.read_result(run_dir)
-    step, metrics = result.get("step"), result.get("metrics")
+    step: Any = result.get("step")
+    metrics = result.get("metrics")
     complete = result.get("status") == "finished" and isinstance(step, int) and isinstance(metrics, dict)
     if ckpt_path is None or not complete or step < max_steps:
         return None

@@ -145,7 +145,7 @@ def parts_of(config: DictConfig) -> Iterator[Part]:
         for target in target_of(section) if not key.startswith("hydra") else ():
             if signature := read(target):
                 yield Part(key, section, signature)
-    data = config.get("data") or {}
+    data: Any = config.get("data") or {}
     size = [data.image_size] * 2 if isinstance(data.get("image_size"), int) else data.get("image_size")
     if size:
         try:

@@ -121,7 +121,8 @@ def list_choices(overrides: Iterable[str]) -> dict[str, list[str]]:
 
 def implied_choices(group: str, choice: str) -> dict[str, str]:
     """Return the choices of other groups that an option makes (``override /GROUP``), and those that these make."""
-    path, found = CONF / group / f"{choice}.yaml", {}
+    path = CONF / group / f"{choice}.yaml"
+    found: dict[str, str] = {}
     for entry in OmegaConf.load(path).get("defaults", []) if path.exists() else []:
         for key, value in entry.items() if OmegaConf.is_dict(entry) else ():
             if str(key).startswith("override /"):

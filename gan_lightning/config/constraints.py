@@ -38,7 +38,7 @@ Channels = Literal[1, 3]
 ClassLabel = Annotated[Annotated[int, Ge(0)] | str, doc("the name or the number of a class")]
 
 NULL = (None, types.NoneType)
-NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
+NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 NAMES |= dict.fromkeys(NULL, "null")
 # Attribute, comparison and wording of each bound.
 BOUNDS = {
@@ -166,7 +166,7 @@ def validated(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
-            given = signature.bind(self, *args, **kwargs).arguments
+            given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
             given = {}  # the call below raises Python's own error
         given |= {k: v for name in [*given] if is_var_keyword(signature, name) for k, v in given.pop(name).items()}

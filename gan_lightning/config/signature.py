@@ -130,7 +130,9 @@ def locate(target: str) -> tuple[Module, ast.AST] | None:
 @functools.cache
 def read(target: str) -> Signature | None:
     """Return the signature of a class or function by its dotted name; None if its source code is not found."""
-    module, node = locate(target) or (None, None)
+    if (found := locate(target)) is None:
+        return None
+    module, node = found
     if isinstance(node, ast.FunctionDef):
         return arguments(module, node)
     if not isinstance(node, ast.ClassDef):
@@ -222,15 +224,17 @@ def evaluate(module: Module, node: ast.expr | None) -> Any:
     name = module.resolve(node) if node else ""
     if name in TYPES or not is_followed(name):
         return TYPES.get(name, Any)
-    source, alias = locate(name) or (None, None)
+    source, alias = locate(name) or (module, None)
     return evaluate(source, alias) if isinstance(alias, ast.Name | ast.Subscript | ast.BinOp) else Any
 
 
 def constraint(module: Module, node: ast.expr) -> Any:
     """Return a constraint of annotated-types, such as ``Gt(0)``; None for other metadata."""
-    name = module.resolve(node.func) if isinstance(node, ast.Call) else ""
+    if not isinstance(node, ast.Call):
+        return None
+    name = module.resolve(node.func)
     kind = getattr(annotated_types, name.rpartition(".")[2], None) if name.startswith("annotated_types.") else None
     if kind is None:
         return None
-    named = {one.arg: ast.literal_eval(one.value) for one in node.keywords}
+    named = {str(one.arg): ast.literal_eval(one.value) for one in node.keywords}
     return kind(*map(ast.literal_eval, node.args), **named)

@@ -155,8 +155,8 @@ def unknown_parameters(path: str, section: DictConfig, taken: Collection[str] | 
         errors += [
             f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
             + (f"; ~{path}.{key} leaves it out" if "_partial_" in section else "")
-            for key in (section if taken is not None else ())
-            if key not in taken and key not in rejected and not str(key).startswith("_")
+            for key in section
+            if taken is not None and key not in taken and key not in rejected and not str(key).startswith("_")
         ]
     return errors
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -138,10 +139,10 @@ class Cache:
 
             def append(pixels: np.ndarray) -> None:
                 file.write(pixels)
-                checksums.append(zlib.crc32(pixels))
+                checksums.append(zlib.crc32(pixels.data))
 
             decoded = decode_to(start, paths, size, channels, white)
-        description = {"checksums": checksums, "broken": decoded.broken}
+        description: dict[str, Any] = {"checksums": checksums, "broken": decoded.broken}
         names = "transient", "levels", "deep", "dark", "white", "stretched", "high_byte"
         description |= {name: getattr(decoded, name) for name in names}
         description |= {
@@ -162,8 +163,9 @@ class Cache:
             rows = [row for row in range(len(paths)) if row not in broken]
             transient = [int(row) for row in description["transient"]]
             low, high = map(int, description["levels"])
-            numbers = (low, high), *(int(description[name]) for name in ("deep", "dark", "white", "stretched"))
+            deep, dark, white, stretched = (int(description[name]) for name in ("deep", "dark", "white", "stretched"))
             high_byte = None if description["high_byte"] is None else int(description["high_byte"])
+            numbers = (low, high), deep, dark, white, stretched
             decoded = Decoded(torch.empty(0), rows, broken, sizes, modes, transient, *numbers, high_byte)
             if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in transient):
                 log.info(f"{path}: decoded again, since some files can be read that could not be read before")
@@ -178,7 +180,7 @@ class Cache:
                 pages = MappedFile(path, image_bytes, self.max_bytes, checksums)
                 return replace(decoded, images=pages.data.view(array_shape), pages=pages)
             pixels = np.fromfile(path, np.uint8).reshape(array_shape)
-            if any(zlib.crc32(one) != crc32 for one, crc32 in zip(pixels, checksums.tolist(), strict=True)):
+            if any(zlib.crc32(one.data) != crc32 for one, crc32 in zip(pixels, checksums.tolist(), strict=True)):
                 raise ValueError("wrong checksum")
             return replace(decoded, images=torch.from_numpy(pixels))
         except FileNotFoundError:

@@ -3,7 +3,7 @@
 import csv
 import difflib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.layout import LeftOut, without_generated
@@ -30,7 +30,7 @@ class CelebA(ImageFolder):
     class_folders = None
     provides_labels: ClassVar = {"attribute": "Smiling"}
 
-    def __init__(self, root: str | Path, attribute: str | None = None, **data: object) -> None:
+    def __init__(self, root: str | Path, attribute: str | None = None, **data: Any) -> None:
         super().__init__(root, **data)
         self.attribute = attribute
 

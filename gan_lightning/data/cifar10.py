@@ -1,6 +1,7 @@
 """CIFAR-10 (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"
 class CIFAR10(ImageData):
     """50,000 colour images of ten classes of vehicles and animals, 32 x 32, downloaded."""
 
-    def __init__(self, root: str, image_size: ImageSize = 32, channels: Channels = 3, **data: object) -> None:
+    def __init__(self, root: str, image_size: ImageSize = 32, channels: Channels = 3, **data: Any) -> None:
         super().__init__(root, image_size, channels, **data)
 
     @property

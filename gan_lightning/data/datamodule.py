@@ -141,11 +141,15 @@ class InMemoryDataModule(Validated, LightningDataModule):
     """
 
     of_images = False
+    samples: Tensor
+    labels: Tensor
+    class_names: list[str]
+    trainer: Any  # Lightning sets it before it asks for loaders
 
     def __init__(self, batch_size: PositiveInt, seed: Seed) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
-        self.samples: Tensor | None = None
+        self.samples = None
         self.pages: MappedFile | None = None
 
     @abstractmethod
@@ -215,7 +219,7 @@ class InMemoryDataModule(Validated, LightningDataModule):
         self.verify()
         return StepBatchLoader(self.samples.to(device), self.labels.to(device), **self.steps())
 
-    def steps(self) -> dict[str, int]:
+    def steps(self) -> dict[str, Any]:
         """Return the arguments of a :class:`StepBatchLoader` that follow from the trainer, the model and the rank."""
         trainer = self.trainer
         return {

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -155,7 +155,8 @@ def decode_pass(
 ) -> tuple[Decoded, int]:
     """Decode files in one pass, as :func:`decode_to` does; also return the highest value of integers above 8 bits."""
     decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], {}, Counter(), Counter(), [], white=white), 0
-    lowest, highest, high_bytes = bytearray(), bytearray(), []
+    lowest, highest = bytearray(), bytearray()
+    high_bytes: list[int] = []
     for row, image in enumerate(decoded_images(paths, size, channels, white)):
         if image.pixels is None:
             decoded.broken[row] = image.error
@@ -258,14 +259,15 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
     """Decode a file; errors are returned in :attr:`DecodedImage.error`."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             mode, stored_size = image.mode, image.size
             deep_colour = len(image.getbands()) > 1 and any(";16" in str(tile) for tile in image.tile)
             rotated = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             box, scale = center_crop_box(stored_size[::-1] if rotated else stored_size, size)
             if image.format in ("JPEG", "MPO"):
-                image.draft(None, tuple(int(DRAFT * side * scale) for side in stored_size))
+                width, height = (int(DRAFT * side * scale) for side in stored_size)
+                image.draft(None, (width, height))
             image.load()
             upright = ImageOps.exif_transpose(image)
             # Draft mode has reduced the size of a JPEG; Pillow itself may rotate other formats, such as TIFF.
@@ -279,7 +281,8 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
             resized = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
             pixels = np.asarray(resized)
             pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-            high_byte = max(high for _, high in upright.getextrema()[:3]) if deep_colour else None
+            extrema: Any = upright.getextrema() if deep_colour else None
+            high_byte = max(high for _, high in extrema[:3]) if deep_colour else None
             return DecodedImage(np.ascontiguousarray(pixels), peak, stretched, high_byte, full_size, mode)
     except Image.DecompressionBombError:
         return DecodedImage(error=f"more than {Image.MAX_IMAGE_PIXELS:,} pixels")

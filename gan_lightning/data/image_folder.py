@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class ImageFolder(ImageData):
         skip_broken: bool = False,
         cache: str | Path | None = None,
         memory_gb: NonNegativeFloat = 4,
-        **data: object,
+        **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
         self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
@@ -125,7 +125,8 @@ class ImageFolder(ImageData):
             raise UserError(f"data.root={str(self.root)!r}: is a file, not a folder")
         if not self.root.is_dir():
             raise UserError(f"data.root={str(self.root)!r}: there is no such folder")
-        loose, members = [], {}
+        loose: list[Path] = []
+        members: dict[str, list[Path]] = {}
         others: Counter[str] = Counter()
         left, images = LeftOut(), []
         for path in files_below(self.root, left):

@@ -1,6 +1,7 @@
 """MNIST (LeCun et al., 1998, https://doi.org/10.1109/5.726791)."""
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torchvision import datasets
@@ -22,7 +23,7 @@ class MNIST(ImageData):
 
     name, folder, dataset = "mnist", "MNIST", datasets.MNIST
 
-    def __init__(self, root: str, image_size: ImageSize = 28, channels: Channels = 1, **data: object) -> None:
+    def __init__(self, root: str, image_size: ImageSize = 28, channels: Channels = 1, **data: Any) -> None:
         super().__init__(root, image_size, channels, **data)
 
     @property

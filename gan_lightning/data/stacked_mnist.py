@@ -1,5 +1,7 @@
 """Stacked MNIST (Metz et al., 2017, section 3.3.1, https://arxiv.org/abs/1611.02163): data with 1,000 modes."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ class StackedMNIST(MNIST):
         **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
     """
 
-    def __init__(self, root: str, image_size: ImageSize = 28, num: PositiveInt = 60_000, **data: object) -> None:
+    def __init__(self, root: str, image_size: ImageSize = 28, num: PositiveInt = 60_000, **data: Any) -> None:
         super().__init__(root, image_size, **{"channels": 3, **data})
         self.num = num
 

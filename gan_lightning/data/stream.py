@@ -195,7 +195,7 @@ def decode_samples(
     results = list(pool.map(lambda sample: decode_one(io.BytesIO(sample[0]), size, channels, white), samples))
     if errors := [result.error for result in results if result.pixels is None]:
         raise UserError(f"data.root: {len(errors)} of {len(results)} images of the stream cannot be read ({errors[0]})")
-    return torch.from_numpy(np.stack([result.pixels for result in results])), results
+    return torch.from_numpy(np.stack([result.pixels for result in results if result.pixels is not None])), results
 
 
 class Stream(ImageData):

@@ -55,7 +55,7 @@ def check_samples(
     labels, label_errors = checked_labels(loaded[1], count, names or list(known_names or []))
     if errors := [*errors, *label_errors, *name_errors]:
         raise UserError(*(f"{source}: {error}" for error in errors))
-    return samples, labels, names
+    return samples, labels, names  # type: ignore[return-value]  # None only with errors
 
 
 def as_tensor(value: Any, what: str) -> tuple[Tensor | None, list[str]]:

@@ -84,7 +84,7 @@ class ImagesTab:
             self.sweep = gr.Dropdown(self.sweeps(), value=None, label="A directory with several runs", elem_id="sweep")
             self.beside = gr.HTML(elem_id="beside")
 
-        quiet = {"show_progress": "hidden"}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
         dragged = quiet | {"trigger_mode": "always_last"}  # otherwise events during an update would be lost
         sample_inputs = [self.model, self.seed, self.label, self.length, *self.axes]
         run_outputs = [self.model, self.run, self.label, self.past, self.then, self.sample, self.video, self.length]
@@ -95,7 +95,8 @@ class ImagesTab:
             [self.choice, self.sweep],
         )
         self.choice.input(self.choose, [self.choice, self.seed], run_outputs, trigger_mode="always_last")
-        for control in (self.seed, self.label, self.length, *self.axes):
+        controls: list[Any] = [self.seed, self.label, self.length, *self.axes]
+        for control in controls:
             control.input(self.draw, sample_inputs, self.sample, **dragged)
         reset.click(lambda: [1, *[0] * AXES], None, [self.length, *self.axes], **quiet).then(
             self.draw, sample_inputs, self.sample, **quiet
@@ -186,7 +187,7 @@ class ImagesTab:
     def show_past(self, run: Path | None, at: int) -> str:
         """Return the samples of a run at one of its steps, which all use the same noise."""
         past = samples_by_step(run / "samples") if run else []
-        if not past:
+        if run is None or not past:
             return "<p>This run has no sample images.</p>"
         step, path = past[max(min(int(at or 0), len(past) - 1), 0)]
         return f'<p>Step {step:,}</p><img alt="samples" src="{Reader(run).image(path)}">'

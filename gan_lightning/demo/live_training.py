@@ -14,7 +14,7 @@ import torch
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from gan_lightning import seed as seeds
@@ -28,6 +28,7 @@ from gan_lightning.model.base import StepOutput
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.build import build
 from gan_lightning.run.command_line import check_command_line
+from gan_lightning.trainer import Trainer
 
 POINTS = 1000  # points that are shown and evaluated
 MAX_FRAMES = 400  # frames in the history; every second one is removed when there are more
@@ -238,7 +239,7 @@ class LiveTraining(Callback):
         fake = module.sample(POINTS)
         real_set, fake_set = (FeatureSet(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
         real_set.centres, real_set.std = self.data.centres(), self.data.std
-        scores = Modes()(real_set, {}, fake_set)
+        scores: Any = Modes()(real_set, {}, fake_set)
         figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
         figures |= {name: scores[name] for name in ("modes", "quality")}
         frame = Frame(self.g_updates, self.d_updates, fake, surface(module, self.extent), figures)

@@ -114,7 +114,7 @@ class PointsTab:
         self.controls = [train, pause, *updates, latest]
         self.outputs = [self.status, self.plot, self.curves, self.history, self.before, self.clock, *self.controls]
 
-        quiet = {"show_progress": "hidden"}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
         shape.change(lambda chosen: gr.update(visible=chosen == "drawn"), shape, board, **quiet)
         start.click(
             self.start,
@@ -166,7 +166,7 @@ class PointsTab:
             return {self.clock: gr.Timer(active=False), self.status: "<p>Training has ended: start a new one.</p>"}
         frames = live.frames
         last = len(frames) - 1
-        at = last if at is None else min(range(last + 1), key=lambda index: abs(frames[index].updates - at))
+        at = last if at is None else min((abs(frame.updates - at), index) for index, frame in enumerate(frames))[1]
         frame = frames[at]
         now = id(live), at, frame.g_updates, frame.d_updates, last, live.busy, live.error
         if now == before:

@@ -1,6 +1,6 @@
 """The evaluator: samples from fixed noise, their features, and all metrics with a protocol card."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -115,8 +115,8 @@ class Evaluator(Validated):
         if hasattr(data, "centres"):  # identified by their distribution, since the points depend on the seed
             self.real.centres, self.real.std = data.centres(), data.std
             identity = fingerprint(self.real.centres, self.real.std)
-        self.data_card = {"data": type(data).__name__, "data_sha256": identity[:16], "split": self.split}
-        self.data_card |= {"num_real": len(self.real)}
+        self.data_card: dict[str, Any] = {"data": type(data).__name__, "data_sha256": identity[:16]}
+        self.data_card |= {"split": self.split, "num_real": len(self.real)}
 
     def load_held_out(self, data: Any) -> None:
         """Extract the features of the whole training set and of held-out samples, and fill in their card.
@@ -178,7 +178,8 @@ class Evaluator(Validated):
 
     def run_network(self, parts: Iterable[Tensor], what: str, num: int) -> tuple[Tensor, Tensor | None]:
         """Return features and logits of samples as stored, on the CPU; a progress bar is shown if it takes long."""
-        features, logits = [], []
+        features: list[Tensor] = []
+        logits: list[Any] = []
         with bar(what=what, total=num, unit="") as progress:
             for batch in (batch for part in parts for batch in part.split(self.feature.batch)):
                 with full_precision():
@@ -199,9 +200,7 @@ class Evaluator(Validated):
         key = fingerprint(identity, self.feature.card(), metric.settings(), PREPARED_VERSION)
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
 
-    def draw(
-        self, model: GenerativeModel, rank: int = 0, ranks: int = 1, gather: Callable[[Tensor], Tensor] | None = None
-    ) -> FeatureSet:
+    def draw(self, model: GenerativeModel, rank: int = 0, ranks: int = 1, gather: Any = None) -> FeatureSet:
         """Generate samples of a model from fixed noise, and extract their features.
 
         The ranks of a distributed run share the work, and each returns all samples.
@@ -232,11 +231,11 @@ class Evaluator(Validated):
 
         samples: list[Tensor] = []
         features, logits = self.run_network(draw(), "evaluation", mine * NOISE_CHUNK)
-        tensors = [torch.cat(samples), features, logits]
+        tensors: list[Any] = [torch.cat(samples), features, logits]
         if ranks > 1:
             tensors = [None if x is None else gather(x.to(model.device)).flatten(0, 1).cpu() for x in tensors]
-        samples, features, logits = (None if x is None else x[: self.num_generated] for x in tensors)
-        return FeatureSet(samples, features, labels, logits)
+        tensors = [None if x is None else x[: self.num_generated] for x in tensors]
+        return FeatureSet(tensors[0], tensors[1], labels, tensors[2])
 
     def sample_labels(self, num_classes: int) -> Tensor:
         """Return the labels (num,) of the samples to generate."""
@@ -251,8 +250,9 @@ class Evaluator(Validated):
 
         The BatchNorm and label settings are on the cards of all generators, even of those without either.
         """
-        ema = model.generator_ema is not None
-        known = ema and (model.num_classes < 2 or bool(model.generator_ema.class_counts.any()))
+        average = model.generator_ema
+        ema = average is not None
+        known = average is not None and (model.num_classes < 2 or bool(average.class_counts.any()))
         label_distribution = "labels as in training" if known else "uniform labels"
         recalibrated = f"recalibrated, {CALIBRATION_BATCHES} x {CALIBRATION_BATCH_SIZE}, {label_distribution}"
         return {
@@ -334,7 +334,7 @@ class Evaluator(Validated):
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Disable TF32, the default of convolutions on GPUs, so that features are the same on every device."""
-    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     previous = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "ieee"

@@ -130,7 +130,8 @@ def optimizer(node: Any) -> str:
 
 def scores_of(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the scores at a checkpoint's step, with their cards; empty if it was not evaluated there."""
-    state = next((one for name, one in checkpoint["callbacks"].items() if name.startswith("Evaluate")), {})
+    found = (one for name, one in checkpoint["callbacks"].items() if name.startswith("Evaluate"))
+    state: dict[str, Any] = next(found, {})
     at = [entry for entry in state.get("curve", []) if entry["step"] == checkpoint["global_step"]]
     scores = []
     for name, (value, digest) in [score for entry in at[-1:] for score in entry["scores"].items()]:

@@ -95,7 +95,7 @@ def as_graph(model: SamplingMixin) -> nn.Module:
             return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels, samples
 
     class Conditional(Unconditional):
-        def forward(self, z: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        def forward(self, z: Tensor, y: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # has labels
             return self.outputs(z, y)
 
     return (Conditional if model.num_classes else Unconditional)().eval()

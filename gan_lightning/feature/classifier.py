@@ -46,7 +46,7 @@ class Classifier(Validated):
         self, epochs: PositiveInt = 3, width: PositiveInt = 32, dim: PositiveInt = 64, per_channel: bool = False
     ) -> None:
         self.epochs, self.width, self.dim, self.per_channel = epochs, width, dim, per_channel
-        self.network: nn.Module | None = None
+        self.network: nn.Sequential | None = None
 
     def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Load the classifier of these data from the cache, or train it.

@@ -89,7 +89,8 @@ def describe(value: Any, within: tuple[int, ...] = ()) -> Any:
         defaults, closure = inner(value.__defaults__), inner(inspect.getclosurevars(value).nonlocals)
         return [value.__qualname__, source_of(value), defaults, inner(value.__kwdefaults__), closure]
     kind = value if isinstance(value, type) else type(value)
-    found = [[parent.__qualname__, inner(own_attributes(parent))] for parent in kind.__mro__ if not is_builtin(parent)]
+    parents = [parent for parent in kind.__mro__ if not is_builtin(parent)]
+    found: list[Any] = [[parent.__qualname__, inner(own_attributes(parent))] for parent in parents]
     found.append(getattr(value, "__name__", kind.__qualname__))  # identifies builtins such as torch.relu
     if isinstance(value, type | ModuleType) or (is_builtin(kind) and not isinstance(value, nn.Module)):
         return found

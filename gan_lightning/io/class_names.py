@@ -64,7 +64,7 @@ def resolve_class_numbers(words: Sequence[int | str], names: Sequence[str], num_
         ValueError: There is no such class, or several classes have the name.
     """
     places: dict[str, list[int]] = {}
-    values: dict[Decimal, list[int]] = {}
+    values: dict[Decimal | None, list[int]] = {}
     for label, name in enumerate(map(comparison_key, names)):
         places.setdefault(name, []).append(label)
         if (value := numeric_value(name)) is not None:

@@ -48,7 +48,7 @@ def atomic_write(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO
         remove_leftovers(path)
     part = part_of(path)
     try:
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with part.open(mode, **text) as file:
             yield file
             file.flush()

@@ -24,8 +24,9 @@ def scatter(real: Tensor, fake: Tensor, extent: float, logits: Tensor | None, st
     if logits is not None:
         image = axes.imshow(logits.numpy(), extent=(-extent, extent) * 2, origin="lower", cmap="coolwarm", alpha=0.6)
         figure.colorbar(image, ax=axes, label="D's logit", shrink=0.8)
-    axes.scatter(*real.T.float().numpy(), s=3, color="black", alpha=0.4, linewidths=0, label="real")
-    axes.scatter(*fake.T.float().numpy(), s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
+    (real_x, real_y), (fake_x, fake_y) = real.T.float().numpy(), fake.T.float().numpy()
+    axes.scatter(real_x, real_y, s=3, color="black", alpha=0.4, linewidths=0, label="real")
+    axes.scatter(fake_x, fake_y, s=3, color="limegreen", alpha=0.7, linewidths=0, label="generated")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=f"step {step:,}")
     axes.legend(loc="upper right", markerscale=4)
     return rendered(canvas)
@@ -35,7 +36,8 @@ def points(samples: Tensor) -> Tensor:
     """Plot points (N, 2), as a uint8 image (3, 480, 480)."""
     figure = Figure(figsize=(4.8, 4.8), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    axes.scatter(*samples.T.float().numpy(), s=3, color="tab:green", linewidths=0)
+    x, y = samples.T.float().numpy()
+    axes.scatter(x, y, s=3, color="tab:green", linewidths=0)
     axes.set(aspect="equal", title=f"{len(samples):,} samples")
     return rendered(canvas)
 

@@ -29,6 +29,8 @@ if os.name == "nt":
 class InterruptedBySignal(SystemExit):
     """Raised by a signal that ends a command; the exit status is 128 + the signal's number."""
 
+    code: int
+
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
 

@@ -1,6 +1,6 @@
 """Latent directions towards a class of the data."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from sklearn.svm import LinearSVC
@@ -87,7 +87,8 @@ class ClassDirection(NeedsData):
         y, random = alternating_labels(classes, self.samples), random_directions(model, self.seed)
         logits = self.logits(model, z, y)
         few = z[:MEASURED], y[:MEASURED]
-        rows, figures = [], {"targets": [self.names[target] for target in targets], "directions": []}
+        rows: list[Tensor] = []
+        figures: dict[str, list[Any]] = {"targets": [self.names[target] for target in targets], "directions": []}
         changes = [self.change(model, *few, one) for one in random]
         for number, target in enumerate(targets):
             if self.method == "boundary":

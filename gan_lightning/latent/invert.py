@@ -54,7 +54,8 @@ class Invert(LatentExplorer):
         """Return the image, samples along the optimization of the best latent, and its error at every step."""
         shape = tuple(model.sample(1).shape[1:])
         check_images("invert", shape)
-        decoded = decode([self.image], shape[1:], shape[0])
+        channels, height, width = shape
+        decoded = decode([self.image], (height, width), channels)
         if decoded.broken:
             raise UserError(f"latent.image={self.image}: {decoded.broken[0]}")
         source = f"latent.image={escape_control(str(self.image))}"

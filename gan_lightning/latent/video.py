@@ -42,7 +42,7 @@ def write(exploration: "Exploration", animated: bool, out: Path, fps: int, sourc
     else:
         sheet = points(torch.cat(rows))
     description = source | {"samples": len(rows) * len(rows[0]), **exploration.figures}
-    contents = {"png": png(sheet)}
+    contents: dict[str, bytes | None] = {"png": png(sheet)}
     if animated:
         frames = video_frames(rows)
         contents |= {"gif": gif(frames, fps), "mp4": mp4(frames, fps)}

@@ -1,6 +1,7 @@
 """The base class of metrics, which compare the features of generated samples with those of real ones."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ class Metric(Validated, ABC):
     @abstractmethod
     def __call__(
         self, real: FeatureSet, prepared: dict[str, Tensor], fake: FeatureSet
-    ) -> dict[str, float | list[float]]:
+    ) -> Mapping[str, float | list[float]]:
         """Return scores by name, and per-class lists as further entries."""
 
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:

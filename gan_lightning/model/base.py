@@ -97,7 +97,7 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         self.generator_ema = None if ema_decay is None else EMA(generator, ema_decay)
         self.optimizer_fns = optimizers
         self.latent_dim, self.seed, self.schedules = latent_dim, seed, dict(schedules or {})
-        self.num_classes: int = generator.num_classes
+        self.num_classes: int = generator.num_classes  # type: ignore[assignment]  # nn.Module declares no types
         self.class_names: list[str] = []
         self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
@@ -240,7 +240,8 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
         self.history.clear()
         if self.generator_ema is not None:
-            self.generator_ema.count_labels_of(self.trainer.datamodule)
+            trainer: Any = self.trainer
+            self.generator_ema.count_labels_of(trainer.datamodule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the configured settings of optimizers; a checkpoint's settings would replace them silently."""

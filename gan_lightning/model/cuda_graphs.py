@@ -12,7 +12,7 @@ from gan_lightning.io.memory import is_out_of_memory
 WARMUP_STEPS = 3  # run eagerly before capture: autotuning, lazy initialisation, compilation
 
 Output = TypeVar("Output")
-Terms = TypeVar("Terms", bound=dict[str, dict[str, Tensor]])
+Terms = dict[str, dict[str, Tensor]]  # by network and name
 
 
 class Eager:

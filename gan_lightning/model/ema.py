@@ -38,6 +38,8 @@ class EMA(nn.Module):
             BatchNorm recalibration draws labels with these frequencies, and uniformly if they are unknown.
     """
 
+    class_counts: Tensor
+
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False)
@@ -86,7 +88,8 @@ class EMA(nn.Module):
         norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
             if isinstance(norm, nn.SyncBatchNorm):
-                norm.__class__ = LocalBatchNorm  # SyncBatchNorm would wait for processes that do not take part
+                # SyncBatchNorm would wait for processes that do not take part.
+                norm.__class__ = LocalBatchNorm  # type: ignore[assignment]
             norm.reset_running_stats()
             norm.momentum = None  # BatchNorm then computes the cumulative mean over all batches
         parameter = next(network.parameters())

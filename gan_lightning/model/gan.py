@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +105,7 @@ class GAN(GenerativeModel):
     ) -> None:
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
         super().__init__(generator, optimizers, latent_dim, ema_decay, seed, schedules)
-        self.discriminator = discriminator
+        self.discriminator: Any = discriminator  # of whose attributes nn.Module declares no types
         self.uses_batch_statistics = has_batchnorm(discriminator)
         if self.needs_double_backward and self.uses_batch_statistics:
             raise ValueError(
@@ -142,10 +142,10 @@ class GAN(GenerativeModel):
 
     def generator_step(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
         """Update the generator: on ``fake`` if it is given, otherwise on new samples with the labels ``y``."""
-        g_opt, _ = self.optimizers()
+        optimizers: Any = self.optimizers()
         inputs = (real, y) if fake is None else (real, y, fake)
         output = self.execute(self.global_step, self.generator_gradients, *inputs)
-        g_opt.step()  # the step that Lightning counts: global_step is the number of generator steps
+        optimizers[0].step()  # the step that Lightning counts: global_step is the number of generator steps
         return output
 
     def discriminator_gradients(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
@@ -181,7 +181,7 @@ class GAN(GenerativeModel):
             Named, weighted terms, whose sum is minimised, and the logits, from which accuracies are computed.
         """
         logits = self.discriminate(self.augmented(real), self.augmented(fake), y)
-        return {"adversarial": self.loss.discriminator(*logits)}, logits
+        return {"adversarial": self.loss.discriminator(*logits)}, logits  # type: ignore[arg-type]  # real is not None
 
     def generator_loss(self, fake: Tensor, real: Tensor, y: Tensor) -> tuple[Terms, Logits]:
         """Compute the terms of the generator's loss; the discriminator's parameters are frozen.
@@ -204,7 +204,8 @@ class GAN(GenerativeModel):
             return self.loss.generator(fake_logits), Logits(None, fake_logits)
         real_logits = single_precision(self.discriminator(self.augmented(real), y[: len(real)]))
         real_logits = real_logits.repeat(len(fake_logits) // len(real))
-        return self.loss.generator(fake_logits, real_logits), Logits(real_logits, fake_logits)
+        adversarial = self.loss.generator(fake_logits, real_logits)  # type: ignore[call-arg]  # needs_real_logits
+        return adversarial, Logits(real_logits, fake_logits)
 
     def discriminate(self, real: Tensor, fake: Tensor, y: Tensor) -> Logits:
         """Compute logits in float32 or float64, in one pass, or in two if BatchNorm would mix real and fake samples."""
@@ -237,7 +238,7 @@ class GAN(GenerativeModel):
         """Hook for constraints on the discriminator's weights."""
 
     @cached_property
-    def discriminator_parameters(self) -> list[nn.Parameter]:
+    def discriminator_parameters(self) -> list[Tensor]:
         """The discriminator's parameters, cached since collecting them slows down the steps of small networks."""
         return [*self.discriminator.parameters()]
 
@@ -255,4 +256,4 @@ class GAN(GenerativeModel):
 
 def detached(logits: Logits) -> Logits:
     """Detach logits from the autograd graph."""
-    return Logits(*(part if part is None else part.detach() for part in logits))
+    return Logits(None if logits.real is None else logits.real.detach(), logits.fake.detach())

@@ -1,9 +1,9 @@
 """Context managers that temporarily switch a network to evaluation mode or freeze parameters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+def frozen(parameters: Iterable[Tensor]) -> Iterator[None]:
     """Freeze parameters, so that no gradients are computed for them."""
     for parameter in parameters:
         parameter.requires_grad_(False)

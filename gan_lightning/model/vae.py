@@ -4,7 +4,7 @@ https://arxiv.org/abs/1312.6114
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -50,14 +50,17 @@ class VAE(GenerativeModel):
         seed: Seed = 0,
     ) -> None:
         super().__init__(generator, {"optimizer": optimizer}, latent_dim, ema_decay, seed)
-        self.encoder, self.output_std, self.beta = encoder, output_std, beta
-        encoder.head = Head(encoder.feature_dim, 2 * latent_dim)
+        self.output_std, self.beta = output_std, beta
+        self.encoder = encoder
+        feature_dim: Any = encoder.feature_dim
+        encoder.head = Head(feature_dim, 2 * latent_dim)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
         """Update both networks on a minibatch of samples and labels (Algorithm 1)."""
         self.seed_step()
         output = self.execute(self.global_step, self.gradients, *self.minibatches(batch)[0])
-        self.optimizers().step()
+        optimizer: Any = self.optimizers()
+        optimizer.step()
         return self.finish_step({"g": output})
 
     def gradients(self, x: Tensor, y: Tensor) -> StepOutput:
@@ -76,4 +79,5 @@ class VAE(GenerativeModel):
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mean and the log variance (N, latent_dim) of q(z | x), in float32 or float64."""
-        return single_precision(self.encoder(x, y)).chunk(2, dim=1)
+        mean, log_variance = single_precision(self.encoder(x, y)).chunk(2, dim=1)
+        return mean, log_variance

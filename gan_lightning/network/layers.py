@@ -1,5 +1,6 @@
 """Layers and base classes that the networks share; initialisation and spectral normalisation of whole networks."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -34,9 +35,12 @@ class Discriminator(Validated, nn.Module):
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """Return a normalisation layer of feature maps by name; "layer" normalises over a sample's channels and pixels."""
-    return {"none": nn.Identity, "batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}[
-        norm
-    ]()
+    layers: dict[str, Callable[[], nn.Module]] = {
+        "none": nn.Identity,
+        "batch": lambda: nn.BatchNorm2d(channels),
+        "layer": lambda: nn.GroupNorm(1, channels),
+    }
+    return layers[norm]()
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -95,6 +99,8 @@ class MeanPooledConv2d(nn.Conv2d):
 
 class UpsampledConv2d(nn.Conv2d):
     """Nearest-neighbour upsampling followed by a convolution, computed as one transposed convolution of stride 2."""
+
+    padding: tuple[int, ...]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, a, H, W) to (N, b, 2H, 2W)."""

@@ -21,7 +21,8 @@ from gan_lightning.network.layers import (
 
 def normalisation(norm: Norm, width: int) -> list[nn.Module]:
     """Return normalisation layers of vectors by name; "layer" normalises over the units of a sample."""
-    return {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}[norm]
+    layers: dict[str, list[nn.Module]] = {"none": [], "batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)]}
+    return layers[norm]
 
 
 class MLPGenerator(Generator):

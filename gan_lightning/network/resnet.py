@@ -60,7 +60,7 @@ class DownBlock(nn.Module):
             convolution, since its input is the image.
     """
 
-    def __init__(self, a: int, b: int, norm: str, down: bool, first: bool = False) -> None:
+    def __init__(self, a: int, b: int, norm: Norm, down: bool, first: bool = False) -> None:
         super().__init__()
         before = nn.Identity() if first else nn.Sequential(normalisation(norm, a), nn.ReLU())
         convolution = MeanPooledConv2d if down else nn.Conv2d

@@ -169,7 +169,8 @@ class Reader:
     """
 
     def __init__(self, within: Path) -> None:
-        self.within, self.omitted, self.num_bytes = within, [], 0
+        self.within, self.num_bytes = within, 0
+        self.omitted: list[str] = []
 
     def omit(self, path: Path, reason: str) -> None:
         """Add a message on a file, or a part of a file, that is not read."""
@@ -208,7 +209,8 @@ class Reader:
         names = csv_rows.names(header)
         step = names.index("step")
         positions = {name: names.index(name) for panel in PANELS.values() for name in panel if name in names}
-        steps, columns, too_large, damaged = [], {name: [] for name in positions}, 0, 0
+        steps, too_large, damaged = [], 0, 0
+        columns: dict[str, list[float]] = {name: [] for name in positions}
         for row in csv_rows.rows(lines[:METRICS_LINES], names):
             if row is None or not is_step(row[step]):
                 damaged += 1
@@ -372,7 +374,7 @@ def warnings_of(log: str, known: Container[str]) -> list[str]:
 @functools.cache
 def directions() -> dict[str, int]:
     """Return the direction of every score: 1 if higher is better, -1 if lower is better."""
-    found = {}
+    found: dict[str, int] = {}
     for module in pkgutil.iter_modules(metrics.__path__, f"{metrics.__name__}."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(kind, metrics.Metric):

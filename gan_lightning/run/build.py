@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import LightningDataModule, callbacks
+from pytorch_lightning import callbacks
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
@@ -45,7 +45,7 @@ class Experiment:
     config: DictConfig
     settings: Any
     model: GenerativeModel
-    data: LightningDataModule
+    data: Any
     trainer: Trainer
 
 
@@ -142,7 +142,7 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
 
 def refuse_missing_devices(trainer: DictConfig) -> None:
     """Raise UserError if the chosen devices do not exist on this machine."""
-    kinds = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
+    kinds: dict[str, tuple[Any, ...]] = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
     kinds["gpu"] = kinds["auto"] = kinds["cuda"] + kinds["mps"]
     name = str(trainer.accelerator)
     found = next((kind for kind in kinds.get(name, ()) if kind.is_available()), None)
@@ -193,7 +193,7 @@ def check_networks(config: DictConfig) -> None:
     """
     each = 4 * (2 * math.prod(config.data_info.shape) + config.model.get("latent_dim", 0))  # a real one, a fake one
     check_fits_in_memory("data.batch_size: such minibatches", config.data.batch_size * each, "a smaller one")
-    errors = []
+    errors: list[str] = []
     with torch.device("meta"):
         for name in (name for name in config.network if target_of(node_at(config.network, name))):
             try:

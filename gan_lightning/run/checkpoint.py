@@ -199,7 +199,8 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
     if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
         return place, None
     run = relative_path(absolute(place).parent) if absolute(place).name == "checkpoints" else place
-    chosen, content, notes = None, None, []
+    chosen, content = None, None
+    notes: list[str] = []
     for path in (run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")):
         if chosen is None and path.exists():
             try:

@@ -157,7 +157,7 @@ FORM = {
 
 def format_error(checkpoint: Any) -> str:
     """Return why the content of a file is no checkpoint of this format, as one sentence; empty if it is one."""
-    kept = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    kept: Any = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     config = kept.get("config") if isinstance(kept, dict) else None
     if not (isinstance(config, dict) and isinstance(config.get("model"), dict) and "state_dict" in checkpoint):
         return "a checkpoint, but not one of gan-lightning's: it holds no configuration of ours"

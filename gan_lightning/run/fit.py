@@ -33,7 +33,7 @@ def train(
 ) -> Trainer:
     """Build an experiment and train it; the arguments are those of :func:`build.build` and :func:`fit`."""
     checkpoint = read(ckpt_path) if ckpt_path else None
-    experiment = build(config, run_dir, more_callbacks, checkpoint and checkpoint["global_step"])
+    experiment = build(config, run_dir, more_callbacks, checkpoint["global_step"] if checkpoint else None)
     return fit(experiment, run_dir, ckpt_path, checkpoint, choices, overrides, started)
 
 
@@ -70,7 +70,7 @@ def fit(
         take_state(model, before["state_dict"], ckpt_path)  # raises a UserError; Lightning would end in a traceback
         check_training_state(initial, before, ckpt_path, config.force_resume)
     step, stored = before["global_step"], before["hyper_parameters"]
-    if stored.get("class_names"):
+    if ckpt_path and stored.get("class_names"):
         names = validate_class_names(stored["class_names"], model.num_classes, ckpt_path)
         check_class_order(ckpt_path, names, model.class_names)
     hyper_parameters = {

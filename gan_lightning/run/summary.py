@@ -108,8 +108,9 @@ def log_summary(config: DictConfig, trainer: Any, run: Path, started: float) -> 
     evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
     scores = evaluate.last(trainer.global_step) if evaluate else {}
     metrics |= {f"eval/{name}": value for name, (value, _) in scores.items()}
-    outcome = {"metrics": metrics, "cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
-    outcome |= {"notes": evaluate.notes()} if scores and evaluate.notes() else {}
+    outcome: dict[str, Any] = {"metrics": metrics}
+    outcome |= {"cards": {f"eval/{name}": card for name, (_, card) in scores.items()}}
+    outcome |= {"notes": evaluate.notes()} if evaluate and scores and evaluate.notes() else {}
     outcome |= {"class_names": names} if (names := sanitize_class_names(trainer.datamodule.class_names)) else {}
     if not trainer.is_global_zero:
         return outcome

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 import pytorch_lightning
 import torch
 from annotated_types import Ge, doc
+from pytorch_lightning import Callback
 from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 
 from gan_lightning.config.constraints import PositiveInt, Validated
@@ -85,6 +86,10 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         "precision": ("bf16-mixed", "32-true", "64-true", "32", "64", "bf16-true", "16-true")
     }
 
+    # Lightning sets these without declaring them.
+    callbacks: list[Callback]
+    datamodule: Any
+
     def __init__(
         self,
         compile: bool = False,  # noqa: A002
@@ -98,7 +103,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
         self.channels_last, self.tf32 = channels_last, tf32
 
-    def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:
+    def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Apply the performance settings, then fit.
 
         Raises:
@@ -146,4 +151,4 @@ def stop_observer() -> None:
     """
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
-            thread._child_processes = []
+            thread._child_processes = []  # type: ignore[attr-defined]
