@@ -50,10 +50,8 @@ class VAE(GenerativeModel):
         seed: Seed = 0,
     ) -> None:
         super().__init__(generator, {"optimizer": optimizer}, latent_dim, ema_decay, seed)
-        self.output_std, self.beta = output_std, beta
-        self.encoder = encoder
-        feature_dim: Any = encoder.feature_dim
-        encoder.head = Head(feature_dim, 2 * latent_dim)
+        self.encoder, self.output_std, self.beta = encoder, output_std, beta
+        encoder.head = Head(encoder.feature_dim, 2 * latent_dim)  # type: ignore[arg-type]  # an int, not a module
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, StepOutput]:
         """Update both networks on a minibatch of samples and labels (Algorithm 1)."""
