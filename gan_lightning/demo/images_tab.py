@@ -75,7 +75,7 @@ class ImagesTab:
                     self.other = gr.Number(1, minimum=0, maximum=2**32 - 1, precision=0, label="Another seed")
                     self.steps = gr.Number(16, minimum=2, maximum=200, precision=0, label="Images between the seeds")
                 with gr.Row():
-                    walk, stop = gr.Button("Interpolate", min_width=60), gr.Button("GracefulStop", min_width=60)
+                    walk, stop = gr.Button("Interpolate", min_width=60), gr.Button("Stop", min_width=60)
                 self.video = gr.HTML(elem_id="video", elem_classes="image")
         with gr.Accordion("Samples during training", open=True):
             self.past = gr.Slider(0, 1, value=0, step=1, label="Image", interactive=False, elem_id="past")
@@ -119,10 +119,10 @@ class ImagesTab:
         parents = self.named(run.parent for run in find_runs(self.runs))
         return [folder for folder in dict.fromkeys(parents) if parents.count(folder) > 1]
 
-    def named(self, find_runs: Iterable[Path]) -> list[str]:
+    def named(self, folders: Iterable[Path]) -> list[str]:
         """Return printable paths relative to the directory of the runs, without links that lead out of it."""
         root = self.runs.resolve()
-        inside = [f for f in find_runs if f.is_relative_to(self.runs) and f.resolve().is_relative_to(root)]
+        inside = [f for f in folders if f.is_relative_to(self.runs) and f.resolve().is_relative_to(root)]
         return [name for name in (str(folder.relative_to(self.runs)) for folder in inside) if name.isprintable()]
 
     def choose(self, name: str, seed: int) -> Update:
