@@ -98,7 +98,7 @@ class Job:
         self.run_dir, self.original_dir = Path(self.settings.runtime.output_dir), Path(self.settings.runtime.cwd)
         self.started, self.overrides = time.time(), list(self.settings.overrides.task)
         self.trainer: Any = None
-        self.file_lock = False  # whether the run directory is this run's
+        self.owns_directory = False  # whether the run directory is locked by this run
 
     def run(self) -> float | None:
         """Train, write and record the outcome; see :func:`run_job`."""
@@ -111,7 +111,7 @@ class Job:
             outcome = self.train()
         except BaseException as error:
             outcome = self.failure(error)
-        if self.file_lock and runs.is_rank_zero():
+        if self.owns_directory and runs.is_rank_zero():
             self.write_result(outcome)
         recorded = self.record(outcome.exit_status, outcome.error)
         if outcome.exit_status > 128 and self.trainer is not None:
@@ -132,7 +132,7 @@ class Job:
             self.record(None)
             ckpt_path = relative_path(Path(config.ckpt_path)) if config.ckpt_path else None
             held.enter_context(runs.lock_run_dir(self.run_dir, self.sweep is not None or ckpt_path is not None))
-            self.file_lock = True
+            self.owns_directory = True
             runs.write_deferred_lines()
             with chdir(self.original_dir):
                 make_paths_absolute(config)
@@ -146,7 +146,7 @@ class Job:
                 self.overrides, self.started = runs.all_overrides(earlier, self.overrides), self.started - seconds
             if (done := finished(self.run_dir, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {self.run_dir}")
-                self.file_lock = False  # its result stays as it is
+                self.owns_directory = False  # its result stays as it is
                 return Outcome(0, "finished", results={"metrics": done["metrics"]})
             from gan_lightning.run.fit import restore_global_state, train  # torch and Lightning take seconds
 

@@ -87,8 +87,8 @@ def test_every_test_is_in_a_tier():
 
 
 def test_unit_tests_stand_in_the_folder_of_what_they_test():
-    find_runs = {path.parent.name for path in (ROOT / "tests" / "unit").glob("*/test_*.py")}
-    assert find_runs <= LEVEL.keys()
+    folders = {path.parent.name for path in (ROOT / "tests" / "unit").glob("*/test_*.py")}
+    assert folders <= LEVEL.keys()
 
 
 def test_no_module_is_named_after_nothing():
