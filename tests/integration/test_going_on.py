@@ -320,7 +320,7 @@ def test_references_between_keys_are_kept(run):
     _, config = resumed(
         "ckpt_path=last", f"hydra.run.dir={run}", "eval.num_generated=64", "feature.dim=5", "data.root=here"
     )
-    assert (config.callbacks.evaluate.num, config.callbacks.evaluate.feature.dim) == (64, 5)
+    assert (config.callbacks.evaluate.num_generated, config.callbacks.evaluate.feature.dim) == (64, 5)
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
     stored = checkpoint["hyper_parameters"]["config"]
