@@ -1,1 +1,1 @@
-"""What a run has left, read for a report."""
+"""Reading the files of run directories, and the page of gan-report."""
