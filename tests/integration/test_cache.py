@@ -1,4 +1,4 @@
-"""A process that is killed while it fills the cache of decoded images."""
+"""Cache of decoded images: the process that fills it is killed."""
 
 import signal
 import subprocess
@@ -12,8 +12,8 @@ from gan_lightning.data.cache import Cache
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
-def test_killed_while_decoding(tmp_path):
-    """What was half written is no file of the cache, and does not stay for ever."""
+def test_image_cache_recovers_after_writer_is_killed(tmp_path):
+    """The partial file is not a cache entry, and the next writer removes it."""
     paths = noise(tmp_path / "photos")
     code = "import sys; from pathlib import Path; from gan_lightning.data.cache import Cache\n"
     code += "Cache(sys.argv[1], 1).get([Path(path) for path in sys.argv[2:]] * 400, (64, 64), 3)"

@@ -1,4 +1,4 @@
-"""Preempted by Slurm, by submitit and by torchrun: a run stops, asks to be started again, and goes on where it was."""
+"""Preemption under Slurm, submitit and torchrun: a run stops with a checkpoint, is requeued and resumes."""
 
 import os
 import signal
@@ -20,30 +20,30 @@ WORDS = (
 )
 
 
-def until(ready, seconds: float = 120) -> None:
+def wait_until(ready, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < deadline, "it takes too long"
+        assert time.monotonic() < deadline, "the condition is not met in time"
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
     ("more", "name"), [({}, "7"), ({"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}, "5_3")]
 )
-def test_slurm_is_asked_to_run_a_job_again(tmp_path, more, name):
-    """As srun starts a task; ``scontrol`` is a stand-in that notes what it is called with."""
+def test_preempted_slurm_job_is_requeued_and_resumes(tmp_path, more, name):
+    """The environment is that of a task of srun; ``scontrol`` is a stub that records its arguments."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     (tmp_path / "bin" / "scontrol").chmod(0o755)
     job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "gan", "SLURM_PROCID": "0"}
     job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", **more}
 
-    def in_a_job() -> None:
+    def set_job_environment() -> None:
         os.environ |= job | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
     run = tmp_path / "run"
     line = *WORDS, "trainer.max_steps=100000", f"hydra.run.dir={run}", "ckpt_path=last"
-    process = Process(run, *line, before=in_a_job)
+    process = Process(run, *line, before=set_job_environment)
     assert process.until(lambda: step_of(run) >= 3) is None, process.output()
     os.kill(process.pid, signal.SIGUSR1)
     assert process.wait() == 128 + signal.SIGUSR1, process.output()
@@ -52,14 +52,14 @@ def test_slurm_is_asked_to_run_a_job_again(tmp_path, more, name):
     path, _ = newest(run)
     stopped = read(path)["global_step"]
     assert stopped == step_of(run)
-    again = Process(run, *line, f"trainer.max_steps={stopped + 2}", before=in_a_job)
-    assert again.wait() == 0, again.output()
-    assert f"step {stopped}" in again.output()
+    resumed = Process(run, *line, f"trainer.max_steps={stopped + 2}", before=set_job_environment)
+    assert resumed.wait() == 0, resumed.output()
+    assert f"step {stopped}" in resumed.output()
     assert step_of(run) == stopped + 2
 
 
 @pytest.mark.slow
-def test_submitit_puts_a_preempted_job_into_its_queue_again(tmp_path):
+def test_submitit_requeues_preempted_job(tmp_path):
     run = tmp_path / "sweep" / "1"
     line = [*WORDS, "seed=1", "trainer.max_steps=400", f"hydra.sweep.dir={run.parent}", "hydra.sweep.subdir=1"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", "hydra/launcher=submitit_local", *line]
@@ -67,7 +67,7 @@ def test_submitit_puts_a_preempted_job_into_its_queue_again(tmp_path):
         sweep = subprocess.Popen(
             command, cwd=tmp_path, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
-        until(lambda: step_of(run) >= 20)
+        wait_until(lambda: step_of(run) >= 20)
         found = subprocess.run(["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True).stdout
         job = subprocess.run(["pgrep", "-P", found.split()[0]], capture_output=True, text=True, check=True).stdout
         os.kill(int(job.split()[0]), signal.SIGUSR2)
@@ -75,12 +75,12 @@ def test_submitit_puts_a_preempted_job_into_its_queue_again(tmp_path):
     assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 400
     steps = [int(text.split(",")[0]) for text in (run / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == [*range(1, 401)]
-    (told,) = (run.parent / ".submitit").rglob("*_log.out")
-    assert "resuming from" in told.read_text()
+    (job_log,) = (run.parent / ".submitit").rglob("*_log.out")
+    assert "resuming from" in job_log.read_text()
 
 
 @pytest.mark.slow
-def test_torchrun_stops_all_processes_at_one_step_and_goes_on(tmp_path):
+def test_torchrun_processes_stop_at_same_step_and_resume(tmp_path):
     def start(folder: Path, *more: str) -> subprocess.Popen:
         many = "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=64-true"
         line = *WORDS, *many, f"hydra.run.dir={folder}", "ckpt_path=last", *more
@@ -92,7 +92,7 @@ def test_torchrun_stops_all_processes_at_one_step_and_goes_on(tmp_path):
     complete, parts = tmp_path / "whole", tmp_path / "parts"
     assert start(complete, "trainer.max_steps=300").wait(timeout=200) == 0
     process = start(parts, "trainer.max_steps=300")
-    until(lambda: step_of(parts) >= 15)
+    wait_until(lambda: step_of(parts) >= 15)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) != 0
     path, _ = newest(parts)

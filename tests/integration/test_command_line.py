@@ -1,4 +1,4 @@
-"""The command itself on a wrong command line."""
+"""gan-train as a process with an invalid command line."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_mistake_costs_seconds_and_no_traceback(tmp_path):
+def test_invalid_command_line_exits_within_seconds_without_traceback(tmp_path):
     since = time.perf_counter()
     words = ["modle=dcgan", "trainer.max_steps=0"]
     done = subprocess.run(
@@ -19,4 +19,4 @@ def test_a_mistake_costs_seconds_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[0].startswith("modle: there is no such key")
     assert "trainer.max_steps=0: must be" in done.stderr
-    assert [*tmp_path.iterdir()] == [], "nothing is left behind"
+    assert [*tmp_path.iterdir()] == [], "no file is written"

@@ -1,4 +1,4 @@
-"""An exported generator where there is no torch."""
+"""Exported ONNX generator in an environment without torch."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from gan_lightning.cli import export as program
 
 
-def test_onnx_runs_where_there_is_no_torch(run, tmp_path):
+def test_onnx_generator_runs_without_torch(run, tmp_path):
     run(tmp_path / "run", "model=cgan", "trainer.max_steps=1", "~callbacks.sample_grid", "~logger")
     words = str(tmp_path / "run" / "checkpoints" / "last.ckpt"), "--out", str(tmp_path / "out")
     program.export(program.parser().parse_args(words))

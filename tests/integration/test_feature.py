@@ -1,4 +1,4 @@
-"""Several processes compute the same features."""
+"""TensorCache with several processes that request the same entry."""
 
 import multiprocessing
 
@@ -18,7 +18,7 @@ def wait_and_get(folder: str, started, counted) -> None:
     TensorCache(folder).get("x", compute)
 
 
-def test_two_jobs_that_want_it_at_once_compute_it_once(tmp_path):
+def test_concurrent_processes_compute_cached_tensor_once(tmp_path):
     context = multiprocessing.get_context("fork")
     started, counted = context.Event(), context.Value("i", 0)
     jobs = [context.Process(target=wait_and_get, args=(str(tmp_path), started, counted)) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Losses of earlier versions are reproduced, and checkpoints of this format load, whichever version wrote them."""
+"""Golden files: losses of earlier versions are reproduced, and their checkpoints of the current format load."""
 
 import json
 
@@ -13,7 +13,7 @@ from gan_lightning.run.fit import train
 CHECKPOINTS = sorted(FOLDER.glob("*.ckpt"))
 
 
-def test_the_first_hundred_steps_are_those_of_before(tmp_path, learner):
+def test_first_hundred_steps_match_golden_losses(tmp_path, learner):
     expected = json.loads((FOLDER / f"{learner}.json").read_text())
     found = curves(learner, tmp_path)
     assert found.keys() == expected.keys()
@@ -21,8 +21,8 @@ def test_the_first_hundred_steps_are_those_of_before(tmp_path, learner):
         assert found[name] == pytest.approx(values, rel=1e-9, abs=0), name
 
 
-def test_golden_curves_can_tell_a_change(tmp_path, monkeypatch):
-    """A rate that is off by a millionth shows."""
+def test_golden_losses_detect_changed_learning_rate(tmp_path, monkeypatch):
+    """A learning rate that is off by a millionth changes the losses."""
     monkeypatch.setattr("golden.WORDS", (*WORDS, "model.generator_optimizer.lr=0.0002000002"))
     expected = json.loads((FOLDER / "dcgan.json").read_text())
     found = curves("dcgan", tmp_path)
@@ -30,7 +30,7 @@ def test_golden_curves_can_tell_a_change(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
-def test_checkpoints_of_this_format_load_and_resume(tmp_path, path):
+def test_checkpoints_of_current_format_load_and_resume(tmp_path, path):
     samples = torch.load(path.with_suffix(".pt"), weights_only=True)
     torch.testing.assert_close(gan_lightning.load(path).sample(len(samples), seed=0), samples, rtol=1e-5, atol=1e-5)
     checkpoint = read(path)

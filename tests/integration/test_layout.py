@@ -1,4 +1,4 @@
-"""What the layout promises to commands and to git."""
+"""Imports of the command modules, and files that git ignores."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
 
 
-def test_help_and_checks_need_no_torch():
+def test_command_modules_do_not_import_torch():
     commands = "cli.train", "run.command_line", "cli.sample", "cli.explore", "cli.export", "cli.play", "cli.report"
     modules = ["gan_lightning", *(f"gan_lightning.{name}" for name in commands)]
     code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
@@ -18,8 +18,8 @@ def test_help_and_checks_need_no_torch():
     assert done.stdout.strip() == "False"
 
 
-def test_nothing_that_is_published_is_ignored():
-    """Folders named like the user's data or runs, deeper down, are ours."""
+def test_git_ignores_no_published_file():
+    """Patterns for the user's data and runs must not match folders of the same name inside the package."""
     files = [path for folder in (PACKAGE, CONF, ROOT / "docs", ROOT / "tests") for path in folder.rglob("*")]
     files = [path for path in files if path.is_file() and "__pycache__" not in path.parts]
     if not (ROOT / ".git").exists():

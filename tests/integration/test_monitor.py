@@ -1,4 +1,4 @@
-"""A command that the callback monitor stops."""
+"""gan-train stopped by the callback TrainingMonitor."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from gan_lightning.run import checkpoint as checkpoints
 
 
-def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
+def test_monitor_stop_writes_checkpoint_and_exits_with_status_1(tmp_path):
     words = [
         "trainer.max_steps=100", "callbacks.monitor.stop=true", "callbacks.monitor.every_n_steps=1",
         "model.generator_optimizer.lr=10.0", "network.generator.norm=none", "eval.every_n_steps=null",
@@ -28,8 +28,10 @@ def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_fails(tmp_path):
     step = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"]
     assert step < 100
     assert f"stopped at step {step}" in done.stdout + done.stderr
-    assert f"health  step {step}: generated samples vary" in done.stdout + done.stderr, "the end says it again"
-    # A log that cannot be opened, which Hydra wants to do first, is told in a sentence.
+    assert f"health  step {step}: generated samples vary" in done.stdout + done.stderr, (
+        "the summary repeats the warning"
+    )
+    # Hydra opens the log file before the job starts; a failure there is reported in one line, too.
     (tmp_path / "train.log").unlink()
     (tmp_path / "train.log").mkdir()
     again = [sys.executable, "-m", "gan_lightning.cli.train", "ckpt_path=last", f"hydra.run.dir={tmp_path}"]

@@ -1,4 +1,4 @@
-"""Commands on a simulated Windows; what is simulated is in tests/support/windows.py."""
+"""Commands on a simulated Windows, see tests/support/windows.py."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Path:
-    """A folder in which every module was imported and a tiny run was trained, resumed, sampled and reported."""
+    """Import every module, then train, resume, sample, evaluate, export and report a tiny run; return its folder."""
     if sys.platform == "win32":
         pytest.skip("Windows is simulated")
     folder = tmp_path_factory.mktemp("windows")
@@ -52,12 +52,12 @@ def ran(tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_module_is_imported_and_a_run_is_trained_and_resumed(ran):
+def test_modules_import_and_run_trains_and_resumes(ran):
     assert read(ran / "run" / "checkpoints" / "last.ckpt")["global_step"] == 4
     assert json.loads((ran / "run" / "result.json").read_text(encoding="utf-8"))["status"] == "finished"
 
 
-def test_samples_scores_an_export_and_texts_in_utf_8_are_written(ran):
+def test_samples_scores_and_export_are_written_and_texts_are_utf_8(ran):
     with Image.open(ran / "grid.png") as grid, Image.open(ran / "of_export.png") as of_export:
         assert grid.size == of_export.size
     assert json.loads((ran / "scores.json").read_text(encoding="utf-8"))["rows"]
@@ -65,8 +65,8 @@ def test_samples_scores_an_export_and_texts_in_utf_8_are_written(ran):
         assert "phótos" in (ran / name).read_text(encoding="utf-8"), name
 
 
-def test_tables_have_one_line_end_for_each_line(ran):
-    """csv writes its own, which a file in text mode would double."""
+def test_csv_files_have_one_line_end_per_row(ran):
+    """The csv module writes its own line ends, which a file in text mode would double."""
     tables = [*ran.rglob("*.csv")]
     assert tables
     for table in tables:

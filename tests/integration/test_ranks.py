@@ -1,4 +1,4 @@
-"""Several processes play the game of one: the same data, noise, weights and figures."""
+"""DDP: several processes train as one does, on the same data and noise, to the same weights and metrics."""
 
 import csv
 import os
@@ -28,7 +28,7 @@ DECAY = f"callbacks.learning_rate.schedule=linear_decay trainer.max_steps={STEPS
 
 
 def start(world: int, folder: Path, *runs: str) -> None:
-    """Train in processes that torchrun starts; each run is a name and its overrides."""
+    """Train with torchrun; each run is a name and its overrides."""
     words = [f"{run} {WORDS} trainer.devices={world}" for run in runs]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -38,13 +38,13 @@ def start(world: int, folder: Path, *runs: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def figures(run: Path) -> list[dict[str, float]]:
+def metrics_of(run: Path) -> list[dict[str, float]]:
     with (run / "metrics.csv").open(newline="") as file:
         return [{k: float(v) for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
+def single_process(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     start(1, folder, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
     return folder
@@ -52,23 +52,23 @@ def alone(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
-def test_several_processes_train_as_one(alone, tmp_path, world):
-    """Where there is BatchNorm its statistics are those of the global batch, see ranks.py."""
+def test_ddp_matches_single_process(single_process, tmp_path, world):
+    """BatchNorm uses the statistics of the global batch, see support/ranks.py."""
     start(world, tmp_path, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
     for variant in LEARNERS:
-        one, several = alone / variant, tmp_path / variant
+        one, several = single_process / variant, tmp_path / variant
         a, b = (read(run / "checkpoints" / "last.ckpt") for run in (one, several))
         assert a["global_step"] == b["global_step"] == STEPS
         for name, value in a["state_dict"].items():
             torch.testing.assert_close(b["state_dict"][name], value, rtol=0, atol=1e-12, msg=f"{variant} {name}")
-        for before, after in zip(figures(one), figures(several), strict=True):
+        for before, after in zip(metrics_of(one), metrics_of(several), strict=True):
             assert after == pytest.approx(before, rel=1e-6, abs=1e-9), variant
-        for picture in sorted((one / "samples").iterdir()):
-            assert picture.read_bytes() == (several / "samples" / picture.name).read_bytes(), picture
+        for image in sorted((one / "samples").iterdir()):
+            assert image.read_bytes() == (several / "samples" / image.name).read_bytes(), image
 
 
 @pytest.mark.slow
-def test_several_processes_go_on_exactly(tmp_path):
+def test_ddp_resumes_bit_for_bit(tmp_path):
     complete, parts = ([f"{name}_{variant} model={variant}" for variant in LEARNERS] for name in ("whole", "parts"))
     start(
         2,
@@ -83,25 +83,25 @@ def test_several_processes_go_on_exactly(tmp_path):
             torch.testing.assert_close(b[part], a[part], rtol=0, atol=0, msg=variant)
 
 
-def test_an_average_is_calibrated_by_the_first_process_alone():
-    """Where statistics are synchronised in training, the pictures of one rank must not wait for the others."""
+def test_ema_batchnorm_recalibration_needs_no_other_rank():
+    """Only rank 0 writes sample grids, so SyncBatchNorm must not communicate while it samples."""
     network = MLPGenerator(latent_dim=3, shape=(1, 8, 8), width=4, depth=2, norm="batch")
-    average = EMA(nn.SyncBatchNorm.convert_sync_batchnorm(network), 0.5)
+    ema = EMA(nn.SyncBatchNorm.convert_sync_batchnorm(network), 0.5)
     plain = EMA(network, 0.5)
-    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in average.modules())
+    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in ema.modules())
     z, y = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
     torch.testing.assert_close(
-        average.recalibrate_batchnorm(3, 0)(z, y), plain.recalibrate_batchnorm(3, 0)(z, y), rtol=0, atol=0
+        ema.recalibrate_batchnorm(3, 0)(z, y), plain.recalibrate_batchnorm(3, 0)(z, y), rtol=0, atol=0
     )
 
 
-def test_an_update_sends_its_own_gradients_and_the_last_of_a_step_the_running_statistics(monkeypatch):
-    """The other process here has three times each number."""
+def test_update_reduces_own_gradients_and_last_one_running_statistics(monkeypatch):
+    """The all-reduce is a stub: another rank that holds three times each value."""
     generator = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
-    players = generator, nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    networks = generator, nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     strategy, sizes = GANDDPStrategy(), []
-    strategy.model = nn.ModuleList(players)
-    strategy.optimizers = [torch.optim.SGD(player.parameters(), 0.0) for player in players]
+    strategy.model = nn.ModuleList(networks)
+    strategy.optimizers = [torch.optim.SGD(network.parameters(), 0.0) for network in networks]
     for value in [*strategy.model.parameters(), *strategy.model.buffers()]:
         value.requires_grad_(False).copy_(torch.randn(value.shape))
         value.grad = torch.randn_like(value) if value.is_floating_point() else None
@@ -110,7 +110,7 @@ def test_an_update_sends_its_own_gradients_and_the_last_of_a_step_the_running_st
     monkeypatch.setattr("gan_lightning.trainer.ddp.all_reduce", lambda x: (sizes.append(len(x)), x.mul_(4)))
 
     def values() -> tuple[Tensor, ...]:
-        gradients = (torch.cat([w.grad.flatten() for w in player.parameters()]) for player in players)
+        gradients = (torch.cat([w.grad.flatten() for w in network.parameters()]) for network in networks)
         statistics = torch.cat([b.flatten() for b in strategy.model.buffers() if b.is_floating_point()])
         return *gradients, statistics
 

@@ -1,4 +1,4 @@
-"""A gan-sample that is killed."""
+"""gan-sample killed while it writes."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
-def test_a_killed_call_can_be_repeated(run, tmp_path):
+def test_killed_gan_sample_can_be_repeated(run, tmp_path):
     run(tmp_path / "run", "model=dcgan", "trainer.max_steps=1", "~callbacks.sample_grid", "~logger")
     code = (
         "import os, signal, sys; from gan_lightning.io import image; from gan_lightning.cli import sample; write = "
@@ -23,7 +23,7 @@ def test_a_killed_call_can_be_repeated(run, tmp_path):
     words = [str(tmp_path / "run" / "checkpoints" / "last.ckpt"), "--num", "6", "--out", str(place / "out")]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
     assert done.returncode == -signal.SIGKILL
-    assert [path.name.startswith(".out.") for path in place.iterdir()] == [True], "no half of a folder"
+    assert [path.name.startswith(".out.") for path in place.iterdir()] == [True], "no incomplete output directory"
     subprocess.run([sys.executable, "-m", "gan_lightning.cli.sample", *words], capture_output=True, check=True)
     assert [path.name for path in place.iterdir()] == ["out"]
     assert len([*(place / "out").iterdir()]) == 6

@@ -1,11 +1,11 @@
-"""Reading a constructor's signature starts no import."""
+"""Constructor signatures are read without importing the module."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 
-def test_reading_imports_nothing(tmp_path):
+def test_reading_signature_imports_no_library(tmp_path):
     names = "gan_lightning.model.wgan_gp.WGANGP", "gan_lightning.trainer.Trainer", "torch.optim.Adam"
     code = f"""
 import sys
