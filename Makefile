@@ -31,7 +31,7 @@ test-slow: .venv/installed-dev  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 faults: .venv/installed-dev  ## kill runs, fill disks, damage files, and see what is left of them
-	$(BIN)/python tests/support/faults.py $(ARGS)
+	$(BIN)/python tests/support/fault_injection.py $(ARGS)
 
 lint: .venv/installed-dev  ## check style, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

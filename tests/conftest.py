@@ -27,7 +27,7 @@ if sys.platform == "win32":  # these fork, send signals, limit resources or run 
     collect_ignore = [
         "docs/test_course.py",
         "integration/test_cluster.py",
-        "integration/test_faults.py",
+        "integration/test_fault_injection.py",
         "integration/test_properties.py",
     ]
 

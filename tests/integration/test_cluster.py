@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import Process, step_of
+from fault_injection import Process, step_of
 
 from gan_lightning.run.checkpoint import newest, read
 

@@ -15,7 +15,7 @@ from typing import Any
 import hostile
 import pytest
 import torch
-from faults import Process
+from fault_injection import Process
 
 import gan_lightning
 from gan_lightning.cli import evaluate, explore, export, report, sample

@@ -1,4 +1,4 @@
-"""Error messages of the command line's validation."""
+"""Error messages of the validation of command lines."""
 
 import re
 
@@ -8,11 +8,11 @@ from gan_lightning.errors import UserError
 from gan_lightning.run.command_line import check_command_line
 
 
-def faults(*argv: str) -> list[str]:
-    """Validate a command line that must fail; its error messages, without names of other libraries' internals."""
+def errors(*argv: str) -> list[str]:
+    """Return the error messages of an invalid command line; check that they show no internals of other libraries."""
     with pytest.raises(UserError) as caught:
         check_command_line([*argv])
     text = str(caught.value)
-    for inside in ("Traceback", "omegaconf", "full_key", "object_type", "hydra."):
-        assert inside not in re.sub(r"hydra\.(run\.dir|sweep\.dir|mode)", "", text), text
+    for internal in ("Traceback", "omegaconf", "full_key", "object_type", "hydra."):
+        assert internal not in re.sub(r"hydra\.(run\.dir|sweep\.dir|mode)", "", text), text
     return text.splitlines()

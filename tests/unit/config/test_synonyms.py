@@ -1,7 +1,7 @@
 """Settings as other repositories name them are answered with the project's own key, or with a reason."""
 
 import pytest
-from command_errors import faults
+from command_errors import errors
 
 HABITS = {
     "epochs=50": "trainer.max_steps",
@@ -62,7 +62,7 @@ HABITS = {
 
 @pytest.mark.parametrize("typed", HABITS)
 def test_a_habit_of_other_repositories_is_answered(typed):
-    (fault,) = faults(typed)
+    (fault,) = errors(typed)
     assert HABITS[typed] in fault
 
 
@@ -71,7 +71,7 @@ def test_a_habit_of_other_repositories_is_answered(typed):
     [(["--epochs", "50"], "trainer.max_steps"), (["--batch_size=64"], "data.batch_size"), (["--lr", "1"], "lr=RATE")],
 )
 def test_a_flag_of_other_repositories_is_answered(words, found):
-    told = faults(*words)
+    told = errors(*words)
     assert "settings are KEY=VALUE" in told[0]
     assert any(found in line for line in told[1:])
 
@@ -93,4 +93,4 @@ def test_a_flag_of_other_repositories_is_answered(words, found):
     ],
 )
 def test_options_of_lightning_that_would_have_no_effect_are_rejected(key):
-    assert any(fault.startswith(f"trainer.{key}: is not supported; ") for fault in faults(f"+trainer.{key}=1"))
+    assert any(fault.startswith(f"trainer.{key}: is not supported; ") for fault in errors(f"+trainer.{key}=1"))

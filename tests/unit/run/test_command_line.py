@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_errors import faults
+from command_errors import errors
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -38,7 +38,7 @@ GROUPS = {
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_wrong_option_is_told_with_the_valid_ones(group):
     typed, nearest, valid = GROUPS[group]
-    (fault,) = faults(f"{group}={typed}")
+    (fault,) = errors(f"{group}={typed}")
     assert fault.startswith(f"{group}={typed}: no such option")
     assert valid in fault
     assert group == "debug" or f"the nearest is {nearest}" in fault
@@ -67,7 +67,7 @@ def test_a_wrong_option_is_told_with_the_valid_ones(group):
     ],
 )
 def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
-    (fault,) = faults(typed)
+    (fault,) = errors(typed)
     assert fault.startswith(f"{typed.partition('=')[0]}: there is no such key")
     assert nearest is None or re.search(rf"(the nearest is |; )[\w.]*{re.escape(nearest)}", fault)
 
@@ -118,7 +118,7 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
     ],
 )
 def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
-    (fault,) = faults(typed)
+    (fault,) = errors(typed)
     assert typed.partition("=")[0] in fault
     assert wanted in fault
 
@@ -137,7 +137,7 @@ def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
     ],
 )
 def test_impossible_values_of_some(words, key, wanted):
-    (fault,) = faults(*words)
+    (fault,) = errors(*words)
     assert key in fault
     assert wanted in fault
 
@@ -250,13 +250,13 @@ def test_impossible_values_of_some(words, key, wanted):
 )
 def test_what_makes_no_sense_together(tmp_path, monkeypatch, words, told):
     monkeypatch.chdir(tmp_path)
-    found = faults(*words)
+    found = errors(*words)
     assert any(re.search(told, fault) for fault in found), found
 
 
 def test_a_flat_folder_has_no_classes(tmp_path):
     (tmp_path / "a.jpg").touch()
-    (fault,) = faults("model=acgan", "data=image_folder", f"data.root={tmp_path}")
+    (fault,) = errors("model=acgan", "data=image_folder", f"data.root={tmp_path}")
     assert fault.startswith(f"data.root={tmp_path}: model=acgan needs labels; ")
     assert "sub-folder" in fault
 
@@ -300,11 +300,11 @@ def test_a_flat_folder_has_no_classes(tmp_path):
     ],
 )
 def test_a_line_that_says_nothing(argv, told):
-    assert told in " ".join(faults(*argv))
+    assert told in " ".join(errors(*argv))
 
 
 def test_all_faults_come_at_once():
-    found = faults("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
+    found = errors("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
     for part in ("model=wgann", "sed", "trainer.max_steps=0", "data.batch_size=x", "network.widht", "foo"):
         assert sum(fault.startswith(part) for fault in found) == 1, (part, found)
     assert len(found) == 6
@@ -408,7 +408,7 @@ def test_a_command_is_given_with_the_path_of_this_environment_where_another_one_
 
 def test_a_group_of_another_command_is_told():
     told = "belongs to gan-explore, not to training"
-    assert faults("latent=walk", "latent.steps=3") == [f"latent=walk: {told}", f"latent.steps=3: {told}"]
+    assert errors("latent=walk", "latent.steps=3") == [f"latent=walk: {told}", f"latent.steps=3: {told}"]
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_a_group_of_another_command_is_told():
     ],
 )
 def test_flags_and_plugins_that_are_not_there(argv, told):
-    (fault,) = faults(*argv)
+    (fault,) = errors(*argv)
     assert told in fault
 
 
@@ -479,10 +479,10 @@ def test_a_class_of_ones_own_is_added_by_a_key(tmp_path, monkeypatch, section):
     target = f"+{section}.mine._target_=own_class.Mine"
     assert check_command_line([target, f"+{section}.mine.n=3"])[0] == "train"
     assert check_command_line([f"+{section}.mine={{_target_:own_class.Mine,n:3}}"])[0] == "train"
-    assert faults(target, f"+{section}.mine.m=3") == [f"{section}.mine.m: own_class.Mine takes no such argument"]
-    (fault,) = faults(target, f"+{section}.mine.n=x")
+    assert errors(target, f"+{section}.mine.m=3") == [f"{section}.mine.m: own_class.Mine takes no such argument"]
+    (fault,) = errors(target, f"+{section}.mine.n=x")
     assert fault.startswith(f"{section}.mine.n=x: must be a whole number")
-    (fault,) = faults(f"+{section}.mine.n=3")
+    (fault,) = errors(f"+{section}.mine.n=3")
     assert f"+{section}.mine._target_=CLASS" in fault
 
 
@@ -495,13 +495,13 @@ def test_a_class_of_ones_own_is_added_by_a_file(tmp_path, monkeypatch, where):
     (tmp_path / "experiment" / "own.yaml").write_text(text)
     words = ["--config-dir", str(tmp_path), "experiment=own"]
     assert check_command_line(words)[0] == "train"
-    (fault,) = faults(*words, "callbacks.mine.n=x") if where == "experiment" else faults(*words, "+callbacks.mine.m=1")
+    (fault,) = errors(*words, "callbacks.mine.n=x") if where == "experiment" else errors(*words, "+callbacks.mine.m=1")
     assert fault.startswith(("callbacks.mine.n=x: must be", "callbacks.mine.m: own_class.Mine takes no such argument"))
 
 
 @pytest.mark.parametrize("key", ["eval.patience", "network.x", "callbacks.x", "logger.x", "metric.x", "trainer.x"])
 def test_an_added_key_hides_no_other_error(key):
-    found = faults(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
+    found = errors(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
     named = [re.split("[:=]", fault, maxsplit=1)[0] for fault in found]
     assert {key, "modle", "trainer.max_steps", "data.batch_size"} <= {*named}
 
@@ -530,7 +530,7 @@ def test_a_home_directory_that_is_unknown_is_an_error(monkeypatch):
     monkeypatch.setenv("HOME", "")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
-    assert faults("hydra.run.dir=~/a") == ["~/a: the home directory is unknown; set HOME, or give a path without ~"]
+    assert errors("hydra.run.dir=~/a") == ["~/a: the home directory is unknown; set HOME, or give a path without ~"]
     assert check_command_line([])[0] == "train", "the default cache is no error"
 
 
@@ -548,12 +548,12 @@ def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys
     assert len(read) < 5
     assert "hydra.sweeper.max_batch_size=10" in words
     assert "sweep of 2,000 jobs" in capsys.readouterr().out
-    assert faults("-m", f"seed={values},-1,x", "model.generator_optimizer.lr=1e-4,no") == [
+    assert errors("-m", f"seed={values},-1,x", "model.generator_optimizer.lr=1e-4,no") == [
         "seed=-1: must be a whole number of at least 0 and at most 4294967295",
         "seed=x: must be a whole number of at least 0 and at most 4294967295",
         "model.generator_optimizer.lr=no: must be a number above 0",
     ]
-    assert faults("-m", "model.generator_optimizer.betas=[0.5,0.9],[0.5],[a,'b']")[1:] == [
+    assert errors("-m", "model.generator_optimizer.betas=[0.5,0.9],[0.5],[a,'b']")[1:] == [
         "model.generator_optimizer.betas=['a', 'b']: must be a list of 2, each a number of at least 0 and below 1"
     ]
 
@@ -596,7 +596,7 @@ def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkey
 def test_environment_variables_of_another_job_are_errors(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = faults()
+    found = errors()
     assert len(found) == len(expected)
     for text, start in zip(found, expected, strict=True):
         assert text.startswith(start)
@@ -614,7 +614,7 @@ def test_an_interactive_slurm_shell_starts_one_process(monkeypatch, name):
 def test_a_run_directory_is_not_the_root_or_home_directory(tmp_path, monkeypatch, key, place):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    (error,) = faults(*["-m"] * (key == "hydra.sweep.dir"), f"{key}={place}")
+    (error,) = errors(*["-m"] * (key == "hydra.sweep.dir"), f"{key}={place}")
     assert error.startswith(f"{key}=")
     assert error.endswith(f": not a directory for runs; {key}=FOLDER")
 
@@ -622,5 +622,5 @@ def test_a_run_directory_is_not_the_root_or_home_directory(tmp_path, monkeypatch
 def test_invalid_yaml_of_ones_own_is_an_error_with_file_and_line(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nseed: [1,\n")
-    (error,) = faults("--config-dir", str(tmp_path), "experiment=mine")
+    (error,) = errors("--config-dir", str(tmp_path), "experiment=mine")
     assert "experiment/mine.yaml: not valid YAML, line 3: expected the node content" in error

@@ -1,4 +1,4 @@
-"""A checkpoint goes on as it was: ckpt_path, what may differ from then, and what may not."""
+"""Configuration of a resumed run: which settings come from the checkpoint, which may change, which are rejected."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_errors import faults
+from command_errors import errors
 from omegaconf import OmegaConf, open_dict
 
 from gan_lightning.run.checkpoint import read
@@ -23,7 +23,7 @@ SGD = (
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Path:
-    """The folder of a tiny run of wgan that was told more than the defaults."""
+    """Run directory of a tiny wgan with settings other than the defaults."""
     folder = tmp_path_factory.mktemp("done")
     words = ["model=wgan", "seed=7", "network.width=4", "data.limit=20", "data.batch_size=4", "data.image_size=16"]
     command = [sys.executable, "train.py", *words, "trainer.max_steps=2", f"hydra.run.dir={folder}"]
@@ -37,7 +37,7 @@ def run(done, tmp_path) -> Path:
 
 
 def resumed(*argv: str):
-    """The configuration that the program would go on with."""
+    """Return the configuration with which the command would resume."""
     from hydra import compose, initialize_config_dir
 
     from gan_lightning.io.paths import CONF
@@ -48,7 +48,7 @@ def resumed(*argv: str):
     return name, config
 
 
-def test_a_file_brings_its_configuration_and_its_folder(run):
+def test_checkpoint_path_sets_configuration_and_run_dir(run):
     name, config = resumed(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_steps=9")
     assert name == "resume"
     assert (config.seed, config.network.width, config.data.limit, config.model.d_steps) == (7, 4, 20, 5)
@@ -57,14 +57,14 @@ def test_a_file_brings_its_configuration_and_its_folder(run):
     assert Path(config.hydra.run.dir) == run
 
 
-def test_last_takes_the_newest(run):
+def test_ckpt_path_last_takes_newest_checkpoint(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
     assert config.ckpt_path.endswith(("last.ckpt", "step_00000002.ckpt")), "two names of one file"
     assert config.seed == 7
 
 
-def test_the_same_line_goes_on(done, tmp_path):
-    """A job that may be killed at any time is one line, and that may leave out and add things."""
+def test_repeated_command_line_resumes(done, tmp_path):
+    """The command of a preemptible job is the same at every start, and may remove and add keys."""
     line = ["~logger", "~callbacks.progress", "+trainer.detect_anomaly=true", "+model.generator_optimizer.eps=1e-7"]
     run = tmp_path / "run"
     words = *line, "model=vanilla", "data.limit=20", "data.batch_size=4", "network.width=4", "data.image_size=16"
@@ -76,8 +76,8 @@ def test_the_same_line_goes_on(done, tmp_path):
     assert "logger" not in config
     assert "progress" not in config.callbacks
     assert config.trainer.detect_anomaly is True
-    again = subprocess.run([*command, "trainer.max_steps=2"], cwd=tmp_path, capture_output=True, text=True)
-    assert again.returncode == 0, again.stdout + again.stderr
+    second = subprocess.run([*command, "trainer.max_steps=2"], cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 0, second.stdout + second.stderr
     assert read(run / "checkpoints" / "last.ckpt")["global_step"] == 2
 
 
@@ -99,8 +99,8 @@ def test_the_same_line_goes_on(done, tmp_path):
         (["model=wgan_gp", *SGD], {"model.generator_optimizer._target_": "torch.optim.SGD"}),
     ],
 )
-def test_the_same_line_changes_nothing(tmp_path, capsys, words, kept):
-    """What an experiment, or a choice of another group, has set beside a group that is typed stays."""
+def test_repeated_command_line_changes_no_setting(tmp_path, capsys, words, kept):
+    """Values that an experiment or another group has set survive when a group is on the command line again."""
     small = ["network.width=4", "data.image_size=16", "data.limit=20", "data.batch_size=4"]
     small = [] if "experiment" in words[0] else small
     line = [*words, *small, "eval.every_n_steps=null", f"hydra.run.dir={tmp_path}/run", "ckpt_path=last"]
@@ -114,32 +114,32 @@ def test_the_same_line_changes_nothing(tmp_path, capsys, words, kept):
     capsys.readouterr()
     name, config = resumed(*line)
     assert name == "resume"
-    told = [text for text in capsys.readouterr().out.splitlines() if text.startswith("changed")]
-    assert set(told) <= {"changed: trainer.accelerator from cpu to auto"}
-    assert config.trainer.max_steps == 1, f"and not {budget}, which the stored configuration has not"
+    changes = [text for text in capsys.readouterr().out.splitlines() if text.startswith("changed")]
+    assert set(changes) <= {"changed: trainer.accelerator from cpu to auto"}
+    assert config.trainer.max_steps == 1, f"not {budget}, which is not in the stored configuration"
     assert {key: OmegaConf.select(config, key) for key in kept} == kept
 
 
-def test_another_device_is_no_other_budget(run, capsys):
+def test_trainer_group_keeps_max_steps_on_resume(run, capsys):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "trainer=gpu")
     assert (config.trainer.max_steps, config.trainer.accelerator) == (2, "gpu")
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "trainer=gpu", "trainer.max_steps=9")
     assert config.trainer.max_steps == 9
 
 
-def test_of_a_group_that_is_typed_twice_the_last_counts(run):
+def test_last_option_of_repeated_group_wins(run):
     where = "ckpt_path=last", f"hydra.run.dir={run}"
     assert resumed(*where, "trainer=gpu", "trainer=default")[1].trainer.accelerator == "auto"
     assert resumed(*where, "trainer=default", "trainer=gpu")[1].trainer.accelerator == "gpu"
     assert resumed(*where, "model=dcgan", "model=wgan")[1].model._target_.endswith("WGAN")
 
 
-def test_what_cannot_be_left_out_is_told_here_too(run):
+def test_deleting_required_key_is_an_error_on_resume(run):
     for word in ("~seed", "~sede"):
-        assert faults("ckpt_path=last", f"hydra.run.dir={run}", word)[0].startswith(f"{word}: is needed")
+        assert errors("ckpt_path=last", f"hydra.run.dir={run}", word)[0].startswith(f"{word}: is needed")
 
 
-def test_another_protocol_brings_its_features_along(run):
+def test_protocol_override_sets_feature_network_on_resume(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "protocol=50k_train")
     assert config.eval.num_generated == 50_000
     assert config.feature._target_.endswith("Inception")
@@ -147,13 +147,13 @@ def test_another_protocol_brings_its_features_along(run):
     assert (config.feature.per_channel, config.eval.num_generated) == (True, 26_000)
 
 
-def test_a_logger_can_be_left_out_from_now_on(run, capsys):
+def test_logger_and_callback_can_be_removed_on_resume(run, capsys):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "~logger", "~callbacks.progress")
     assert "logger" not in config
     assert "progress" not in config.callbacks
 
 
-def test_last_takes_the_newest_that_is_whole(run, capsys):
+def test_ckpt_path_last_skips_truncated_checkpoints(run, capsys):
     for name in ("last.ckpt", "step_00000002.ckpt", "best.ckpt"):
         path = run / "checkpoints" / name
         content = path.read_bytes()
@@ -164,20 +164,20 @@ def test_last_takes_the_newest_that_is_whole(run, capsys):
     assert "cannot be read" in capsys.readouterr().out
 
 
-def test_last_starts_afresh_where_there_is_none(tmp_path):
+def test_ckpt_path_last_starts_new_run_without_checkpoints(tmp_path):
     name, config = resumed("ckpt_path=last", f"hydra.run.dir={tmp_path}/new", "seed=3")
     assert (name, config.ckpt_path, config.seed) == ("train", None, 3)
 
 
-def test_last_does_not_start_afresh_beside_broken_ones(run):
+def test_ckpt_path_last_fails_if_all_checkpoints_are_damaged(run):
     for path in (run / "checkpoints").iterdir():
         path.unlink()
         path.write_bytes(b"PK")
-    assert "none that can be read" in faults("ckpt_path=last", f"hydra.run.dir={run}")[0]
+    assert "none that can be read" in errors("ckpt_path=last", f"hydra.run.dir={run}")[0]
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "message"),
     [
         ("seed=8", "seed: the run was started with 7, not 8"),
         ("model=dcgan", "model: the run was started with wgan, not dcgan"),
@@ -192,9 +192,9 @@ def test_last_does_not_start_afresh_beside_broken_ones(run):
         ("loss=hinge", "loss: the run was started with wasserstein, not hinge"),
     ],
 )
-def test_another_run_is_refused(run, word, told):
-    found = faults(f"ckpt_path={run}/checkpoints/last.ckpt", word)
-    assert any(fault.startswith(told) for fault in found), found
+def test_settings_of_another_run_are_rejected_on_resume(run, word, message):
+    found = errors(f"ckpt_path={run}/checkpoints/last.ckpt", word)
+    assert any(error.startswith(message) for error in found), found
 
 
 @pytest.mark.parametrize(
@@ -210,26 +210,26 @@ def test_another_run_is_refused(run, word, told):
         "trainer=cpu",
     ],
 )
-def test_the_same_run_with_more_budget_or_other_guests_is_not(run, word):
+def test_budget_callbacks_and_equal_settings_are_accepted_on_resume(run, word):
     assert resumed(f"ckpt_path={run}/checkpoints/last.ckpt", word)[0] == "resume"
 
 
-def test_what_changes_is_shown(run, capsys):
+def test_changed_settings_are_printed_on_resume(run, capsys):
     resumed(
         f"ckpt_path={run}/checkpoints/last.ckpt",
         "trainer.max_steps=9",
         "callbacks.metric_logger.every_n_steps=2",
         "seed=7",
     )
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
-    assert told == [
+    changes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("changed")]
+    assert changes == [
         "changed: trainer.max_steps from 2 to 9",
         "changed: callbacks.metric_logger.every_n_steps from 50 to 2",
     ]
 
 
 @pytest.mark.parametrize(
-    ("word", "told", "key"),
+    ("word", "message", "key"),
     [
         ("seed=8", "changed: seed from 7 to 8", "seed"),
         ("network.width=8", "changed: network.width from 4 to 8", "model.generator.width"),
@@ -237,23 +237,23 @@ def test_what_changes_is_shown(run, capsys):
         ("loss=hinge", "changed: loss._target_ from", "loss._target_"),
     ],
 )
-def test_another_run_can_be_forced(run, capsys, word, told, key):
+def test_force_resume_accepts_settings_of_another_run(run, capsys, word, message, key):
     last = f"ckpt_path={run}/checkpoints/last.ckpt"
     _, config = resumed(last, word, "force_resume=true")
-    assert told in capsys.readouterr().out
+    assert message in capsys.readouterr().out
     value = str(OmegaConf.select(config, key))
     assert value.casefold().endswith(word.partition("=")[2]), value
     assert config.force_resume is True
 
 
-def test_networks_cannot_be_forced(run):
-    (fault,) = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force_resume=true")
-    assert "init_from=FILE" in fault
-    assert "force" not in fault
+def test_force_resume_rejects_other_networks(run):
+    (error,) = errors(f"ckpt_path={run}/checkpoints/last.ckpt", "model=dcgan", "force_resume=true")
+    assert "init_from=FILE" in error
+    assert "force" not in error
 
 
-def test_force_and_trust_are_not_kept(run):
-    """What was forced once would else be forced ever after."""
+def test_force_resume_and_trust_checkpoint_are_not_stored(run):
+    """Otherwise every later resume would be forced, too."""
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
     checkpoint["hyper_parameters"]["config"] |= {"force_resume": True, "trust_checkpoint": True}
@@ -263,7 +263,7 @@ def test_force_and_trust_are_not_kept(run):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("loss._target_", "os.system", "names 'os.system', which is no class of this version"),
         ("logger.tensorboard.save_dir", "/elsewhere", "is a place of its own to write to"),
@@ -272,34 +272,34 @@ def test_force_and_trust_are_not_kept(run):
         ("callbacks.sample_grid.folder", "~/elsewhere", "is a place of its own to write to"),
     ],
 )
-def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
+def test_unsafe_targets_and_paths_in_untrusted_checkpoint_are_rejected(run, key, value, message):
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
     config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
     OmegaConf.update(config, key, value, force_add=True)
     checkpoint["hyper_parameters"]["config"] = OmegaConf.to_container(config)
     torch.save(checkpoint, path)
-    (fault,) = faults(f"ckpt_path={path}")
-    assert told in fault
-    assert fault.startswith(f"{path}: ")
-    assert fault.endswith("trust_checkpoint=true")
+    (error,) = errors(f"ckpt_path={path}")
+    assert message in error
+    assert error.startswith(f"{path}: ")
+    assert error.endswith("trust_checkpoint=true")
 
 
 @pytest.mark.parametrize("trust", ["trust_checkpoint=false", "trust_checkpoint=true"])
 @pytest.mark.parametrize("value", ["${oc.create:{_target_: os.system}}", "${${seed}:4}", "${oc.env:HOME}", "${seed}"])
-def test_a_stored_configuration_has_no_interpolations(run, value, trust):
+def test_interpolations_in_stored_configuration_are_rejected(run, value, trust):
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
     assert "${" not in str(checkpoint["hyper_parameters"]["config"])
     checkpoint["hyper_parameters"]["config"]["model"]["generator"]["width"] = value
     torch.save(checkpoint, path)
-    (fault,) = faults(f"ckpt_path={path}", trust)
-    assert fault.startswith(f"{path}: not a valid checkpoint: hyper_parameters.config.model.generator.width is '$")
-    assert fault.endswith("an interpolation, and the configuration is stored resolved")
+    (error,) = errors(f"ckpt_path={path}", trust)
+    assert error.startswith(f"{path}: not a valid checkpoint: hyper_parameters.config.model.generator.width is '$")
+    assert error.endswith("an interpolation, and the configuration is stored resolved")
 
 
-def test_places_and_the_environment_are_not_stored(run, tmp_path, monkeypatch):
-    """They are those of the machine that resumes."""
+def test_paths_and_environment_variables_are_not_stored(run, tmp_path, monkeypatch):
+    """They are taken from the machine that resumes."""
     stored = read(run / "checkpoints" / "last.ckpt")["hyper_parameters"]["config"]
     assert str(run) not in str(stored)
     assert [stored[key] for key in ("run_dir",)] == ["<run_dir>"]
@@ -315,8 +315,8 @@ def test_places_and_the_environment_are_not_stored(run, tmp_path, monkeypatch):
     assert config.logger.tensorboard.save_dir == "here"
 
 
-def test_references_between_keys_are_kept(run):
-    """An override on resume has its effect wherever the key is referred to, and nowhere else."""
+def test_override_on_resume_reaches_all_references_to_key(run):
+    """An override takes effect in every section that refers to the key, and nowhere else."""
     _, config = resumed(
         "ckpt_path=last", f"hydra.run.dir={run}", "eval.num_generated=64", "feature.dim=5", "data.root=here"
     )
@@ -325,15 +325,15 @@ def test_references_between_keys_are_kept(run):
     checkpoint = read(path)
     stored = checkpoint["hyper_parameters"]["config"]
     for node in (stored["network"]["generator"], stored["model"]["generator"]):
-        node["width"] = 6  # as the run was given it, apart from network.width
+        node["width"] = 6  # set for the generator alone, not through network.width
     torch.save(checkpoint, path)
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}", "network.width=8", "force_resume=true")
     assert config.model.generator.width == config.network.generator.width == 6
     assert config.model.discriminator.width == config.network.discriminator.width == 8
 
 
-def test_several_options_of_a_group_are_a_choice(done, tmp_path):
-    """Hydra does not list them among its choices, and the command that started the run has them again."""
+def test_list_of_group_options_is_stored_as_choice(done, tmp_path):
+    """Hydra omits lists from its choices, although the command that started the run repeats them."""
     folder, words = tmp_path / "run", ["metric=[fid]", "model=vanilla", "data.limit=20", "network.width=4"]
     words += ["data.image_size=16", "data.batch_size=4", "trainer=cpu", "eval.every_n_steps=null", "ckpt_path=last"]
     command = [sys.executable, "train.py", *words, "trainer.max_steps=1", f"hydra.run.dir={folder}"]
@@ -345,15 +345,15 @@ def test_several_options_of_a_group_are_a_choice(done, tmp_path):
     assert [*config.metric] == ["fid", "kid"]
 
 
-def test_what_the_user_has_typed_is_trusted(run):
-    """A job that may be killed says everything every time, its server of figures among it."""
+def test_tracking_uri_on_command_line_is_accepted_on_resume(run):
+    """The command of a preemptible job repeats all overrides, the address of the tracking server among them."""
     words = "logger=mlflow", "logger.mlflow.tracking_uri=http://figures"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gan_lightning.run.command_line.errors_of_overrides", lambda *_: [])
         assert check_command_line([f"ckpt_path={run}/checkpoints/last.ckpt", *words])[0] == "resume"
 
 
-def test_the_cache_is_the_places_not_the_checkpoints(run):
+def test_cache_path_of_checkpoint_is_ignored(run):
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = read(path)
     checkpoint["hyper_parameters"]["config"]["eval"]["cache"] = "/elsewhere"
@@ -362,23 +362,23 @@ def test_the_cache_is_the_places_not_the_checkpoints(run):
     assert config.eval.cache != "/elsewhere"
 
 
-def test_misspelt_keys_are_told_here_too(run):
-    found = faults(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_step=5")
+def test_misspelt_key_gets_suggestion_on_resume(run):
+    found = errors(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_step=5")
     assert "the nearest is trainer.max_steps" in found[0]
 
 
-def test_foreign_and_damaged_checkpoints(tmp_path):
+def test_checkpoints_of_other_programs_and_damaged_ones_are_rejected(tmp_path):
     plain, text, half = tmp_path / "plain.ckpt", tmp_path / "text.ckpt", tmp_path / "half.ckpt"
     torch.save({"state_dict": {}}, plain)
     text.write_text("hello")
     half.write_bytes(plain.read_bytes()[:200])
-    assert "not one of gan-lightning's" in faults(f"ckpt_path={plain}")[0]
+    assert "not one of gan-lightning's" in errors(f"ckpt_path={plain}")[0]
     for path in (text, half):
-        assert "cannot be read (damaged" in faults(f"ckpt_path={path}")[0]
+        assert "cannot be read (damaged" in errors(f"ckpt_path={path}")[0]
 
 
-def test_a_checkpoint_outside_of_a_run_needs_a_folder(run, tmp_path):
+def test_checkpoint_outside_run_directory_requires_run_dir(run, tmp_path):
     path = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "mine.ckpt")
-    assert "hydra.run.dir=FOLDER" in faults(f"ckpt_path={path}")[0]
+    assert "hydra.run.dir=FOLDER" in errors(f"ckpt_path={path}")[0]
     _, config = resumed(f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/on")
     assert config.hydra.run.dir == f"{tmp_path}/on"

@@ -1,10 +1,10 @@
-"""A few faults of every kind; ``make faults`` has hundreds."""
+"""Fault injection: a few faults of every kind; ``make faults`` injects hundreds."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-FAULTS = Path(__file__).parents[1] / "support" / "faults.py"
+FAULTS = Path(__file__).parents[1] / "support" / "fault_injection.py"
 
 
 def test_runs_survive_kills_full_disks_damage_and_signals():

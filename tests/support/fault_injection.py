@@ -1,8 +1,8 @@
 """Kills, full disks, damaged files, archives, signals, sweeps and leftovers, and what is left of a run after them.
 
-    python tests/support/faults.py                # make faults: at least 200 kills, and the rest
-    python tests/support/faults.py --short        # a few of each, as the tests do
-    python tests/support/faults.py --seed 7       # other moments
+    python tests/support/fault_injection.py                # make faults: at least 200 kills, and the rest
+    python tests/support/fault_injection.py --short        # a few of each, as the tests do
+    python tests/support/fault_injection.py --seed 7       # other moments
 
 Every fault hits a process of its own, which is forked from this one so that it starts in a second and then runs
 the program as its command line would. A run that goes on afterwards must end as one that was never disturbed: the same
