@@ -1,4 +1,4 @@
-"""What many tests share: single-threaded torch, configurations by their overrides, tiny runs in a folder."""
+"""Shared fixtures: composed configurations, tiny runs and models, an own cache; torch runs single-threaded."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from tiny import LEARNERS, TINY, VARIANTS, composed
+from tiny import MODELS, TINY, VARIANTS, composed
 
 from gan_lightning.cli import train as program
 from gan_lightning.config.instantiate import instantiate
@@ -31,22 +31,22 @@ if sys.platform == "win32":  # these fork, send signals, limit resources or run 
         "integration/test_properties.py",
     ]
 
-torch.set_num_threads(1)  # tiny tensors: threads only get in each other's way
+torch.set_num_threads(1)  # with tiny tensors, more threads are slower
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``learner`` runs for every file in conf/model, one that takes ``variant`` for those of games.
+    """Parametrize ``learner`` over all files in conf/model and ``variant`` over those with a discriminator.
 
-    A game is what has a discriminator: a seventh variant is among them, and the baseline is not.
+    So a variant that is added to conf/model is tested, too; the baseline, a VAE, is a ``learner`` only.
     """
-    for name, found in {"learner": LEARNERS, "variant": VARIANTS}.items():
+    for name, values in {"learner": MODELS, "variant": VARIANTS}.items():
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, found)
+            metafunc.parametrize(name, values)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Path:
-    """A cache of the session's own: nothing is read from the user's, or left there."""
+    """Cache directory of the test session, so that the user's cache is neither read nor written."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["GAN_CACHE_DIR"] = str(folder)
     return folder
@@ -54,15 +54,15 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _default_signals():
-    """Commands that tests start inherit no ignored signals, as nohup and background jobs of a shell have them."""
-    for one in SIGNALS:
-        if signal.getsignal(one) == signal.SIG_IGN:
-            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+    """Reset ignored signals, as under nohup or in a shell's background job, since child processes inherit them."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
 def free_port() -> int:
-    """A port of the loopback that nobody has, for a page that is served there."""
+    """A free TCP port on the loopback interface."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -70,7 +70,7 @@ def free_port() -> int:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Ignore the warnings that the command keeps from its users; every other warning is an error."""
+    """Ignore the warnings that gan-train ignores; every other warning is an error."""
     with warnings.catch_warnings():
         for pattern in program.IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", pattern)
@@ -79,7 +79,7 @@ def quiet_libraries() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _log_level():
-    """Commands that a test runs in this process set the level of the package's logger."""
+    """Reset the level of the package's logger, which commands set when a test runs them in this process."""
     logging.getLogger("gan_lightning").setLevel(logging.NOTSET)
 
 
@@ -91,10 +91,10 @@ def _quiet_libraries():
 
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
-    """``compose("model=wgan", ...)``: what the command line would make of these words, at a tiny size."""
+    """``compose("model=wgan", ...)``: the configuration of these overrides, at a tiny size."""
 
     def compose(*overrides: str) -> DictConfig:
-        # Hydra takes most of a second, so it chooses the options once and the values are put in here.
+        # Hydra takes most of a second, so options are composed once (cached) and values are merged here.
         groups = tuple(word for word in overrides if word[0] in "~+" or "." not in word.partition("=")[0])
         values = OmegaConf.from_dotlist([word for word in overrides if word not in groups])
         config = copy.deepcopy(composed(groups))
@@ -110,14 +110,14 @@ def compose() -> Callable[..., DictConfig]:
 
 @pytest.fixture(scope="session")
 def run(compose) -> Callable[..., Any]:
-    """``run(folder, "model=wgan", ...)``: a tiny training run of the real program in a folder; its trainer."""
+    """``run(folder, "model=wgan", ...)``: train a tiny run in a folder; return its trainer."""
 
     def run(folder: Path, *overrides: str, ckpt_path: Path | None = None) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         before = logging.root.manager.disable
         logging.disable(logging.INFO)
         try:
-            with quiet_libraries():  # also in fixtures of a module, which come before those of its tests
+            with quiet_libraries():  # module-scoped fixtures run before _quiet_libraries
                 return train(compose(*overrides), folder, ckpt_path)
         finally:
             logging.disable(before)
@@ -127,7 +127,7 @@ def run(compose) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def trained(run, tmp_path_factory) -> Callable[..., None]:
-    """``trained(folder, "model=wgan", ...)``: as ``run``, but trained once in a session and copied from then on."""
+    """``trained(folder, "model=wgan", ...)``: like ``run``, but trained once per session and then copied."""
     originals: dict[tuple[str, ...], Path] = {}
 
     def trained(folder: Path, *overrides: str) -> None:
@@ -141,7 +141,7 @@ def trained(run, tmp_path_factory) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def build(compose) -> Callable[..., tuple[Any, Any]]:
-    """``build("model=wgan", ...)``: a tiny model and its data, ready for a trainer; the seed decides the weights."""
+    """``build("model=wgan", ...)``: a tiny model with seeded weights, and its data module."""
 
     def build(*overrides: str) -> tuple[Any, Any]:
         config = compose(*overrides)

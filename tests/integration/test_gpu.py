@@ -10,7 +10,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 from same_run import assert_equal, assert_same_run, rows, words
-from tiny import LEARNERS
+from tiny import MODELS
 from torch import Tensor
 
 from gan_lightning.errors import UserError
@@ -173,7 +173,7 @@ def test_the_gradient_of_the_penalty(build, network, half):
 
 # Of those with channels innermost torch 2.11 compiles the residual networks only; benchmarks/cifar10.py has them so.
 COMPILED = [
-    *([f"model={name}"] for name in LEARNERS),
+    *([f"model={name}"] for name in MODELS),
     ["model=wgan_gp", "network=resnet", "trainer.channels_last=true"],
 ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning.strategies import DDPStrategy
-from tiny import LEARNERS
+from tiny import MODELS
 from torch import Tensor, nn
 
 from gan_lightning.model.ema import EMA
@@ -46,7 +46,7 @@ def metrics_of(run: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def single_process(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    start(1, folder, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
+    start(1, folder, *(f"{variant} model={variant} {DECAY}" for variant in MODELS))
     return folder
 
 
@@ -54,8 +54,8 @@ def single_process(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("world", [2, 4])
 def test_ddp_matches_single_process(single_process, tmp_path, world):
     """BatchNorm uses the statistics of the global batch, see support/ranks.py."""
-    start(world, tmp_path, *(f"{variant} model={variant} {DECAY}" for variant in LEARNERS))
-    for variant in LEARNERS:
+    start(world, tmp_path, *(f"{variant} model={variant} {DECAY}" for variant in MODELS))
+    for variant in MODELS:
         one, several = single_process / variant, tmp_path / variant
         a, b = (read(run / "checkpoints" / "last.ckpt") for run in (one, several))
         assert a["global_step"] == b["global_step"] == STEPS
@@ -69,7 +69,7 @@ def test_ddp_matches_single_process(single_process, tmp_path, world):
 
 @pytest.mark.slow
 def test_ddp_resumes_bit_for_bit(tmp_path):
-    complete, parts = ([f"{name}_{variant} model={variant}" for variant in LEARNERS] for name in ("whole", "parts"))
+    complete, parts = ([f"{name}_{variant} model={variant}" for variant in MODELS] for name in ("whole", "parts"))
     start(
         2,
         tmp_path,
@@ -77,7 +77,7 @@ def test_ddp_resumes_bit_for_bit(tmp_path):
         *(f"{run} trainer.max_steps=7" for run in parts),
         *(f"{run} trainer.max_steps={STEPS}" for run in parts),
     )
-    for variant in LEARNERS:
+    for variant in MODELS:
         a, b = (read(tmp_path / f"{name}_{variant}" / "checkpoints" / "last.ckpt") for name in ("whole", "parts"))
         for part in ("state_dict", "optimizer_states"):
             torch.testing.assert_close(b[part], a[part], rtol=0, atol=0, msg=variant)

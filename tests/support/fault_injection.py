@@ -1,12 +1,12 @@
-"""Kills, full disks, damaged files, archives, signals, sweeps and leftovers, and what is left of a run after them.
+"""Fault injection: kills, full disks, damaged files, signals and more, and the state of the run after each.
 
-    python tests/support/fault_injection.py                # make faults: at least 200 kills, and the rest
-    python tests/support/fault_injection.py --short        # a few of each, as the tests do
-    python tests/support/fault_injection.py --seed 7       # other moments
+    python tests/support/fault_injection.py                # make faults: at least 200 kills, and the other faults
+    python tests/support/fault_injection.py --short        # a few of each, as in test_fault_injection.py
+    python tests/support/fault_injection.py --seed 7       # other points in time
 
-Every fault hits a process of its own, which is forked from this one so that it starts in a second and then runs
-the program as its command line would. A run that goes on afterwards must end as one that was never disturbed: the same
-weights, optimizers, figures, scores, TensorBoard curves and pictures, bit for bit.
+Every fault hits a child process, which is forked from this one so that it starts within a second, and which then runs
+the program as its command line would. A run that is resumed afterwards must end like an uninterrupted one: the same
+weights, optimizer states, metrics, scores, TensorBoard curves and sample grids, bit for bit.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import LEARNERS
+from tiny import MODELS
 
 from gan_lightning.cli import evaluate, sample
 from gan_lightning.cli import report as page
@@ -52,12 +52,12 @@ TINY = (
     "callbacks.metric_logger.every_n_steps=1",
     f"callbacks.checkpoint.every_n_steps={EVERY}",
 )
-JUDGED = "eval.every_n_steps=20", "eval.num_generated=250", "feature.width=4", "feature.dim=8", "metric=fid"
+EVALUATED = "eval.every_n_steps=20", "eval.num_generated=250", "feature.width=4", "feature.dim=8", "metric=fid"
 EXTRAS = {
     "vanilla": ("model.d_steps=2", "network.discriminator.dropout=0.3"),
-    "dcgan": ("model.ema_decay=0.9", "data.flip=true", *JUDGED),
+    "dcgan": ("model.ema_decay=0.9", "data.flip=true", *EVALUATED),
     "cgan": ("trainer.precision=64-true", "loss.label_smoothing=0.1"),
-    "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay", *JUDGED),
+    "acgan": ("model.ema_decay=0.9", "callbacks.learning_rate.schedule=linear_decay", *EVALUATED),
     "wgan": ("model.reuse_fake=true",),
     "wgan_gp": ("callbacks.learning_rate.schedule=linear_decay", "trainer.precision=bf16-mixed"),
 }
@@ -65,7 +65,7 @@ EXTRAS = {
 
 @dataclass
 class Report:
-    """Faults by kind: how many there were, and what was wrong after which."""
+    """Number of injected faults by kind, and the errors that followed them."""
 
     count: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Report:
 
 
 class Process:
-    """The program, or another command, in a process of its own, with its output in a file."""
+    """The program, or another command, in a child process, with its output in a file."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Process:
             os.dup2(output, 1)
             os.dup2(output, 2)
             sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, closefd=False)
-            warnings.resetwarnings()  # of whoever has started it, as pytest makes errors of them
+            warnings.resetwarnings()  # pytest turns warnings into errors, and the child has inherited that
             before()
             sys.argv = ["train.py", *words]
             command()
@@ -109,18 +109,18 @@ class Process:
             os._exit(status)
 
     def status(self) -> int | None:
-        """How it ended, as a shell tells it; None while it runs."""
+        """Return the exit status, negative after a signal; None while the process runs."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def wait(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def until(self, ready: Callable[[], bool], seconds: float = 60) -> int | None:
-        """Wait for something to come true; the status if the process ends before."""
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> int | None:
+        """Wait for a condition; return the exit status if the process ends before, else None."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if ready():
+            if condition():
                 return None
             if (status := self.status()) is not None:
                 return status
@@ -133,14 +133,14 @@ class Process:
 
 
 def step_of(run: Path) -> int:
-    """The step of the last whole line of figures."""
+    """Return the step of the last complete line of metrics.csv."""
     path = run / "metrics.csv"
     lines = path.read_text().split("\n")[1:-1] if path.exists() else []
     return int(lines[-1].split(",")[0]) if lines else 0
 
 
 def saved_step(run: Path) -> int:
-    """The step of the newest checkpoint that can be read."""
+    """Return the step of the newest readable checkpoint."""
     path, _ = newest(run)
     return read(path)["global_step"] if path else 0
 
@@ -151,7 +151,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def curves(run: Path) -> dict[str, dict[int, float]]:
-    """TensorBoard's scalars; a step that is there twice is a fault."""
+    """Return TensorBoard's scalars by tag and step; a tag with a repeated step gets an impossible value."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     found: dict[str, dict[int, float]] = {}
     for tag in events.Tags()["scalars"]:
@@ -165,7 +165,7 @@ def curves(run: Path) -> dict[str, dict[int, float]]:
 
 
 def difference(complete: Path, run: Path) -> str | None:
-    """What of a run is not as in the one that was never disturbed."""
+    """Return the first difference between a run and the uninterrupted one, or None."""
     a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (complete, run))
     for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers"):
         try:
@@ -182,69 +182,69 @@ def difference(complete: Path, run: Path) -> str | None:
         if (complete / name).exists() and (complete / name).read_bytes() != (run / name).read_bytes():
             return f"{name} differs"
     if parts := [*run.rglob("*.part")]:
-        return f"left behind: {parts[0].name}"
+        return f"left-over file: {parts[0].name}"
     return None
 
 
-def words_of(variant: str) -> tuple[str, ...]:
+def overrides_of(variant: str) -> tuple[str, ...]:
     return (f"model={variant}", *TINY, *EXTRAS.get(variant, ()))
 
 
-def never_disturbed(variant: str, folder: Path) -> Path:
+def uninterrupted(variant: str, folder: Path) -> Path:
     run = folder / f"{variant}-whole"
     if run.exists():
         return run
-    process = Process(run, *words_of(variant), f"hydra.run.dir={run}")
+    process = Process(run, *overrides_of(variant), f"hydra.run.dir={run}")
     if process.wait():
-        raise SystemExit(f"the run that is to compare with failed:\n{process.output()}")
+        raise SystemExit(f"the uninterrupted run failed:\n{process.output()}")
     return run
 
 
-def going_on(run: Path, variant: str, before: Callable[[], Any] = lambda: None) -> Process:
-    """The one line that a job which may be killed consists of."""
-    return Process(run, *words_of(variant), "ckpt_path=last", f"hydra.run.dir={run}", before=before)
+def start_or_resume(run: Path, variant: str, before: Callable[[], Any] = lambda: None) -> Process:
+    """Start or resume a run by the command of a preemptible job."""
+    return Process(run, *overrides_of(variant), "ckpt_path=last", f"hydra.run.dir={run}", before=before)
 
 
 def finish(run: Path, variant: str, complete: Path) -> str | None:
-    """Let a run go on to its end; what is wrong with it then."""
-    process = going_on(run, variant)
+    """Resume a run until it has finished; return what is wrong with it then, or None."""
+    process = start_or_resume(run, variant)
     if status := process.wait():
-        return f"status {status} on going on: {process.output()[-300:]}"
+        return f"status {status} after resuming: {process.output()[-300:]}"
     return difference(complete, run)
 
 
-def kills(report: Report, variant: str, folder: Path, num: int, moments: random.Random) -> None:
-    """SIGKILL at any time: in the start, in a step, in the middle of a save."""
-    complete, run = never_disturbed(variant, folder), folder / f"{variant}-killed"
+def kills(report: Report, variant: str, folder: Path, num: int, rng: random.Random) -> None:
+    """SIGKILL at start-up, within a step or while a checkpoint is written."""
+    complete, run = uninterrupted(variant, folder), folder / f"{variant}-killed"
     for i in range(num):
-        before, process = saved_step(run), going_on(run, variant)
-        kind = ("kill in the start", "kill in a step", "kill in a save")[moments.choice((0, 1, 1, 2, 2))]
+        before, process = saved_step(run), start_or_resume(run, variant)
+        kind = ("kill in the start", "kill in a step", "kill in a save")[rng.choice((0, 1, 1, 2, 2))]
         if kind == "kill in the start":
-            end = time.monotonic() + moments.uniform(0, 2)
+            end = time.monotonic() + rng.uniform(0, 2)
             ended = process.until(lambda end=end: time.monotonic() > end)
         elif kind == "kill in a step":
-            goal = before + moments.randint(0, EVERY + 1)
+            goal = before + rng.randint(0, EVERY + 1)
             ended = process.until(lambda goal=goal: step_of(run) >= goal)
-            time.sleep(moments.uniform(0, 0.02))
+            time.sleep(rng.uniform(0, 0.02))
         else:
             ended = process.until(lambda: any((run / "checkpoints").glob(".*.part")))
-        if ended is not None:  # at the end already: there is a life after it
+        if ended is not None:  # the run has finished already; start a new one
             report.note("end before the kill", f"status {ended}: {process.output()[-300:]}" if ended else None)
             shutil.rmtree(run)
             continue
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         reached, kept = step_of(run), saved_step(run)
-        lost = f"{variant} {i}: step {reached} was reached and {kept} is kept" if reached - kept > EVERY else None
+        lost = f"{variant} {i}: step {reached} was reached and step {kept} is saved" if reached - kept > EVERY else None
         back = f"{variant} {i}: back from step {before} to {kept}" if kept < before else None
         report.note(kind, lost or back)
     report.note("end after kills", (fault := finish(run, variant, complete)) and f"{variant}: {fault}")
 
 
-def damaged(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """The newest checkpoint is cut off, or has a wrong byte: the one before is taken, and that is said."""
+def damaged_checkpoints(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """The newest checkpoint is truncated or has a wrong byte: the run resumes from the one before and logs that."""
     variant = "dcgan"
-    complete, run = never_disturbed(variant, folder), folder / "damaged"
+    complete, run = uninterrupted(variant, folder), folder / "damaged"
     for i in range(num):
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(complete, run)
@@ -253,43 +253,43 @@ def damaged(report: Report, folder: Path, num: int, moments: random.Random) -> N
         content = bytearray(path.read_bytes())
         kind = ("truncated checkpoint", "byte changed in a checkpoint")[i % 2]
         if i % 2:
-            place = moments.randrange(len(content))
+            place = rng.randrange(len(content))
             content[place] ^= 0xFF
         else:
-            del content[moments.randrange(len(content)) :]
-        for name in (path, path.with_name("last.ckpt")):  # two names of one file
+            del content[rng.randrange(len(content)) :]
+        for name in (path, path.with_name("last.ckpt")):  # two hard links to one file
             name.write_bytes(content)
-        earlier = read_or_none(path)
-        process = going_on(run, variant)
+        readable = read_or_none(path)
+        process = start_or_resume(run, variant)
         status, output = process.wait(), process.output()
         fault = f"status {status}: {output[-300:]}" if status else difference(complete, run)
-        if not fault and earlier is None and f"{path}: cannot be read" not in output:
-            fault = "nothing was said of it"
+        if not fault and readable is None and f"{path}: cannot be read" not in output:
+            fault = "no message about it"
         report.note(kind, fault and f"{i}: {fault}")
 
 
 def read_or_none(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds, or None where it is found to be damaged."""
+    """Return the content of a checkpoint, or None if it cannot be read."""
     try:
         return read(path)
     except Exception:
         return None
 
 
-def full_disks(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """No file can grow beyond a size: what was saved before stays, the status is not 0, and the run can go on."""
+def full_disks(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """The size of files is limited: saved checkpoints stay, the exit status is not 0, and the run can be resumed."""
     variant = "cgan"
-    complete, run = never_disturbed(variant, folder), folder / "full"
+    complete, run = uninterrupted(variant, folder), folder / "full"
     size = (complete / "checkpoints" / "last.ckpt").stat().st_size
     for _ in range(num):
-        limit = moments.randrange(4_000, size)
+        limit = rng.randrange(4_000, size)
         shutil.rmtree(run, ignore_errors=True)
-        process = going_on(run, variant)
+        process = start_or_resume(run, variant)
         process.until(lambda: saved_step(run) >= 2 * EVERY)
         os.kill(process.pid, signal.SIGTERM)
         process.wait()
         kept = saved_step(run)
-        process = going_on(
+        process = start_or_resume(
             run, variant, lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         )
         status, output = process.wait(), process.output()
@@ -299,37 +299,37 @@ def full_disks(report: Report, folder: Path, num: int, moments: random.Random) -
         elif "cannot be written" not in output or "Traceback" in output:
             fault = output[-500:]
         elif saved_step(run) < kept:
-            fault = f"step {kept} was kept, and {saved_step(run)} is left"
+            fault = f"step {kept} was saved, and now step {saved_step(run)} is the newest"
         report.note("full disk", (fault := fault or finish(run, variant, complete)) and f"limit {limit}: {fault}")
 
 
-def removed(report: Report, folder: Path, num: int) -> None:
-    """A folder is removed while the run is in it."""
+def removed_directories(report: Report, folder: Path, num: int) -> None:
+    """A directory of the run is removed during training."""
     variant = "vanilla"
     for i in range(num):
         name = ("checkpoints", "samples", "tensorboard", ".")[i % 4]
         run = folder / "removed"
         shutil.rmtree(run, ignore_errors=True)
-        process = Process(run, *words_of(variant), "trainer.max_steps=300", f"hydra.run.dir={run}")
+        process = Process(run, *overrides_of(variant), "trainer.max_steps=300", f"hydra.run.dir={run}")
         process.until(lambda run=run: step_of(run) >= 2 * EVERY)
         shutil.rmtree(run / name, ignore_errors=True)
         status, output = process.wait(), process.output()
         fault = "Traceback" in output and output[-500:]
         if status and "cannot be written" not in output:
-            fault = fault or f"status {status}, and no reason: {output[-300:]}"
+            fault = fault or f"status {status} without a reason: {output[-300:]}"
         if not status and not (run / "checkpoints" / "last.ckpt").exists():
             fault = fault or "status 0 without a checkpoint"
         report.note("folder removed", fault and f"{name}: {fault}")
 
 
-def signals(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """A signal ends the run at a step's edge, with its status and what to type; a second one at once."""
+def stop_signals(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """A signal ends the run after the current step, with the signal's exit status and the command to resume."""
     variant = "acgan"
-    complete, run = never_disturbed(variant, folder), folder / "signalled"
+    complete, run = uninterrupted(variant, folder), folder / "signalled"
     for i in range(num):
         signum = SIGNALS[i % len(SIGNALS)]
-        process = going_on(run, variant)
-        goal = saved_step(run) + moments.randint(1, EVERY)
+        process = start_or_resume(run, variant)
+        goal = saved_step(run) + rng.randint(1, EVERY)
         if (ended := process.until(lambda goal=goal: step_of(run) >= goal)) is not None:
             report.note("end before the signal", f"status {ended}: {process.output()[-300:]}" if ended else None)
             shutil.rmtree(run)
@@ -340,43 +340,43 @@ def signals(report: Report, folder: Path, num: int, moments: random.Random) -> N
         if status not in (128 + signum, 0):
             fault = f"status {status}: {output[-300:]}"
         elif status and "python train.py ckpt_path=last hydra.run.dir=" not in output:
-            fault = f"not said how to go on: {output[-300:]}"
+            fault = f"no command to resume: {output[-300:]}"
         elif step_of(run) != saved_step(run):
             fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept"
         report.note(f"{signum.name}", fault)
     report.note("end after signals", finish(run, variant, complete))
 
 
-def dates(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """File dates are as an archive, a copy or a wrong clock leaves them: nothing that is saved is lost."""
+def wrong_dates(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """File dates are wrong, as after unpacking, copying or with a wrong clock: no saved step is lost."""
     variant = "wgan"
-    complete, run = never_disturbed(variant, folder), folder / "dated"
+    complete, run = uninterrupted(variant, folder), folder / "dated"
     for i in range(num):
-        process, goal = going_on(run, variant), saved_step(run) + moments.randint(1, EVERY)
+        process, goal = start_or_resume(run, variant), saved_step(run) + rng.randint(1, EVERY)
         ended = process.until(lambda goal=goal: step_of(run) >= goal)
         if ended is None:
             os.kill(process.pid, signal.SIGTERM)
             process.wait()
-        kept, same = saved_step(run), moments.randrange(2**32)
+        kept, same = saved_step(run), rng.randrange(2**32)
         for path in run.rglob("*"):
-            date = same if i % 2 else moments.randrange(2**32)
+            date = same if i % 2 else rng.randrange(2**32)
             os.utime(path, (date, date))
         found = saved_step(run)
         report.note("file dates changed", f"step {kept} before, {found} after" if found < kept else None)
     report.note("end after changed dates", finish(run, variant, complete))
 
 
-def wrong_moments(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """Moments of an optimizer have another size: one line and status 2 or 1, and never the death of the interpreter."""
-    complete, run = never_disturbed("wgan_gp", folder), folder / "moments"
+def wrong_optimizer_state(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """An optimizer's moments have another size: one line and status 1 or 2, and no crash of the interpreter."""
+    complete, run = uninterrupted("wgan_gp", folder), folder / "moments"
     for _ in range(num):
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(complete, run)
         path = run / "checkpoints" / "last.ckpt"
-        checkpoint, size = read(path), moments.choice((0, 3, 7))
-        states = moments.choice(checkpoint["optimizer_states"])["state"]
-        moments.choice([*states.values()])["exp_avg"] = torch.zeros([1] * moments.randrange(3) + [size])
-        path.unlink()  # it is another name of the newest step's
+        checkpoint, size = read(path), rng.choice((0, 3, 7))
+        states = rng.choice(checkpoint["optimizer_states"])["state"]
+        rng.choice([*states.values()])["exp_avg"] = torch.zeros([1] * rng.randrange(3) + [size])
+        path.unlink()  # a hard link to the newest step's checkpoint
         torch.save(checkpoint, path)
         process = Process(run, f"ckpt_path={path}", f"trainer.max_steps={STEPS + 4}")
         status, output = process.wait(), process.output()
@@ -384,20 +384,20 @@ def wrong_moments(report: Report, folder: Path, num: int, moments: random.Random
         report.note("moments of another size", f"status {status}: {output[-300:]}" if wrong else None)
 
 
-def pictures(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """A picture among others is broken: told with its name, or left out where that is asked for."""
+def damaged_images(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """One image of a folder is damaged: an error with its name, or skipped with data.skip_broken=true."""
     root = folder / "pictures"
     for i in range(num):
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         for j in range(9):
-            colour = tuple(moments.randrange(256) for _ in range(3))
+            colour = tuple(rng.randrange(256) for _ in range(3))
             Image.new("RGB", (20, 20), colour).save(root / f"{j}.png")
-        victim = root / f"{moments.randrange(9)}.png"
-        content = victim.read_bytes()
+        damaged = root / f"{rng.randrange(9)}.png"
+        content = damaged.read_bytes()
         kind = ("truncated", "empty", "noise")[i % 3]
-        changed = {"truncated": content[: len(content) // 2], "empty": b"", "noise": moments.randbytes(200)}[kind]
-        victim.write_bytes(changed)
+        changed = {"truncated": content[: len(content) // 2], "empty": b"", "noise": rng.randbytes(200)}[kind]
+        damaged.write_bytes(changed)
         run = folder / "of-pictures"
         words = "data=image_folder", f"data.root={root}", *(w for w in TINY if "limit" not in w), "trainer.max_steps=2"
         for skip in (False, True):
@@ -407,26 +407,26 @@ def pictures(report: Report, folder: Path, num: int, moments: random.Random) -> 
             fault = None
             if "Traceback" in output or bool(status) == skip:
                 fault = f"status {status}: {output[-300:]}"
-            elif not skip and victim.name not in output:
-                fault = f"{victim.name} is not named: {output[-300:]}"
+            elif not skip and damaged.name not in output:
+                fault = f"{damaged.name} is not named: {output[-300:]}"
             report.note("broken picture", fault and f"{kind}, skip_broken={skip}: {fault}")
 
 
-def interrupted(run: Path, variant: str, moments: random.Random) -> None:
-    """A run that a signal stopped somewhere before its end."""
+def interrupted(run: Path, variant: str, rng: random.Random) -> None:
+    """Start a new run and stop it by a signal before its end."""
     shutil.rmtree(run, ignore_errors=True)
-    process, goal = going_on(run, variant), moments.randint(EVERY, STEPS // 2)
+    process, goal = start_or_resume(run, variant), rng.randint(EVERY, STEPS // 2)
     if process.until(lambda: step_of(run) >= goal) is None:
         os.kill(process.pid, signal.SIGTERM)
         process.wait()
 
 
-def archives(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """A stopped run is packed and unpacked in another place, as it is moved between machines: it goes on there."""
+def archives(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """A stopped run is archived and unpacked elsewhere, as between machines, and resumed there."""
     variant = "cgan"
-    complete, run, elsewhere = never_disturbed(variant, folder), folder / "packed", folder / "elsewhere" / "unpacked"
+    complete, run, elsewhere = uninterrupted(variant, folder), folder / "packed", folder / "elsewhere" / "unpacked"
     for i in range(num):
-        interrupted(run, variant, moments)
+        interrupted(run, variant, rng)
         kept, kind = saved_step(run), ("zip", "gztar")[i % 2]
         packed = shutil.make_archive(str(folder / "archive"), kind, run)
         shutil.rmtree(run)
@@ -434,22 +434,20 @@ def archives(report: Report, folder: Path, num: int, moments: random.Random) -> 
         elsewhere.mkdir(parents=True)
         shutil.unpack_archive(packed, elsewhere)
         found = saved_step(elsewhere)
-        fault = (
-            f"step {kept} was packed, and {found} is found" if found != kept else finish(elsewhere, variant, complete)
-        )
+        fault = f"step {kept} was archived, not step {found}" if found != kept else finish(elsewhere, variant, complete)
         report.note("archive unpacked elsewhere", fault and f"{kind}: {fault}")
 
 
-def pipes(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """Whoever reads the output ends, as ``| head`` does: no step is lost."""
+def closed_pipes(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """The reader of the output ends, as ``| head`` does: no step is lost."""
     variant = "wgan"
-    complete, run = never_disturbed(variant, folder), folder / "unread"
+    complete, run = uninterrupted(variant, folder), folder / "unread"
     for _ in range(num):
         shutil.rmtree(run, ignore_errors=True)
         ours, theirs = os.pipe()
-        process = going_on(run, variant, lambda theirs=theirs: os.dup2(theirs, 1))
+        process = start_or_resume(run, variant, lambda theirs=theirs: os.dup2(theirs, 1))
         os.close(theirs)
-        goal = moments.randint(0, STEPS // 2)
+        goal = rng.randint(0, STEPS // 2)
         ended = process.until(lambda goal=goal: step_of(run) >= goal)
         os.close(ours)
         status, output = process.wait() if ended is None else ended, process.output()
@@ -458,13 +456,13 @@ def pipes(report: Report, folder: Path, num: int, moments: random.Random) -> Non
         report.note("output without a reader", fault or finish(run, variant, complete))
 
 
-def below(pid: int) -> set[int]:
-    """Processes that a process has started, with theirs."""
+def descendants(pid: int) -> set[int]:
+    """Return the ids of all descendants of a process."""
     found: set[int] = set()
     for path in Path("/proc").glob(f"{pid}/task/*/children"):
         with suppress(OSError):
             for child in map(int, path.read_text().split()):
-                found |= {child} | below(child)
+                found |= {child} | descendants(child)
     return found
 
 
@@ -475,10 +473,10 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def sweeps(report: Report, folder: Path, num: int, moments: random.Random, parallel: int) -> None:
-    """Sweeps are killed, fail, or lie beside results that cannot be read: the status and the table are right."""
+def sweeps(report: Report, folder: Path, num: int, rng: random.Random, parallel: int) -> None:
+    """Sweeps are killed, have failing jobs or unreadable results: exit status and table are correct."""
     place, jobs = folder / "sweep", "seed=1,2"
-    words = "-m", *words_of("vanilla"), jobs, f"hydra.sweep.dir={place}", "hydra.sweep.subdir=${seed}"
+    words = "-m", *overrides_of("vanilla"), jobs, f"hydra.sweep.dir={place}", "hydra.sweep.subdir=${seed}"
 
     def end(*more: str) -> tuple[int, str]:
         process = Process(place, *words, *more)
@@ -492,18 +490,18 @@ def sweeps(report: Report, folder: Path, num: int, moments: random.Random, paral
     for launcher in ["basic"] * num + ["joblib"] * parallel:
         shutil.rmtree(place, ignore_errors=True)
         how = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2") if launcher == "joblib" else ()
-        process, goal = Process(place, *words, *how), moments.randint(1, STEPS // 2)
-        seed = "1" if launcher == "joblib" else moments.choice("12")
+        process, goal = Process(place, *words, *how), rng.randint(1, STEPS // 2)
+        seed = "1" if launcher == "joblib" else rng.choice("12")
         if process.until(lambda seed=seed, goal=goal: step_of(place / seed) >= goal, 120) is not None:
             report.note("sweep ended before the kill", process.output()[-300:])
             continue
-        workers = below(process.pid)
+        workers = descendants(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         deadline = time.monotonic() + 60
         while (left := [*filter(is_running, workers)]) and time.monotonic() < deadline:
             time.sleep(0.1)
-        fault = f"workers outlive it: {left}" if left else None
+        fault = f"workers that still run: {left}" if left else None
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         status, output = end(*how)
@@ -512,12 +510,12 @@ def sweeps(report: Report, folder: Path, num: int, moments: random.Random, paral
     for _ in range(num):
         shutil.rmtree(place / "1", ignore_errors=True)
         (place / "before").mkdir(parents=True, exist_ok=True)
-        half = json.dumps({"status": "finished", "step": STEPS})[: moments.randint(0, 30)]
+        half = json.dumps({"status": "finished", "step": STEPS})[: rng.randint(0, 30)]
         (place / "before" / "result.json").write_text(half)
         status, output = end()
         fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else finished()
         said = "before" in output.replace("finished before", "")
-        report.note("result of a sweep half written", fault or (None if said else "nothing is said of it"))
+        report.note("result of a sweep half written", fault or (None if said else "no message about it"))
     shutil.rmtree(place / "before", ignore_errors=True)
     for _ in range(num):
         shutil.rmtree(folder / "outside", ignore_errors=True)
@@ -527,9 +525,9 @@ def sweeps(report: Report, folder: Path, num: int, moments: random.Random, paral
         report.note("sweep whose jobs fail elsewhere", fault or ("Traceback" in output and output[-300:]) or None)
 
 
-def leftovers(report: Report, folder: Path, num: int, moments: random.Random) -> None:
-    """Other commands are killed: the same line, typed again, does its work and leaves nothing half written."""
-    run, place = never_disturbed("dcgan", folder), folder / "leftovers"
+def leftovers(report: Report, folder: Path, num: int, rng: random.Random) -> None:
+    """Other commands are killed: repeating the same command succeeds and leaves no partial file."""
+    run, place = uninterrupted("dcgan", folder), folder / "leftovers"
     checkpoint = run / "checkpoints" / "last.ckpt"
     commands = {
         "gan-sample": (sample.main, str(checkpoint), "--num", "2000", "--out", str(place / "samples")),
@@ -540,61 +538,61 @@ def leftovers(report: Report, folder: Path, num: int, moments: random.Random) ->
         for _ in range(num):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            # A report and a table of scores are one file each, and done when there are two.
-            num_files = moments.randint(2, 200) if name == "gan-sample" else 1
+            # gan-report and gan-evaluate are killed as soon as their only file exists.
+            num_files = rng.randint(2, 200) if name == "gan-sample" else 1
             process = Process(folder / name, *words, command=command)
             if process.until(lambda num_files=num_files: sum(1 for _ in place.rglob("*")) >= num_files) is None:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
-            if name == "gan-report":  # whose half-written file is there for a moment only
+            if name == "gan-report":  # its partial file exists too briefly to be hit
                 (place / f".report.html.{process.pid}.part").write_text("<html>")
             process = Process(folder / name, *words, command=command)
             status, output = process.wait(), process.output()
             left = [path.name for path in place.rglob("*") if path.name.endswith(".part")]
             fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else None
-            report.note(f"{name} killed", fault or (f"left behind: {left}" if left else None))
+            report.note(f"{name} killed", fault or (f"left-over files: {left}" if left else None))
 
 
 def main() -> None:
-    take = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    take.add_argument("--short", action="store_true", help="a few of each")
-    take.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--short", action="store_true", help="a few of each")
+    parser.add_argument("--seed", type=int, default=0)
     kinds = "damaged, full, removed, signals, dates, moments, pictures, archives, pipes, sweeps, leftovers"
-    take.add_argument("--only", default="", help=f"variants' kills, or one of {kinds}")
-    args = take.parse_args()
+    parser.add_argument("--only", default="", help=f"variants' kills, or one of {kinds}")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    # TensorBoard tells each time that it drops what a killed run had written too much, as it should.
+    # TensorBoard logs each time that it drops events beyond the restart of a killed run, which is intended.
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    report, moments, since = Report(), random.Random(args.seed), time.monotonic()
+    report, rng, since = Report(), random.Random(args.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["GAN_CACHE_DIR"] = str(folder / "cache")
-        if Path("/dev/shm").is_dir():  # another file system, from which nothing can be renamed to here
+        if Path("/dev/shm").is_dir():  # another file system, from which no file can be renamed to the run directory
             os.environ["TMPDIR"] = "/dev/shm"
-        for variant in ["vanilla"] if args.short else LEARNERS:
+        for variant in ["vanilla"] if args.short else MODELS:
             if args.only in ("", variant):
                 print(f"kills of {variant} ...", flush=True)
-                kills(report, variant, folder, 5 if args.short else 36, moments)
-        others = {
-            "damaged": lambda: damaged(report, folder, 2 if args.short else 40, moments),
-            "full": lambda: full_disks(report, folder, 1 if args.short else 12, moments),
-            "removed": lambda: removed(report, folder, 2 if args.short else 12),
-            "signals": lambda: signals(report, folder, 6 if args.short else 42, moments),
-            "dates": lambda: dates(report, folder, 2 if args.short else 12, moments),
-            "moments": lambda: wrong_moments(report, folder, 2 if args.short else 12, moments),
-            "pictures": lambda: pictures(report, folder, 1 if args.short else 9, moments),
+                kills(report, variant, folder, 5 if args.short else 36, rng)
+        injections = {
+            "damaged": lambda: damaged_checkpoints(report, folder, 2 if args.short else 40, rng),
+            "full": lambda: full_disks(report, folder, 1 if args.short else 12, rng),
+            "removed": lambda: removed_directories(report, folder, 2 if args.short else 12),
+            "signals": lambda: stop_signals(report, folder, 6 if args.short else 42, rng),
+            "dates": lambda: wrong_dates(report, folder, 2 if args.short else 12, rng),
+            "moments": lambda: wrong_optimizer_state(report, folder, 2 if args.short else 12, rng),
+            "pictures": lambda: damaged_images(report, folder, 1 if args.short else 9, rng),
         }
-        few = args.short
-        others |= {
-            "archives": lambda: archives(report, folder, 1 if few else 10, moments),
-            "pipes": lambda: pipes(report, folder, 1 if few else 10, moments),
-            "sweeps": lambda: sweeps(report, folder, 1 if few else 5, moments, 0 if few else 3),
-            "leftovers": lambda: leftovers(report, folder, 1 if few else 5, moments),
+        short = args.short
+        injections |= {
+            "archives": lambda: archives(report, folder, 1 if short else 10, rng),
+            "pipes": lambda: closed_pipes(report, folder, 1 if short else 10, rng),
+            "sweeps": lambda: sweeps(report, folder, 1 if short else 5, rng, 0 if short else 3),
+            "leftovers": lambda: leftovers(report, folder, 1 if short else 5, rng),
         }
-        for kind, disturb in others.items():
+        for kind, inject in injections.items():
             if args.only in ("", kind):
                 print(f"{kind} ...", flush=True)
-                disturb()
+                inject()
     for kind, count in report.count.items():
         wrong = sum(line.startswith(f"{kind}: ") for line in report.wrong)
         print(f"{kind:<30}{count:>5}   {f'{wrong} WRONG' if wrong else 'all survived'}")

@@ -1,7 +1,7 @@
-"""Losses of the first hundred steps of each variant, in float64 on one thread: what a refactoring must not change.
+"""Golden files: losses of the first hundred steps of each variant, in float64 on one thread.
 
-python tests/support/golden.py                # writes the losses anew, where a change of training is meant
-python tests/support/golden.py checkpoint     # writes format_N.ckpt of the current checkpoint format, and its samples
+python tests/support/golden.py                # rewrite the losses, after an intended change of training
+python tests/support/golden.py checkpoint     # write format_N.ckpt of the current checkpoint format, and its samples
 """
 
 import json
@@ -37,7 +37,7 @@ WORDS = (
 
 
 def curves(variant: str, run: Path) -> dict[str, list[float]]:
-    """Every term of both losses at each step."""
+    """Train for a hundred steps; return the values of every loss term."""
     torch.set_num_threads(1)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"model={variant}", *WORDS])

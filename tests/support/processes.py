@@ -1,3 +1,3 @@
-"""Numbers of processes."""
+"""Process ids for tests."""
 
-ENDED = 2**22 + 1  # above the largest number of a process on Linux and macOS: as of one that has ended
+ENDED = 2**22 + 1  # larger than any process id on Linux and macOS, so that no such process runs

@@ -1,6 +1,6 @@
-"""Trains variants in a process of its own, or in several that torchrun has started; see test_ranks.py.
+"""Train variants in one process, or in several that torchrun has started; see test_ranks.py.
 
-torch's SyncBatchNorm works on CUDA alone; on the CPU a stand-in takes the statistics of all ranks.
+torch's SyncBatchNorm supports CUDA only; a substitute computes BatchNorm's global statistics on the CPU.
 """
 
 import sys
@@ -18,12 +18,12 @@ from gan_lightning.model.gan import GAN
 from gan_lightning.model.vae import VAE
 from gan_lightning.run.fit import train
 
-usual, steps = _BatchNorm.forward, {kind: kind.training_step for kind in (GAN, VAE)}
-stepping = False
+original_forward, original_steps = _BatchNorm.forward, {kind: kind.training_step for kind in (GAN, VAE)}
+in_training_step = False
 
 
-class Sum(torch.autograd.Function):
-    """Of a tensor over all ranks."""
+class AllReduceSum(torch.autograd.Function):
+    """Differentiable sum of a tensor over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -33,40 +33,40 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return Sum.forward(ctx, gradient)
+        return AllReduceSum.forward(ctx, gradient)
 
 
-def in_step(self: GenerativeModel, *args: Any) -> None:
-    """Synchronise here and nowhere else: pictures are the first rank's alone."""
-    global stepping
-    stepping = True
-    next(step for kind, step in steps.items() if isinstance(self, kind))(self, *args)
-    stepping = False
+def synchronised_step(self: GenerativeModel, *args: Any) -> None:
+    """Run the training step with synchronised BatchNorm; outside of it, rank 0 samples images alone."""
+    global in_training_step
+    in_training_step = True
+    next(step for kind, step in original_steps.items() if isinstance(self, kind))(self, *args)
+    in_training_step = False
 
 
-def synchronised(self: _BatchNorm, x: Tensor) -> Tensor:
+def synchronised_forward(self: _BatchNorm, x: Tensor) -> Tensor:
     """Normalise by the mean and the variance of the global batch."""
-    if not stepping:
-        return usual(self, x)
+    if not in_training_step:
+        return original_forward(self, x)
     world, dims = torch.distributed.get_world_size(), [0, *range(2, x.ndim)]
     shape = [1, -1] + [1] * (x.ndim - 2)
-    mean = Sum.apply(x.mean(dims)) / world
+    mean = AllReduceSum.apply(x.mean(dims)) / world
     centred = x - mean.view(shape)
-    variance = Sum.apply(centred.square().mean(dims)) / world
+    variance = AllReduceSum.apply(centred.square().mean(dims)) / world
     num = x.numel() / x.shape[1] * world
     with torch.no_grad():
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * num / (num - 1), self.momentum)
         self.num_batches_tracked += 1
-    normal = centred / (variance + self.eps).sqrt().view(shape)
-    return normal * self.weight.view(shape) + self.bias.view(shape) if self.affine else normal
+    normalised = centred / (variance + self.eps).sqrt().view(shape)
+    return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
 
 
 def main(folder: Path, *runs: str) -> None:
     torch.set_num_threads(1)
-    _BatchNorm.forward = synchronised
-    for kind in steps:
-        kind.training_step = in_step
+    _BatchNorm.forward = synchronised_forward
+    for kind in original_steps:
+        kind.training_step = synchronised_step
     for run in runs:
         name, *overrides = run.split()
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -29,7 +29,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def assert_equal(a: Any, b: Any, where: str = "") -> None:
-    """Nested containers of tensors and numbers are equal bit for bit."""
+    """Assert that nested containers of tensors and numbers are equal bit for bit."""
     assert type(a) is type(b), where
     if isinstance(a, dict):
         assert a.keys() == b.keys(), where
@@ -46,14 +46,14 @@ def assert_equal(a: Any, b: Any, where: str = "") -> None:
         assert a == b, where
 
 
-def assert_same_run(never_stopped: Path, resumed: Path) -> None:
-    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (never_stopped, resumed))
+def assert_same_run(uninterrupted: Path, resumed: Path) -> None:
+    a, b = (read(folder / "checkpoints" / "last.ckpt") for folder in (uninterrupted, resumed))
     assert a["global_step"] == b["global_step"]
     for part in ("state_dict", "optimizer_states"):
         assert a[part]
         assert_equal(a[part], b[part], part)
-    assert rows(never_stopped) == rows(resumed)
-    pictures = sorted((never_stopped / "samples").iterdir())
-    assert len(pictures) > 3
-    for picture in pictures:
-        assert picture.read_bytes() == (resumed / "samples" / picture.name).read_bytes(), picture.name
+    assert rows(uninterrupted) == rows(resumed)
+    images = sorted((uninterrupted / "samples").iterdir())
+    assert len(images) > 3
+    for image in images:
+        assert image.read_bytes() == (resumed / "samples" / image.name).read_bytes(), image.name

@@ -1,4 +1,4 @@
-"""Tiny configurations: what tests override so that a training step takes milliseconds, and the variants to try."""
+"""Overrides for tiny models, with which a training step takes milliseconds, and the names of all models."""
 
 import functools
 
@@ -9,19 +9,19 @@ from gan_lightning.io.paths import CONF
 
 TINY = {
     "data.image_size": 16,
-    "data.limit": 26,  # no multiple of any batch, so that minibatches span epochs
+    "data.limit": 26,  # not a multiple of any batch size, so that minibatches span epochs
     "data.num": 500,
     "data.batch_size": 4,
     "network.width": 4,
     "trainer.accelerator": "cpu",
     "trainer.max_steps": 2,
-    "eval.every_n_steps": None,  # tests of evaluation ask for it
+    "eval.every_n_steps": None,  # tests of evaluation turn it on
     "feature.width": 4,
     "feature.dim": 8,
 }
 
-LEARNERS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-VARIANTS = [name for name in LEARNERS if "discriminator" in OmegaConf.load(CONF / "model" / f"{name}.yaml").model]
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+VARIANTS = [name for name in MODELS if "discriminator" in OmegaConf.load(CONF / "model" / f"{name}.yaml").model]
 
 
 @functools.cache

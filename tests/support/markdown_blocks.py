@@ -1,4 +1,4 @@
-"""Run the blocks of a page of the course in the current directory: ``python tests/support/course.py PAGE``."""
+"""Run the code blocks of a Markdown page in the current directory: ``python tests/support/markdown_blocks.py PAGE``."""
 
 import re
 import subprocess
@@ -9,17 +9,17 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 def blocks(page: Path) -> list[tuple[int, str, str]]:
-    """Of every block the number of its first line, its language and its text."""
+    """Return the number of the first line, the language and the text of each code block."""
     text = page.read_text()
     return [(text[: found.start(2)].count("\n") + 1, found[1], found[2]) for found in BLOCK.finditer(text)]
 
 
 def run(page: Path) -> None:
-    """Bash blocks each in a shell of its own, Python blocks in one namespace, in their order.
+    """Run the blocks in order: each Bash block in a new shell, all Python blocks in one namespace.
 
     Raises:
         SystemExit: A command failed.
-        Exception: Whatever a Python block raises; its traceback names the page and the line.
+        Exception: A Python block failed; the traceback names the page and the line.
     """
     namespace = {"__name__": page.stem}
     for line, language, text in blocks(page):
