@@ -27,7 +27,7 @@ HEADINGS = [
     "## Its grid",
 ]
 
-SUPPORT = "tests/support/game.py", "tests/support/tiny.py"
+SUPPORT = "tests/support/training.py", "tests/support/tiny.py"
 PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore", "gan-play"}
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)

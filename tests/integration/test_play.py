@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import torch
-from game import same, weights
 from gradio import Blocks
 from hostile import SETTINGS
+from training import same, weights
 
 import gan_lightning
 from gan_lightning.cli import play as program

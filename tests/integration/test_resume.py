@@ -1,4 +1,4 @@
-"""Stopped at any step and resumed is never stopped, bit for bit."""
+"""Resume: an interrupted and resumed run equals the uninterrupted run bit for bit."""
 
 import json
 import os
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
-    """What no one catches."""
+    """Simulated SIGKILL: an exception that the package does not catch."""
 
 
 def kill() -> None:
@@ -38,14 +38,14 @@ def kill() -> None:
 
 
 @contextmanager
-def in_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
-    """Let something happen in the middle of a generator step, counted from 1."""
+def during_step(step: int, action: Callable[[], Any]) -> Iterator[None]:
+    """Call a function in the middle of a generator step, counted from 1."""
     backward_terms = GenerativeModel.backward_terms
 
-    def disturbed(self: GenerativeModel, player: str, *args: Any) -> Any:
-        if player == "g" and self.global_step == step - 1:
+    def disturbed(self: GenerativeModel, network: str, *args: Any) -> Any:
+        if network == "g" and self.global_step == step - 1:
             action()
-        return backward_terms(self, player, *args)
+        return backward_terms(self, network, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GenerativeModel, "backward_terms", disturbed)
@@ -61,16 +61,16 @@ def events(folder: Path) -> EventAccumulator:
     return found.Reload()
 
 
-def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner):
+def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, learner):
     full, parts = tmp_path / "full", tmp_path / "parts"
     run(full, *words(learner))
     ckpt_path = None
     for step in (3, 5):
-        with in_step(step, terminate):
+        with during_step(step, terminate):
             trainer = run(parts, *words(learner), ckpt_path=ckpt_path)
-        assert trainer.global_step == step, "a signal lets the step end, and only that"
-        ckpt_path, faults = newest(parts)
-        assert not faults
+        assert trainer.global_step == step, "the run must stop after the step in which the signal arrives"
+        ckpt_path, errors = newest(parts)
+        assert not errors
         assert read(ckpt_path)["global_step"] == step
         if step == 3:
             assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3]
@@ -79,21 +79,21 @@ def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner):
 
 
 @pytest.mark.parametrize(("name", "limit"), [("dcgan", 12), ("cgan", 12), ("wgan", 20)])
-def test_stopped_at_the_end_of_an_epoch(run, tmp_path, name, limit):
-    """After three minibatches of 4 of 12, and with five a step after each step."""
+def test_run_stopped_at_end_of_epoch_resumes_exactly(run, tmp_path, name, limit):
+    """The epoch ends after three minibatches of 4 of 12 samples; with d_steps=5 and 20 samples after every step."""
     full, parts = tmp_path / "full", tmp_path / "parts"
     run(full, *words(name), f"data.limit={limit}")
-    with in_step(3, terminate):
+    with during_step(3, terminate):
         assert run(parts, *words(name), f"data.limit={limit}").global_step == 3
     run(parts, *words(name), f"data.limit={limit}", ckpt_path=newest(parts)[0])
     assert_same_run(full, parts)
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
-def test_killed_and_resumed_from_an_earlier_checkpoint(run, tmp_path, name):
+def test_killed_run_resumes_exactly_from_earlier_checkpoint(run, tmp_path, name):
     full, parts = tmp_path / "full", tmp_path / "parts"
     run(full, *words(name))
-    with in_step(7, kill), pytest.raises(Killed):
+    with during_step(7, kill), pytest.raises(Killed):
         run(parts, *words(name))
     assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3, 4, 5, 6]
     with (parts / "metrics.csv").open("a") as file:
@@ -112,9 +112,9 @@ def test_killed_and_resumed_from_an_earlier_checkpoint(run, tmp_path, name):
     )
 
 
-def test_a_half_written_line_of_metrics_is_dropped(run, tmp_path):
-    """A line that breaks off within its step's number would pass for an earlier step."""
-    with in_step(7, kill), pytest.raises(Killed):
+def test_partial_last_line_of_metrics_is_dropped_on_resume(run, tmp_path):
+    """A line that is truncated within the number of its step looks like a line of an earlier step."""
+    with during_step(7, kill), pytest.raises(Killed):
         run(tmp_path, *words("vanilla"))
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("1")  # of step 1,000
@@ -154,7 +154,7 @@ KINDS = "no UTF-8", "NUL", "letters", "quote", "too few", "too many", "blank", "
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "header", "empty", "folder", "dangling link"])
-def test_a_damaged_line_of_metrics_costs_no_other(run, tmp_path, caplog, kind):
+def test_damaged_line_of_metrics_is_skipped_and_others_are_kept(run, tmp_path, caplog, kind):
     run(tmp_path, *words("vanilla"), "trainer.max_steps=4")
     lost = damage(kind, tmp_path / "metrics.csv")
     run(tmp_path, *words("vanilla"), "trainer.max_steps=6", ckpt_path=newest(tmp_path)[0])
@@ -166,7 +166,7 @@ def test_a_damaged_line_of_metrics_costs_no_other(run, tmp_path, caplog, kind):
 
 
 @pytest.mark.parametrize("header", [b'"', b"", b"a,"])
-def test_metrics_whose_header_is_damaged_are_renamed_and_not_overwritten(run, tmp_path, caplog, header):
+def test_metrics_with_damaged_header_are_renamed_not_overwritten(run, tmp_path, caplog, header):
     run(tmp_path, *words("vanilla"), "trainer.max_steps=4")
     path = tmp_path / "metrics.csv"
     content = header + path.read_bytes()
@@ -178,7 +178,7 @@ def test_metrics_whose_header_is_damaged_are_renamed_and_not_overwritten(run, tm
     assert f"{path}: none of its lines can be read; it is renamed to metrics.csv.1" in caplog.text
 
 
-def test_figures_of_another_loss_do_not_replace_metrics_that_cannot_be_read(run, tmp_path):
+def test_new_columns_do_not_overwrite_unreadable_metrics(run, tmp_path):
     run(tmp_path, *words("vanilla"), "trainer.max_steps=2")
     path = tmp_path / "metrics.csv"
     path.write_bytes(b'"' + path.read_bytes())
@@ -193,7 +193,7 @@ def test_figures_of_another_loss_do_not_replace_metrics_that_cannot_be_read(run,
     "result",
     ['{"status": "finished"}', '{"status": "finished", "step": "8"}', "[1]", "", '{"status": "finished", "step": 8}'],
 )
-def test_a_damaged_result_does_not_keep_a_run_from_going_on(run, tmp_path, result):
+def test_run_resumes_despite_damaged_result_json(run, tmp_path, result):
     run(tmp_path, *words("vanilla"))
     (tmp_path / "result.json").write_text(result)
     assert finished(tmp_path, newest(tmp_path)[0], 8) is None
@@ -208,8 +208,8 @@ def test_a_damaged_result_does_not_keep_a_run_from_going_on(run, tmp_path, resul
 
 
 @pytest.mark.parametrize(("before", "after"), [("wasserstein", "hinge"), ("hinge", "wasserstein")])
-def test_going_on_with_a_loss_that_has_other_figures(run, tmp_path, before, after):
-    """``loss=... force_resume=true``: a critic's accuracy is no figure, a discriminator's is one."""
+def test_resume_with_other_loss_adds_columns_to_metrics(run, tmp_path, before, after):
+    """As with ``loss=... force_resume=true``: accuracies are logged for a discriminator, not for a critic."""
     for loss, steps in ((before, 8), (after, 10), (after, 12)):
         last = newest(tmp_path)[0]
         run(tmp_path, *words("wgan"), f"loss={loss}", f"trainer.max_steps={steps}", ckpt_path=last)
@@ -222,9 +222,9 @@ def test_going_on_with_a_loss_that_has_other_figures(run, tmp_path, before, afte
         assert float(row["g/lr"]) == 5e-5
 
 
-def test_killed_before_the_first_checkpoint_starts_afresh(run, tmp_path):
-    """The figures of its first life are not those of its second."""
-    with in_step(3, kill), pytest.raises(Killed):
+def test_run_killed_before_first_checkpoint_starts_anew(run, tmp_path):
+    """The metrics of the killed process are discarded."""
+    with during_step(3, kill), pytest.raises(Killed):
         run(tmp_path, *words("vanilla"))
     assert newest(tmp_path) == (None, [])
     run(tmp_path, *words("vanilla"))
@@ -235,17 +235,17 @@ def test_killed_before_the_first_checkpoint_starts_afresh(run, tmp_path):
     assert [event.step for event in found.Images("samples")] == [1, 2, 5, 8]
 
 
-def test_resume_differs_where_the_seed_does(run, tmp_path):
-    """What the tests above compare can differ."""
+def test_comparison_detects_runs_with_different_seeds(run, tmp_path):
+    """Otherwise the tests above could pass with any checkpoint."""
     for seed in (0, 1):
         run(tmp_path / str(seed), *words("vanilla"), f"seed={seed}")
     with pytest.raises(AssertionError):
         assert_same_run(tmp_path / "0", tmp_path / "1")
 
 
-def test_a_run_can_go_on_with_another_rate(run, tmp_path):
-    """The way out that a diverged run is told."""
-    with in_step(3, terminate):
+def test_resume_with_other_learning_rates_applies_them(run, tmp_path):
+    """The fix that the error message of a diverged run suggests."""
+    with during_step(3, terminate):
         run(tmp_path, *words("vanilla"))
     lower = "model.generator_optimizer.lr=1e-6", "model.discriminator_optimizer.lr=2e-6"
     run(tmp_path, *words("vanilla"), *lower, ckpt_path=newest(tmp_path)[0])
@@ -253,11 +253,11 @@ def test_a_run_can_go_on_with_another_rate(run, tmp_path):
     assert rates == [(2e-4, 2e-4)] * 3 + [(1e-6, 2e-6)] * 5
 
 
-def test_a_run_that_went_back_goes_on_from_where_it_went(run, tmp_path):
+def test_resume_from_earlier_step_abandons_later_checkpoints(run, tmp_path):
     """After a resume from an earlier step, checkpoints of later steps belong to a continuation that was abandoned."""
     often = "callbacks.checkpoint.every_n_steps=2", "callbacks.checkpoint.keep=2"
     run(tmp_path, *words("vanilla"), *often, "callbacks.checkpoint.keep=null")
-    with in_step(5, terminate):
+    with during_step(5, terminate):
         run(tmp_path, *words("vanilla"), *often, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
     assert newest(tmp_path)[0].name == "last.ckpt"
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
@@ -267,7 +267,7 @@ def test_a_run_that_went_back_goes_on_from_where_it_went(run, tmp_path):
     assert newest(tmp_path)[0].name == "step_00000005.ckpt"
 
 
-def test_a_finished_run_has_nothing_to_do(run, tmp_path):
+def test_resuming_finished_run_changes_no_checkpoint(run, tmp_path):
     run(tmp_path, *words("vanilla"))
     before = {path: path.read_bytes() for path in tmp_path.glob("checkpoints/*.ckpt")}
     trainer = run(tmp_path, *words("vanilla"), ckpt_path=newest(tmp_path)[0])
@@ -275,7 +275,7 @@ def test_a_finished_run_has_nothing_to_do(run, tmp_path):
     assert before == {path: path.read_bytes() for path in tmp_path.glob("checkpoints/*.ckpt")}
 
 
-# The command, with real signals
+# Processes of the command, with real signals
 
 
 def command(folder: Path, *overrides: str) -> subprocess.Popen:
@@ -283,10 +283,8 @@ def command(folder: Path, *overrides: str) -> subprocess.Popen:
         pytest.skip("Windows has no signals between processes")
     words = sys.executable, "train.py", f"hydra.run.dir={folder}", *overrides
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    heard = partial(
-        signal.signal, signal.SIGINT, signal.SIG_DFL
-    )  # which what a shell has put into the background is not
-    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": heard}
+    default_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored in background jobs of a shell
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": default_sigint}
     return subprocess.Popen(words, cwd=ROOT, env=environment, **how)
 
 
@@ -311,7 +309,7 @@ SMALL = (
 )
 
 
-def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
+def test_signals_stop_command_with_checkpoint_and_exit_status(tmp_path):
     folder, step, overrides = tmp_path / "run", 0, (*SMALL, "trainer.max_steps=1000000")
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
         process = command(folder, *overrides)
@@ -322,11 +320,11 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
         stopped_at = read(folder / "checkpoints" / "last.ckpt")["global_step"]
         assert stopped_at > step + 2
         assert int(rows(folder)[-1]["step"]) == stopped_at
-        told = f"stopped at step {stopped_at:,}: {signum.name}"
-        assert f"{told}; to go on: " in output
+        message = f"stopped at step {stopped_at:,}: {signum.name}"
+        assert f"{message}; to go on: " in output
         assert "python train.py ckpt_path=last hydra.run.dir=" in output
         result = json.loads((folder / "result.json").read_text())
-        assert [result[key] for key in ("status", "step", "error")] == ["interrupted", stopped_at, told]
+        assert [result[key] for key in ("status", "step", "error")] == ["interrupted", stopped_at, message]
         assert result["metrics"]["images_seen"] == 4 * stopped_at == float(rows(folder)[-1]["images_seen"])
         assert f"{stopped_at:,} generator steps, {4 * stopped_at:,} images seen" in output
         assert "Traceback" not in output
@@ -335,7 +333,7 @@ def test_signals_stop_the_command_with_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
+def test_signal_without_graceful_stop_ends_command(tmp_path, signum):
     process = command(tmp_path / "run", *SMALL, "trainer.max_steps=1000000", "~callbacks.graceful_stop")
     wait_for_rows(tmp_path / "run", process, 2)
     process.send_signal(signum)
@@ -349,8 +347,8 @@ def test_a_signal_that_only_lightning_hears_ends_the_command(tmp_path, signum):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_first_step_ends_the_command_at_once(tmp_path, signum):
-    """While the classifier of the metrics is trained, say, which has nothing to save and takes long."""
+def test_signal_before_first_step_ends_command_immediately(tmp_path, signum):
+    """For example while the classifier of the metrics is trained, which takes long and has no state to save."""
     code = (
         "import sys, time; from pathlib import Path; from gan_lightning.callbacks.evaluate import Evaluate\n"
         "Evaluate.on_train_start = lambda *_: (Path('ready').touch(), time.sleep(60))\n"
@@ -370,8 +368,8 @@ def test_a_signal_before_the_first_step_ends_the_command_at_once(tmp_path, signu
 
 
 @pytest.mark.parametrize("kind", ["pipe without a reader", "closed terminal"])
-def test_a_run_whose_output_nobody_reads_any_more_goes_on(tmp_path, kind):
-    """As after ``train.py | head``, or in a terminal that was closed while nohup protects the run."""
+def test_run_survives_closed_output(tmp_path, kind):
+    """As after ``train.py | head``, or under nohup in a terminal that has been closed."""
     reader, writer = os.pipe() if kind.startswith("pipe") else os.openpty()
     os.close(reader)
     words = sys.executable, "train.py", f"hydra.run.dir={tmp_path}", *SMALL, "trainer.max_steps=5"
@@ -389,13 +387,13 @@ def test_a_run_whose_output_nobody_reads_any_more_goes_on(tmp_path, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_of_several_that_is_killed_ends_the_run_in_one_line(tmp_path, rank):
+def test_killed_rank_ends_ddp_run_with_one_line(tmp_path, rank):
     many = "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_steps=1000000", "eval.every_n_steps=null"
     process = command(tmp_path, *SMALL, *many)
     wait_for_rows(tmp_path, process, 3)
     found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
     os.kill(int(found.split()[0]) if rank else process.pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)  # until both have closed it
+    output, _ = process.communicate(timeout=120)  # returns when both ranks have closed the output
     who = "rank 0: rank 1 (SIGKILL)" if rank else "rank 1: rank 0"
     assert f"{who} has ended during training, so the run cannot continue; its checkpoints are intact" in output
     assert "Traceback" not in output
@@ -408,7 +406,7 @@ def test_a_process_of_several_that_is_killed_ends_the_run_in_one_line(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on(tmp_path):
+def test_killed_command_resumes_exactly(tmp_path):
     budget = "trainer.max_steps=400", "callbacks.checkpoint.every_n_steps=20", "data.limit=50"
     full, parts = tmp_path / "full", tmp_path / "parts"
     process = command(full, *SMALL, *budget)
@@ -427,8 +425,8 @@ def test_a_killed_command_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(run, tmp_path):
-    """In float64 and without BatchNorm the ranks' gradients add up to those of one process."""
+def test_ddp_command_matches_single_process(run, tmp_path):
+    """In float64 and without BatchNorm the averaged gradients of the ranks equal those of one process."""
     words = (
         *SMALL,
         "network.generator.norm=none",
@@ -452,13 +450,13 @@ def test_two_processes_train_as_one(run, tmp_path):
     curves = [checkpoint["callbacks"]["Evaluate"]["curve"] for checkpoint in (one, two)]
     assert [entry["step"] for entry in curves[1]] == [3, 6]
     for name, (value, card) in curves[0][-1]["scores"].items():
-        assert curves[1][-1]["scores"][name] == [pytest.approx(value, rel=1e-4), card], "the ranks share one evaluation"
+        assert curves[1][-1]["scores"][name] == [pytest.approx(value, rel=1e-4), card], name
     assert len(rows(tmp_path / "two")) == 6
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, monkeypatch):
-    """Each rank's BatchNorm has statistics of its own; the checkpoint has those of the first, and so has the judge."""
+def test_ddp_run_resumes_and_scores_match_gan_evaluate(tmp_path, monkeypatch):
+    """Each rank has its own BatchNorm statistics; the checkpoint and gan-evaluate use those of rank 0."""
     words = *SMALL, "model=dcgan", "trainer=ddp", "trainer.accelerator=cpu", "metric=fid", "feature.width=4"
     more = "eval.every_n_steps=2", "eval.num_generated=600", "eval.num_real=600", "feature.dim=8"
     for step, overrides in (
@@ -480,7 +478,7 @@ def test_two_processes_go_on_and_are_judged_as_their_checkpoint_is(tmp_path, mon
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints"])
-def test_a_run_directory_stands_for_its_newest_checkpoint(run, tmp_path, place):
+def test_ckpt_path_accepts_run_directory(run, tmp_path, place):
     run(tmp_path / "run", *words("vanilla"), "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2")
     name, overrides, _ = check_command_line([f"ckpt_path={tmp_path / 'run' / place}", "trainer.max_steps=6"])
     assert (name, overrides) == ("resume", ["trainer.max_steps=6"])
@@ -492,7 +490,7 @@ def test_a_run_directory_stands_for_its_newest_checkpoint(run, tmp_path, place):
         check_command_line([f"ckpt_path={tmp_path / 'empty'}"])
 
 
-def test_a_run_may_start_from_the_networks_of_a_run_directory(run, tmp_path):
+def test_init_from_accepts_run_directory(run, tmp_path):
     run(tmp_path / "a", *words("vanilla"), "trainer.max_steps=2")
     state = read(tmp_path / "a" / "checkpoints" / "last.ckpt")["state_dict"]
     again = run(tmp_path / "b", *words("vanilla"), f"init_from={tmp_path / 'a'}", "trainer.max_steps=1", "seed=3")
@@ -501,7 +499,7 @@ def test_a_run_may_start_from_the_networks_of_a_run_directory(run, tmp_path):
         assert (again.lightning_module.state_dict()[weight] - state[weight]).abs().max() < 0.01
 
 
-def test_refusals_tell_what_is_wrong(tmp_path):
+def test_missing_checkpoint_is_reported(tmp_path):
     with pytest.raises(UserError, match="there is no such checkpoint"):
         read(tmp_path / "none.ckpt")
     assert newest(tmp_path) == (None, [])

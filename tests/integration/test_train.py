@@ -1,4 +1,4 @@
-"""The program from the command line to the run folder, as a user has it: real processes, real files."""
+"""gan-train end to end, in processes of its own: run directories, sweeps, failures, full disks."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ TINY = [
 
 
 def program(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
-    """Run ``python train.py`` in a folder, with the size of a test."""
+    """Run ``python train.py`` in a folder."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"} | variables
     command = [sys.executable, str(ROOT / "train.py"), *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -54,13 +54,13 @@ def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     return run, done
 
 
-def test_the_folder_says_what_ran_and_when(finished):
+def test_run_dir_is_named_by_experiment_and_time(finished):
     run, _ = finished
     assert run.parent.name == "acgan-digits"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}", run.name), "microseconds keep two runs apart"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}", run.name), "no date and time with microseconds"
 
 
-def test_the_folder_holds_what_scripts_rely_on(finished):
+def test_run_dir_contains_documented_files(finished):
     run, _ = finished
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     events = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
@@ -84,7 +84,7 @@ def test_the_folder_holds_what_scripts_rely_on(finished):
     }
 
 
-def test_the_configuration_is_resolved(finished):
+def test_config_yaml_is_resolved(finished):
     text = (finished[0] / "config.yaml").read_text()
     assert "${" not in text
     config = yaml.safe_load(text)
@@ -93,7 +93,7 @@ def test_the_configuration_is_resolved(finished):
     assert config["model"]["generator"]["num_classes"] == 10
 
 
-def test_figures_are_in_the_table_and_in_the_result(finished):
+def test_metrics_and_scores_are_in_csv_result_and_terminal(finished):
     run, done = finished
     with (run / "metrics.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
@@ -103,8 +103,8 @@ def test_figures_are_in_the_table_and_in_the_result(finished):
     assert result["duration_s"] > 0
     assert result["versions"]["torch"] == torch.__version__.partition("+")[0]
     scores = {name.removeprefix("eval/") for name in result["metrics"] if name.startswith("eval/")}
-    figures = {name: value for name, value in result["metrics"].items() if not name.startswith("eval/")}
-    assert figures == pytest.approx({key: float(value) for key, value in rows[-1].items() if key != "step"})
+    metrics = {name: value for name, value in result["metrics"].items() if not name.startswith("eval/")}
+    assert metrics == pytest.approx({key: float(value) for key, value in rows[-1].items() if key != "step"})
     lines = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
     assert {line["metric"] for line in lines} == scores > {"fid", "class_accuracy"}
     assert f"fid  best {result['metrics']['eval/fid']:.4g} at step 3" in done.stdout
@@ -113,7 +113,7 @@ def test_figures_are_in_the_table_and_in_the_result(finished):
     assert f"d/class_real {result['metrics']['d/class_real']:.4g}" in done.stdout
 
 
-def test_tensorboard_reads_it(finished):
+def test_tensorboard_events_contain_scalars_and_images(finished):
     events = EventAccumulator(str(finished[0] / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("d/adversarial")] == [1, 2, 3]
     assert {"samples", "real"} <= set(events.Tags()["images"])
@@ -126,20 +126,20 @@ SHORT = "model=vanilla", *TINY, "eval.every_n_steps=null", "~callbacks.sample_gr
 @pytest.mark.parametrize(
     "word", ["hydra.run.dir=~/my job", "++hydra.run.dir='~/my job'", "hydra.run.dir=${oc.env:JOBS}/my job"]
 )
-def test_a_run_directory_in_the_home_directory_is_one_directory(tmp_path, word):
-    """Hydra does not expand ~, which Lightning does: the run was split, and resumed at step 0."""
+def test_tilde_in_run_dir_is_expanded_for_all_files(tmp_path, word):
+    """Hydra does not expand ~, but Lightning does; without a fix, the files are split between two directories."""
     home, cwd = tmp_path / "home", tmp_path / "cwd"
     home.mkdir()
     cwd.mkdir()
     where = {"HOME": str(home), "JOBS": "~"}
     first = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=2", **where)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert [*cwd.iterdir()] == [], "nothing is written to ./~"
+    assert [*cwd.iterdir()] == [], "files are written to ./~"
     assert (home / "my job/metrics.csv").exists()
     assert read(home / "my job/checkpoints/last.ckpt")["global_step"] == 2
-    again = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=4", **where)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "step 2" in again.stdout.splitlines()[0]
+    second = program(cwd, *SHORT, word, "ckpt_path=last", "trainer.max_steps=4", **where)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "step 2" in second.stdout.splitlines()[0]
     assert json.loads((home / "my job/result.json").read_text())["step"] == 4
     other = program(cwd, *SHORT, "model=wgan", word, **where)
     assert other.returncode == 1
@@ -147,7 +147,7 @@ def test_a_run_directory_in_the_home_directory_is_one_directory(tmp_path, word):
     assert [*cwd.iterdir()] == []
 
 
-def test_a_sweep_in_the_home_directory_is_in_one_directory(tmp_path):
+def test_tilde_in_sweep_dir_is_expanded_for_all_files(tmp_path):
     where = {"HOME": str(tmp_path / "home"), "GAN_CACHE_DIR": "~/cache"}
     cwd = tmp_path / "cwd"
     cwd.mkdir()
@@ -157,12 +157,12 @@ def test_a_sweep_in_the_home_directory_is_in_one_directory(tmp_path):
     assert [*cwd.iterdir()] == []
     assert {path.parent.name for path in (tmp_path / "home/sweep").rglob("result.json")} == {"1", "2"}
     assert (tmp_path / "home/sweep/sweep.csv").exists()
-    again = program(cwd, *words, **where)
-    assert again.stdout.count("nothing to do: finished before, at step 3") == 2
+    second = program(cwd, *words, **where)
+    assert second.stdout.count("nothing to do: finished before, at step 3") == 2
 
 
-def test_relative_paths_are_those_of_the_command_s_directory(tmp_path):
-    """hydra.job.chdir=true changes the working directory before the job resolves what was typed."""
+def test_relative_paths_refer_to_start_directory_under_chdir(tmp_path):
+    """hydra.job.chdir=true changes the working directory before the job resolves relative paths."""
     (tmp_path / "cats").mkdir()
     for i in range(4):
         Image.new("RGB", (16, 16), (60 * i, 0, 200)).save(tmp_path / f"cats/{i}.png")
@@ -177,8 +177,8 @@ def test_relative_paths_are_those_of_the_command_s_directory(tmp_path):
     assert f"hydra.run.dir={tmp_path}/run" not in done.stdout
 
 
-def test_a_run_that_was_moved_is_resumed(tmp_path):
-    """The directory is no part of a checkpoint, and neither is the file that the networks came from."""
+def test_moved_run_directory_is_resumed_in_place(tmp_path):
+    """A checkpoint stores neither its run directory nor the path of init_from."""
     start = program(tmp_path, *SHORT, "hydra.run.dir=start")
     assert start.returncode == 0, start.stdout + start.stderr
     words = "init_from=start/checkpoints/last.ckpt", "hydra.run.dir=here/run", "logger=csv"
@@ -193,23 +193,23 @@ def test_a_run_that_was_moved_is_resumed(tmp_path):
     assert done.stdout.count("changed") == 1, done.stdout
 
 
-def test_an_objective_that_the_run_does_not_have_is_a_failure(tmp_path):
-    """Else an optimizing sweeper would go on with numbers that are none."""
+def test_unknown_objective_fails_run_and_keeps_metrics(tmp_path):
+    """Otherwise an optimizing sweeper would continue with missing values."""
     done = program(tmp_path, *TINY, "eval.every_n_steps=null", "objective=d/adversarail", "hydra.run.dir=run")
     assert done.returncode == 1
     assert "objective=d/adversarail: the run has no such figure, the nearest is d/adversarial" in done.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["status"], result["step"]) == ("failed", 3)
-    assert "d/adversarial" in result["metrics"], "what it has is not lost"
+    assert "d/adversarial" in result["metrics"], "the other metrics are kept"
 
 
-def test_grids_have_a_row_a_class(finished):
+def test_sample_grid_has_one_row_per_class(finished):
     with Image.open(finished[0] / "samples" / "step_00000003.png") as grid:
         assert grid.height == 10 * 18 + 2
-        assert 8 * 18 + 2 < grid.width < 8 * 18 + 2 + 100, "the names of the classes stand beside the rows"
+        assert 8 * 18 + 2 < grid.width < 8 * 18 + 2 + 100, "no class names beside the rows"
 
 
-def test_the_terminal_says_where_everything_is(finished):
+def test_terminal_shows_output_paths_and_no_library_warnings(finished):
     run, done = finished
     for path in (run / "samples" / "step_00000003.png", run / "checkpoints" / "last.ckpt"):
         assert str(path.relative_to(run.parents[2])) in done.stdout
@@ -220,7 +220,7 @@ def test_the_terminal_says_where_everything_is(finished):
         assert word not in done.stdout + done.stderr
 
 
-def test_the_checkpoint_has_the_networks_and_rebuilds_the_model(finished):
+def test_checkpoint_contains_networks_and_loads_as_model(finished):
     path = finished[0] / "checkpoints" / "last.ckpt"
     keys = torch.load(path, weights_only=True)["state_dict"].keys()
     assert {key.partition(".")[0] for key in keys} == {"generator", "discriminator"}
@@ -230,16 +230,16 @@ def test_the_checkpoint_has_the_networks_and_rebuilds_the_model(finished):
     assert images.abs().max() <= 1
 
 
-def test_a_folder_of_another_run_is_refused(finished):
+def test_run_dir_of_another_run_is_rejected(finished):
     run, _ = finished
     before = (run / "result.json").read_text()
     done = program(run.parents[2], *TINY, f"hydra.run.dir={run}")
     assert done.returncode != 0
     assert "contains another run; add ckpt_path=last" in done.stdout + done.stderr
-    assert (run / "result.json").read_text() == before, "what is there is the other run's"
+    assert (run / "result.json").read_text() == before, "files of the other run were changed"
 
 
-def test_going_on_and_starting_from_networks(finished, tmp_path):
+def test_init_from_starts_new_run_and_ckpt_path_resumes_it(finished, tmp_path):
     run, _ = finished
     last = run / "checkpoints" / "last.ckpt"
     done = program(tmp_path, f"init_from={last}", "model=acgan", *TINY, "trainer.max_steps=1", "hydra.run.dir=new")
@@ -254,7 +254,7 @@ def test_going_on_and_starting_from_networks(finished, tmp_path):
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_failing_job_of_a_sweep_takes_no_other_with_it(tmp_path, launcher):
+def test_failing_job_of_sweep_leaves_other_jobs_running(tmp_path, launcher):
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["-m", "model=dcgan,wgan_gp", "network.discriminator.norm=none,batch", *TINY, "trainer.max_steps=1"]
@@ -278,7 +278,7 @@ def test_a_failing_job_of_a_sweep_takes_no_other_with_it(tmp_path, launcher):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_sweep_over_places_has_a_run_for_each(tmp_path):
+def test_sweep_over_paths_runs_one_job_per_path(tmp_path):
     for name in ("cats", "dogs"):
         (tmp_path / name).mkdir()
         for i in range(4):
@@ -301,7 +301,7 @@ def test_a_sweep_over_places_has_a_run_for_each(tmp_path):
     assert "nothing to do" not in done.stdout
 
 
-def test_jobs_that_can_leave_no_result_fail_the_sweep(tmp_path):
+def test_job_with_locked_run_dir_fails_sweep(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2", *TINY, "trainer.max_steps=1", "hydra.sweep.dir=sweep"
     words = *words, "hydra.sweep.subdir=${seed}"
     (tmp_path / "sweep/1").mkdir(parents=True)
@@ -315,7 +315,7 @@ def test_jobs_that_can_leave_no_result_fail_the_sweep(tmp_path):
     assert program(tmp_path, *words).returncode == 0
 
 
-def test_a_job_of_an_earlier_line_that_failed_is_no_failure_of_this_one(tmp_path):
+def test_failed_job_of_earlier_sweep_does_not_fail_this_sweep(tmp_path):
     words = "-m", "model=vanilla", *TINY, "trainer.max_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words, "seed=1", "model.generator_optimizer.lr=1e30").returncode == 1
     past = time.time() - 60
@@ -326,8 +326,8 @@ def test_a_job_of_an_earlier_line_that_failed_is_no_failure_of_this_one(tmp_path
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_counts_the_failures_of_its_jobs(tmp_path, launcher):
-    """Wherever their directories are, and whatever else lies in the sweep's."""
+def test_sweep_table_lists_own_failures_and_unreadable_results(tmp_path, launcher):
+    """Also of jobs whose directories are outside of the sweep's, which contains other files here."""
     sweep = tmp_path / "sweep"
     contents = {"half": b'{"status": "fin', "list": b"[1, 2]", "empty": b"{}", "deep": b"[" * 100_000}
     contents["other"] = b'{"status": 3, "overrides": 4}'
@@ -357,7 +357,7 @@ def test_a_sweep_counts_the_failures_of_its_jobs(tmp_path, launcher):
 
 @contextmanager
 def large_sweep(cwd: Path, *words: str) -> Iterator[tuple[subprocess.Popen, set[int]]]:
-    """A sweep of three long runs, and the budgets of those that are training: the names of their directories."""
+    """Start a sweep of three long runs; yield it and the max_steps of those that train (their directories)."""
     budgets = 100_000_001, 100_000_002, 100_000_003
     words = "-m", *SHORT, f"trainer.max_steps={','.join(map(str, budgets))}", "hydra.sweep.dir=sweep", *words
     words = *words, "hydra.sweep.subdir=${trainer.max_steps}", "callbacks.progress.refresh_s=0.01"
@@ -368,7 +368,7 @@ def large_sweep(cwd: Path, *words: str) -> Iterator[tuple[subprocess.Popen, set[
     ) as sweep:
         training = set()
         for line in sweep.stdout:
-            training |= {budget for budget in budgets if re.search(rf"[1-9]\d*/{budget}", line)}  # the progress bars
+            training |= {budget for budget in budgets if re.search(rf"[1-9]\d*/{budget}", line)}  # progress bars
             if len(training) == (2 if "hydra/launcher=joblib" in words else 1):
                 break
         yield sweep, training
@@ -377,23 +377,23 @@ def large_sweep(cwd: Path, *words: str) -> Iterator[tuple[subprocess.Popen, set[
 JOBLIB = "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
 
 
-def test_the_jobs_of_a_killed_sweep_end(tmp_path):
-    """Workers of joblib trained on, and held their directories."""
+def test_joblib_workers_stop_when_sweep_is_killed(tmp_path):
+    """Otherwise joblib's workers would continue and keep their run directories locked."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     with large_sweep(tmp_path, *JOBLIB) as (sweep, training):
         sweep.kill()
-        sweep.stdout.read()  # to its end, when the last of the processes that write to it has ended
+        sweep.stdout.read()  # until the last process that writes to it has ended
     for run in ((tmp_path / f"sweep/{budget}") for budget in training):
         step = read(run / "checkpoints/last.ckpt")["global_step"]
         assert f"stopped at step {step:,}" in (run / "result.json").read_text(encoding="utf-8")
         with lock_run_dir(run, resuming=True):
             pass
-    assert {path.name for path in (tmp_path / "sweep").glob("1*")} == {*map(str, training)}, "no further job has begun"
+    assert {path.name for path in (tmp_path / "sweep").glob("1*")} == {*map(str, training)}, "another job has started"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in Linux's /proc")
-def test_a_killed_worker_fails_the_sweep_in_a_line_and_its_table_is_written(tmp_path):
-    """As the system kills a process when memory runs out."""
+def test_killed_worker_fails_sweep_with_one_line_and_table_is_written(tmp_path):
+    """Like the kernel's out-of-memory killer."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     with large_sweep(tmp_path, *JOBLIB) as (sweep, training):
         holders = {}
@@ -414,7 +414,7 @@ def test_a_killed_worker_fails_the_sweep_in_a_line_and_its_table_is_written(tmp_
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
-def test_an_interrupted_sweep_writes_its_table(tmp_path):
+def test_interrupted_sweep_writes_its_table(tmp_path):
     with large_sweep(tmp_path) as (sweep, (budget,)):
         sweep.send_signal(signal.SIGTERM)
         output = sweep.stdout.read()
@@ -424,7 +424,7 @@ def test_an_interrupted_sweep_writes_its_table(tmp_path):
     assert not [*(tmp_path / "sweep").glob(".jobs*")]
 
 
-def test_a_sweep_that_was_killed_goes_on(tmp_path):
+def test_killed_sweep_resumes_unfinished_jobs_only(tmp_path):
     words = "-m", "model=vanilla", "seed=1,2,3", *TINY, "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2"
     often = "callbacks.metric_logger.every_n_steps=1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words, *often).returncode == 0
@@ -434,11 +434,11 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     for name in ("result.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "checkpoints/step_00000004.ckpt"):
         (tmp_path / "sweep/2" / name).unlink()
     shutil.rmtree(tmp_path / "sweep/3")
-    again = program(tmp_path, *words, *often)
-    assert again.returncode == 0, again.stderr
-    assert "finished before, at step 4: sweep/1" in again.stdout
-    assert "resuming from sweep/2/checkpoints/step_00000002.ckpt, step 2" in again.stdout
-    assert "changed:" not in again.stdout
+    second = program(tmp_path, *words, *often)
+    assert second.returncode == 0, second.stderr
+    assert "finished before, at step 4: sweep/1" in second.stdout
+    assert "resuming from sweep/2/checkpoints/step_00000002.ckpt, step 2" in second.stdout
+    assert "changed:" not in second.stdout
     assert (tmp_path / "sweep/1/result.json").read_bytes() == first
     for seed, before in complete.items():
         after = torch.load(tmp_path / f"sweep/{seed}/checkpoints/last.ckpt")
@@ -451,14 +451,14 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
         assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 3
 
 
-def test_a_run_at_its_end_stays_as_it_is(tmp_path):
+def test_repeated_command_leaves_finished_run_unchanged(tmp_path):
     often = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=2"
     words = "model=vanilla", *TINY, *often, "hydra.run.dir=run", "trainer.max_steps=4", "ckpt_path=last"
     assert program(tmp_path, *words).returncode == 0
     result = (tmp_path / "run/result.json").read_bytes()
-    again = program(tmp_path, *words)
-    assert again.returncode == 0
-    assert "nothing to do: finished before, at step 4: run" in again.stdout
+    second = program(tmp_path, *words)
+    assert second.returncode == 0
+    assert "nothing to do: finished before, at step 4: run" in second.stdout
     assert (tmp_path / "run/result.json").read_bytes() == result
     for name in ("last", "best", "step_00000004"):
         (tmp_path / f"run/checkpoints/{name}.ckpt").unlink()
@@ -470,7 +470,7 @@ def test_a_run_at_its_end_stays_as_it_is(tmp_path):
         assert [event.step for event in scalars.Scalars(tag)] == [5], tag
 
 
-def test_a_sweep_goes_on_with_the_same_runs_only(tmp_path):
+def test_resumed_sweep_rejects_changed_settings_of_its_runs(tmp_path):
     words = "-m", "model=vanilla", "seed=1", *TINY, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${seed}"
     assert program(tmp_path, *words).returncode == 0
     done = program(tmp_path, *words, "loss.label_smoothing=0.1")
@@ -491,10 +491,10 @@ from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.cli.train import main
 def checkpoint(trainer):
     return 50_000
-def tensorboard(trainer):  # larger than the limit, whatever the writer's thread has written before
+def tensorboard(trainer):  # exceeds the limit, whatever the writer's thread has written before
     trainer.logger.experiment.add_image("noise", torch.rand(3, 100, 100), 2)
     return 20_000
-def scalar(trainer):  # the thread ends with its error, which the next scalar raises
+def scalar(trainer):  # the writer's thread ends with an error, which the next scalar raises
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     writer = trainer.logger.experiment.file_writer.event_writer
     writer.add_event(Event(step=2, wall_time=0))
@@ -525,7 +525,7 @@ main()
         ("metrics", "run/metrics.csv", ["~logger", "callbacks.metric_logger.every_n_steps=1"]),
     ],
 )
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, kind, file, words):
+def test_full_disk_keeps_previous_checkpoint(tmp_path, kind, file, words):
     words = "model=vanilla", *TINY, "callbacks.checkpoint.every_n_steps=1", "eval.every_n_steps=null", *words
     command = [sys.executable, "-c", SMALL_DISK, kind, *words, "hydra.run.dir=run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -534,7 +534,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, kind, file, words):
     assert "Traceback" not in done.stdout + done.stderr
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["last.ckpt", "step_00000001.ckpt"]
     assert read(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 1
-    if kind in ("checkpoint", "tensorboard"):  # or there is no room for this file either
+    if kind in ("checkpoint", "tensorboard"):  # with the smaller limits result.json does not fit either
         assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
 
 
@@ -550,19 +550,19 @@ main()
 """
 
 
-def test_a_run_that_its_time_limit_stops_tells_one_story_and_goes_on(tmp_path):
-    """Terminal, log, result.json, metrics.csv and TensorBoard; after that, the whole run's duration and overrides."""
+def test_run_stopped_by_max_time_reports_same_step_everywhere_and_resumes(tmp_path):
+    """In terminal, log, result.json, metrics.csv and TensorBoard; resumed, with total duration and all overrides."""
     words = ["model=vanilla", *TINY, "eval.every_n_steps=null", "hydra.run.dir=run", "trainer.max_steps=20"]
     command = [sys.executable, "-c", OUT_OF_TIME, *words, "+trainer.max_time=00:00:00:50"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = "stopped at step 3: trainer.max_time has passed"
+    message = "stopped at step 3: trainer.max_time has passed"
     for text in (done.stdout, (tmp_path / "run/train.log").read_text()):
         assert "3 generator steps, 12 images seen" in text
-        assert f"{told}; to go on: " in text
+        assert f"{message}; to go on: " in text
         assert " ckpt_path=last hydra.run.dir=run trainer.max_time=null" in text
     before = json.loads((tmp_path / "run/result.json").read_text())
-    assert [before[key] for key in ("status", "step", "error")] == ["stopped", 3, told]
+    assert [before[key] for key in ("status", "step", "error")] == ["stopped", 3, message]
     with (tmp_path / "run/metrics.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row.pop("step") == "3"
@@ -599,7 +599,7 @@ main()
 """
 
 
-def test_a_callback_whose_last_hook_fails_fails_the_run_and_costs_no_step(tmp_path):
+def test_error_in_on_train_end_fails_run_and_keeps_last_step(tmp_path):
     words = "model=vanilla", *TINY, "eval.every_n_steps=null", "hydra.run.dir=run"
     done = subprocess.run(
         [sys.executable, "-c", BROKEN_HOOK, *words], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -612,7 +612,7 @@ def test_a_callback_whose_last_hook_fails_fails_the_run_and_costs_no_step(tmp_pa
     assert result["metrics"]["images_seen"] == 12
 
 
-def test_cfg_job_prints_the_configuration_and_runs_nothing(tmp_path):
+def test_cfg_job_prints_configuration_without_training(tmp_path):
     done = program(tmp_path, "--cfg", "job", "model=wgan", "seed=5")
     assert done.returncode == 0
     config = yaml.safe_load(done.stdout)
@@ -621,7 +621,7 @@ def test_cfg_job_prints_the_configuration_and_runs_nothing(tmp_path):
     assert [*tmp_path.rglob("*.ckpt")] == []
 
 
-def test_a_run_that_fails_says_so_and_writes_it_down(tmp_path):
+def test_failed_run_prints_error_and_writes_result(tmp_path):
     done = program(tmp_path, "data=mnist", f"data.root={tmp_path}/empty", "hydra.run.dir=run")
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
@@ -631,7 +631,7 @@ def test_a_run_that_fails_says_so_and_writes_it_down(tmp_path):
     assert "train-images-idx3-ubyte.gz" in result["error"]
 
 
-def test_a_profile_that_was_asked_for_is_printed(tmp_path):
+def test_profiler_report_is_printed_and_logged(tmp_path):
     done = program(tmp_path, "debug=profile", *TINY, "trainer.max_steps=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     for text in (done.stdout, (tmp_path / "run" / "train.log").read_text()):

@@ -1,4 +1,4 @@
-"""Games that tests play and watch: every update with the weights and gradients around it."""
+"""Train models in tests, and record the weights and gradients before and after every update."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,6 @@ from torch import Tensor, nn
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.model.base import StepOutput
 from gan_lightning.network.mlp import MLPDiscriminator, MLPGenerator
-
-OFF = tuple(
-    f"~callbacks.{name}" for name in ("metric_logger", "sample_grid", "progress", "checkpoint", "graceful_stop")
-)
 
 
 def weights(network: nn.Module) -> list[Tensor]:
@@ -33,33 +29,33 @@ def same(a: list[Tensor | None], b: list[Tensor | None]) -> bool:
 
 
 @dataclass
-class Moment:
-    """The players just before or after one optimizer's step."""
+class Snapshot:
+    """Weights and gradients of both networks just before or after one optimizer's step."""
 
-    player: str
+    network: str
     when: str
     step: int
     g: list[Tensor]
     d: list[Tensor]
     g_grad: list[Tensor | None]
     d_grad: list[Tensor | None]
-    thawed: bool
+    d_trainable: bool
 
 
 @dataclass
-class Witness(Callback):
-    """Records the weights and gradients around each update, D's real minibatches and G's batches."""
+class UpdateRecorder(Callback):
+    """Records weights and gradients around each update, D's real minibatches, batches and numbers of samples."""
 
-    moments: list[Moment] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     reals: list[Tensor] = field(default_factory=list)
     batches: list[Tensor] = field(default_factory=list)
     generated: list[int] = field(default_factory=list)
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
-        for player, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
+        for name, optimizer in zip("gd", module.optimizers(use_pl_optimizer=False), strict=True):
             for when in ("pre", "post"):
                 register = getattr(optimizer, f"register_step_{when}_hook")
-                register(lambda *_, player=player, when=when: self.moments.append(self.look(module, player, when)))
+                register(lambda *_, name=name, when=when: self.snapshots.append(self.snapshot(module, name, when)))
         module.generator.register_forward_hook(lambda net, args, out: self.generated.append(len(out)))
         loss = module.discriminator_loss
 
@@ -71,32 +67,32 @@ class Witness(Callback):
         module.discriminator_loss = spy
         self.start = weights(module.generator), weights(module.discriminator)
 
-    def look(self, module: Any, player: str, when: str) -> Moment:
+    def snapshot(self, module: Any, network: str, when: str) -> Snapshot:
         g, d = module.generator, module.discriminator
-        thawed = all(p.requires_grad for p in d.parameters())
+        d_trainable = all(p.requires_grad for p in d.parameters())
         step = module.global_step
-        return Moment(player, when, step, weights(g), weights(d), gradients(g), gradients(d), thawed)
+        return Snapshot(network, when, step, weights(g), weights(d), gradients(g), gradients(d), d_trainable)
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         self.batches.append(batch[0].clone())
 
 
 class Outputs(Callback):
-    """Keeps the results of the last training step."""
+    """Keeps the outputs of the last training step."""
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
         self.last: dict[str, StepOutput] = outputs
 
 
-def play(
-    model: Any, data: Any, steps: int = 2, *guests: Callback, ckpt_path: Path | None = None, **settings: Any
+def fit(
+    model: Any, data: Any, steps: int = 2, *callbacks: Callback, ckpt_path: Path | None = None, **settings: Any
 ) -> Trainer:
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
         accelerator="cpu",
         logger=False,
-        callbacks=[*guests],
+        callbacks=[*callbacks],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -106,10 +102,10 @@ def play(
     return trainer
 
 
-def watched(built: tuple[Any, Any], steps: int = 2, **settings: Any) -> tuple[Any, Witness]:
-    witness = Witness()
-    play(*built, steps, witness, **settings)
-    return built[0], witness
+def fit_and_record(built: tuple[Any, Any], steps: int = 2, **settings: Any) -> tuple[Any, UpdateRecorder]:
+    recorder = UpdateRecorder()
+    fit(*built, steps, recorder, **settings)
+    return built[0], recorder
 
 
 def networks(num_classes: int = 0, d_classes: int = 0) -> dict[str, Any]:

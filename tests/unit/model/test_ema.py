@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from game import play
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from training import fit
 
 from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.feature.custom import CustomModule
@@ -212,7 +212,7 @@ def test_a_run_counts_the_labels_of_its_data(build, tmp_path):
     model, data = skewed(build)
     before = model.sample(4, [0, 0, 7, 7])
     assert model.generator_ema.class_counts.tolist() == [0] * 10
-    trainer = play(model, data, 3)
+    trainer = fit(model, data, 3)
     expected = [24, 0, 0, 0, 0, 0, 0, 2, 0, 0]
     assert model.generator_ema.class_counts.tolist() == expected
     assert not torch.equal(model.sample(4, [0, 0, 7, 7]), before)
@@ -235,7 +235,7 @@ def test_what_was_recalibrated_before_the_labels_were_counted_is_not_used_again(
 
 def test_a_generator_without_classes_needs_no_labels(build):
     model, data = build("model=dcgan", "model.ema_decay=0.5")
-    play(model, data, 1)
+    fit(model, data, 1)
     assert model.generator_ema.class_counts.tolist() == [len(data.labels)]
     assert set(labels_of(model.generator_ema, 0, model.latent_dim).tolist()) == {0}
 
@@ -245,7 +245,7 @@ def test_labels_of_a_plain_loader_are_not_known_until_they_are_given(build, capl
     model, data = skewed(build)
     if known:
         model.generator_ema.count_labels(data.labels)
-    play(model, DataLoader(TensorDataset(data.scale(data.samples), data.labels), 13), 1)
+    fit(model, DataLoader(TensorDataset(data.scale(data.samples), data.labels), 13), 1)
     warned = [line for line in caplog.messages if "generator_ema.count_labels(labels)" in line]
     assert len(warned) == (not known)
     assert bool(model.generator_ema.class_counts.any()) == known
@@ -253,7 +253,7 @@ def test_labels_of_a_plain_loader_are_not_known_until_they_are_given(build, capl
 
 def test_labels_are_not_asked_for_where_there_is_no_batch_norm(build, caplog):
     model, data = skewed(build, "network.generator.norm=none")
-    play(model, DataLoader(TensorDataset(data.scale(data.samples), data.labels), 13), 1)
+    fit(model, DataLoader(TensorDataset(data.scale(data.samples), data.labels), 13), 1)
     assert "count_labels" not in caplog.text
 
 
@@ -261,7 +261,7 @@ def test_the_card_says_which_labels_batch_norm_was_recalibrated_with(build, cach
     model, data = skewed(build)
     evaluation = Evaluator(CustomModule(nn.Flatten()), {}, cache=str(cache))
     assert evaluation.generation_card(model)["batchnorm"] == "recalibrated, 50 x 64, uniform labels"
-    play(model, data, 1)
+    fit(model, data, 1)
     assert evaluation.generation_card(model)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
     raw, _ = build("model=cgan")
     assert evaluation.generation_card(raw)["batchnorm"] == "running statistics"

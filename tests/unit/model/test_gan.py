@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from game import Outputs, networks, play
 from pytorch_lightning import Callback
 from torch import Tensor
+from training import Outputs, fit, networks
 
 from gan_lightning.callbacks.metric_logger import accuracies
 from gan_lightning.errors import UserError
@@ -165,7 +165,7 @@ def test_a_run_with_parts_trains_and_passes_its_results_to_callbacks(build):
     model, data = build("model=wgan_gp", "model.d_steps=2")
     model.augment, outputs = Shift(), Outputs()
     model.penalties["norm"] = lambda critic, real, fake, y, draw: critic(real, y).square().mean()
-    play(model, data, 2, outputs)
+    fit(model, data, 2, outputs)
     assert all(isinstance(output, StepOutput) for output in outputs.last.values())
     assert [*outputs.last] == ["d", "g"]
     assert [*outputs.last["d"].terms] == ["adversarial", "gradient_penalty", "norm"]
@@ -185,7 +185,7 @@ def test_schedules_set_numbers_of_optimizers_and_of_the_model(build):
             g, d = (optimizer.param_groups[0] for optimizer in trainer.optimizers)
             seen.append([g["lr"], d["betas"][1], model.gp_weight, model.generator_ema.decay])
 
-    play(model, data, 4, Numbers())
+    fit(model, data, 4, Numbers())
     assert seen == [pytest.approx([value] * 4) for value in (0.1, 0.2, 0.3, 0.4)]
 
 
@@ -202,7 +202,7 @@ def test_a_schedule_of_an_unknown_number_is_an_error(build, name):
     model, data = build("model=wgan_gp")
     model.schedules = {name: Linear(0.1, 0.5)}
     with pytest.raises(UserError, match=f"schedules: {name}: there is no such number"):
-        play(model, data, 1)
+        fit(model, data, 1)
 
 
 def test_schedules():

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from game import Outputs, networks, play, same, watched, weights
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
+from training import Outputs, fit, fit_and_record, networks, same, weights
 
 from gan_lightning.data.datamodule import StepBatchLoader
 from gan_lightning.errors import UserError
@@ -28,26 +28,26 @@ SILENT = (*OFF, "~logger.tensorboard")
 @pytest.mark.parametrize("d_steps", [1, 3])
 def test_players_move_in_turn(build, variant, d_steps):
     model, data = build(f"model={variant}", f"model.d_steps={d_steps}")
-    model, seen = watched((model, data), steps=2)
-    order = [(moment.player, moment.when) for moment in seen.moments]
+    model, seen = fit_and_record((model, data), steps=2)
+    order = [(snapshot.network, snapshot.when) for snapshot in seen.snapshots]
     one = [("d", "pre"), ("d", "post")] * d_steps + [("g", "pre"), ("g", "post")]
     assert order == one * 2
     assert model.trainer.global_step == 2
     g, g_grad = seen.start[0], [None] * len(seen.start[0])
     for step in range(2):
-        mine = seen.moments[step * len(one) : (step + 1) * len(one)]
+        mine = seen.snapshots[step * len(one) : (step + 1) * len(one)]
         *of_d, before, after = mine
         for pre, post in zip(of_d[::2], of_d[1::2], strict=True):
-            assert pre.thawed
+            assert pre.d_trainable
             assert not same(pre.d, post.d), "D stands still in its step"
-            for moment in (pre, post):
-                assert same(moment.g, g), "G moved in D's step"
-                assert same(moment.g_grad, g_grad), "D's step left a gradient in G"
+            for snapshot in (pre, post):
+                assert same(snapshot.g, g), "G moved in D's step"
+                assert same(snapshot.g_grad, g_grad), "D's step left a gradient in G"
         d = before.d
         assert same(before.d_grad, of_d[-1].d_grad), "G's step left a gradient in D"
         assert same(after.d, d), "D moved in G's step"
         assert not same(before.g, after.g), "G stands still in its step"
-        assert [moment.step for moment in mine] == [step] * (len(mine) - 1) + [mine[-1].step]
+        assert [snapshot.step for snapshot in mine] == [step] * (len(mine) - 1) + [mine[-1].step]
         g, g_grad = after.g, after.g_grad
     assert same(weights(model.discriminator), d), "D moved after G's step"
     assert all(p.requires_grad for p in [*model.generator.parameters(), *model.discriminator.parameters()])
@@ -60,7 +60,7 @@ def test_players_move_in_turn(build, variant, d_steps):
 @pytest.mark.parametrize("d_steps", [1, 2])
 def test_every_discriminator_step_has_a_fresh_minibatch(build, variant, d_steps):
     model, data = build(f"model={variant}", f"model.d_steps={d_steps}", "data.limit=26")
-    _, seen = watched((model, data), steps=3)
+    _, seen = fit_and_record((model, data), steps=3)
     assert [len(real) for real in seen.reals] == [4] * (3 * d_steps)
     assert torch.equal(torch.cat(seen.reals), torch.cat(seen.batches))
     loader = StepBatchLoader(data.samples, data.labels, minibatch=4, d_steps=d_steps, stop=3)
@@ -93,7 +93,7 @@ NEEDED = "must be a pair of samples"
 def test_a_batch_that_is_not_d_steps_minibatches_is_an_error(d_steps, loader, message):
     model = VanillaGAN(**networks(), d_steps=d_steps)
     with pytest.raises(UserError, match=message):
-        play(model, loader, 3)
+        fit(model, loader, 3)
 
 
 NOISE = torch.linspace(-1, 1, 8 * 16).reshape(8, 1, 4, 4)
@@ -121,16 +121,16 @@ def test_the_values_of_the_first_batch_are_validated(samples, labels, message):
     """Such values would train without a message, or end in a traceback of torch."""
     model = CGAN(**networks(3, 3))
     with pytest.raises(UserError, match=f"^batch: .*{message}"):
-        play(model, DataLoader([(samples, labels)], batch_size=None), 1)
+        fit(model, DataLoader([(samples, labels)], batch_size=None), 1)
 
 
 def test_images_from_zero_to_one_get_a_warning_once(caplog):
     loader = DataLoader([((NOISE + 1) / 2, EIGHT)] * 3, batch_size=None)
-    play(VanillaGAN(**networks()), loader, 3)
+    fit(VanillaGAN(**networks()), loader, 3)
     told = "batch: images in [0, 1], and should be in [-1, 1]: 2 * samples - 1"
     assert [record.message for record in caplog.records if "batch" in record.message] == [told]
     caplog.clear()
-    play(VanillaGAN(**networks()), DataLoader([(NOISE, EIGHT + 7)], batch_size=None), 1)
+    fit(VanillaGAN(**networks()), DataLoader([(NOISE, EIGHT + 7)], batch_size=None), 1)
     assert "batch" not in caplog.text, "labels of unconditional models are not looked at"
 
 
@@ -138,18 +138,18 @@ def test_images_from_zero_to_one_get_a_warning_once(caplog):
 def test_a_vae_checks_its_batch_too(build, batch):
     model, _ = build("model=vae", "data.image_size=16")
     with pytest.raises(UserError, match=r"batch: must be a pair|labels of shape"):
-        play(model, DataLoader([batch], batch_size=None), 1)
+        fit(model, DataLoader([batch], batch_size=None), 1)
 
 
 def test_a_plain_loader_of_whole_minibatches_trains():
     model = VanillaGAN(**networks(), d_steps=5)
-    _, seen = watched((model, DataLoader(TensorDataset(IMAGES, LABELS), 20)), steps=2)
+    _, seen = fit_and_record((model, DataLoader(TensorDataset(IMAGES, LABELS), 20)), steps=2)
     assert [len(real) for real in seen.reals] == [4] * 10
 
 
 @pytest.mark.parametrize(("reuse", "forwards"), [("true", [4]), ("false", [4, 4])])
 def test_reuse_fake_saves_one_forward(build, variant, reuse, forwards):
-    _, seen = watched(build(f"model={variant}", "model.d_steps=1", f"model.reuse_fake={reuse}"), steps=2)
+    _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=1", f"model.reuse_fake={reuse}"), steps=2)
     assert seen.generated == forwards * 2
 
 
@@ -160,13 +160,13 @@ def test_reused_fakes_play_against_the_moved_discriminator(build, reuse):
     d_loss, g_loss = model.discriminator_loss, model.generator_loss
     model.discriminator_loss = lambda real, fake, y: (fakes.update(d=fake), d_loss(real, fake, y))[1]
     model.generator_loss = lambda fake, *more: (fakes.update(g=fake.detach().clone()), g_loss(fake, *more))[1]
-    play(model, data, 1)
+    fit(model, data, 1)
     assert torch.equal(fakes["d"], fakes["g"]) == (reuse == "true")
 
 
 def test_generator_batch_doubles_the_generators_batch_only(build, variant):
     words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch_multiplier=2"
-    _, seen = watched(build(*words), steps=2)
+    _, seen = fit_and_record(build(*words), steps=2)
     assert seen.generated == [4, 4, 8] * 2
 
 
@@ -197,7 +197,7 @@ def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, n
 def test_precisions(build, learner, precision, dtype):
     model, data = build(f"model={learner}", "model.ema_decay=0.9")
     before, outputs = [weights(network) for network in model.networks().values()], Outputs()
-    play(model, data, 2, outputs, precision=precision)
+    fit(model, data, 2, outputs, precision=precision)
     for network, start in zip(model.networks().values(), before, strict=True):
         assert all(p.dtype == dtype and p.isfinite().all() for p in network.parameters())
         assert not same([p.to(torch.float64) for p in start], [p.to(torch.float64) for p in weights(network)])
@@ -207,7 +207,7 @@ def test_precisions(build, learner, precision, dtype):
 
 def test_sampling(build, learner):
     model, data = build(f"model={learner}")
-    play(model, data, 1)
+    fit(model, data, 1)
     model.train()
     state, before = torch.random.get_rng_state(), [p.clone() for p in model.state_dict().values()]
     samples = model.sample(5, seed=3)
@@ -227,7 +227,7 @@ def test_sampling(build, learner):
 
 def test_sampling_works_on_after_the_model_changes_its_type(build):
     model, data = build("model=vanilla", "model.ema_decay=0.9")
-    play(model, data, 1)
+    fit(model, data, 1)
     assert model.sample(2).dtype == torch.float32
     assert model.double().sample(2).dtype == torch.float64
 
@@ -346,14 +346,14 @@ def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
 
 def test_average_is_the_closed_form_and_what_samples(build, variant):
     decay, words = 0.5, (f"model={variant}", "model.d_steps=1")
-    plain, _ = watched(build(*words), steps=3)
-    model, seen = watched(build(*words, f"model.ema_decay={decay}"), steps=3)
+    plain, _ = fit_and_record(build(*words), steps=3)
+    model, seen = fit_and_record(build(*words, f"model.ema_decay={decay}"), steps=3)
     assert same(weights(plain.generator), weights(model.generator))
     assert same(weights(plain.discriminator), weights(model.discriminator))
     expected = seen.start[0]
-    for moment in seen.moments:
-        if (moment.player, moment.when) == ("g", "post"):
-            expected = [decay * a + (1 - decay) * b for a, b in zip(expected, moment.g, strict=True)]
+    for snapshot in seen.snapshots:
+        if (snapshot.network, snapshot.when) == ("g", "post"):
+            expected = [decay * a + (1 - decay) * b for a, b in zip(expected, snapshot.g, strict=True)]
     for got, want in zip(model.generator_ema.network.parameters(), expected, strict=True):
         torch.testing.assert_close(got, want)
         assert not got.requires_grad
@@ -369,7 +369,7 @@ def test_average_is_the_closed_form_and_what_samples(build, variant):
 
 def test_average_costs_and_keeps_nothing_when_off(build):
     model, data = build("model=vanilla")
-    play(model, data, 1)
+    fit(model, data, 1)
     assert model.generator_ema is None
     assert model.sampler() is model.generator
 
@@ -379,12 +379,12 @@ def test_clip_norm_bounds_one_player(build, variant, player, other):
     names = {"g": "generator", "d": "discriminator"}
 
     def norms(*words: str) -> dict[str, list[float]]:
-        _, seen = watched(build(f"model={variant}", "model.d_steps=2", *words), steps=2)
+        _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=2", *words), steps=2)
         found: dict[str, list[float]] = {"g": [], "d": []}
-        for moment in seen.moments:
-            if moment.when == "post":
-                grads = moment.g_grad if moment.player == "g" else moment.d_grad
-                found[moment.player].append(math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None)))
+        for snapshot in seen.snapshots:
+            if snapshot.when == "post":
+                grads = snapshot.g_grad if snapshot.network == "g" else snapshot.d_grad
+                found[snapshot.network].append(math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None)))
         return found
 
     bound = min(norms()[player]) * 1e-3

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from game import Outputs, play
 from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
+from training import Outputs, fit
 
 from gan_lightning.callbacks.metric_logger import MetricLogger
 from gan_lightning.errors import UserError
@@ -49,7 +49,7 @@ GAME = "model=wgan_gp", "network=mlp", "model.ema_decay=0.9", "model.d_steps=2"
 def witnessed(build, scale: float, steps: int = 6, *words: str) -> tuple[Any, Witness]:
     model, data = build(*GAME, *words)
     witness = Witness()
-    play(model, data, steps, witness, plugins=[scaled(scale)])
+    fit(model, data, steps, witness, plugins=[scaled(scale)])
     return model, witness
 
 
@@ -82,11 +82,11 @@ def test_the_state_of_a_scaler_is_part_of_a_checkpoint(build, tmp_path):
     """Whole and in two parts: the same scales and weights."""
     _, complete = witnessed(build, 2.0**40, 9)
     model, data = build(*GAME)
-    half = play(model, data, 5, plugins=[scaled(2.0**40)])
+    half = fit(model, data, 5, plugins=[scaled(2.0**40)])
     half.save_checkpoint(tmp_path / "half.ckpt")
     model, data = build(*GAME)
     rest = Witness()
-    play(model, data, 9, rest, plugins=[scaled(1.0)], ckpt_path=tmp_path / "half.ckpt")
+    fit(model, data, 9, rest, plugins=[scaled(1.0)], ckpt_path=tmp_path / "half.ckpt")
     assert rest.scales == complete.scales[5:]
     for a, b in zip(rest.weights[-1], complete.weights[-1], strict=True):
         assert torch.equal(a, b)
@@ -112,7 +112,7 @@ def of_penalty(build, network: str, fixed: bool, seed: int = 0, **precision: Any
         usual = model.generator.forward
         model.generator.forward = lambda z, y: usual(z, y) * 0 + data.real(len(z)).flip(-1)
     slope = Slope()
-    play(model, data, 1, slope, **precision)
+    fit(model, data, 1, slope, **precision)
     return slope.gradient
 
 
@@ -148,12 +148,12 @@ def test_a_loss_that_is_not_finite_stops_a_scaled_run_too(build, tmp_path, monke
 
     monkeypatch.setattr(model, "generator_loss", poisoned)
     with pytest.raises(UserError, match=r"step 4: g/adversarial is nan"):
-        play(model, data, 20, MetricLogger(every_n_steps=5), plugins=[scaled(2.0**7)], default_root_dir=tmp_path)
+        fit(model, data, 20, MetricLogger(every_n_steps=5), plugins=[scaled(2.0**7)], default_root_dir=tmp_path)
 
 
 def test_a_gradient_that_overflows_once_does_not_stop_a_run(build, tmp_path):
     model, data = build(*GAME)
-    play(model, data, 10, MetricLogger(every_n_steps=1), plugins=[scaled(2.0**40)], default_root_dir=tmp_path)
+    fit(model, data, 10, MetricLogger(every_n_steps=1), plugins=[scaled(2.0**40)], default_root_dir=tmp_path)
     assert model.global_step == 10
 
 
@@ -166,7 +166,7 @@ def logged(build, tmp_path, network: str, offset: float, weight: float, **precis
         model.discriminator.head.weight.mul_(weight)
         model.discriminator.head.bias.fill_(offset)
     scalars = MetricLogger(every_n_steps=1)
-    play(model, data, 1, scalars, default_root_dir=tmp_path, **precision)
+    fit(model, data, 1, scalars, default_root_dir=tmp_path, **precision)
     return scalars.last
 
 
@@ -235,7 +235,7 @@ def test_every_loss_is_of_logits_in_single_precision_or_better(build, monkeypatc
         torch.nn.functional, "cross_entropy", lambda x, y: (seen.append(x.dtype), cross_entropy(x, y))[1]
     )
     outputs = Outputs()
-    play(model, data, 1, outputs, precision=precision)
+    fit(model, data, 1, outputs, precision=precision)
     assert len(seen) >= (6 if variant == "acgan" else 3)
     assert {*seen} == {dtype}
     assert {logits.dtype for logits in (*outputs.last["d"].logits, outputs.last["g"].logits.fake)} == {dtype}
@@ -249,6 +249,6 @@ def test_the_bound_of_a_vae_is_in_single_precision_or_better(build, precision):
     seen, bound, dtype = [], model.bound, PRECISIONS[precision]
     model.bound = lambda *parts: (seen.extend(part.dtype for part in parts[1:]), bound(*parts))[1]
     outputs = Outputs()
-    play(model, data, 1, outputs, precision=precision)
+    fit(model, data, 1, outputs, precision=precision)
     assert seen == [dtype] * 3
     assert {term.dtype for term in outputs.last["g"].terms.values()} == {dtype}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from game import Outputs, play
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
+from training import Outputs, fit
 
 import gan_lightning
 from gan_lightning.callbacks.monitor import ADVICE, TrainingMonitor
@@ -52,7 +52,7 @@ def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
     model.latents = lambda num: (noise.append(latents(num)), noise[0])[1]
     model.bound = lambda *args: (x.append(args[0]), bound(*args))[1]
     outputs = Outputs()
-    play(model, data, 1, outputs)
+    fit(model, data, 1, outputs)
     y = torch.zeros(len(x[0]), dtype=torch.long)
     mean, log_variance = before.encode(x[0], y)
     q = Normal(mean, log_variance.exp().sqrt())
@@ -73,7 +73,7 @@ def test_the_noise_is_that_of_seed_and_step(build):
         model, data = build("model=vae", f"seed={seed}")
         seen, latents = [], model.latents
         model.latents = lambda num: (seen.append(latents(num)), seen[-1])[1]
-        play(model, data, 2)
+        fit(model, data, 2)
         return torch.stack(seen)
 
     first, again, other = noises(0), noises(0), noises(1)
@@ -85,7 +85,7 @@ def test_the_noise_is_that_of_seed_and_step(build):
 def test_what_is_many_is_summed_in_single_precision(build):
     model, data = build("model=vae")
     outputs = Outputs()
-    play(model, data, 1, outputs, precision="bf16-mixed")
+    fit(model, data, 1, outputs, precision="bf16-mixed")
     assert {term.dtype for term in outputs.last["g"].terms.values()} == {torch.float32}
 
 
@@ -182,7 +182,7 @@ def test_points_are_drawn_without_a_surface(run, tmp_path):
 
 def test_an_encoder_that_says_nothing_is_told(build):
     model, data = build("model=vae")
-    play(model, data, 1)
+    fit(model, data, 1)
     monitor, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
     model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
     told = [monitor.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]

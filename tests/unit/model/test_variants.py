@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from game import networks, watched, weights
 from torch import Tensor, nn
+from training import fit_and_record, networks, weights
 
 from gan_lightning.errors import UserError
 from gan_lightning.model.acgan import ACGAN
@@ -44,9 +44,9 @@ def test_defaults(build, name, kind, settings, d_steps, reuse):
 
 
 def test_only_wgan_clips_weights(build, variant):
-    _, seen = watched(build(f"model={variant}", "model.d_steps=2"), steps=2)
+    _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=2"), steps=2)
     # The discriminator as the next update finds it, which is after the hook of the last.
-    found = [max(float(w.abs().max()) for w in moment.d) for moment in seen.moments if moment.when == "pre"][1:]
+    found = [max(float(w.abs().max()) for w in snapshot.d) for snapshot in seen.snapshots if snapshot.when == "pre"][1:]
     limit = torch.tensor(0.01).item()
     if variant == "wgan":
         assert all(largest <= limit for largest in found)
@@ -56,7 +56,7 @@ def test_only_wgan_clips_weights(build, variant):
 
 
 def test_wgan_clips_to_the_value_that_was_set(build):
-    model, _ = watched(build("model=wgan", "model.clip_value=0.003"), steps=1)
+    model, _ = fit_and_record(build("model=wgan", "model.clip_value=0.003"), steps=1)
     largest = [max(float(w.abs().max()) for w in weights(net)) for net in (model.discriminator, model.generator)]
     assert largest[0] == torch.tensor(0.003).item() < largest[1]
 

@@ -105,7 +105,7 @@ def test_data_lie_on_the_gpu_where_they_take_half_of_it_at_most(build, monkeypat
 
 def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     """On a GPU a foreach operation leaves the versions of its tensors as they are."""
-    from game import play
+    from training import fit
 
     from gan_lightning.model.ema import EMA
 
@@ -116,7 +116,7 @@ def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     monkeypatch.setattr(EMA, "update", silent)
     model, data = build("model=dcgan", "model.ema_decay=0.5")
     before = model.sample(4)
-    play(model, data, 2)
+    fit(model, data, 2)
     fresh, _ = build("model=dcgan", "model.ema_decay=0.5")
     fresh.load_state_dict(model.state_dict())
     after = model.sample(4)
