@@ -1,4 +1,4 @@
-"""gan-evaluate, end to end: checkpoints, sweeps, folders of pictures, earlier scores; and what it refuses."""
+"""gan-evaluate end to end: checkpoints, sweeps, image folders, files of scores, and invalid input."""
 
 import csv
 import importlib
@@ -16,8 +16,7 @@ from PIL import Image
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.cli import evaluate as program
-from gan_lightning.cli import evaluate_checkpoint as judge
-from gan_lightning.cli import evaluate_request as asked_for
+from gan_lightning.cli import evaluate_checkpoint, evaluate_request
 from gan_lightning.errors import UserError
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.run.checkpoint import read
@@ -48,37 +47,37 @@ def scores_of(row) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_weights_keep_the_precision_that_they_were_trained_in(run, here, precision):
+def test_checkpoint_is_evaluated_in_its_training_precision(run, here, precision):
     trainer = run(here / "one", "model=dcgan", f"trainer.precision={precision}", *QUICK)
     program.evaluate([here / "one"], [])
-    trained = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+    trained = next(callback for callback in trainer.callbacks if isinstance(callback, Evaluate))
     assert {line["metric"]: (line["value"], line["card_hash"]) for line in rows_of(here)[0]["scores"]} == trained.last(
         2
     )
 
 
-def test_a_checkpoint_is_judged_as_it_was_in_training(run, here, capsys):
+def test_scores_and_cards_equal_those_of_training(run, here, capsys):
     trainer = run(here / "one", "model=cgan", *QUICK)
     program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], [])
-    judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+    callback = next(c for c in trainer.callbacks if isinstance(c, Evaluate))
     (row,) = rows_of(here)
-    assert {line["metric"]: (line["value"], line["card_hash"]) for line in row["scores"]} == judge.last(2)
-    assert {line["card_hash"] for line in row["scores"]} == set(judge.cards)
+    assert {line["metric"]: (line["value"], line["card_hash"]) for line in row["scores"]} == callback.last(2)
+    assert {line["card_hash"] for line in row["scores"]} == set(callback.cards)
     assert (row["seed"], row["step"]) == (0, 2)
-    shown = capsys.readouterr().out
-    assert "experiment" in shown
-    assert "against the best" in shown
-    assert "% of the samples, " in shown, "the histogram of the classes"
-    assert "; accuracy " in shown
-    assert judge.curve[-1]["scores"]["fid"][1] in shown, "the card's hash stands in the table"
-    assert "40 generated against 20 of Digits (train)" in shown
+    output = capsys.readouterr().out
+    assert "experiment" in output
+    assert "against the best" in output
+    assert "% of the samples, " in output, "no histogram of the classes"
+    assert "; accuracy " in output
+    assert callback.curve[-1]["scores"]["fid"][1] in output, "no card hash in the table"
+    assert "40 generated against 20 of Digits (train)" in output
     with (here / "evaluation.csv").open() as file:
         (line,) = csv.DictReader(file)
-    assert float(line["fid"]) == pytest.approx(judge.last(2)["fid"][0])
-    assert line["fid card"] == judge.curve[-1]["scores"]["fid"][1]
+    assert float(line["fid"]) == pytest.approx(callback.last(2)["fid"][0])
+    assert line["fid card"] == callback.curve[-1]["scores"]["fid"][1]
 
 
-def test_a_folder_of_runs_is_grouped_over_seeds(trained, here, capsys):
+def test_runs_of_folder_are_grouped_over_seeds(trained, here, capsys):
     for model in ("vanilla", "dcgan"):
         for seed in (0, 1):
             trained(here / "sweep" / f"{model}{seed}", f"model={model}", f"seed={seed}", *QUICK)
@@ -89,12 +88,12 @@ def test_a_folder_of_runs_is_grouped_over_seeds(trained, here, capsys):
     table = [line for line in lines if line.startswith(("vanilla", "dcgan"))]
     assert len(table) == 2
     assert all(" +- " in line for line in table)
-    assert all(line.split()[1] == "2" or line.split()[2] == "2" for line in table), "two seeds each"
+    assert all(line.split()[1] == "2" or line.split()[2] == "2" for line in table), "not two seeds each"
     assert table[0].endswith("best")
 
 
-def test_earlier_evaluations_are_kept(trained, here):
-    """Nothing that was measured is written over, and what is read is read before anything is written."""
+def test_existing_evaluation_files_are_not_overwritten(trained, here):
+    """All input files are read before the first output file is written."""
     for seed in (0, 1):
         trained(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     program.evaluate([here / "0"], [])
@@ -107,7 +106,7 @@ def test_earlier_evaluations_are_kept(trained, here):
     assert rows_of(here) == before
 
 
-def test_two_evaluations_at_once_write_two_files(here):
+def test_concurrent_evaluations_reserve_different_file_names(here):
     with ExitStack() as held, ThreadPoolExecutor(8) as pool:
         names = [*pool.map(lambda _: held.enter_context(program.reserve_output(None)), range(40))]
         assert len(set(names)) == 40
@@ -116,11 +115,11 @@ def test_two_evaluations_at_once_write_two_files(here):
             program.reserve_output("evaluation"),
         ):
             pass
-    assert [*here.iterdir()] == [], "nothing was written, and the locks are gone"
+    assert [*here.iterdir()] == [], "left-over files"
 
 
 @pytest.mark.parametrize("content", ["", '{"unfinished": true, "rows": []}'])
-def test_what_a_killed_evaluation_has_left_is_replaced(trained, here, content):
+def test_files_of_killed_evaluation_are_replaced(trained, here, content):
     trained(here / "one", "model=vanilla", *QUICK)
     (here / "scores.json").write_text(content)
     (here / ".scores.json.lock").touch()
@@ -131,7 +130,7 @@ def test_what_a_killed_evaluation_has_left_is_replaced(trained, here, content):
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"rows": []}', '{"unfinished": false}', "\udcff"])
-def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content):
+def test_files_not_of_killed_evaluation_are_kept(here, content):
     (here / "scores.json").write_bytes(content.encode(errors="surrogateescape"))
     with (
         pytest.raises(UserError, match=r"scores\.json or scores\.csv already exists"),
@@ -141,7 +140,7 @@ def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content)
     assert (here / "scores.json").read_bytes() == content.encode(errors="surrogateescape")
 
 
-def test_scores_of_a_killed_evaluation_are_not_replaced_under_a_name_that_nobody_typed(here):
+def test_default_output_name_skips_files_of_killed_evaluation(here):
     (here / "evaluation.json").write_text('{"unfinished": true, "rows": [1]}')
     (here / "evaluation-2.json").touch()
     with program.reserve_output(None) as out:
@@ -149,23 +148,23 @@ def test_scores_of_a_killed_evaluation_are_not_replaced_under_a_name_that_nobody
 
 
 @pytest.mark.parametrize("when", ["before a score", "between two runs", "before the table"])
-def test_a_killed_evaluation_can_be_repeated(trained, here, monkeypatch, when):
+def test_killed_evaluation_can_be_repeated(trained, here, monkeypatch, when):
     class Killed(BaseException):
         pass
 
     for seed in (0, 1):
         trained(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
-    place, calls = judge.evaluate_one, []
+    evaluate_one, calls = evaluate_checkpoint.evaluate_one, []
 
     def kill(*_: object) -> None:
         raise Killed
 
-    def one(*words: object) -> object:
+    def evaluate_one_or_kill(*words: object) -> object:
         calls.append(words)
-        return kill() if len(calls) == {"before a score": 1, "between two runs": 2}.get(when) else place(*words)
+        return kill() if len(calls) == {"before a score": 1, "between two runs": 2}.get(when) else evaluate_one(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(judge, "evaluate_one", one)
+        patch.setattr(evaluate_checkpoint, "evaluate_one", evaluate_one_or_kill)
         if when == "before the table":
             patch.setattr("gan_lightning.evaluation.compare.write_csv", kill)
         with pytest.raises(Killed):
@@ -207,8 +206,8 @@ def written(path, *rows: dict, **more: object) -> None:
 
 @pytest.mark.parametrize("function", ["evaluation.compare.write_csv", "cli.evaluate.write_rows", "cli.evaluate.report"])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch, function, after):
-    """Also one that was killed between the table and the scores that it is of."""
+def test_comparison_killed_at_any_write_can_be_repeated(here, monkeypatch, function, after):
+    """Also between writing the CSV file and the JSON file."""
 
     class Killed(BaseException):
         pass
@@ -216,11 +215,11 @@ def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch,
     written(here / "one.json", {})
     module = importlib.import_module(f"gan_lightning.{function.rpartition('.')[0]}")
     name = function.rpartition(".")[2]
-    place = getattr(module, name)
+    original = getattr(module, name)
 
     def kill(*words: object, **more: object) -> None:
         if after:
-            place(*words, **more)
+            original(*words, **more)
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -233,7 +232,7 @@ def test_a_comparison_that_is_killed_anywhere_can_be_repeated(here, monkeypatch,
     assert sorted(path.name for path in here.iterdir()) == ["one.json", "scores.csv", "scores.json"]
 
 
-def test_a_table_without_scores_is_not_of_a_killed_evaluation(here):
+def test_csv_without_json_is_not_replaced(here):
     written(here / "one.json", {})
     (here / "scores.csv").write_text("mine")
     with pytest.raises(UserError, match=r"out=scores: scores\.json or scores\.csv already exists"):
@@ -241,7 +240,7 @@ def test_a_table_without_scores_is_not_of_a_killed_evaluation(here):
     assert (here / "scores.csv").read_text() == "mine"
 
 
-def test_a_killed_evaluation_s_table_does_not_pass_for_a_new_one(here, capsys):
+def test_csv_of_killed_evaluation_is_removed_before_error(here, capsys):
     written(here / "scores.json", {}, unfinished=True)
     (here / "scores.csv").write_text("of the killed one")
     other = SCORED["scores"][0] | {"card": SCORED["scores"][0]["card"] | {"num_real": 8}}
@@ -251,14 +250,14 @@ def test_a_killed_evaluation_s_table_does_not_pass_for_a_new_one(here, capsys):
     assert not (here / "scores.csv").exists()
 
 
-def test_scores_that_are_taken_over_are_read_before_they_are_written_over(here):
+def test_input_scores_are_read_before_output_of_same_name_is_written(here):
     written(here / "one.json", {"path": "one"})
     written(here / "scores.json", {"path": "two", "seed": 1}, unfinished=True)
     program.evaluate([here / "one.json", here / "scores.json"], ["out=scores"])
     assert [row["path"] for row in rows_of(here, "scores")] == ["one", "two"]
 
 
-def test_scores_that_cannot_be_compared_are_not_lost_where_they_are_taken_over(here):
+def test_incomparable_scores_leave_input_file_unchanged(here):
     other = SCORED["scores"][0] | {"card": SCORED["scores"][0]["card"] | {"num_real": 8}}
     written(here / "scores.json", {}, {"path": "b", "scores": [other]}, unfinished=True)
     before = (here / "scores.json").read_bytes()
@@ -267,7 +266,7 @@ def test_scores_that_cannot_be_compared_are_not_lost_where_they_are_taken_over(h
     assert (here / "scores.json").read_bytes() == before
 
 
-def test_rows_of_a_killed_evaluation_can_be_taken_over(trained, here):
+def test_rows_of_killed_evaluation_can_be_reused_as_input(trained, here):
     for seed in (0, 1):
         trained(here / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     program.evaluate([here / "0"], ["out=scores"])
@@ -279,7 +278,7 @@ def test_rows_of_a_killed_evaluation_can_be_taken_over(trained, here):
     assert [row["seed"] for row in rows_of(here, "scores")] == [0, 1]
 
 
-def test_weights_that_are_not_finite_are_refused(trained, here):
+def test_checkpoint_with_nan_weights_is_rejected(trained, here):
     trained(here / "one", "model=vanilla", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     content = read(path)
@@ -292,7 +291,7 @@ def test_weights_that_are_not_finite_are_refused(trained, here):
     assert [path.name for path in here.iterdir()] == ["one"]
 
 
-def test_data_with_the_classes_in_another_order_are_refused(trained, here):
+def test_class_names_that_differ_from_data_are_rejected(trained, here):
     trained(here / "one", "model=cgan", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     content = read(path)
@@ -302,7 +301,7 @@ def test_data_with_the_classes_in_another_order_are_refused(trained, here):
         program.evaluate([here / "one"], TYPED)
 
 
-def test_a_run_that_is_named_twice_is_no_repetition(trained, here, capsys):
+def test_run_given_twice_counts_as_one_seed(trained, here, capsys):
     trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one", here / "one" / "checkpoints" / "last.ckpt", here / "." / "one"], [])
     assert len(rows_of(here)) == 1
@@ -310,17 +309,17 @@ def test_a_run_that_is_named_twice_is_no_repetition(trained, here, capsys):
     capsys.readouterr()
     program.evaluate([here / "evaluation.json", here / "evaluation-2.json"], [])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vanilla")]
-    assert line.split()[1] == "1", "one seed"
+    assert line.split()[1] == "1", "not one seed"
     assert "+-" not in line
 
 
-def test_best_and_last_are_not_repetitions(trained, here):
+def test_best_and_last_checkpoint_are_separate_experiments(trained, here):
     trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one"], ["which=both"])
     assert [row["experiment"]["checkpoint"] for row in rows_of(here)] == ["step 2", "best"]
 
 
-def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(trained, here, capsys):
+def test_different_cards_are_rejected_with_fields_and_scores_are_saved(trained, here, capsys):
     trained(here / "raw", "model=dcgan", *QUICK)
     trained(here / "ema", "model=dcgan", "model.ema_decay=0.9", *QUICK)
     with pytest.raises(UserError) as caught:
@@ -333,73 +332,73 @@ def test_unlike_cards_are_refused_with_the_fields_and_nothing_is_lost(trained, h
     assert "measured scores are saved in evaluation.json" in capsys.readouterr().err
     with pytest.raises(UserError):
         program.evaluate([here / "evaluation.json"], [])
-    assert not (here / "evaluation-2.json").exists(), "nothing was measured"
+    assert not (here / "evaluation-2.json").exists(), "a file was written without a measurement"
     program.evaluate([here / "evaluation.json"], ["allow=[weights,batchnorm]", "out=again"])
     assert rows_of(here, "again") == rows_of(here)
 
 
-def test_earlier_scores_are_compared_without_measuring(trained, here, monkeypatch):
+def test_score_files_are_compared_without_measuring_again(trained, here, monkeypatch):
     trained(here / "one", "model=vanilla", *QUICK)
     program.evaluate([here / "one"], ["out=first"])
     program.evaluate([here / "one"], ["out=second", "eval.num_generated=30"])
-    monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(evaluate_checkpoint, "evaluate_one", lambda *_: pytest.fail("measured again"))
     (here / "torn.json").write_text("{")
     with pytest.raises(UserError, match=r"num_generated: 40 \(.*\) / 30 \(") as caught:
         program.evaluate([here / "first.json", here / "second.json", here / "torn.json"], [])
-    assert "torn.json: was not written by gan-evaluate" in str(caught.value), "what else is wrong is told as well"
+    assert "torn.json: was not written by gan-evaluate" in str(caught.value), "the other error is missing"
     with pytest.raises(UserError, match="metric: has no effect on scores that are measured already"):
         program.evaluate([here / "first.json"], ["metric=kid"])
 
 
-def test_a_folder_of_pictures_against_a_data_set(trained, here, capsys):
+def test_image_folder_is_evaluated_against_data_set(trained, here, capsys):
     trained(here / "one", "model=dcgan", *QUICK)
-    pictures = here / "pictures"
-    pictures.mkdir()
+    images = here / "pictures"
+    images.mkdir()
     for i in range(30):
         value = torch.randint(256, (20, 20, 3), generator=torch.Generator().manual_seed(i)).byte()
-        Image.fromarray(value.numpy()).save(pictures / f"{i}.png")
+        Image.fromarray(value.numpy()).save(images / f"{i}.png")
     words = ["data=digits", "data.image_size=16", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED]
-    program.evaluate([pictures], words)
+    program.evaluate([images], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
     assert (card["num_generated"], card["origin"]) == (30, "pictures of a folder")
     assert card["fitted"].startswith("cropped and resized to 16 x 16")
     assert scores_of(row)["fid"] > 0
-    program.evaluate([pictures, here / "one"], [*words, "out=beside", "eval.num_generated=30", "metric.kid.subsets=5"])
+    program.evaluate([images, here / "one"], [*words, "out=beside", "eval.num_generated=30", "metric.kid.subsets=5"])
     assert {row["step"] for row in rows_of(here, "beside")} == {None, 2}
     with pytest.raises(UserError, match="is not a run; a folder of images needs data"):
-        program.evaluate([pictures], [])
+        program.evaluate([images], [])
 
 
-def test_samples_of_a_sorted_set_are_taken_from_all_of_it(here):
-    """Twenty black pictures come before twenty white ones, as MNIST's clean digits before its others."""
-    pictures = here / "pictures"
-    pictures.mkdir()
+def test_subset_of_sorted_images_is_drawn_from_all_images(here):
+    """Twenty black images precede twenty white ones; MNIST's test set is sorted in a similar way."""
+    images = here / "pictures"
+    images.mkdir()
     for i in range(40):
-        Image.new("L", (8, 8), 255 * (i // 20)).save(pictures / f"{i:02}.png")
+        Image.new("L", (8, 8), 255 * (i // 20)).save(images / f"{i:02}.png")
     words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num_generated=20"]
-    asked, _ = asked_for.parse_request(words)
-    *_, fake, card, _ = judge.prepare_image_folder(pictures, asked, {})
+    request, _ = evaluate_request.parse_request(words)
+    *_, fake, card, _ = evaluate_checkpoint.prepare_image_folder(images, request, {})
     assert card["num_generated"] == 20
     assert 3 < int((fake.samples[:, 0, 0, 0] > 0).sum()) < 17
-    of, fake, *_ = judge.prepare_image_folder(program.Path("held_out"), asked, {})
-    assert not torch.equal(fake.samples, of.data.held_out()[0][:20]), "not the first ones"
+    of, fake, *_ = evaluate_checkpoint.prepare_image_folder(program.Path("held_out"), request, {})
+    assert not torch.equal(fake.samples, of.data.held_out()[0][:20]), "only the first images are used"
 
 
-def test_a_torn_picture_is_told_and_the_card_counts_what_was_seen(here, caplog):
-    pictures = here / "pictures"
-    pictures.mkdir()
+def test_damaged_image_is_reported_and_card_counts_used_images(here, caplog):
+    images = here / "pictures"
+    images.mkdir()
     for i in range(30):
-        Image.new("L", (16, 16), 8 * i).save(pictures / f"{i}.png")
-    (pictures / "7.png").write_bytes(b"torn")
+        Image.new("L", (16, 16), 8 * i).save(images / f"{i}.png")
+    (images / "7.png").write_bytes(b"torn")
     with caplog.at_level("INFO"):
-        program.evaluate([pictures], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED])
+        program.evaluate([images], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED])
     assert "1 of 30 images cannot be read" in caplog.text
     assert rows_of(here)[0]["scores"][0]["card"]["num_generated"] == 29
 
 
-def test_held_out_pictures_are_the_mark(here, monkeypatch):
-    """The data against themselves: what a perfect generator would score."""
+def test_held_out_images_give_reference_scores(here, monkeypatch):
+    """Held-out real samples against the training set: the scores of a perfect generator."""
     words = [
         "data=digits",
         "data.image_size=16",
@@ -413,7 +412,7 @@ def test_held_out_pictures_are_the_mark(here, monkeypatch):
     card = row["scores"][0]["card"]
     assert (card["num_generated"], card["num_real"], card["origin"]) == (500, 900, "held-out real samples")
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "setup", lambda *_: pytest.fail("a classifier is trained before"))
+        patch.setattr(Classifier, "setup", lambda *_: pytest.fail("a classifier is trained first"))
         with pytest.raises(UserError, match="no real samples are held out"):
             program.evaluate([program.Path("held_out")], ["data=digits"])
     with pytest.raises(UserError, match=r"eval\.split=test would compare these samples"):
@@ -422,29 +421,29 @@ def test_held_out_pictures_are_the_mark(here, monkeypatch):
     assert scores_of(row)["fid"] < 0.2
 
 
-def test_copies_come_with_the_picture_of_neighbours(trained, here):
+def test_memorization_metric_writes_image_of_nearest_neighbours(trained, here):
     trained(here / "one", "model=dcgan", "metric=all", *QUICK)
     program.evaluate([here / "one"], [])
-    (picture,) = here.glob("evaluation_neighbours_*.png")
-    with Image.open(picture) as image:
+    (path,) = here.glob("evaluation_neighbours_*.png")
+    with Image.open(path) as image:
         assert image.size == (7 * 18 + 2, 10 * 18 + 2)
 
 
-def test_folders_of_one_name_keep_pictures_of_their_own(trained, here):
+def test_runs_with_equal_names_write_separate_neighbour_images(trained, here):
     trained(here / "a/s/0", "model=dcgan", "metric=all", *QUICK)
     shutil.copytree(here / "a", here / "b")
     program.evaluate([here / "a/s/0", here / "b/s/0"], ["metric=memorization"])
     assert len([*here.glob("evaluation_neighbours_*.png")]) == 2
 
 
-def test_points_keep_their_own_metrics(trained, here, capsys):
+def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
     trained(here / "one", "model=wgan_gp", "data=gaussian_ring", *(word for word in QUICK if "kid" not in word))
     program.evaluate([here / "one"], [])
     assert scores_of(rows_of(here)[0]).keys() == {"modes", "quality", "reverse_kl"}
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["protocol=10k"], "protocol=10k: no such option; there are 10k_test"),
         (["metric=fidd"], "the nearest is fid"),
@@ -489,31 +488,31 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["feature.per_channel=true"], "needs data=stacked_mnist"),
     ],
 )
-def test_mistakes_are_told(trained, here, words, told):
+def test_invalid_settings_are_reported(trained, here, words, message):
     trained(here / "one", "model=vanilla", "data.limit=null", *QUICK)
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "one"], words)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_protocol_brings_its_feature_network_along(trained, here):
-    """Also to a checkpoint that has another one."""
+def test_protocol_sets_its_feature_network(trained, here):
+    """Also for a checkpoint with another feature network."""
     trained(here / "one", "model=vanilla", *QUICK)
-    asked, faults = asked_for.parse_request(["protocol=50k_train"])
+    request, errors = evaluate_request.parse_request(["protocol=50k_train"])
     stored = OmegaConf.load(here / "one" / "config.yaml")
-    assert faults == []
+    assert errors == []
 
     def feature(*overrides: str) -> str:
-        return asked_for.resolve_config(stored, asked_for.parse_request(overrides)[0]).feature._target_
+        return evaluate_request.resolve_config(stored, evaluate_request.parse_request(overrides)[0]).feature._target_
 
     assert "classifier" in feature("protocol=10k_train")
-    config = asked_for.resolve_config(stored, asked)
+    config = evaluate_request.resolve_config(stored, request)
     assert "inception" in config.feature._target_
     assert config.eval.num_generated == 50_000
     assert "classifier" in feature("protocol=50k_train", "feature=classifier")
 
 
-def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
+def test_failed_setup_of_feature_network_stops_all_evaluations(trained, here):
     for name in ("0", "1"):
         trained(here / name, "model=vanilla", *QUICK)
     with pytest.raises(UserError) as caught:
@@ -524,26 +523,26 @@ def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
     ]
     with pytest.raises(UserError, match="sort_by=fidd: is not measured"):
         program.evaluate([here / "0", here / "1"], ["sort_by=fidd"])
-    assert not [*here.glob("evaluation*")], "nothing was measured"
+    assert not [*here.glob("evaluation*")], "a file was written"
 
 
-def test_several_values_are_one_mistake():
-    assert asked_for.parse_request(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
+def test_comma_separated_values_are_one_error_with_fix():
+    assert evaluate_request.parse_request(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
-def test_a_signal_leaves_no_empty_file(here):
-    """Sent while the first of the data is being seen."""
+def test_signal_leaves_no_empty_output_file(here):
+    """Sent while the first source is evaluated."""
     code = (
-        "import os, signal\nfrom gan_lightning.cli import evaluate, evaluate_checkpoint as judge\n"
-        "judge.evaluate_one = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\nevaluate.main()"
+        "import os, signal\nfrom gan_lightning.cli import evaluate, evaluate_checkpoint\n"
+        "evaluate_checkpoint.evaluate_one = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\nevaluate.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, "held_out", "data=digits"], timeout=120)
     assert done.returncode == 143
     assert not [*here.iterdir()]
 
 
-def test_all_mistakes_come_at_once(here):
+def test_all_errors_are_reported_together(here):
     with pytest.raises(UserError) as caught:
         program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fid"])
     assert len(caught.value.errors) == 4
@@ -552,7 +551,7 @@ def test_all_mistakes_come_at_once(here):
         program.evaluate([here / "empty"], [])
 
 
-def test_a_stranger_s_checkpoint_runs_no_code(trained, here):
+def test_untrusted_target_in_checkpoint_is_rejected(trained, here):
     trained(here / "one", "model=vanilla", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -562,8 +561,8 @@ def test_a_stranger_s_checkpoint_runs_no_code(trained, here):
         program.evaluate([path], [])
 
 
-def test_a_stranger_s_interpolation_runs_no_code_either(trained, here):
-    """What is looked at is what is built: a class may hide in another section, behind an interpolation."""
+def test_interpolation_in_untrusted_checkpoint_is_rejected(trained, here):
+    """An interpolation could insert a target from a section that is not checked."""
     trained(here / "one", "model=vanilla", *QUICK)
     path = here / "one" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -579,7 +578,7 @@ def test_a_stranger_s_interpolation_runs_no_code_either(trained, here):
     assert not (here / "written").exists()
 
 
-def test_a_checkpoint_of_another_version_takes_no_other_with_it(trained, here):
+def test_unbuildable_checkpoint_does_not_stop_other_evaluations(trained, here):
     for name in ("old", "new"):
         trained(here / name, "model=vanilla", *QUICK)
     path = here / "old" / "checkpoints" / "last.ckpt"
@@ -592,17 +591,17 @@ def test_a_checkpoint_of_another_version_takes_no_other_with_it(trained, here):
     assert len(rows_of(here)) == 1
 
 
-def test_a_run_that_was_stopped_is_told(trained, here, capsys):
+def test_interrupted_run_is_marked_in_output(trained, here, capsys):
     for name in ("whole", "stopped"):
         trained(here / name, "model=vanilla", *QUICK)
     (here / "whole" / "result.json").write_text('{"status": "finished"}')
     (here / "stopped" / "result.json").write_text('{"status": "failed", "error": "stopped at step 2\\u001b[2J"}')
     program.evaluate([here / "whole", here / "stopped"], [])
-    told = [line.rpartition("last.ckpt")[2] for line in capsys.readouterr().out.splitlines() if "evaluating" in line]
-    assert told == ["", ", of a run that stopped at step 2\\x1b[2J"]
+    notes = [line.rpartition("last.ckpt")[2] for line in capsys.readouterr().out.splitlines() if "evaluating" in line]
+    assert notes == ["", ", of a run that stopped at step 2\\x1b[2J"]
 
 
-def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(trained, here):
+def test_run_without_checkpoint_is_reported_not_read_as_image_folder(trained, here):
     trained(here / "sweep" / "good", "model=vanilla", *QUICK)
     for part in ("sweep/failed", "alone"):
         (here / part / "samples").mkdir(parents=True)
@@ -614,20 +613,20 @@ def test_a_job_that_failed_is_told_and_is_no_folder_of_pictures(trained, here):
         program.evaluate([here / "alone"], ["data=digits"])
 
 
-def test_runs_of_another_schedule_are_no_repetitions(trained, here):
+def test_runs_with_different_schedules_are_separate_experiments(trained, here):
     for schedule in ("constant", "linear_decay"):
         trained(here / "runs" / schedule, "model=vanilla", f"callbacks.learning_rate.schedule={schedule}", *QUICK)
     program.evaluate([here / "runs"], [])
     assert len({str(row["experiment"]) for row in rows_of(here)}) == 2
 
 
-def test_which_checkpoint_is_a_question_of_a_folder(trained, here):
+def test_which_is_rejected_for_checkpoint_file(trained, here):
     trained(here / "one", "model=vanilla", *QUICK)
     with pytest.raises(UserError, match="which=best: has no effect"):
         program.evaluate([here / "one" / "checkpoints" / "last.ckpt"], ["which=best"])
 
 
-def test_what_a_logger_keeps_in_a_run_is_no_run(trained, here):
+def test_files_of_logger_inside_run_are_not_taken_for_run(trained, here):
     trained(here / "runs" / "one", "model=vanilla", *QUICK)
     kept = here / "runs" / "one" / "wandb" / "files"
     kept.mkdir(parents=True)
@@ -638,21 +637,21 @@ def test_what_a_logger_keeps_in_a_run_is_no_run(trained, here):
     assert [kind for _, kind in program.sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
 
 
-def test_earlier_scores_that_are_none_are_told(here):
+def test_files_without_valid_scores_are_reported(here):
     for name, text in {"empty": '{"rows": []}', "odd": '{"rows": [{"path": "x"}]}', "text": "no"}.items():
         (here / f"{name}.json").write_text(text)
         with pytest.raises(UserError, match=f"{name}.json: was not written by gan-evaluate"):
             program.evaluate([here / f"{name}.json"], [])
 
 
-def test_where_nothing_can_be_written_is_told_before_anything_is_measured(here, monkeypatch):
+def test_unwritable_output_fails_before_evaluation(here, monkeypatch):
     (here / "file").write_text("")
-    monkeypatch.setattr(judge, "evaluate_one", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(evaluate_checkpoint, "evaluate_one", lambda *_: pytest.fail("measured"))
     with pytest.raises(OSError, match="file"):
         program.evaluate([program.Path("held_out")], ["data=digits", "out=file/below"])
 
 
-def test_the_command_ends_with_its_status(here):
+def test_command_returns_exit_status(here):
     def command(*words):
         line = [sys.executable, "-m", "gan_lightning.cli.evaluate", *words]
         return subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=here)
@@ -665,7 +664,7 @@ def test_the_command_ends_with_its_status(here):
     assert command().returncode == 2
 
 
-def test_a_damaged_checkpoint_takes_no_other_with_it(trained, here, capsys):
+def test_damaged_checkpoint_does_not_stop_other_evaluations(trained, here, capsys):
     for seed in (0, 1):
         trained(here / "sweep" / str(seed), "model=vanilla", f"seed={seed}", *QUICK)
     path = here / "sweep" / "0" / "checkpoints" / "last.ckpt"
@@ -679,7 +678,7 @@ def test_a_damaged_checkpoint_takes_no_other_with_it(trained, here, capsys):
     assert (here / "evaluation.csv").exists()
 
 
-def test_held_out_points_are_as_good_as_the_law_says(here):
+def test_held_out_points_have_scores_of_their_distribution(here):
     program.evaluate([program.Path("held_out")], ["data=gaussian_grid"])
     scores = scores_of(rows_of(here)[0])
     assert scores["modes"] == 25
