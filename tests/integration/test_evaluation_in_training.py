@@ -1,4 +1,4 @@
-"""Evaluation during training: it changes nothing, carries its cards, keeps the best, and says how it ended."""
+"""Callback Evaluate: scores and their cards during training, best checkpoint, summary, and resumed runs."""
 
 import json
 import math
@@ -32,11 +32,11 @@ EVAL = (
     "metric.kid.subsets=5",
     "trainer.max_steps=5",
 )
-SOMETIMES = {"num_held_out", "logits_sha256", "fitted", "origin"}  # fields of other scores than those of a run
+OPTIONAL_FIELDS = {"num_held_out", "logits_sha256", "fitted", "origin"}  # fields that not every score has
 
 
-def judge_of(trainer) -> Evaluate:
-    return next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
+def callback_of(trainer) -> Evaluate:
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Evaluate))
 
 
 def optimized_parameters(path) -> dict[str, torch.Tensor]:
@@ -48,7 +48,7 @@ def lines_of(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("ema", ["model.ema_decay=0.9", "model.ema_decay=null"])
-def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, learner, ema):
+def test_evaluation_does_not_change_trained_weights(run, tmp_path, learner, ema):
     run(tmp_path / "on", f"model={learner}", ema, *EVAL)
     run(tmp_path / "off", f"model={learner}", ema, *EVAL, "eval.every_n_steps=null")
     assert (tmp_path / "on" / "evaluation.jsonl").exists()
@@ -58,31 +58,31 @@ def test_weights_are_the_same_with_and_without_evaluation(run, tmp_path, learner
     assert all(torch.equal(on[name], off[name]) for name in on)
 
 
-def test_every_score_carries_its_card(run, tmp_path):
+def test_every_score_is_logged_with_its_card(run, tmp_path):
     trainer = run(tmp_path, "model=cgan", "metric=all", "data.limit=26", *EVAL)
     lines = lines_of(tmp_path)
-    assert {line["step"] for line in lines} == {2, 4, 5}, "every second step and the last"
+    assert {line["step"] for line in lines} == {2, 4, 5}, "not every second step and the last"
     names = {line["metric"] for line in lines}
     assert names >= {"fid", "kid", "precision", "recall", "density", "coverage", "class_accuracy", "classes_found"}
     assert names >= {"inception_score", "class_kl", "copies"}
     for line in lines:
-        assert set(FIELDS) - SOMETIMES <= line["card"].keys() <= set(FIELDS)
+        assert set(FIELDS) - OPTIONAL_FIELDS <= line["card"].keys() <= set(FIELDS)
         assert len(line["card_hash"]) == 12
-    of = {name: {line["card_hash"] for line in lines if line["metric"] == name} for name in names}
-    assert all(len(hashes) == 1 for hashes in of.values())
-    assert of["precision"] == of["recall"] != of["fid"]
+    hashes_of = {name: {line["card_hash"] for line in lines if line["metric"] == name} for name in names}
+    assert all(len(hashes) == 1 for hashes in hashes_of.values())
+    assert hashes_of["precision"] == hashes_of["recall"] != hashes_of["fid"]
     accuracy = next(line for line in lines if line["metric"] == "class_accuracy")
     assert len(accuracy["details"]["class_accuracy_each"]) == 10
     state = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["Evaluate"]
     assert state["curve"][-1]["step"] == 5
     assert state["cards"][state["curve"][-1]["scores"]["fid"][1]]["metric"] == "FID"
     value = next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fid"))
-    assert judge_of(trainer).last(5)["fid"] == (value, *of["fid"])
+    assert callback_of(trainer).last(5)["fid"] == (value, *hashes_of["fid"])
     copies = next(line["card"] for line in lines if line["metric"] == "copies")
     assert (copies["num_real"], copies["num_held_out"], copies["split"]) == (26, 1771, "train, and held out")
 
 
-def test_the_card_says_how_samples_were_drawn(run, tmp_path):
+def test_card_describes_weights_batchnorm_labels_and_seeds(run, tmp_path):
     def card(*more: str) -> dict:
         folder = tmp_path / str(len([*tmp_path.iterdir()]))
         run(folder, *EVAL, *more)
@@ -95,7 +95,7 @@ def test_the_card_says_how_samples_were_drawn(run, tmp_path):
     assert set(differences([plain, averaged])) == {"weights", "batchnorm"}
     assert differences([plain, card("model=dcgan", "seed=3")]) == {}
     for other in ("model=vanilla", "model=cgan", "model=wgan_gp"):
-        assert card_hash(card(other)) == card_hash(plain), "variants may be compared"
+        assert card_hash(card(other)) == card_hash(plain), "variants have different cards"
     assert plain["generator_dtype"] == "float32"
     conditional = card("model=cgan", "eval.label_distribution=uniform")
     assert conditional["labels"] == "uniform"
@@ -105,25 +105,25 @@ def test_the_card_says_how_samples_were_drawn(run, tmp_path):
     }  # fmt: skip
 
 
-def test_the_best_checkpoint_is_kept_and_the_end_says_what_it_was(run, tmp_path, monkeypatch):
+def test_best_checkpoint_is_kept_and_summarized(run, tmp_path, monkeypatch):
     values = iter([30.0, 10.0, 25.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     trainer = run(tmp_path, "model=vanilla", *EVAL)
-    judge = judge_of(trainer)
-    assert judge.best("fid") == (4, 10.0)
-    assert judge.worst("fid") == (2, 30.0)
+    callback = callback_of(trainer)
+    assert callback.best("fid") == (4, 10.0)
+    assert callback.worst("fid") == (2, 30.0)
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
-    judge.seconds = 1.0
-    told = judge.summary(seconds=10.0)
-    assert told[0] == "fid  best 10 at step 4, last 25 at step 5, worst 30 at step 2"
-    assert "40 generated against 20 of Digits (train)" in told[1]
-    assert "10% of the time" in told[1]
-    assert "The last checkpoint is much worse than the best: fid 25 against 10 at step 4, 2.5 times." in told[2]
+    callback.seconds = 1.0
+    lines = callback.summary(seconds=10.0)
+    assert lines[0] == "fid  best 10 at step 4, last 25 at step 5, worst 30 at step 2"
+    assert "40 generated against 20 of Digits (train)" in lines[1]
+    assert "10% of the time" in lines[1]
+    assert "The last checkpoint is much worse than the best: fid 25 against 10 at step 4, 2.5 times." in lines[2]
 
 
-def test_lightnings_callbacks_find_the_scores(compose, tmp_path, monkeypatch):
-    """EarlyStopping looks at each evaluation, not at the end of the budget, and the run ends well."""
+def test_early_stopping_monitors_scores_at_each_evaluation(compose, tmp_path, monkeypatch):
+    """EarlyStopping ends the run at an evaluation, before max_steps, with status 0."""
     values = iter([30.0, 10.0, 25.0, 26.0, 1.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     config = compose("model=vanilla", *EVAL, "eval.every_n_steps=2", "trainer.max_steps=20")
@@ -136,7 +136,7 @@ def test_lightnings_callbacks_find_the_scores(compose, tmp_path, monkeypatch):
     assert reason.startswith("Monitored metric eval/fid did not improve in the last 2 records. Best score: 10.000")
 
 
-def test_a_damaged_line_of_scores_costs_no_other(run, tmp_path, caplog):
+def test_damaged_lines_of_scores_are_skipped_and_others_are_kept(run, tmp_path, caplog):
     run(tmp_path, "model=vanilla", *EVAL, "callbacks.checkpoint.every_n_steps=4")
     path = tmp_path / "evaluation.jsonl"
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -148,10 +148,10 @@ def test_a_damaged_line_of_scores_costs_no_other(run, tmp_path, caplog):
     assert f"{path}: skipped 6 damaged lines: 1, 2, 3, 4, 5, 6" in caplog.text
 
 
-def test_scores_that_cannot_be_read_are_renamed_and_not_overwritten(run, tmp_path, caplog):
+def test_unreadable_scores_file_is_renamed_not_overwritten(run, tmp_path, caplog):
     run(tmp_path, "model=vanilla", *EVAL)
     path = tmp_path / "evaluation.jsonl"
-    content = path.read_text().encode("utf-16")  # as an editor or PowerShell may have saved it
+    content = path.read_text().encode("utf-16")  # as saved by some editors and by PowerShell
     path.write_bytes(content)
     last = tmp_path / "checkpoints" / "last.ckpt"
     run(tmp_path, "model=vanilla", *EVAL, "eval.every_n_steps=null", "trainer.max_steps=6", ckpt_path=last)
@@ -160,29 +160,29 @@ def test_scores_that_cannot_be_read_are_renamed_and_not_overwritten(run, tmp_pat
     assert f"{path}: none of its lines can be read; it is renamed to evaluation.jsonl.1" in caplog.text
 
 
-def test_a_score_of_which_more_is_better(run, tmp_path, monkeypatch):
+def test_best_checkpoint_by_score_to_maximize(run, tmp_path, monkeypatch):
     values = iter([0.2, 0.9, 0.8])
     monkeypatch.setattr(ClassAccuracy, "__call__", lambda *_: {"class_accuracy": next(values)})
-    judge = judge_of(run(tmp_path, "model=cgan", "eval.best_by=class_accuracy", *EVAL))
-    assert judge.best("class_accuracy") == (4, 0.9)
-    assert judge.worst("class_accuracy") == (2, 0.2)
-    assert len(judge.summary(1.0)) == 2, "0.8 is not much worse than 0.9"
+    callback = callback_of(run(tmp_path, "model=cgan", "eval.best_by=class_accuracy", *EVAL))
+    assert callback.best("class_accuracy") == (4, 0.9)
+    assert callback.worst("class_accuracy") == (2, 0.2)
+    assert len(callback.summary(1.0)) == 2, "0.8 is reported as much worse than 0.9"
 
 
-def test_a_resumed_run_has_the_same_scores(run, tmp_path):
+def test_resumed_run_has_scores_of_uninterrupted_run(run, tmp_path):
     run(tmp_path / "whole", "model=cgan", *EVAL, "trainer.max_steps=6", "callbacks.checkpoint.every_n_steps=3")
     run(tmp_path / "parts", "model=cgan", *EVAL, "trainer.max_steps=6", "callbacks.checkpoint.every_n_steps=3")
     path = tmp_path / "parts" / "checkpoints" / "step_00000003.ckpt"
     with (tmp_path / "parts" / "evaluation.jsonl").open("a") as file:
-        file.write('{"step": 4, "metr')  # a kill in the middle of a line
+        file.write('{"step": 4, "metr')  # as if killed in the middle of a line
     trainer = run(tmp_path / "parts", "model=cgan", *EVAL, "trainer.max_steps=6", ckpt_path=path)
     assert lines_of(tmp_path / "parts") == lines_of(tmp_path / "whole")
-    assert [entry["step"] for entry in judge_of(trainer).curve] == [2, 4, 6]
+    assert [entry["step"] for entry in callback_of(trainer).curve] == [2, 4, 6]
     best = [checkpoints.read(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("whole", "parts")]
     assert best[0]["global_step"] == best[1]["global_step"]
 
 
-def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path, monkeypatch, caplog):
+def test_missing_inception_weights_disable_evaluation_only(run, tmp_path, monkeypatch, caplog):
     def offline(*_, **__):
         raise OSError("no route to host")
 
@@ -193,54 +193,54 @@ def test_missing_weights_turn_the_metrics_off_and_training_goes_on(run, tmp_path
     assert not (tmp_path / "evaluation.jsonl").exists()
 
 
-def test_an_unknown_score_to_be_best_by_is_refused(run, tmp_path, monkeypatch):
+def test_unknown_best_by_is_rejected_before_setup(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(Evaluator, "setup", lambda *_: pytest.fail("which may train a classifier for minutes"))
+        patched.setattr(Evaluator, "setup", lambda *_: pytest.fail("setup runs, which may train a classifier"))
         with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fid, "):
             run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
     with pytest.raises(UserError, match=r"class_accuracy is not measured, since the model is not conditional"):
         run(tmp_path, "model=dcgan", "eval.best_by=class_accuracy", *EVAL)
 
 
-def test_a_score_that_is_no_number_is_no_best(run, tmp_path, monkeypatch):
+def test_nan_score_is_never_best(run, tmp_path, monkeypatch):
     values = iter([math.nan, 5.0, 7.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     trainer = run(tmp_path, "model=vanilla", *EVAL)
-    assert judge_of(trainer).best("fid") == (4, 5.0)
+    assert callback_of(trainer).best("fid") == (4, 5.0)
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
 
 
-def test_a_run_that_goes_on_in_another_folder_keeps_a_best_of_its_own(run, tmp_path, monkeypatch):
-    """The best of the whole curve stays behind in the old folder, and the new one does not claim to have it."""
+def test_run_resumed_in_new_directory_keeps_own_best_checkpoint(run, tmp_path, monkeypatch):
+    """The best checkpoint of the whole curve is in the old directory; the new one is another."""
     values = iter([1.0, 30.0, 10.0, 25.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     run(tmp_path / "old", "model=vanilla", *EVAL, "trainer.max_steps=2")
     path = tmp_path / "old" / "checkpoints" / "last.ckpt"
     trainer = run(tmp_path / "new", "model=vanilla", *EVAL, "trainer.max_steps=8", ckpt_path=path)
-    assert judge_of(trainer).best("fid") == (2, 1.0)
+    assert callback_of(trainer).best("fid") == (2, 1.0)
     assert checkpoints.read(tmp_path / "new" / "checkpoints" / "best.ckpt")["global_step"] == 6
-    assert "holds that one" not in "".join(judge_of(trainer).summary(1.0))
+    assert "holds that one" not in "".join(callback_of(trainer).summary(1.0))
 
 
-def test_the_best_of_a_life_that_was_left_is_no_best(run, tmp_path):
-    """Gone on from step 4, with other settings say, the checkpoint of step 5 is not that of the new step 5."""
-    judge = judge_of(run(tmp_path, "model=vanilla", *EVAL))
-    kept = checkpoints.read(judge.best_path)["global_step"]
-    assert judge.step_of_best(5) == kept
-    assert judge.step_of_best(kept - 1) is None
-    judge.best_path.write_bytes(judge.best_path.read_bytes()[:1000])
-    assert judge.step_of_best(5) is None
+def test_best_checkpoint_of_abandoned_continuation_is_ignored(run, tmp_path):
+    """If the run is resumed from step 4, a checkpoint of step 5 belongs to the abandoned continuation."""
+    callback = callback_of(run(tmp_path, "model=vanilla", *EVAL))
+    kept = checkpoints.read(callback.best_path)["global_step"]
+    assert callback.step_of_best(5) == kept
+    assert callback.step_of_best(kept - 1) is None
+    callback.best_path.write_bytes(callback.best_path.read_bytes()[:1000])
+    assert callback.step_of_best(5) is None
 
 
-def test_scores_of_an_earlier_step_are_not_those_of_the_end(run, tmp_path):
-    """Where evaluation was turned off on the way, or a signal ended the run between two evaluations."""
+def test_last_scores_are_those_of_final_step_only(run, tmp_path):
+    """The final step has no scores if evaluation was turned off, or a signal ended the run between evaluations."""
     run(tmp_path, "model=vanilla", *EVAL)
     path = tmp_path / "checkpoints" / "last.ckpt"
     trainer = run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=7", "eval.every_n_steps=null", ckpt_path=path)
-    judge = judge_of(trainer)
-    assert judge.curve[-1]["step"] == 5
-    assert judge.last(5).keys() >= {"fid", "kid"}
-    assert judge.last(trainer.global_step) == {}
+    callback = callback_of(trainer)
+    assert callback.curve[-1]["step"] == 5
+    assert callback.last(5).keys() >= {"fid", "kid"}
+    assert callback.last(trainer.global_step) == {}
 
 
 @pytest.mark.parametrize(
@@ -252,15 +252,15 @@ def test_scores_of_an_earlier_step_are_not_those_of_the_end(run, tmp_path):
         (["model=vanilla", "data=gaussian_ring"], "reverse_kl"),
     ],
 )
-def test_the_first_score_that_is_measured_decides(run, tmp_path, words, first):
-    """In gan-evaluate too, which sorts by the first line."""
+def test_best_by_defaults_to_first_measured_score(run, tmp_path, words, first):
+    """gan-evaluate sorts by the first score, too."""
     more = [word for word in EVAL if "metric" not in word or words == ["model=cgan"]]
     trainer = run(tmp_path, *words, *more)
-    assert judge_of(trainer).best_by == first
+    assert callback_of(trainer).best_by == first
     assert lines_of(tmp_path)[0]["metric"] == first
 
 
-def test_objective_and_result_take_scores(run, tmp_path):
+def test_scores_cards_and_notes_are_in_result(run, tmp_path):
     from gan_lightning.run.summary import log_summary
 
     trainer = run(tmp_path, "model=vanilla", *EVAL)
@@ -268,13 +268,13 @@ def test_objective_and_result_take_scores(run, tmp_path):
 
     config = OmegaConf.load(tmp_path / "config.yaml")
     ended = log_summary(config, trainer, tmp_path, 0.0)
-    value, card = judge_of(trainer).last(5)["fid"]
+    value, card = callback_of(trainer).last(5)["fid"]
     assert (ended["metrics"]["eval/fid"], ended["cards"]["eval/fid"]) == (value, card)
-    assert ended["notes"] == judge_of(trainer).notes(), "of so few samples"
+    assert ended["notes"] == callback_of(trainer).notes(), "no notes about the small number of samples"
     assert any(note.startswith("kid: subsets of 20") for note in ended["notes"])
 
 
-def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
+def test_card_for_points_does_not_depend_on_training_seed(run, tmp_path):
     words = "model=vanilla", "data=gaussian_grid", "eval.every_n_steps=2", "eval.num_generated=50"
     cards = []
     for seed in (0, 1):
@@ -283,27 +283,27 @@ def test_points_of_another_seed_are_judged_by_the_same_card(run, tmp_path):
     assert differences(cards) == {}
 
 
-def test_metrics_that_need_more_samples_are_left_out_and_a_folder_of_five_trains(run, tmp_path, caplog):
+def test_metrics_that_need_more_samples_are_skipped_for_tiny_data_set(run, tmp_path, caplog):
     trainer = run(tmp_path, "model=vanilla", *EVAL, "data.limit=5")
-    scores = judge_of(trainer).last(5)
-    left_out = judge_of(trainer).evaluator.setup(trainer.datamodule, conditional=False)
+    scores = callback_of(trainer).last(5)
+    left_out = callback_of(trainer).evaluator.setup(trainer.datamodule, conditional=False)
     assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
     assert "5 samples cannot span 8 features" in caplog.text
-    assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "there was nothing to measure it on"
+    assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "accuracy without held-out samples"
     assert differences([line["card"] for line in lines_of(tmp_path) if line["metric"] == "fid"]) == {}
     assert "fid" in scores
-    assert "precision" in scores, "k = 3"
-    assert "density" not in scores, "k = 5"
+    assert "precision" in scores, "precision needs k + 1 = 4 samples"
+    assert "density" not in scores, "density needs k + 1 = 6 samples"
 
 
-def test_scores_of_another_card_are_no_best(run, tmp_path):
-    """A run that goes on under another protocol starts a curve of its own."""
+def test_scores_with_another_card_are_not_compared_for_best(run, tmp_path):
+    """A run that is resumed with another protocol starts a new curve."""
     run(tmp_path, "model=vanilla", *EVAL)
     path = tmp_path / "checkpoints" / "last.ckpt"
-    judge = judge_of(
+    callback = callback_of(
         run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num_generated=30", ckpt_path=path)
     )
-    assert len(judge.curve) == 4
-    assert [step for step, _ in judge.history("fid")] == [6]
-    assert judge.best("fid") == judge.worst("fid") == judge.history("fid")[0]
+    assert len(callback.curve) == 4
+    assert [step for step, _ in callback.history("fid")] == [6]
+    assert callback.best("fid") == callback.worst("fid") == callback.history("fid")[0]
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6

@@ -1,4 +1,4 @@
-"""What only a GPU can show; every test here runs `trainer=gpu` on a real one."""
+"""Tests on an NVIDIA GPU: exact resume, CUDA graphs, mixed precision, torch.compile, NCCL and memory."""
 
 import contextlib
 import signal
@@ -27,7 +27,7 @@ RARELY = "callbacks.metric_logger.every_n_steps=1000", "callbacks.monitor.every_
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """What a run sets for the whole process is put back."""
+    """Restore the global settings that a run changes."""
     from gan_lightning.run.fit import restore_global_state
 
     with restore_global_state():
@@ -35,8 +35,8 @@ def _as_before() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopped(at: int) -> Iterator[None]:
-    """SIGTERM in the middle of a step; a step that is replayed calls no losses, so it comes with the step itself."""
+def sigterm_at_step(at: int) -> Iterator[None]:
+    """Send SIGTERM at the start of a step; a replayed CUDA graph calls no Python code in which to send it."""
     usual = GAN.training_step
 
     def step(self: GAN, *args: Any) -> None:
@@ -55,13 +55,13 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner, precision):
-    """Also where one life replays the steps that another plays as they are."""
+def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, learner, precision):
+    """Steps that one process replays as a CUDA graph run eagerly in another one, during its warm-up."""
     own = (*words(learner), *EXACT, *([] if "64-true" in str(words(learner)) else [f"trainer.precision={precision}"]))
     run(tmp_path / "full", *own)
     ckpt_path = None
     for at in (3, 5):
-        with stopped(at):
+        with sigterm_at_step(at):
             assert run(tmp_path / "parts", *own, ckpt_path=ckpt_path).global_step == at
         ckpt_path, _ = newest(tmp_path / "parts")
     run(tmp_path / "parts", *own, ckpt_path=ckpt_path)
@@ -80,9 +80,9 @@ def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner, prec
     ],
     ids=lambda more: " ".join(more) or "plain",
 )
-def test_graphs_change_no_bit(run, tmp_path, learner, more):
-    of_games = "model.", "network.discriminator.spectral_norm"
-    own = *words(learner), *EXACT, *(word for word in more if learner != "vae" or not word.startswith(of_games))
+def test_cuda_graphs_change_no_bit(run, tmp_path, learner, more):
+    gan_only = "model.", "network.discriminator.spectral_norm"
+    own = *words(learner), *EXACT, *(word for word in more if learner != "vae" or not word.startswith(gan_only))
     functions = {"gradients"} if learner == "vae" else {"discriminator_gradients", "generator_gradients"}
     for graphs in ("true", "false"):
         trainer = run(tmp_path / graphs, *own, f"trainer.cuda_graphs={graphs}")
@@ -92,7 +92,7 @@ def test_graphs_change_no_bit(run, tmp_path, learner, more):
     assert_same_run(tmp_path / "true", tmp_path / "false")
 
 
-def test_a_seed_plays_the_same_run_twice_and_another_does_not(run, tmp_path, learner):
+def test_equal_seeds_give_equal_runs_and_different_seeds_do_not(run, tmp_path, learner):
     own = *words(learner), *EXACT
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(tmp_path / name, *own, f"seed={seed}")
@@ -102,7 +102,7 @@ def test_a_seed_plays_the_same_run_twice_and_another_does_not(run, tmp_path, lea
 
 
 class NoWait(Callback):
-    """Makes it an error that the host waits for the GPU, from the step after the recording on."""
+    """Makes synchronisation of host and GPU an error, after the CUDA graphs are captured."""
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         torch.cuda.set_sync_debug_mode("error" if 4 < trainer.global_step < 7 else "default")
@@ -112,16 +112,16 @@ class NoWait(Callback):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_step_waits_for_nothing(run, tmp_path, learner, precision):
+def test_training_step_does_not_synchronize_with_gpu(run, tmp_path, learner, precision):
     own = f"model={learner}", "trainer.max_steps=8", "model.ema_decay=0.9", "data.flip=true", *GPU, *RARELY
-    guest = f"+callbacks.no_wait._target_={NoWait.__module__}.NoWait"
+    callback = f"+callbacks.no_wait._target_={NoWait.__module__}.NoWait"
     try:
-        assert run(tmp_path, *own, guest, f"trainer.precision={precision}").global_step == 8
+        assert run(tmp_path, *own, callback, f"trainer.precision={precision}").global_step == 8
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_what_cannot_be_recorded_is_told(run, tmp_path, monkeypatch):
+def test_failed_cuda_graph_capture_is_reported(run, tmp_path, monkeypatch):
     usual = GAN.generator_loss
 
     def peeking(self: GAN, fake: torch.Tensor, *more: torch.Tensor) -> Any:
@@ -135,8 +135,8 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, monkeypatch):
     run(tmp_path / "off", "model=vanilla", *GPU, "trainer.max_steps=8", "trainer.cuda_graphs=false")
 
 
-def of_penalty(model: GAN, real: Tensor, fake: Tensor, epsilon: Tensor, half: torch.dtype | None = None) -> Tensor:
-    """The gradient of the penalty in all of the critic's weights, as one vector."""
+def penalty_grad(model: GAN, real: Tensor, fake: Tensor, epsilon: Tensor, half: torch.dtype | None = None) -> Tensor:
+    """Return the gradient of the penalty with respect to all of the critic's weights as one vector."""
     y = torch.zeros(len(real), dtype=torch.long, device=real.device)
     weights = [*model.discriminator.parameters()]
     with torch.autocast("cuda", half, enabled=half is not None):
@@ -147,8 +147,8 @@ def of_penalty(model: GAN, real: Tensor, fake: Tensor, epsilon: Tensor, half: to
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("network", ["dcgan", "resnet"])
-def test_the_gradient_of_the_penalty(build, network, half):
-    """Under autocast exactly that of single precision; compiled, too; TF32's error is no more than its rounding."""
+def test_gradient_of_the_penalty_in_all_precisions(build, network, half):
+    """Autocast and compilation change no bit of the single-precision gradient; TF32's error is within its rounding."""
     model, data = build("model=wgan_gp", f"network={network}", "network.width=64", "data.image_size=32")
     model.cuda()
     real = data.real(16).cuda()
@@ -156,22 +156,22 @@ def test_the_gradient_of_the_penalty(build, network, half):
     fake = torch.rand(real.shape, generator=noise, device="cuda") * 2 - 1
     inputs = real, fake, torch.rand(16, generator=noise, device="cuda")
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
-    single = of_penalty(model, *inputs)
+    single = penalty_grad(model, *inputs)
     assert single.norm() > 0
-    assert torch.equal(of_penalty(model, *inputs, half), single)
+    assert torch.equal(penalty_grad(model, *inputs, half), single)
     model.compile_networks()
-    assert torch.equal(of_penalty(model, *inputs), single)
+    assert torch.equal(penalty_grad(model, *inputs), single)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    rounded = of_penalty(model, *inputs)
+    rounded = penalty_grad(model, *inputs)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    double = of_penalty(model.double(), *(part.double() for part in inputs))
+    double = penalty_grad(model.double(), *(part.double() for part in inputs))
     errors = {name: float((g - double).norm() / double.norm()) for name, g in (("fp32", single), ("tf32", rounded))}
     print(f"penalty, {network}: {errors}, cosine {float(torch.cosine_similarity(rounded, double, dim=0)):.6f}")
     assert errors["fp32"] < 1e-4
     assert errors["tf32"] < 0.05
 
 
-# Of those with channels innermost torch 2.11 compiles the residual networks only; benchmarks/cifar10.py has them so.
+# With channels_last, torch 2.11 compiles the residual networks only, which benchmarks/cifar10.py uses.
 COMPILED = [
     *([f"model={name}"] for name in MODELS),
     ["model=wgan_gp", "network=resnet", "trainer.channels_last=true"],
@@ -180,7 +180,7 @@ COMPILED = [
 
 @pytest.mark.parametrize("words", COMPILED, ids=" ".join)
 @pytest.mark.parametrize(("precision", "near"), [("32-true", 1e-3), ("bf16-mixed", 5e-2)])
-def test_compiled_networks_play_the_same_game(run, tmp_path, words, precision, near):
+def test_compiled_networks_have_losses_of_eager_networks(run, tmp_path, words, precision, near):
     own = *words, "trainer.max_steps=5", "callbacks.metric_logger.every_n_steps=1", *EXACT
     for compiled in ("true", "false"):
         run(tmp_path / compiled, *own, f"trainer.precision={precision}", f"trainer.compile={compiled}")
@@ -189,8 +189,8 @@ def test_compiled_networks_play_the_same_game(run, tmp_path, words, precision, n
             assert float(a[name]) == pytest.approx(float(b[name]), rel=near, abs=near), (name, a["step"])
 
 
-def test_updates_that_a_scaler_skips_disturb_nothing_else(run, tmp_path):
-    """The first scale of 2**16 overflows or not: the schedule, the noise and the average go on from the same steps."""
+def test_fp16_run_reaches_max_steps_with_finite_weights(run, tmp_path):
+    """The initial scale of 2**16 may overflow; schedule, noise and EMA depend on the step, not on updates."""
     own = "model=wgan_gp", "trainer.precision=16-mixed", "trainer.max_steps=12", "model.ema_decay=0.9", *GPU
     trainer = run(tmp_path, *own)
     assert trainer.global_step == 12
@@ -198,7 +198,7 @@ def test_updates_that_a_scaler_skips_disturb_nothing_else(run, tmp_path):
     assert all(torch.isfinite(value).all() for value in trainer.lightning_module.state_dict().values())
 
 
-def test_one_process_under_nccl_plays_the_same_game(run, tmp_path, monkeypatch):
+def test_single_process_under_nccl_matches_run_without_ddp(run, tmp_path, monkeypatch):
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
         monkeypatch.setenv(name, value)
     own = "model=cgan", "trainer.max_steps=5", *EXACT, "trainer.cuda_graphs=false"
@@ -213,14 +213,14 @@ def test_one_process_under_nccl_plays_the_same_game(run, tmp_path, monkeypatch):
         assert torch.allclose(a[name].float(), b[name].float(), rtol=1e-3, atol=1e-5), name
 
 
-def test_memory_does_not_grow(run, tmp_path, monkeypatch):
-    seen = []
+def test_gpu_memory_does_not_grow(run, tmp_path, monkeypatch):
+    allocated = []
 
     class Memory(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            seen.append(torch.cuda.memory_allocated())
+            allocated.append(torch.cuda.memory_allocated())
 
     monkeypatch.setattr(GAN, "configure_callbacks", lambda self: [Memory()])
     run(tmp_path, "model=wgan_gp", "trainer.max_steps=300", *GPU, *RARELY)
-    terms = 512 * 4 * (len(seen) - 100)  # the latest thousand steps are kept, to find where a run diverged
-    assert max(seen[200:]) <= max(seen[10:100]) + terms
+    terms = 512 * 4 * (len(allocated) - 100)  # the last thousand steps' losses stay on the GPU
+    assert max(allocated[200:]) <= max(allocated[10:100]) + terms
