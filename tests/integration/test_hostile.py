@@ -1,4 +1,4 @@
-"""What strangers send is data: nothing in it is run, nothing is written elsewhere, and one line says what is wrong."""
+"""Untrusted files: no code in them runs, no file is written elsewhere, and a one-line error names the problem."""
 
 import html
 import os
@@ -37,33 +37,33 @@ REACHES = {"urllib.Request", "socket.connect", "socket.getaddrinfo"}
 WRITES = {"os.remove", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.chmod", "shutil.rmtree"}
 TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 count = {"tries": 0, "executed": 0, "written outside": 0}
-seen: list[tuple[str, str]] | None = None
+recorded: list[tuple[str, str]] | None = None
 
 
-def note(event: str, args: tuple) -> None:
-    """Python tells its audit hooks what a process does to the world."""
-    if seen is None:
+def record_event(event: str, args: tuple) -> None:
+    """Audit hook of Python: record started processes, network access and writes."""
+    if recorded is None:
         return
     if event in RUNS | REACHES | WRITES:
-        seen.append((event, str(args[0]) if args else ""))
+        recorded.append((event, str(args[0]) if args else ""))
     elif (
         event == "open" and isinstance(args[0], str | bytes) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     ):
-        seen.append(("write", os.fsdecode(args[0])))
+        recorded.append(("write", os.fsdecode(args[0])))
 
 
-sys.addaudithook(note)
+sys.addaudithook(record_event)
 
 
 @contextmanager
-def watched(*allowed: Path):
-    """Nothing is run, and nothing written but below some folders."""
-    global seen
-    seen = []
+def no_side_effects(*allowed: Path):
+    """Assert that no process is started, and that files are written below the allowed folders only."""
+    global recorded
+    recorded = []
     try:
         yield
     finally:
-        done, seen = seen, None
+        done, recorded = recorded, None
         elsewhere = [target for event, target in done if event not in RUNS | REACHES and not is_below(target, allowed)]
         count["tries"] += 1
         count["executed"] += sum(event in RUNS for event, _ in done)
@@ -80,7 +80,7 @@ def is_below(target: str, allowed: tuple[Path, ...]) -> bool:
 
 @contextmanager
 def bounded(num_bytes: int = 3 << 29, seconds: int = 60):
-    """No more memory than that, and no wait without end."""
+    """Limit the additional memory and the time."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"{seconds} s")
@@ -97,18 +97,18 @@ def bounded(num_bytes: int = 3 << 29, seconds: int = 60):
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def refused(do: Callable[[], Any], folder: Path, *allowed: Path) -> str:
-    """What is said, in one line that does nothing to a terminal."""
+def error_of(call: Callable[[], Any], folder: Path, *allowed: Path) -> str:
+    """Call a function that must raise an error; return the error message."""
     since = time.monotonic()
-    with watched(*allowed), pytest.raises((UserError, SystemExit)) as caught:
-        do()
+    with no_side_effects(*allowed), pytest.raises((UserError, SystemExit)) as caught:
+        call()
     assert time.monotonic() - since < 30
-    assert not any(folder.rglob(hostile.CANARY)), "it was run"
+    assert not any(folder.rglob(hostile.CANARY)), "the payload has run"
     assert not (folder / "elsewhere").exists()
     return str(caught.value)
 
 
-def one_line(text: str) -> None:
+def check_line(text: str) -> None:
     assert text.isprintable(), repr(text)
     assert len(text) > 20
     assert "Traceback" not in text
@@ -116,7 +116,7 @@ def one_line(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> dict[str, Any]:
-    """What an honest checkpoint holds."""
+    """Content of a valid checkpoint."""
     folder = tmp_path_factory.mktemp("good")
     words = (
         "model=vanilla",
@@ -133,7 +133,7 @@ def good(tmp_path_factory) -> dict[str, Any]:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """Where the user is, beside the folder of what was sent."""
+    """Change to the user's working directory; the untrusted files are in a directory beside it."""
     (tmp_path / "place").mkdir()
     (tmp_path / "sent").mkdir()
     monkeypatch.chdir(tmp_path / "place")
@@ -148,7 +148,7 @@ def gan_train(path: Path) -> None:
     check_command_line([f"ckpt_path={path}", "trainer.max_steps=2"])
 
 
-DOORS = {
+COMMANDS = {
     "gan_lightning.load": gan_lightning.load,
     "gan-sample": gan_sample,
     "gan-evaluate": lambda path: evaluate.evaluate([path], []),
@@ -158,18 +158,18 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", ["gan_lightning.load", "gan-train"])
+@pytest.mark.parametrize("command", ["gan_lightning.load", "gan-train"])
 @pytest.mark.parametrize("name", [*hostile.MALFORMED, *hostile.UNTRUSTED])
-def test_checkpoints_of_another_form(good, place, name, door):
+def test_malformed_checkpoints_are_rejected_with_key(good, place, name, command):
     maker, message = (hostile.MALFORMED | hostile.UNTRUSTED)[name]
     path = maker(place.parent / "sent", good)
-    told = refused(lambda: DOORS[door](path), place.parent, place)
-    one_line(told)
-    assert told.startswith(f"{path}: ")
-    assert message in told
+    error = error_of(lambda: COMMANDS[command](path), place.parent, place)
+    check_line(error)
+    assert error.startswith(f"{path}: ")
+    assert message in error
 
 
-def test_the_form_names_the_states_that_callbacks_of_ours_have(good):
+def test_checkpoint_format_lists_callbacks_and_loops_of_real_checkpoint(good):
     assert good["callbacks"].keys() == {name.removesuffix("?") for name in CALLBACKS}
     for name in ("fit_loop", "validate_loop"):
         assert good["loops"][name]
@@ -180,44 +180,44 @@ TOO_LARGE = [name for name in hostile.CHECKPOINTS if "_larger_than_" in name]
 
 
 @pytest.mark.parametrize(
-    ("name", "door"),
+    ("name", "command"),
     [
-        (name, door)
+        (name, command)
         for name in hostile.CHECKPOINTS
-        for door in DOORS
-        if not (name in TOO_LARGE and door == "gan-train")  # which looks at that when it builds the networks
+        for command in COMMANDS
+        if not (name in TOO_LARGE and command == "gan-train")  # which checks sizes when it builds the networks
     ],
 )
-def test_checkpoints(good, place, capsys, name, door):
+def test_hostile_checkpoints_are_rejected_by_every_command(good, place, capsys, name, command):
     path = hostile.CHECKPOINTS[name](place.parent / "sent", good)
-    told = refused(lambda: DOORS[door](path), place.parent, place)
-    one_line(told)
-    assert str(path) in told
-    assert "root:x" not in told
+    error = error_of(lambda: COMMANDS[command](path), place.parent, place)
+    check_line(error)
+    assert str(path) in error
+    assert "root:x" not in error
     assert "\x1b" not in "".join(capsys.readouterr())
     assert not [*place.iterdir()]
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-def test_checkpoints_too_large_to_go_on_from(good, place, name):
+def test_oversized_checkpoints_are_rejected_on_resume(good, place, name):
     path = hostile.CHECKPOINTS[name](place.parent / "sent", good)
     process = Process(place / "run", f"ckpt_path={path}", "trainer.max_steps=2", f"hydra.run.dir={place / 'run'}")
     assert process.wait() == 1, process.output()
     assert "Traceback" not in process.output()
-    one_line(process.output().splitlines()[-1])
+    check_line(process.output().splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", hostile.GOING_ON)
-def test_checkpoints_to_go_on_from(good, place, name):
+def test_checkpoints_that_write_elsewhere_are_rejected_on_resume(good, place, name):
     path = hostile.GOING_ON[name](place.parent / "sent", good)
-    one_line(refused(lambda: gan_train(path), place.parent, place))
+    check_line(error_of(lambda: gan_train(path), place.parent, place))
     if name.startswith("data"):
-        one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
+        check_line(error_of(lambda: evaluate.evaluate([path], []), place.parent, place))
 
 
 @pytest.mark.parametrize("name", hostile.MOMENTS)
-def test_moments_of_another_form(good, place, name):
-    """The run ends in a sentence before the first update, and neither the interpreter nor its memory suffers."""
+def test_malformed_optimizer_states_are_rejected(good, place, name):
+    """The run ends with one line before the first update, without a crash or corrupted memory in fused optimizers."""
     path = hostile.MOMENTS[name](place.parent / "sent", good)
     process = Process(place / "run", f"ckpt_path={path}", "trainer.max_steps=3", f"hydra.run.dir={place / 'run'}")
     status, output = process.wait(), process.output()
@@ -225,87 +225,87 @@ def test_moments_of_another_form(good, place, name):
     assert status in (1, 2), output
     assert "Traceback" not in output
     assert str(path) in output
-    one_line(output.splitlines()[-1])
+    check_line(output.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", hostile.FLAGS)
-def test_flags_that_would_run_a_file(place, name):
+def test_hydra_flags_that_unpickle_files_are_rejected(place, name):
     path = hostile.FLAGS[name](place.parent / "sent", {})
     flag = f"--{name.replace('_', '-')}"
     for words in ((flag, str(path)), (f"{flag}={path}",), (flag[:-2], str(path))):
         process = Process(place / "run", *words)
         status, output = process.wait(), process.output()
         count["tries"] += 1
-        assert not any(place.parent.rglob(hostile.CANARY)), "it was run"
+        assert not any(place.parent.rglob(hostile.CANARY)), "the payload has run"
         assert status == 2, output
         assert "Traceback" not in output
-        one_line(output.splitlines()[-1])
+        check_line(output.splitlines()[-1])
 
 
 @pytest.mark.parametrize("word", hostile.SETTINGS)
-def test_settings_of_the_page(place, word):
-    one_line(refused(lambda: composed(["model=vanilla", "data=gaussian_ring", word]), place.parent))
+def test_hostile_settings_of_demo_are_rejected(place, word):
+    check_line(error_of(lambda: composed(["model=vanilla", "data=gaussian_ring", word]), place.parent))
     assert not [*place.iterdir()]
 
 
-def test_what_looks_at_the_data_decodes_them_where_its_user_says(good, place):
+def test_image_cache_is_written_to_path_of_user_not_of_checkpoint(good, place):
     path = hostile.with_pictures(place.parent / "sent", good)
-    told = refused(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
-    one_line(told)
+    error = error_of(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
+    check_line(error)
     assert any((place / "cache").glob("images-*.uint8"))
 
 
 @pytest.mark.parametrize("name", hostile.PICTURES)
-def test_pictures(place, name):
+def test_hostile_images_are_rejected(place, name):
     root = hostile.PICTURES[name](place.parent / "sent", {})
-    told = refused(ImageFolder(root, 16).setup, place.parent)
-    one_line(told)
-    assert told.startswith("1 of 2 images cannot be read: ")
+    error = error_of(ImageFolder(root, 16).setup, place.parent)
+    check_line(error)
+    assert error.startswith("1 of 2 images cannot be read: ")
 
 
 @pytest.mark.parametrize("name", hostile.DATA)
-def test_data_sets(place, monkeypatch, name):
+def test_hostile_data_sets_are_rejected(place, monkeypatch, name):
     root = hostile.DATA[name](place.parent / "sent", {})
     data = (CIFAR10 if name.startswith("cifar10") else MNIST)(str(root))
-    told = refused(data.setup, place.parent, root)
-    one_line(told)
-    assert "its files are missing or damaged" in told
+    error = error_of(data.setup, place.parent, root)
+    check_line(error)
+    assert "its files are missing or damaged" in error
 
 
 @pytest.mark.parametrize("name", hostile.WEIGHTS)
-def test_weights_of_a_feature_network(place, name):
+def test_hostile_feature_network_weights_are_rejected(place, name):
     path = hostile.WEIGHTS[name](place.parent / "sent", {})
     network = Inception(path)
-    one_line(refused(lambda: network.setup(None, TensorCache(place), torch.device("cpu")), place.parent, place))
+    check_line(error_of(lambda: network.setup(None, TensorCache(place), torch.device("cpu")), place.parent, place))
 
 
 @pytest.mark.parametrize("name", hostile.SCORES)
-def test_scores_of_another_evaluation(place, name):
+def test_malformed_score_files_are_rejected(place, name):
     path = hostile.SCORES[name](place.parent / "sent", {})
-    one_line(refused(lambda: evaluate.evaluate([path], []), place.parent, place))
+    check_line(error_of(lambda: evaluate.evaluate([path], []), place.parent, place))
 
 
 @pytest.mark.parametrize("name", hostile.EVALUATIONS)
-def test_evaluations_of_others(place, name):
+def test_oversized_score_files_are_rejected_within_limits(place, name):
     path = hostile.EVALUATIONS[name](place.parent / "sent", {})
     with bounded():
-        told = refused(lambda: evaluate.evaluate([path], []), place.parent, place)
-    one_line(told)
-    assert str(path) in told or "the scores cannot be compared" in told
+        error = error_of(lambda: evaluate.evaluate([path], []), place.parent, place)
+    check_line(error)
+    assert str(path) in error or "the scores cannot be compared" in error
 
 
 def gan_report(run: Path, place: Path) -> str:
-    """What the terminal and the page say."""
-    said = report.report(report.parser().parse_args([str(run), "--out", str(place / "report.html")]))
+    """Return the output of gan-report and the text of its page."""
+    output = report.report(report.parser().parse_args([str(run), "--out", str(place / "report.html")]))
     page = html.unescape((place / "report.html").read_text())
-    first, *rest = said.splitlines()
+    first, *rest = output.splitlines()
     assert first.startswith("1 run in ")
     assert len(rest) == page.count("<h2>Left out</h2>") <= 1
     for line in rest:
-        one_line(line)
+        check_line(line)
         assert line.startswith("left out: ")
     assert "at step" in page
-    return said + page
+    return output + page
 
 
 READERS = {
@@ -318,16 +318,16 @@ READERS = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", hostile.DIRECTORIES)
-def test_directories_of_runs(place, name, reader):
+def test_hostile_run_directories_are_read_within_limits(place, name, reader):
     run = hostile.DIRECTORIES[name](place.parent / "sent", {})
-    with bounded(), watched(place):
-        told = READERS[reader](run, place)
-    assert "\x1b" not in told
-    assert hostile.SECRET not in told
+    with bounded(), no_side_effects(place):
+        output = READERS[reader](run, place)
+    assert "\x1b" not in output
+    assert hostile.SECRET not in output
     assert not any(hostile.CANARY in files for *_, files in os.walk(place.parent))
 
 
-LEFT_OUT = {  # files with what is said of them
+LEFT_OUT = {  # expected lines of the report by input
     "pipes_in_the_place_of_files": [f"{file}: not a regular file" for file in hostile.OF_A_RUN],
     "directories_in_the_place_of_files": [f"{file}: not a regular file" for file in hostile.OF_A_RUN],
     "links_to_an_endless_device": [f"{file}: a link to a file outside" for file in hostile.OF_A_RUN],
@@ -356,17 +356,17 @@ LEFT_OUT = {  # files with what is said of them
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
-def test_what_is_left_out_of_a_report_is_said(place, name):
+def test_report_lists_files_that_it_leaves_out(place, name):
     run = hostile.DIRECTORIES[name](place.parent / "sent", {})
     with bounded():
-        told = gan_report(run, place)
+        output = gan_report(run, place)
     for reason in LEFT_OUT[name]:
-        assert reason in html.unescape(told.partition("</ul>")[0])
+        assert reason in html.unescape(output.partition("</ul>")[0])
 
 
-def test_names_in_scores_do_not_speak_to_the_terminal(place, capsys):
+def test_escape_sequences_in_scores_are_not_printed(place, capsys):
     path = hostile.scored(place.parent / "sent", metric=f"fid{hostile.ESCAPE}", notes=[hostile.ESCAPE])
-    with watched(place):
+    with no_side_effects(place):
         evaluate.evaluate([path], [])
     shown = "".join(capsys.readouterr())
     assert "\x1b" not in shown
@@ -374,18 +374,18 @@ def test_names_in_scores_do_not_speak_to_the_terminal(place, capsys):
 
 
 @pytest.mark.parametrize("name", hostile.CACHED)
-def test_a_cache_that_somebody_has_written_to(place, name):
+def test_tampered_cache_entries_are_recomputed(place, name):
     path = hostile.CACHED[name](place, {})
-    with watched(place):
+    with no_side_effects(place):
         found = TensorCache(path.parent).get("statistics", lambda: {"mean": torch.ones(3)})
     assert found["mean"].tolist() == [1, 1, 1]
     assert not any(place.rglob(hostile.CANARY))
 
 
-def test_there_are_many():
+def test_number_of_hostile_inputs_and_no_execution():
     kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.MOMENTS, hostile.FLAGS, hostile.PICTURES, hostile.DATA
     kinds += hostile.MALFORMED, hostile.UNTRUSTED
     kinds += hostile.WEIGHTS, hostile.SCORES, hostile.CACHED, hostile.DIRECTORIES, hostile.EVALUATIONS, hostile.SETTINGS
     assert sum(map(len, kinds)) >= 170
-    print(f"{sum(map(len, kinds))} hostile inputs:", ", ".join(f"{number} {what}" for what, number in count.items()))
+    print(f"{sum(map(len, kinds))} hostile inputs:", ", ".join(f"{num} {outcome}" for outcome, num in count.items()))
     assert (count["executed"], count["written outside"]) == (0, 0)
