@@ -207,9 +207,9 @@ def test_oversized_checkpoints_are_rejected_on_resume(good, place, name):
     check_line(process.output().splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", hostile.GOING_ON)
+@pytest.mark.parametrize("name", hostile.ON_RESUME)
 def test_checkpoints_that_write_elsewhere_are_rejected_on_resume(good, place, name):
-    path = hostile.GOING_ON[name](place.parent / "sent", good)
+    path = hostile.ON_RESUME[name](place.parent / "sent", good)
     check_line(error_of(lambda: gan_train(path), place.parent, place))
     if name.startswith("data"):
         check_line(error_of(lambda: evaluate.evaluate([path], []), place.parent, place))
@@ -249,15 +249,15 @@ def test_hostile_settings_of_demo_are_rejected(place, word):
 
 
 def test_image_cache_is_written_to_path_of_user_not_of_checkpoint(good, place):
-    path = hostile.with_pictures(place.parent / "sent", good)
+    path = hostile.with_image_folder(place.parent / "sent", good)
     error = error_of(lambda: explore.explore(path, ["latent=nearest", f"cache={place / 'cache'}"]), place.parent, place)
     check_line(error)
     assert any((place / "cache").glob("images-*.uint8"))
 
 
-@pytest.mark.parametrize("name", hostile.PICTURES)
+@pytest.mark.parametrize("name", hostile.IMAGES)
 def test_hostile_images_are_rejected(place, name):
-    root = hostile.PICTURES[name](place.parent / "sent", {})
+    root = hostile.IMAGES[name](place.parent / "sent", {})
     error = error_of(ImageFolder(root, 16).setup, place.parent)
     check_line(error)
     assert error.startswith("1 of 2 images cannot be read: ")
@@ -328,13 +328,13 @@ def test_hostile_run_directories_are_read_within_limits(place, name, reader):
 
 
 LEFT_OUT = {  # expected lines of the report by input
-    "pipes_in_the_place_of_files": [f"{file}: not a regular file" for file in hostile.OF_A_RUN],
-    "directories_in_the_place_of_files": [f"{file}: not a regular file" for file in hostile.OF_A_RUN],
-    "links_to_an_endless_device": [f"{file}: a link to a file outside" for file in hostile.OF_A_RUN],
-    "links_to_a_secret": [f"{file}: a link to a file outside" for file in hostile.OF_A_RUN],
-    "links_in_a_circle": ["config.yaml: Too many levels of symbolic links"],
+    "pipes_instead_of_files": [f"{file}: not a regular file" for file in hostile.RUN_FILES],
+    "directories_instead_of_files": [f"{file}: not a regular file" for file in hostile.RUN_FILES],
+    "links_to_an_endless_device": [f"{file}: a link to a file outside" for file in hostile.RUN_FILES],
+    "links_to_a_secret": [f"{file}: a link to a file outside" for file in hostile.RUN_FILES],
+    "circular_links": ["config.yaml: Too many levels of symbolic links"],
     "link_to_a_directory_elsewhere": ["samples/step_00000002.png: a link to a file outside"],
-    "sparse_files": [f"{file}: larger than" for file in hostile.OF_A_RUN],
+    "sparse_files": [f"{file}: larger than" for file in hostile.RUN_FILES],
     "image_of_very_many_pixels": ["samples/timeline.png: 30,000 by 30,000 pixels"],
     "image_without_a_header": ["samples/timeline.png: not a PNG file"],
     **{
@@ -349,9 +349,9 @@ LEFT_OUT = {  # expected lines of the report by input
     "metrics_with_very_many_lines": ["metrics.csv: lines after the first 250,000"],
     "metrics_with_one_line": ["metrics.csv: 1 damaged lines"],
     "scores_with_huge_numbers": ["evaluation.jsonl: 4 lines that are not scores"],
-    "scores_of_one_step_without_end": [],
-    "a_log_of_warnings": ["train.log: 199,900 of 200,000 warnings"],
-    "a_very_deep_directory": ["more than 12 levels below"],
+    "scores_with_thousands_of_metrics": [],
+    "log_with_thousands_of_warnings": ["train.log: 199,900 of 200,000 warnings"],
+    "deeply_nested_directory": ["more than 12 levels below"],
 }
 
 
@@ -383,7 +383,7 @@ def test_tampered_cache_entries_are_recomputed(place, name):
 
 
 def test_number_of_hostile_inputs_and_no_execution():
-    kinds = hostile.CHECKPOINTS, hostile.GOING_ON, hostile.MOMENTS, hostile.FLAGS, hostile.PICTURES, hostile.DATA
+    kinds = hostile.CHECKPOINTS, hostile.ON_RESUME, hostile.MOMENTS, hostile.FLAGS, hostile.IMAGES, hostile.DATA
     kinds += hostile.MALFORMED, hostile.UNTRUSTED
     kinds += hostile.WEIGHTS, hostile.SCORES, hostile.CACHED, hostile.DIRECTORIES, hostile.EVALUATIONS, hostile.SETTINGS
     assert sum(map(len, kinds)) >= 170

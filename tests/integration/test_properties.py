@@ -1,4 +1,4 @@
-"""Whatever is typed, a command does it or says in words why not: lines that hypothesis makes up, of every command."""
+"""Property tests with Hypothesis: every command runs any command line, or prints an error without a traceback."""
 
 import contextlib
 import io
@@ -28,9 +28,9 @@ from gan_lightning.run.command_line import check_command_line
 SETTINGS = settings(
     max_examples=25,
     deadline=None,
-    derandomize=True,  # the same examples every time: a red run is a change of ours, and not of the dice
+    derandomize=True,  # the same examples every time, so that a failure comes from a change of the code
     database=None,
-    phases=(Phase.explicit, Phase.generate),  # to make them shorter takes minutes
+    phases=(Phase.explicit, Phase.generate),  # without shrinking, which takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
@@ -42,7 +42,7 @@ OPTIONS = {
 
 
 def keys_of(path: Path) -> Iterator[str]:
-    """The keys that a file of conf sets, as they are typed."""
+    """Yield the keys that a file of conf sets, as on the command line."""
     section, node = path.parent.name, OmegaConf.load(path)
     for key, value in walk(node):
         if key.partition(".")[0] in ("defaults", "hydra") or OmegaConf.is_config(value):
@@ -53,7 +53,7 @@ def keys_of(path: Path) -> Iterator[str]:
 
 KEYS = sorted({key for path in CONF.rglob("*.yaml") for key in keys_of(path)} - {"out", "which", "sort_by", "allow"})
 
-LONG = "9" * 5000  # more digits than Python makes a number of
+LONG = "9" * 5000  # more digits than Python converts to an integer
 NUMBERS = [LONG, "0", "1", "2", "3", "-1", "1.5", "1e-3", "0.5", "1e300", "nan", "inf", "-inf", "4000000000", "9" * 40]
 WORDS = ["null", "true", "false", "''", "x", "[]", "[1,2]", "[0.5,0.9]", "[a,b]", "{a:1}", "???", "ünicode", "'a b'"]
 REFERENCES = ["${seed}", "${nowhere}", "${oc.env:HOME}", "${oc.env:NOWHERE_AT_ALL}", "${data_info.shape}", "${", "\\$"]
@@ -80,8 +80,8 @@ odd = st.sampled_from(
 words = st.one_of(choices, assignments, assignments, sweeps, odd, garbage)
 
 
-def told(text: str, line: list[str]) -> None:
-    """What a user reads is words of ours, or was typed: Hypothesis reads these very words here, and types them."""
+def check_output(text: str, line: list[str]) -> None:
+    """Check that output has no internals, unless they were in the input: Hypothesis also draws constants from here."""
     for inside in ("Traceback", "omegaconf.", "full_key", "object_type", "InstantiationException"):
         assert inside not in text or any(inside in word for word in line), text
     assert text.strip()
@@ -89,19 +89,19 @@ def told(text: str, line: list[str]) -> None:
 
 @SETTINGS
 @given(st.lists(words, min_size=1, max_size=4))
-def test_every_line_of_gan_train_is_taken_or_answered(line):
+def test_gan_train_accepts_or_explains_every_command_line(line):
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             check_command_line(line)
-    except UserError as fault:
-        told(str(fault), line)
-    except SystemExit:  # of --help
+    except UserError as error:
+        check_output(str(error), line)
+    except SystemExit:  # from --help
         assert "--help" in line
 
 
-# Values that are right by themselves, so that most lines come through to training; the largest are more than there is.
+# Values that are valid on their own, so that most lines reach training; the largest exceed the memory.
 HUGE = "2147483647"
-RIGHT = {
+VALID_VALUES = {
     "seed": ["0", "4294967295"],
     "model.d_steps": ["3"],
     "model.latent_dim": ["1", "5", HUGE],
@@ -133,7 +133,7 @@ RIGHT = {
     "objective": ["g/loss", "nothing"],
     "ckpt_path": ["last"],
 }
-OF_PICTURES = {
+FOR_IMAGES = {
     "data.image_size": ["1", "4", "8", "[8,12]", "20", "65535"],
     "data.channels": ["1", "3"],
     "data.limit": ["1", "2", "7"],
@@ -142,7 +142,7 @@ OF_PICTURES = {
     "network": ["mlp", "dcgan", "resnet"],
     "metric": ["all", "fid"],
 }
-OF_POINTS = {
+FOR_POINTS = {
     "data.num": ["1", "3", HUGE],
     "data.std": ["0", "1e30"],
     "network.depth": ["1", "2"],
@@ -152,19 +152,19 @@ OF_POINTS = {
 
 
 def lines(data: list[str], models: list[str], more: dict[str, list[str]]) -> st.SearchStrategy[list[str]]:
-    """A game, and some settings of it."""
-    pairs = [f"{key}={value}" for key, found in {**RIGHT, **more}.items() for value in found]
-    game = st.tuples(st.sampled_from(data).map("data={}".format), st.sampled_from(models).map("model={}".format))
+    """Return a strategy of command lines: data, model, loss and some settings."""
+    pairs = [f"{key}={value}" for key, found in {**VALID_VALUES, **more}.items() for value in found]
+    choice = st.tuples(st.sampled_from(data).map("data={}".format), st.sampled_from(models).map("model={}".format))
     loss = st.sampled_from(OPTIONS["loss"]).map("loss={}".format)
     free = st.lists(st.sampled_from(pairs), min_size=1, max_size=4, unique_by=lambda word: word.partition("=")[0])
-    return st.tuples(game, st.lists(loss, max_size=1), free).map(
+    return st.tuples(choice, st.lists(loss, max_size=1), free).map(
         lambda parts: [word for part in parts for word in part]
     )
 
 
-games = st.one_of(
-    lines(["digits", "image_folder"], OPTIONS["model"], OF_PICTURES),
-    lines(["gaussian_ring", "gaussian_grid"], [name for name in OPTIONS["model"] if name != "dcgan"], OF_POINTS),
+training_lines = st.one_of(
+    lines(["digits", "image_folder"], OPTIONS["model"], FOR_IMAGES),
+    lines(["gaussian_ring", "gaussian_grid"], [name for name in OPTIONS["model"] if name != "dcgan"], FOR_POINTS),
 )
 
 
@@ -173,38 +173,38 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("properties")
 
 
-def in_its_place(folder: Path) -> Callable[[], None]:
-    """For a child: its own current folder, and no more memory than a laptop has left."""
+def child_setup(folder: Path) -> Callable[[], None]:
+    """Return a function for a child process: change the directory, and limit the memory to 8 GB."""
 
-    def settle() -> None:
+    def set_up() -> None:
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_AS, (8_000_000_000, resource.RLIM_INFINITY))
 
-    return settle
+    return set_up
 
 
 @settings(SETTINGS, max_examples=10)
-@given(games)
-def test_what_is_taken_trains_or_is_answered(folder, line):
-    typed, of_points = {word.partition("=")[0] for word in line}, "gaussian" in line[0]
-    for key in TINY.keys() - typed - ({"data.image_size", "data.limit"} if of_points else {"data.num"}):
-        if not (key == "network.width" and "network" in typed) and not key.startswith("feature."):
+@given(training_lines)
+def test_accepted_settings_train_or_fail_with_explanation(folder, line):
+    keys, uses_points = {word.partition("=")[0] for word in line}, "gaussian" in line[0]
+    for key in TINY.keys() - keys - ({"data.image_size", "data.limit"} if uses_points else {"data.num"}):
+        if not (key == "network.width" and "network" in keys) and not key.startswith("feature."):
             line = [*line, f"{key}={'null' if TINY[key] is None else TINY[key]}"]
     if "data=image_folder" in line:
-        line = [*line, f"data.root={pictures(folder)}"]
-    if "eval.num_generated" not in typed and not of_points:
+        line = [*line, f"data.root={write_images(folder)}"]
+    if "eval.num_generated" not in keys and not uses_points:
         line = [*line, "eval.num_generated=30", "feature.width=2", "feature.dim=4", "feature.epochs=1"]
     run = folder / "run"
-    process = Process(run, *line, f"hydra.run.dir={run}", before=in_its_place(folder))
+    process = Process(run, *line, f"hydra.run.dir={run}", before=child_setup(folder))
     status = process.until(lambda: False, seconds=120)
     output = process.output()
-    told(output, line)
+    check_output(output, line)
     assert status in (0, 1, 2), (status, output)
     shutil.rmtree(run, ignore_errors=True)
 
 
-def pictures(folder: Path) -> Path:
-    """Two classes of pictures."""
+def write_images(folder: Path) -> Path:
+    """Write images of two classes, unless they exist; return their folder."""
     for i in range(6):
         path = folder / "pictures" / ("ab"[i % 2]) / f"{i}.png"
         if not path.exists():
@@ -217,15 +217,15 @@ def pictures(folder: Path) -> Path:
 def checkpoint(folder) -> Path:
     run = folder / "trained"
     words = "model=cgan", "data=gaussian_ring", "data.num=60", "network.width=4", "trainer=cpu", "trainer.max_steps=1"
-    process = Process(run, *words, "eval.every_n_steps=null", f"hydra.run.dir={run}", before=in_its_place(folder))
+    process = Process(run, *words, "eval.every_n_steps=null", f"hydra.run.dir={run}", before=child_setup(folder))
     assert not process.wait(), process.output()
     return run / "checkpoints" / "last.ckpt"
 
 
-def answered(main: Callable[[], None], name: str, line: list[str]) -> None:
-    """A command does what a line says, or leaves with words and a status."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+def run_cli(main: Callable[[], None], name: str, line: list[str]) -> None:
+    """Run a command in this process; it must exit with status 0, 1 or 2 and print something."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         patch.setattr(sys, "argv", [name, *line])
         status: Any = 0
         try:
@@ -233,7 +233,7 @@ def answered(main: Callable[[], None], name: str, line: list[str]) -> None:
         except SystemExit as end:
             status = end.code
         assert status in (0, 1, 2)
-    told(said.getvalue(), line)
+    check_output(output.getvalue(), line)
 
 
 paths = st.sampled_from(
@@ -252,23 +252,23 @@ flags = st.one_of(
 )
 
 
-def placed(word: str, checkpoint: Path) -> str:
-    """A path's placeholder as what it stands for."""
+def expand(word: str, checkpoint: Path) -> str:
+    """Replace the placeholder of a path."""
     places = {"CHECKPOINT": checkpoint, "RUN": checkpoint.parent.parent, "FOLDER": checkpoint.parent.parent.parent}
     return str(places.get(word, word))
 
 
 @settings(SETTINGS, max_examples=100)
 @given(path=paths, typed=st.lists(flags, max_size=3))
-def test_every_line_of_gan_sample_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+def test_gan_sample_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [placed(path, checkpoint), *(word for words in typed for word in words)]
-        answered(sample.main, "gan-sample", line)
+        line = [expand(path, checkpoint), *(word for words in typed for word in words)]
+        run_cli(sample.main, "gan-sample", line)
 
 
 SETTINGS_OF_SCORES = [key for key in KEYS if key.partition(".")[0] in ("eval", "feature", "metric", "data", "protocol")]
 SIZES = ["eval.num_generated", "eval.num_real"]
-scored = st.one_of(
+evaluate_words = st.one_of(
     st.tuples(st.sampled_from(SETTINGS_OF_SCORES), values).map("=".join),
     st.tuples(st.sampled_from(SIZES), st.sampled_from(["2", "50", "9" * 12, "x"])).map("=".join),
     st.tuples(st.sampled_from(["metric", "feature", "protocol", "data"]), garbage).map("=".join),
@@ -295,11 +295,11 @@ scored = st.one_of(
 
 
 @SETTINGS
-@given(found=st.lists(paths, min_size=1, max_size=2), typed=st.lists(scored, max_size=3))
-def test_every_line_of_gan_evaluate_is_done_or_answered(checkpoint, tmp_path_factory, found, typed):
+@given(found=st.lists(paths, min_size=1, max_size=2), typed=st.lists(evaluate_words, max_size=3))
+def test_gan_evaluate_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, found, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [*(placed(path, checkpoint) for path in found), "eval.num_generated=30", "eval.num_real=30", *typed]
-        answered(evaluate.main, "gan-evaluate", line)
+        line = [*(expand(path, checkpoint) for path in found), "eval.num_generated=30", "eval.num_real=30", *typed]
+        run_cli(evaluate.main, "gan-evaluate", line)
 
 
 KEYS_OF_EXPLORE = [
@@ -313,7 +313,7 @@ KEYS_OF_EXPLORE = [
     "latent.seed",
 ]
 KEYS_OF_EXPLORE += ["latent.targets", "latent.k", "latent.method", "latent.feature.epochs", "data.root", "cache"]
-explored = st.one_of(
+explore_words = st.one_of(
     st.sampled_from([f"latent={name}" for name in OPTIONS["latent"]]),
     st.tuples(st.sampled_from(KEYS_OF_EXPLORE), values).map("=".join),
     st.sampled_from(
@@ -336,13 +336,13 @@ explored = st.one_of(
 
 
 @SETTINGS
-@given(path=paths, typed=st.lists(explored, max_size=3))
-def test_every_line_of_gan_explore_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, typed=st.lists(explore_words, max_size=3))
+def test_gan_explore_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        answered(explore.main, "gan-explore", [placed(path, checkpoint), *typed])
+        run_cli(explore.main, "gan-explore", [expand(path, checkpoint), *typed])
 
 
-exported = st.one_of(
+export_words = st.one_of(
     st.tuples(st.just("--license"), st.sampled_from(["mit", "cc-by-4.0", "", "my own", "a\nb", LONG])),
     st.tuples(st.just("--out"), st.sampled_from(["a", "deep/a", "/proc/a", "", ".", "-"])),
     st.tuples(st.just("--push"), st.sampled_from(["me", "", "a/b/c", "../..", "-/-"])),
@@ -352,14 +352,14 @@ exported = st.one_of(
 
 
 @SETTINGS
-@given(path=paths, typed=st.lists(exported, max_size=3))
-def test_every_line_of_gan_export_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, typed=st.lists(export_words, max_size=3))
+def test_gan_export_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [placed(path, checkpoint), "--no-onnx", *(word for words in typed for word in words)]
-        answered(export.main, "gan-export", line)
+        line = [expand(path, checkpoint), "--no-onnx", *(word for words in typed for word in words)]
+        run_cli(export.main, "gan-export", line)
 
 
-reported = st.one_of(
+report_words = st.one_of(
     st.tuples(st.just("--out"), st.sampled_from(["a.html", "deep/a.htm", "/proc/a.html", "", ".", "a.pdf"])),
     st.tuples(st.just("--sort-by"), st.sampled_from(["fid", "kid", "", "x"])),
     st.tuples(st.sampled_from(["--help", "--nothing"])),
@@ -368,14 +368,14 @@ reported = st.one_of(
 
 
 @SETTINGS
-@given(path=paths, typed=st.lists(reported, max_size=3))
-def test_every_line_of_gan_report_is_done_or_answered(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, typed=st.lists(report_words, max_size=3))
+def test_gan_report_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        answered(report.main, "gan-report", [placed(path, checkpoint), *(word for words in typed for word in words)])
+        run_cli(report.main, "gan-report", [expand(path, checkpoint), *(word for words in typed for word in words)])
 
 
 @SETTINGS
 @given(typed=st.lists(st.one_of(garbage, assignments), max_size=3))
-def test_every_setting_of_a_live_game_is_taken_or_answered(typed):
+def test_live_training_accepts_or_explains_every_setting(typed):
     with contextlib.suppress(UserError):
         assert "discriminator" in composed(["model=vanilla", "data=gaussian_ring", *typed]).model

@@ -1,7 +1,7 @@
-"""Files that a stranger might send, made anew for every test: each tries to run code, to write elsewhere, or to eat.
+"""Hostile files for tests: each tries to run code, to write elsewhere, or to exhaust memory, disk or time.
 
-``FIXTURES`` maps a name to a function that puts one into a folder and returns its path. Whoever runs one of these
-payloads finds the file that ``CANARY`` names.
+Each dictionary maps a name to a function that writes one file into a folder and returns its path. A payload that runs
+creates the file that ``CANARY`` names.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ HTML = "<img src=x onerror=alert(1)>"
 
 Maker = Callable[[Path, dict[str, Any]], Path]
 CHECKPOINTS: dict[str, Maker] = {}
-PICTURES: dict[str, Maker] = {}
+IMAGES: dict[str, Maker] = {}
 DATA: dict[str, Maker] = {}
 WEIGHTS: dict[str, Maker] = {}
 SCORES: dict[str, Maker] = {}
@@ -41,12 +41,12 @@ DIRECTORIES: dict[str, Maker] = {}
 EVALUATIONS: dict[str, Maker] = {}
 
 
-def fixture(kind: dict[str, Maker]) -> Callable[[Maker], Maker]:
-    def keep(maker: Maker) -> Maker:
-        kind[maker.__name__] = maker
+def fixture(group: dict[str, Maker]) -> Callable[[Maker], Maker]:
+    def register(maker: Maker) -> Maker:
+        group[maker.__name__] = maker
         return maker
 
-    return keep
+    return register
 
 
 class Payload:
@@ -59,7 +59,7 @@ class Payload:
         return os.system, (self.command,)
 
 
-# --- checkpoints: `good` is what one of ours holds -------------------------------------------------------------------
+# --- checkpoints: `good` is the content of a valid one ---------------------------------------------------------------
 
 
 def saved(folder: Path, content: Any, **how: Any) -> Path:
@@ -87,7 +87,7 @@ def code_among_the_weights(folder, good):
 
 
 @fixture(CHECKPOINTS)
-def code_in_the_old_format(folder, good):
+def code_in_legacy_torch_format(folder, good):
     return saved(folder, good | {"more": Payload(folder)}, _use_new_zipfile_serialization=False)
 
 
@@ -106,8 +106,8 @@ def with_config(change: Callable[[dict[str, Any]], Any], folder: Path, good: dic
     return saved(folder, bad)
 
 
-def names(target: str, *args: Any, **more: Any) -> Maker:
-    """A checkpoint whose generator is what a call returns."""
+def with_target(target: str, *args: Any, **more: Any) -> Maker:
+    """Return a checkpoint whose generator is the result of a call."""
 
     def change(folder: Path, config: dict[str, Any]) -> None:
         config["model"]["generator"] = {"_target_": target, "_args_": [str(arg) for arg in args], **more}
@@ -118,22 +118,22 @@ def names(target: str, *args: Any, **more: Any) -> Maker:
 
 
 CALLS = {
-    "target_os_system": names("os.system", "touch {canary}"),
-    "target_subprocess": names("subprocess.getoutput", "touch {canary}"),
-    "target_eval": names("builtins.eval", "__import__('os').mknod('{canary}')"),
-    "target_exec_of_timeit": names("timeit.timeit", "__import__('os').mknod('{canary}')", number=1),
-    "target_urlopen": names("urllib.request.urlopen", "file:///etc/passwd"),
-    "target_torch_load": names("torch.load", "evil.pt", weights_only=False),
-    "target_torch_hub": names("torch.hub.load", "stranger/repository", model="x"),
-    "target_numpy_load": names("numpy.load", "evil.npy", allow_pickle=True),
-    "target_open": names("pathlib.Path.touch", "{canary}"),
-    "target_rmtree": names("shutil.rmtree", "{canary}"),
-    "target_hydra_itself": names("hydra.utils.instantiate", "x"),
-    "target_of_ours_that_is_no_class": names("gan_lightning.run.fit.train", "x"),
-    "target_through_a_module_of_ours": names("gan_lightning.model.gan.torch.load", "evil.pt"),
-    "target_imported_by_a_module_of_ours": names("gan_lightning.data.datamodule.Path", "{canary}"),
-    "target_among_optimizers": names("torch.optim.lr_scheduler.warnings.sys.exit", "x"),
-    "target_with_odd_letters": names("torch.\uff4foptim.Adam", "x"),
+    "target_os_system": with_target("os.system", "touch {canary}"),
+    "target_subprocess": with_target("subprocess.getoutput", "touch {canary}"),
+    "target_eval": with_target("builtins.eval", "__import__('os').mknod('{canary}')"),
+    "target_exec_of_timeit": with_target("timeit.timeit", "__import__('os').mknod('{canary}')", number=1),
+    "target_urlopen": with_target("urllib.request.urlopen", "file:///etc/passwd"),
+    "target_torch_load": with_target("torch.load", "evil.pt", weights_only=False),
+    "target_torch_hub": with_target("torch.hub.load", "stranger/repository", model="x"),
+    "target_numpy_load": with_target("numpy.load", "evil.npy", allow_pickle=True),
+    "target_open": with_target("pathlib.Path.touch", "{canary}"),
+    "target_rmtree": with_target("shutil.rmtree", "{canary}"),
+    "target_hydra_itself": with_target("hydra.utils.instantiate", "x"),
+    "target_function_of_package": with_target("gan_lightning.run.fit.train", "x"),
+    "target_through_module_of_package": with_target("gan_lightning.model.gan.torch.load", "evil.pt"),
+    "target_imported_by_module_of_package": with_target("gan_lightning.data.datamodule.Path", "{canary}"),
+    "target_among_optimizers": with_target("torch.optim.lr_scheduler.warnings.sys.exit", "x"),
+    "target_with_lookalike_letters": with_target("torch.\uff4foptim.Adam", "x"),
 }
 CHECKPOINTS |= CALLS
 
@@ -150,8 +150,8 @@ def model_that_is_a_call(folder, good):
 @fixture(CHECKPOINTS)
 def instantiator_of_hyperparameters(folder, good):
     """CVE-2026-58659: Lightning let hyperparameters name what builds them."""
-    kept = {"_instantiator": "os.system", "_class_path": f"touch {folder / CANARY}"}
-    return saved(folder, good | {"hyper_parameters": kept, "hparams_name": "kwargs"})
+    hyper_parameters = {"_instantiator": "os.system", "_class_path": f"touch {folder / CANARY}"}
+    return saved(folder, good | {"hyper_parameters": hyper_parameters, "hparams_name": "kwargs"})
 
 
 @fixture(CHECKPOINTS)
@@ -170,7 +170,7 @@ def resolver_that_is_not_a_reference(folder, good):
 
 
 @fixture(CHECKPOINTS)
-def bomb_of_zeros(folder, good):
+def zip_bomb(folder, good):
     path = saved(folder, good)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("last/data.pkl", "w") as file:
         for _ in range(300):
@@ -208,17 +208,17 @@ def link_to_a_secret(folder, good):
 
 
 @fixture(CHECKPOINTS)
-def names_that_speak_to_the_terminal(folder, good):
-    return names(f"os.{ESCAPE}system", "x")(folder, good)
+def target_with_escape_sequences(folder, good):
+    return with_target(f"os.{ESCAPE}system", "x")(folder, good)
 
 
-# --- checkpoints of another form: what each is told ------------------------------------------------------------------
+# --- malformed checkpoints and their error messages ------------------------------------------------------------------
 
 MALFORMED: dict[str, tuple[Maker, str]] = {}
 
 
 def malformed(change: Callable[[dict[str, Any]], Any], message: str) -> tuple[Maker, str]:
-    """A checkpoint with one change, and a part of the message that rejects it."""
+    """Return a checkpoint with one change, and a part of its error message."""
 
     def maker(folder: Path, good: dict[str, Any]) -> Path:
         bad = copy.deepcopy(good)
@@ -228,7 +228,7 @@ def malformed(change: Callable[[dict[str, Any]], Any], message: str) -> tuple[Ma
     return maker, message
 
 
-def of_config(change: Callable[[dict[str, Any]], Any], message: str) -> tuple[Maker, str]:
+def bad_config(change: Callable[[dict[str, Any]], Any], message: str) -> tuple[Maker, str]:
     return malformed(lambda checkpoint: change(checkpoint["hyper_parameters"]["config"]), message)
 
 
@@ -236,28 +236,30 @@ def very_deep(levels: int) -> dict[str, Any]:
     return {"a": very_deep(levels - 1)} if levels else {}
 
 
-def kept(**changed: Any) -> Callable[[dict[str, Any]], Any]:
+def hparams(**changed: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda checkpoint: checkpoint["hyper_parameters"].update(changed)
 
 
-def progress(value: Any) -> Callable[[dict[str, Any]], Any]:
+def with_loop_progress(value: Any) -> Callable[[dict[str, Any]], Any]:
     key = "epoch_loop.manual_optimization.optim_step_progress"
     return lambda checkpoint: checkpoint["loops"]["fit_loop"][key]["total"].update(completed=value)
 
 
-COUNTED = "not a whole number from 0 to 2147483647"
+NOT_A_STEP = "not a whole number from 0 to 2147483647"
 CURVE = [{"step": 1, "scores": {"fid": "x"}}]
 MALFORMED |= {
     "weight_is_text": malformed(
         lambda c: c["state_dict"].update({next(iter(c["state_dict"])): "x"}), "is 'x', not of type Tensor"
     ),
-    "weight_of_no_name": malformed(lambda c: c["state_dict"].update({5: torch.zeros(1)}), "state_dict has the key 5"),
+    "weight_with_integer_key": malformed(
+        lambda c: c["state_dict"].update({5: torch.zeros(1)}), "state_dict has the key 5"
+    ),
     "state_dict_is_list": malformed(lambda c: c.update(state_dict=[1]), "state_dict is of type list, not of type dict"),
-    "step_is_text": malformed(lambda c: c.update(global_step="x"), f"global_step is 'x', {COUNTED}"),
-    "step_is_true": malformed(lambda c: c.update(global_step=True), f"global_step is True, {COUNTED}"),
-    "step_is_negative": malformed(lambda c: c.update(global_step=-1), f"global_step is -1, {COUNTED}"),
+    "step_is_text": malformed(lambda c: c.update(global_step="x"), f"global_step is 'x', {NOT_A_STEP}"),
+    "step_is_true": malformed(lambda c: c.update(global_step=True), f"global_step is True, {NOT_A_STEP}"),
+    "step_is_negative": malformed(lambda c: c.update(global_step=-1), f"global_step is -1, {NOT_A_STEP}"),
     "step_is_huge": malformed(
-        lambda c: c.update(global_step=10**30), f"global_step is a number of 100 bits, {COUNTED}"
+        lambda c: c.update(global_step=10**30), f"global_step is a number of 100 bits, {NOT_A_STEP}"
     ),
     "step_of_very_many_digits": malformed(
         lambda c: c.update(global_step=10**500), "global_step is a number of 1661 bits"
@@ -265,18 +267,20 @@ MALFORMED |= {
     "step_of_other_loops": malformed(
         lambda c: c.update(global_step=7), "its loops count 1 steps, its global_step is 7"
     ),
-    "loops_of_another_step": malformed(progress(7), "its loops count 7 steps, its global_step is 1"),
+    "loops_of_another_step": malformed(with_loop_progress(7), "its loops count 7 steps, its global_step is 1"),
     "loops_are_text": malformed(lambda c: c.update(loops={"fit_loop": "x"}), "loops.fit_loop is 'x', not of type dict"),
-    "loops_count_text": malformed(progress("x"), f"total.completed is 'x', {COUNTED}"),
+    "loops_count_text": malformed(with_loop_progress("x"), f"total.completed is 'x', {NOT_A_STEP}"),
     "no_loops": malformed(lambda c: c.pop("loops"), "loops is missing"),
-    "epoch_is_text": malformed(lambda c: c.update(epoch="x"), f"epoch is 'x', {COUNTED}"),
-    "choices_are_text": malformed(kept(choices="x"), "hyper_parameters.choices is 'x', not of type dict"),
-    "choice_is_number": malformed(kept(choices={"model": 5}), "choices.model is 5, not a string, a list of strings or"),
-    "overrides_are_numbers": malformed(kept(overrides=[5]), "hyper_parameters.overrides[0] is 5, not of type str"),
+    "epoch_is_text": malformed(lambda c: c.update(epoch="x"), f"epoch is 'x', {NOT_A_STEP}"),
+    "choices_are_text": malformed(hparams(choices="x"), "hyper_parameters.choices is 'x', not of type dict"),
+    "choice_is_number": malformed(
+        hparams(choices={"model": 5}), "choices.model is 5, not a string, a list of strings or"
+    ),
+    "overrides_are_numbers": malformed(hparams(overrides=[5]), "hyper_parameters.overrides[0] is 5, not of type str"),
     "no_lightning_version": malformed(
         lambda c: c.pop("pytorch-lightning_version"), "pytorch-lightning_version is missing"
     ),
-    "lightning_version_is_none": malformed(
+    "lightning_version_is_invalid": malformed(
         lambda c: c.update({"pytorch-lightning_version": "new"}), "is 'new', not a version of Lightning from 2.0 on"
     ),
     "lightning_version_is_old": malformed(
@@ -298,23 +302,24 @@ MALFORMED |= {
     ),
     "no_optimizer_states": malformed(lambda c: c.pop("optimizer_states"), "optimizer_states is missing"),
     "scaler_is_text": malformed(lambda c: c.update(MixedPrecision="x"), "MixedPrecision is 'x', not of type dict"),
-    "deep_config": of_config(lambda c: c.update(deep=very_deep(150)), "is nested more than 32 levels deep"),
-    "infinite_config": of_config(
+    "deep_config": bad_config(lambda c: c.update(deep=very_deep(150)), "is nested more than 32 levels deep"),
+    "infinite_config": bad_config(
         lambda c: c["model"].update(clip_value=float("inf")), "config.model.clip_value is inf"
     ),
-    "config_with_tensors": of_config(lambda c: c.update(x=torch.zeros(1)), "config.x is of type Tensor"),
-    "config_with_huge_numbers": of_config(lambda c: c.update(x=10**500), "config.x is a number of 1661 bits"),
-    "config_with_odd_keys": of_config(lambda c: c.update({(1, 2): 3}), "config has the key of type tuple"),
-    "environment_secret": of_config(
+    "config_with_tensors": bad_config(lambda c: c.update(x=torch.zeros(1)), "config.x is of type Tensor"),
+    "config_with_huge_numbers": bad_config(lambda c: c.update(x=10**500), "config.x is a number of 1661 bits"),
+    "config_with_odd_keys": bad_config(lambda c: c.update({(1, 2): 3}), "config has the key of type tuple"),
+    "environment_secret": bad_config(
         lambda c: c.update(note="${oc.env:SECRET_TOKEN}"), "config.note is '${oc.env:SECRET"
     ),
-    "no_seed": of_config(lambda c: c.pop("seed"), "config.seed is missing"),
-    "no_trainer": of_config(lambda c: c.pop("trainer"), "config.trainer is missing"),
-    "no_data": of_config(lambda c: c.pop("data"), "config.data is missing"),
-    "data_without_target": of_config(lambda c: c["data"].pop("_target_"), "config.data._target_ is missing"),
-    "logger_is_list": of_config(lambda c: c.update(logger=["x"]), "config.logger is of type list, not a dictionary"),
+    "no_seed": bad_config(lambda c: c.pop("seed"), "config.seed is missing"),
+    "no_trainer": bad_config(lambda c: c.pop("trainer"), "config.trainer is missing"),
+    "no_data": bad_config(lambda c: c.pop("data"), "config.data is missing"),
+    "data_without_target": bad_config(lambda c: c["data"].pop("_target_"), "config.data._target_ is missing"),
+    "logger_is_list": bad_config(lambda c: c.update(logger=["x"]), "config.logger is of type list, not a dictionary"),
     "newer_format": malformed(
-        kept(format_version=99), "its checkpoint format is 99, and this gan-lightning reads format 2; use the version"
+        hparams(format_version=99),
+        "its checkpoint format is 99, and this gan-lightning reads format 2; use the version",
     ),
     "older_format": malformed(
         lambda c: c["hyper_parameters"].pop("format_version"),
@@ -323,36 +328,36 @@ MALFORMED |= {
 }
 
 
-# --- calls that only classes of ours may make -------------------------------------------------------------------------
+# --- instantiation keys of Hydra that are not trusted ----------------------------------------------------------------
 
 UNTRUSTED: dict[str, tuple[Maker, str]] = {
-    "partial_model": of_config(lambda c: c["model"].update(_partial_=True), "model._partial_"),
-    "not_recursive_model": of_config(lambda c: c["model"].update(_recursive_=False), "model._recursive_"),
-    "converted_model": of_config(lambda c: c["model"].update(_convert_="object"), "model._convert_"),
-    "model_by_position": of_config(lambda c: c["model"].update(_args_=[1]), "model._args_"),
+    "partial_model": bad_config(lambda c: c["model"].update(_partial_=True), "model._partial_"),
+    "not_recursive_model": bad_config(lambda c: c["model"].update(_recursive_=False), "model._recursive_"),
+    "converted_model": bad_config(lambda c: c["model"].update(_convert_="object"), "model._convert_"),
+    "model_by_position": bad_config(lambda c: c["model"].update(_args_=[1]), "model._args_"),
 }
 
 
-# --- what only a run that goes on would do ---------------------------------------------------------------------------
+# --- checkpoints that do harm on resume only -------------------------------------------------------------------------
 
-GOING_ON: dict[str, Maker] = {}
+ON_RESUME: dict[str, Maker] = {}
 
 
-@fixture(GOING_ON)
+@fixture(ON_RESUME)
 def logger_that_writes_elsewhere(folder, good):
     return with_config(
         lambda config: config["logger"]["tensorboard"].update(save_dir=str(folder / "elsewhere")), folder, good
     )
 
 
-@fixture(GOING_ON)
+@fixture(ON_RESUME)
 def logger_that_writes_elsewhere_by_default(folder, good):
     place = f"${{oc.env:NOWHERE_AT_ALL,{folder / 'elsewhere'}}}"
     return with_config(lambda config: config["logger"]["tensorboard"].update(save_dir=place), folder, good)
 
 
-@fixture(GOING_ON)
-def logger_that_writes_where_another_key_says(folder, good):
+@fixture(ON_RESUME)
+def logger_that_writes_elsewhere_by_reference(folder, good):
     def change(config):
         config["logger"]["tensorboard"]["save_dir"] = "${evil.a}"
         config["evil"] = {"a": "${evil.b}/x", "b": str(folder / "elsewhere")}
@@ -360,51 +365,51 @@ def logger_that_writes_where_another_key_says(folder, good):
     return with_config(change, folder, good)
 
 
-@fixture(GOING_ON)
+@fixture(ON_RESUME)
 def logger_by_position(folder, good):
     call = {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "_args_": [".git"], "name": "hooks"}
     return with_config(lambda config: config["logger"].update(x=call), folder, good)
 
 
-@fixture(GOING_ON)
-def guest_that_writes_elsewhere(folder, good):
+@fixture(ON_RESUME)
+def callback_that_writes_elsewhere(folder, good):
     call = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": str(folder / "elsewhere")}
     return with_config(lambda config: config["callbacks"].update(more=call), folder, good)
 
 
-@fixture(GOING_ON)
+@fixture(ON_RESUME)
 def trainer_that_writes_elsewhere(folder, good):
     return with_config(lambda config: config["trainer"].update(default_root_dir="../../elsewhere"), folder, good)
 
 
-@fixture(GOING_ON)
-def data_that_would_be_downloaded_elsewhere(folder, good):
+@fixture(ON_RESUME)
+def data_downloaded_elsewhere(folder, good):
     data = {"_target_": "gan_lightning.data.mnist.MNIST", "root": str(folder / "elsewhere"), "batch_size": 4}
     return with_config(lambda config: config.update(data=data), folder, good)
 
 
-@fixture(GOING_ON)
-def data_that_would_be_downloaded_elsewhere_by_default(folder, good):
+@fixture(ON_RESUME)
+def data_downloaded_elsewhere_by_default(folder, good):
     root = f"${{oc.env:NOWHERE_AT_ALL,{folder / 'elsewhere'}}}"
     data = {"_target_": "gan_lightning.data.mnist.MNIST", "root": root, "batch_size": 4}
     return with_config(lambda config: config.update(data=data), folder, good)
 
 
-def with_pictures(folder: Path, good: dict[str, Any]) -> Path:
-    """A checkpoint whose data are pictures, to be decoded into a cache elsewhere."""
-    data = {"_target_": "gan_lightning.data.image_folder.ImageFolder", "root": str(pictured(folder))}
+def with_image_folder(folder: Path, good: dict[str, Any]) -> Path:
+    """Return a checkpoint with an image folder that would be decoded into a cache elsewhere."""
+    data = {"_target_": "gan_lightning.data.image_folder.ImageFolder", "root": str(image_folder(folder))}
     data |= {"cache": str(folder / "elsewhere"), "batch_size": 2, "seed": 0}
     return with_config(lambda config: config.update(data=data), folder, good)
 
 
-# --- what only loading the state of the optimizers would do, and flags that name a file ------------------------------
+# --- optimizer states, and command-line flags that name a file -------------------------------------------------------
 
 MOMENTS: dict[str, Maker] = {}
 FLAGS: dict[str, Maker] = {}
 
 
 def with_moments(change: Callable[[Any], Any], folder: Path, good: dict[str, Any]) -> Path:
-    """A checkpoint whose optimizers' moments are others: torch's fused kernels write as many values as weights have."""
+    """Return a checkpoint with changed moments; torch's fused kernels write as many values as there are weights."""
     bad = copy.deepcopy(good)
     for optimizer in bad["optimizer_states"]:
         for state in optimizer["state"].values():
@@ -418,16 +423,16 @@ MOMENTS["no_optimizers"] = malformed(lambda checkpoint: checkpoint.update(optimi
 MOMENTS |= {
     f"moments_{name}": partial(with_moments, change)
     for name, change in {
-        "that_are_too_small": lambda value: torch.zeros(3),
-        "that_are_too_large": lambda value: torch.zeros(*value.shape[:-1], 10 * value.shape[-1]),
+        "too_small": lambda value: torch.zeros(3),
+        "too_large": lambda value: torch.zeros(*value.shape[:-1], 10 * value.shape[-1]),
         "of_another_shape": lambda value: torch.zeros(value.numel() + 1),
-        "of_no_values": lambda value: torch.zeros(0),
-        "that_overlap": lambda value: torch.zeros(1).expand(value.numel() + 1),
+        "empty": lambda value: torch.zeros(0),
+        "overlapping": lambda value: torch.zeros(1).expand(value.numel() + 1),
         "of_integers": lambda value: value.long(),
-        "of_truths": lambda value: value.bool(),
-        "that_are_text": lambda value: "x",
-        "that_are_none": lambda value: None,
-        "that_are_sparse": lambda value: value.to_sparse(),
+        "of_booleans": lambda value: value.bool(),
+        "text": lambda value: "x",
+        "none": lambda value: None,
+        "sparse": lambda value: value.to_sparse(),
     }.items()
 }
 
@@ -439,11 +444,11 @@ def experimental_rerun(folder, _):
     return folder / "config.pickle"
 
 
-# --- pictures: the path is that of a folder --------------------------------------------------------------------------
+# --- images: the path is that of the folder --------------------------------------------------------------------------
 
 
-def pictured(folder: Path, name: str = "evil.png", content: bytes | None = None) -> Path:
-    """A folder with a good picture and a bad one."""
+def image_folder(folder: Path, name: str = "evil.png", content: bytes | None = None) -> Path:
+    """Write a folder with a valid image and a hostile one."""
     root = folder / "pictures"
     root.mkdir()
     Image.new("RGB", (20, 20), "red").save(root / "good.png")
@@ -461,71 +466,71 @@ def png(width: int, height: int, *chunks: bytes, data: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-@fixture(PICTURES)
-def bomb_of_pixels(folder, _):
-    return pictured(folder, content=png(30_000, 30_000, data=zlib.compress(bytes(30_001 * 300))))
+@fixture(IMAGES)
+def png_bomb(folder, _):
+    return image_folder(folder, content=png(30_000, 30_000, data=zlib.compress(bytes(30_001 * 300))))
 
 
-@fixture(PICTURES)
-def huge_header(folder, _):
-    return pictured(folder, content=png(2**31 - 1, 2**31 - 1, data=zlib.compress(b"x")))
+@fixture(IMAGES)
+def png_with_huge_header(folder, _):
+    return image_folder(folder, content=png(2**31 - 1, 2**31 - 1, data=zlib.compress(b"x")))
 
 
-@fixture(PICTURES)
-def bomb_of_text(folder, _):
+@fixture(IMAGES)
+def png_text_bomb(folder, _):
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000)))
-    return pictured(folder, content=png(20, 20, text, data=zlib.compress(bytes(61 * 20))))
+    return image_folder(folder, content=png(20, 20, text, data=zlib.compress(bytes(61 * 20))))
 
 
-@fixture(PICTURES)
-def bomb_of_a_bitmap(folder, _):
+@fixture(IMAGES)
+def bitmap_bomb(folder, _):
     header = struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
-    return pictured(folder, "evil.bmp", b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
+    return image_folder(folder, "evil.bmp", b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
 
 
-@fixture(PICTURES)
-def tiff_that_runs_in_circles(folder, _):
+@fixture(IMAGES)
+def tiff_with_circular_directories(folder, _):
     directory = struct.pack("<H", 1) + struct.pack("<HHII", 256, 4, 1, 20) + struct.pack("<I", 8)
-    return pictured(folder, "evil.tif", b"II*\0" + struct.pack("<I", 8) + directory)
+    return image_folder(folder, "evil.tif", b"II*\0" + struct.pack("<I", 8) + directory)
 
 
-@fixture(PICTURES)
+@fixture(IMAGES)
 def postscript(folder, _):
     code = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch {folder / CANARY}) (w) file\nshowpage\n"
-    return pictured(folder, content=code.encode())
+    return image_folder(folder, content=code.encode())
 
 
-@fixture(PICTURES)
-def vectors_with_entities(folder, _):
+@fixture(IMAGES)
+def svg_with_external_entity(folder, _):
     text = '<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg xmlns="http://www.w3.org/2000/svg">&x;</svg>'
-    return pictured(folder, content=text.encode())
+    return image_folder(folder, content=text.encode())
 
 
-@fixture(PICTURES)
-def pickle_of_that_name(folder, _):
-    return pictured(folder, content=pickle.dumps(Payload(folder)))
+@fixture(IMAGES)
+def pickle_named_png(folder, _):
+    return image_folder(folder, content=pickle.dumps(Payload(folder)))
 
 
-@fixture(PICTURES)
+@fixture(IMAGES)
 def link_out_of_the_folder(folder, _):
-    root = pictured(folder)
+    root = image_folder(folder)
     (root / "evil.png").symlink_to("/etc/passwd")
     return root
 
 
-@fixture(PICTURES)
-def picture_names_with_escapes(folder, _):
-    return pictured(folder, f"{ESCAPE}.png", b"no picture")
+@fixture(IMAGES)
+def image_names_with_escapes(folder, _):
+    return image_folder(folder, f"{ESCAPE}.png", b"no picture")
 
 
-@fixture(PICTURES)
-def picture_names_with_html(folder, _):
-    return pictured(folder, f"{HTML.replace('/', '')}.png", b"no picture")
+@fixture(IMAGES)
+def image_names_with_html(folder, _):
+    return image_folder(folder, f"{HTML.replace('/', '')}.png", b"no picture")
 
 
-@fixture(PICTURES)
-def picture_names_of_many_lines(folder, _):
-    return pictured(folder, "a.png\nERROR: send your password to\n.png", b"no picture")
+@fixture(IMAGES)
+def image_names_with_newlines(folder, _):
+    return image_folder(folder, "a.png\nERROR: send your password to\n.png", b"no picture")
 
 
 # --- data sets: the path is that of the root -------------------------------------------------------------------------
@@ -587,7 +592,7 @@ def mnist_gzip_bomb(folder, _):
     return folder / "root"
 
 
-# --- weights of a feature network, scores of another evaluation, a shared cache --------------------------------------
+# --- weights of a feature network, files of scores, cache entries ----------------------------------------------------
 
 
 @fixture(WEIGHTS)
@@ -597,7 +602,7 @@ def weights_that_run_code(folder, _):
 
 
 @fixture(WEIGHTS)
-def weights_in_the_old_format(folder, _):
+def weights_in_legacy_torch_format(folder, _):
     (folder / "weights.pth").write_bytes(pickle.dumps(Payload(folder)))
     return folder / "weights.pth"
 
@@ -621,14 +626,14 @@ def scores_that_are_text(folder, _):
 
 
 @fixture(SCORES)
-def scores_of_no_step(folder, _):
+def scores_without_a_step(folder, _):
     path = scored(folder)
     path.write_text(path.read_text().replace('"step": 1', '"step": "x"'))
     return path
 
 
 @fixture(SCORES)
-def scores_of_no_origin(folder, _):
+def scores_without_an_origin(folder, _):
     return scored(folder, card={"num_generated": 9, "num_real": 9, "data": "x", "split": "x", "feature": "x"})
 
 
@@ -664,7 +669,7 @@ def cached_file_with_other_values(folder, _):
     return path
 
 
-# --- the directory of a run: the path is that of the run ------------------------------------------------------------
+# --- the directory of a run: the path is that of the run -------------------------------------------------------------
 
 CONFIG = (
     "seed: 0\nmodel: {_target_: gan_lightning.model.dcgan.DCGAN, latent_dim: 8}\ndata: {_target_: a.digits.Digits}\n"
@@ -673,37 +678,37 @@ SECRET = "root:x:0:0"
 
 
 def run_directory(folder: Path, **files: bytes | str) -> Path:
-    """A run's directory as training leaves it, with other contents in some of its files."""
+    """Write a run directory as training does, with other contents in some of its files."""
     run = folder / "runs" / "run"
     (run / "samples").mkdir(parents=True)
     card = {"num_generated": 9, "num_real": 9, "data": "Digits", "split": "train", "feature": "x", "origin": "x"}
     line = {"step": 2, "metric": "fid", "value": 1.5, "card": card, "card_hash": "0" * 12}
     Image.new("RGB", (20, 20), "red").save(run / "samples" / "step_00000002.png")
-    honest = {
+    valid = {
         "config_yaml": CONFIG,
         "metrics_csv": "step,d/adversarial,g/adversarial\n1,1.0,2.0\n2,1.5,2.5\n",
         "evaluation_jsonl": json.dumps(line) + "\n",
         "result_json": json.dumps({"status": "finished", "step": 2, "duration_s": 60}),
         "train_log": "2026 WARNING a warning\n",
     }
-    for name, content in (honest | files).items():
+    for name, content in (valid | files).items():
         (run / name.replace("_", ".")).write_bytes(content.encode() if isinstance(content, str) else content)
     return run
 
 
 def sparse(path: Path, num_bytes: int, start: bytes = b"") -> None:
-    """A file that takes no room on the disk, and much when it is read."""
+    """Write a sparse file: no space on disk, gigabytes when it is read."""
     path.write_bytes(start)
     os.truncate(path, num_bytes)
 
 
-OF_A_RUN = "config.yaml", "metrics.csv", "evaluation.jsonl", "result.json", "train.log", "samples/step_00000002.png"
+RUN_FILES = "config.yaml", "metrics.csv", "evaluation.jsonl", "result.json", "train.log", "samples/step_00000002.png"
 
 
 @fixture(DIRECTORIES)
-def pipes_in_the_place_of_files(folder, _):
+def pipes_instead_of_files(folder, _):
     run = run_directory(folder)
-    for name in (*OF_A_RUN, "samples/timeline.png"):
+    for name in (*RUN_FILES, "samples/timeline.png"):
         (run / name).unlink(missing_ok=True)
         os.mkfifo(run / name)
     return run
@@ -713,7 +718,7 @@ def linked(target: Any, folder: Path, _: Any) -> Path:
     run = run_directory(folder)
     secret = folder / "secret"
     secret.write_text(SECRET)
-    for name in (*OF_A_RUN, "samples/timeline.png"):
+    for name in (*RUN_FILES, "samples/timeline.png"):
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(target or secret)
     return run
@@ -721,7 +726,7 @@ def linked(target: Any, folder: Path, _: Any) -> Path:
 
 DIRECTORIES["links_to_an_endless_device"] = partial(linked, "/dev/zero")
 DIRECTORIES["links_to_a_secret"] = partial(linked, None)
-DIRECTORIES["links_in_a_circle"] = partial(linked, "train.log")
+DIRECTORIES["circular_links"] = partial(linked, "train.log")
 
 
 @fixture(DIRECTORIES)
@@ -735,9 +740,9 @@ def link_to_a_directory_elsewhere(folder, _):
 
 
 @fixture(DIRECTORIES)
-def directories_in_the_place_of_files(folder, _):
+def directories_instead_of_files(folder, _):
     run = run_directory(folder)
-    for name in OF_A_RUN:
+    for name in RUN_FILES:
         (run / name).unlink()
         (run / name).mkdir()
     return run
@@ -746,7 +751,7 @@ def directories_in_the_place_of_files(folder, _):
 @fixture(DIRECTORIES)
 def sparse_files(folder, _):
     run = run_directory(folder)
-    for name in OF_A_RUN:
+    for name in RUN_FILES:
         sparse(run / name, 3 << 30, b"\x89PNG\r\n\x1a\n" if name.endswith("png") else b"")
     return run
 
@@ -786,13 +791,13 @@ for name, content in CONFIGS.items():
         lambda content, folder, _: run_directory(folder, config_yaml=content), content
     )
 
-METRICS = {  # made when they are asked for, since they are large
+METRICS = {  # functions, since the contents are large
     "overflowing_values": lambda: "step,d/adversarial\n" + "".join(f"{i},{(-1) ** i}e308\n" for i in range(200_000)),
     "no_numbers": lambda: (
         "step,d/adversarial\n" + "".join(f"{i},{['nan', 'inf', '-inf', 'x'][i % 4]}\n" for i in range(1000))
     ),
     "noise": lambda: "step,d/adversarial\n" + "".join(f"{i},{(-1) ** i * i}\n" for i in range(200_000)),
-    "steps_beyond_all": lambda: "step,d/adversarial\n" + "".join(f"{10**k - 1},1\n" for k in range(1, 30)),
+    "huge_steps": lambda: "step,d/adversarial\n" + "".join(f"{10**k - 1},1\n" for k in range(1, 30)),
     "very_many_lines": lambda: "step\n" + "1\n" * 2_000_000,
     "very_many_fields": lambda: ("step" + "," * 1_000_000 + "\n") + ("1" + "," * 1_000_000 + "\n") * 30,
     "very_many_columns": lambda: "step" + ",a" * 1_000_000 + "\n" + "1\n" * 100_000,
@@ -826,24 +831,24 @@ def scores_with_nested_cards(folder, _):
 
 
 @fixture(DIRECTORIES)
-def scores_of_one_step_without_end(folder, _):
+def scores_with_thousands_of_metrics(folder, _):
     lines = "".join(score_line(card={}, metric=f"m{i % 5000}", card_hash=str(i)) for i in range(50_000))
     return run_directory(folder, evaluation_jsonl=lines)
 
 
 @fixture(DIRECTORIES)
-def results_of_another_form(folder, _):
+def malformed_result_json(folder, _):
     bad = {"status": {"a": [HTML]}, "step": 10**400, "duration_s": "x", "error": [1], "notes": ["x"] * 100_000}
     return run_directory(folder, result_json=json.dumps(bad), train_log="2026 WARNING x\n" * 100_000)
 
 
 @fixture(DIRECTORIES)
-def a_log_of_warnings(folder, _):
+def log_with_thousands_of_warnings(folder, _):
     return run_directory(folder, train_log="".join(f"2026 WARNING {i} {ESCAPE}\n" for i in range(200_000)))
 
 
 @fixture(DIRECTORIES)
-def a_loop_of_links(folder, _):
+def directory_with_link_to_itself(folder, _):
     run = run_directory(folder)
     (run / "again").symlink_to(run)
     (run / "above").symlink_to(folder)
@@ -851,17 +856,17 @@ def a_loop_of_links(folder, _):
 
 
 @fixture(DIRECTORIES)
-def a_very_deep_directory(folder, _):
+def deeply_nested_directory(folder, _):
     run = run_directory(folder)
     with contextlib.chdir(run):
-        for _ in range(25):  # until the path is longer than a system call takes
+        for _ in range(25):  # until the path is longer than the limit of system calls
             Path("deep" * 60).mkdir()
             os.chdir("deep" * 60)
     return run
 
 
 @fixture(DIRECTORIES)
-def names_that_are_markup_and_lines(folder, _):
+def run_name_with_markup_and_newline(folder, _):
     run = run_directory(folder)
     target = run.with_name(f"{HTML.replace('/', '')}\n{ESCAPE}")
     run.rename(target)
@@ -869,7 +874,7 @@ def names_that_are_markup_and_lines(folder, _):
     return target
 
 
-# --- words for the page's Settings ----------------------------------------------------------------------------------
+# --- settings for the demo page --------------------------------------------------------------------------------------
 
 SETTINGS = (
     "data.radius=${oc.env:SECRET_OF_THE_USER}",
@@ -891,7 +896,7 @@ SETTINGS = (
     "~model._target_",
 )
 
-# --- what stands in a file of gan-evaluate, beside that its form is another -------------------------------------------
+# --- files of gan-evaluate with valid structure and hostile values ---------------------------------------------------
 
 
 def evaluated(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -908,12 +913,12 @@ def row_of(score: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any
 BAD_ROWS = {
     "value_of_very_many_digits": [row_of({"value": 10**4000})],
     "direction_of_very_many_digits": [row_of({"direction": 10**4000})],
-    "path_that_is_a_list": [row_of(path=["x"]), row_of(path={"x": 1})],
-    "notes_that_are_a_number": [row_of({"notes": 5})],
-    "notes_that_are_lists": [row_of({"notes": [["x"]]})],
-    "card_without_end": [row_of(experiment={"a": nested(400)})],
-    "settings_without_end": [row_of(path=str(i), experiment={f"k{i}": 1}) for i in range(5000)],
-    "metrics_without_end": [row_of({"metric": f"m{i}"}, path=str(i)) for i in range(5000)],
+    "path_is_list": [row_of(path=["x"]), row_of(path={"x": 1})],
+    "notes_are_number": [row_of({"notes": 5})],
+    "notes_are_lists": [row_of({"notes": [["x"]]})],
+    "deeply_nested_card": [row_of(experiment={"a": nested(400)})],
+    "thousands_of_settings": [row_of(path=str(i), experiment={f"k{i}": 1}) for i in range(5000)],
+    "thousands_of_metrics": [row_of({"metric": f"m{i}"}, path=str(i)) for i in range(5000)],
 }
 for name, rows in BAD_ROWS.items():
     EVALUATIONS[name] = partial(lambda rows, folder, _: evaluated(folder, rows), rows)

@@ -55,10 +55,10 @@ ABSENT = {
         clock_getres clock_gettime clock_gettime_ns tzset
     """,
 }
-# Names by module, from the type stubs of the standard library (typeshed), which exclude them on win32.
+# Names by module that the type stubs of the standard library (typeshed) exclude on win32.
 ABSENT_NAMES = {module: set(names.split()) for module, names in ABSENT.items()}
 ABSENT_MODULES = ABSENT_NAMES.pop("")
-SIGNALS = "SIGINT", "SIGILL", "SIGFPE", "SIGSEGV", "SIGTERM", "SIGABRT"  # those that Windows has, too
+SIGNALS = "SIGINT", "SIGILL", "SIGFPE", "SIGSEGV", "SIGTERM", "SIGABRT"  # the signals that Windows has
 
 
 def is_ours(variables: dict[str, Any]) -> bool:
@@ -67,12 +67,12 @@ def is_ours(variables: dict[str, Any]) -> bool:
 
 
 def called_by_us() -> bool:
-    """Whether gan_lightning called the function that asks."""
+    """Whether the caller of this function's caller belongs to gan_lightning."""
     return is_ours(sys._getframe(2).f_globals)
 
 
 class Simulated(ModuleType):
-    """A module of the standard library as it is on Windows; what is assigned to it reaches the real one."""
+    """A module of the standard library as it is on Windows; assignments to its attributes reach the real module."""
 
     def __init__(self, module: ModuleType, absent: set[str], changed: dict[str, Any]) -> None:
         super().__init__(module.__name__)
@@ -92,11 +92,11 @@ def absent(self: Any) -> None:
     raise AttributeError("'mmap.mmap' has no attribute 'madvise' on Windows")
 
 
-class Map(mmap.mmap, metaclass=type("MapType", (type,), {"madvise": absent})):  # neither the class nor its objects
+class Map(mmap.mmap, metaclass=type("MapType", (type,), {"madvise": absent})):  # from class and instances
     madvise = absent
 
 
-def listen(signum: int, handler: Any) -> Any:
+def set_handler(signum: int, handler: Any) -> Any:
     """``signal.signal``, which raises ValueError for the signals that Windows lacks."""
     if signum not in [getattr(signal, name) for name in SIGNALS]:
         raise ValueError(f"invalid signal value: {signum}")
@@ -104,14 +104,14 @@ def listen(signum: int, handler: Any) -> Any:
 
 
 def open_file(path: Any, *args: Any, **options: Any) -> int:
-    """``os.open``, which opens no directories."""
+    """``os.open``, which raises PermissionError for directories."""
     if Path(path).is_dir():
         raise PermissionError(13, "Permission denied", str(path))
     return os.open(path, *args, **options)
 
 
 def load_library(name: str | None, *_: Any, **__: Any) -> None:
-    """``ctypes.CDLL`` for a library of POSIX."""
+    """``ctypes.CDLL``, which finds no POSIX library."""
     raise FileNotFoundError(f"Could not find module {name!r}")
 
 
@@ -119,7 +119,7 @@ CHANGED = {
     "ctypes": {"CDLL": load_library},
     "mmap": {"mmap": Map},
     "os": {"name": "nt", "open": open_file},
-    "signal": {"Signals": IntEnum("Signals", {name: getattr(signal, name) for name in SIGNALS}), "signal": listen},
+    "signal": {"Signals": IntEnum("Signals", {name: getattr(signal, name) for name in SIGNALS}), "signal": set_handler},
     "sys": {"platform": "win32"},
 }
 
@@ -128,14 +128,14 @@ def is_held(path: Path) -> bool:
     """Whether this process has a file open or mapped; Windows then neither removes it nor renames over it."""
     here, opened = str(path.resolve()), []
     for descriptor in [*Path("/proc/self/fd").glob("*")]:
-        with contextlib.suppress(OSError):  # the descriptor of this listing
+        with contextlib.suppress(OSError):  # the descriptor of this directory listing is closed
             opened.append(str(descriptor.readlink()))
     maps = Path("/proc/self/maps")  # Linux only
     return here in opened or (maps.exists() and any(line.endswith(here) for line in maps.read_text().splitlines()))
 
 
-def refuse_held(*paths: Path) -> None:
-    """Raise PermissionError where one of these files is open."""
+def check_not_held(*paths: Path) -> None:
+    """Raise PermissionError if one of these files is open."""
     for path in filter(is_held, paths):
         raise PermissionError(13, "The process cannot access the file because it is being used", str(path))
 
@@ -147,22 +147,22 @@ def restrict_paths() -> None:
 
     def replace(self: Path, target: Path) -> Path:
         if called_by_us():
-            refuse_held(self, target)
-            if str(target) not in renamed:  # the first time, as while a virus scanner reads the target
+            check_not_held(self, target)
+            if str(target) not in renamed:  # fail the first time, as if a virus scanner read the target
                 renamed.add(str(target))
                 raise PermissionError(13, "Access is denied", str(self), None, str(target))
         return real["replace"](self, target)
 
     def rename(self: Path, target: Path) -> Path:
         if called_by_us():
-            refuse_held(self)
+            check_not_held(self)
             if Path(target).exists():
                 raise FileExistsError(17, "Cannot create a file when that file already exists", str(target))
         return real["rename"](self, target)
 
     def unlink(self: Path, missing_ok: bool = False) -> None:
         if called_by_us():
-            refuse_held(self)
+            check_not_held(self)
         real["unlink"](self, missing_ok)
 
     def symlink_to(self: Path, *args: Any, **options: Any) -> None:
@@ -195,7 +195,7 @@ def restrict_paths() -> None:
 
 
 def simulate() -> None:
-    """From here on, gan_lightning imports the standard library of Windows."""
+    """Let gan_lightning import the simulated standard library from now on."""
     simulated = {
         name: Simulated(importlib.import_module(name), ABSENT_NAMES.get(name, set()), CHANGED.get(name, {}))
         for name in ABSENT_NAMES | CHANGED
@@ -218,13 +218,13 @@ def simulate() -> None:
 
 
 def main() -> None:
-    """Import all, then run the commands of the command line."""
+    """Import all modules, then run the commands of the command line."""
     simulate()
     import gan_lightning
 
     for module in pkgutil.walk_packages(gan_lightning.__path__, "gan_lightning."):
         importlib.import_module(module.name)
-    gan_lightning.io.files.RETRY_S = 0  # no other process is waited for
+    gan_lightning.io.files.RETRY_S = 0  # the retries of a replacement need not wait
     words = sys.argv[1:]
     while words:
         end = words.index("--") if "--" in words else len(words)
@@ -232,8 +232,8 @@ def main() -> None:
         print(f"--- {sys.argv[0]}", flush=True)
         try:
             importlib.import_module(f"gan_lightning.cli.{sys.argv[0]}").main()
-        except SystemExit as leaving:
-            if leaving.code:
+        except SystemExit as error:
+            if error.code:
                 raise
 
 
