@@ -1,4 +1,4 @@
-"""gan-play: live training makes the updates that are requested, and a real browser shows them."""
+"""gan-play: live training, its two tabs, the server, and the page in a real browser."""
 
 import gc
 import json
@@ -29,161 +29,163 @@ from gan_lightning.demo.points_tab import MAX_GAUSSIANS, VARIANTS, PointsTab, fa
 from gan_lightning.errors import UserError
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Gradio leaves an event loop open, which is told whenever it is collected.
+# Gradio leaves an event loop open, which warns when it is garbage-collected.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 QUICK = "data.num=500", "network.width=8"
 
 
-def until(true: Any, seconds: float = 60) -> None:
+def wait_until(condition: Any, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
+    while not condition():
+        assert time.monotonic() < end, "the condition is not met in time"
         time.sleep(0.01)
 
 
 @pytest.fixture
-def game() -> Iterator[Any]:
-    begun = []
+def live_training() -> Iterator[Any]:
+    started = []
 
-    def game(*words: str) -> LiveTraining:
-        begun.append(LiveTraining([*words, *QUICK]))
-        return begun[-1]
+    def live_training(*words: str) -> LiveTraining:
+        started.append(LiveTraining([*words, *QUICK]))
+        return started[-1]
 
-    yield game
-    for one in begun:
-        one.stop()
-        one.thread.join()
+    yield live_training
+    for training in started:
+        training.stop()
+        training.thread.join()
 
 
-def moved(game: LiveTraining, player: str, times: int = 1) -> LiveTraining:
-    """A game after so many moves, each of which makes a frame."""
-    frames = len(game.frames)
-    game.request(player, times)
-    until(lambda: len(game.frames) == frames + times or game.error)
-    return game
+def update(training: LiveTraining, network: str, times: int = 1) -> LiveTraining:
+    """Request updates of a network, wait until each has added a frame, and return the training."""
+    frames = len(training.frames)
+    training.request(network, times)
+    wait_until(lambda: len(training.frames) == frames + times or training.error)
+    return training
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_each_variant_plays_in_the_plane_and_is_told_who_moves(name, game):
-    played = game(*VARIANTS[name][0], "data=gaussian_ring")
-    model = played.model
-    assert [(frame.g_updates, frame.d_updates) for frame in played.frames] == [(0, 0)]
+def test_requested_updates_change_requested_network_only(name, live_training):
+    training = live_training(*VARIANTS[name][0], "data=gaussian_ring")
+    model = training.model
+    assert [(frame.g_updates, frame.d_updates) for frame in training.frames] == [(0, 0)]
     g, d = weights(model.generator), weights(model.discriminator)
-    moved(played, "d", 2)
+    update(training, "d", 2)
     assert same(weights(model.generator), g)
     assert not same(weights(model.discriminator), d)
     d = weights(model.discriminator)
-    moved(played, "g", 2)
+    update(training, "g", 2)
     assert same(weights(model.discriminator), d)
     assert not same(weights(model.generator), g)
-    moved(played, "both")
+    update(training, "both")
     k = model.d_steps
     counts = [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (3, 2 + k)]
-    assert [(frame.g_updates, frame.d_updates) for frame in played.frames] == counts
-    last = played.frames[-1]
+    assert [(frame.g_updates, frame.d_updates) for frame in training.frames] == counts
+    last = training.frames[-1]
     assert last.fake.shape == (1000, 2)
     assert last.logits.shape == (100, 100)
     assert {"d/adversarial", "g/adversarial", "modes", "quality"} <= set(last.figures)
     assert torch.equal(last.fake, model.sample(1000))
 
 
-def test_games_beside_one_another_are_those_that_each_is_alone(game):
-    """Networks are drawn from the process's own generator, which every step of another game seeds anew."""
+def test_concurrent_trainings_do_not_affect_each_other(live_training):
+    """Weights are initialised from the global random generator, which steps of another training reseed."""
     words = "model=vanilla", "data=gaussian_ring"
-    alone = moved(game(*words, "seed=3"), "both", 2)
-    other = game(*words)
+    alone = update(live_training(*words, "seed=3"), "both", 2)
+    other = live_training(*words)
     other.train(1000)
-    until(lambda: len(other.frames) > 2)
+    wait_until(lambda: len(other.frames) > 2)
     for _ in range(3):
-        beside = moved(game(*words, "seed=3"), "both", 2)
+        beside = update(live_training(*words, "seed=3"), "both", 2)
         for one, two in zip(alone.frames, beside.frames, strict=True):
             assert torch.equal(one.fake, two.fake)
 
 
-def test_lone_moves_follow_from_the_seed(game):
-    one, other = (moved(game("model=vanilla", "data=gaussian_ring", f"seed={seed}"), "d") for seed in (0, 1))
-    drawn = [torch.randn(3, generator=played.model.rng) for played in (one, other)]
+def test_single_updates_depend_on_seed(live_training):
+    one, other = (update(live_training("model=vanilla", "data=gaussian_ring", f"seed={seed}"), "d") for seed in (0, 1))
+    drawn = [torch.randn(3, generator=training.model.rng) for training in (one, other)]
     assert not torch.equal(*drawn)
 
 
-def test_steps_of_the_schedule_are_those_of_training(game, run, tmp_path):
+def test_scheduled_steps_match_gan_train(live_training, run, tmp_path):
     """The same real class, data and seed: after three steps the weights are those of gan-train."""
     words = "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=3", "data.batch_size=4", "data.num=500"
     trained = run(tmp_path, *words, "network.width=8").lightning_module
-    played = moved(game(*words[:2], "data.batch_size=4"), "both", 3)
-    assert same(weights(played.model.generator), weights(trained.generator))
-    assert same(weights(played.model.discriminator), weights(trained.discriminator))
+    training = update(live_training(*words[:2], "data.batch_size=4"), "both", 3)
+    assert same(weights(training.model.generator), weights(trained.generator))
+    assert same(weights(training.model.discriminator), weights(trained.discriminator))
 
 
-def test_the_same_moves_make_the_same_game(game):
-    one, other = (moved(moved(game("model=vanilla", "data=gaussian_grid"), "d", 3), "g", 2) for _ in range(2))
+def test_same_updates_give_same_samples_and_metrics(live_training):
+    one, other = (
+        update(update(live_training("model=vanilla", "data=gaussian_grid"), "d", 3), "g", 2) for _ in range(2)
+    )
     assert torch.equal(one.frames[-1].fake, other.frames[-1].fake)
     assert one.frames[-1].figures == other.frames[-1].figures
 
 
-def test_a_game_plays_by_itself_until_it_is_paused(game):
-    played = game("model=vanilla", "data=gaussian_ring")
-    played.train(1000)
-    until(lambda: len(played.frames) > 4)
-    assert played.busy
-    played.pause()
-    assert not played.busy
-    time.sleep(0.2)  # of a step that was under way
-    steps = played.g_updates
+def test_training_runs_until_paused(live_training):
+    training = live_training("model=vanilla", "data=gaussian_ring")
+    training.train(1000)
+    wait_until(lambda: len(training.frames) > 4)
+    assert training.busy
+    training.pause()
+    assert not training.busy
+    time.sleep(0.2)  # a step may have been running
+    steps = training.g_updates
     time.sleep(0.3)
-    assert played.g_updates == steps
-    assert all(frame.g_updates % FRAME_INTERVAL == 0 for frame in played.frames)
+    assert training.g_updates == steps
+    assert all(frame.g_updates % FRAME_INTERVAL == 0 for frame in training.frames)
 
 
-def test_a_long_history_keeps_every_second_frame(game):
-    played = moved(game("model=vanilla", "data=gaussian_ring"), "g", 2)
-    frame = played.frames[-1]
-    played.frames = [frame] * MAX_FRAMES
-    played.request("g")
-    until(lambda: len(played.frames) != MAX_FRAMES)
-    assert len(played.frames) == MAX_FRAMES // 2 + 1
-    assert played.frames[-1].g_updates == 3
-    assert played.frame_interval == 2 * FRAME_INTERVAL
+def test_long_history_keeps_every_second_frame(live_training):
+    training = update(live_training("model=vanilla", "data=gaussian_ring"), "g", 2)
+    frame = training.frames[-1]
+    training.frames = [frame] * MAX_FRAMES
+    training.request("g")
+    wait_until(lambda: len(training.frames) != MAX_FRAMES)
+    assert len(training.frames) == MAX_FRAMES // 2 + 1
+    assert training.frames[-1].g_updates == 3
+    assert training.frame_interval == 2 * FRAME_INTERVAL
 
 
-def test_a_game_that_diverges_says_so_and_ends(game):
-    played = game("model=wgan_gp", "data=gaussian_ring", "model.discriminator_optimizer.lr=1e30")
-    played.request("d", 5)
-    until(lambda: played.error)
-    assert re.search("diverged.*lower learning rate", played.error)
-    played.request("g")
-    assert not played.busy
+def test_diverged_training_reports_error_and_stops(live_training):
+    training = live_training("model=wgan_gp", "data=gaussian_ring", "model.discriminator_optimizer.lr=1e30")
+    training.request("d", 5)
+    wait_until(lambda: training.error)
+    assert re.search("diverged.*lower learning rate", training.error)
+    training.request("g")
+    assert not training.busy
 
 
 @pytest.fixture
 def blocks() -> Iterator[None]:
-    """Where components are laid out; what Gradio leaves is collected here, and not in another file's tests."""
+    """Context for Gradio components; collect garbage afterwards, so that its warnings do not hit other tests."""
     with Blocks():
         yield
     gc.collect()
 
 
 @pytest.mark.usefixtures("blocks")
-def test_a_tab_whose_game_is_gone_says_so():
+def test_points_tab_without_training_shows_message():
     tab = PointsTab()
-    told = tab.show(None, "", None)
-    assert told[tab.status] == "<p>Training has ended: start a new one.</p>"
-    assert not told[tab.clock].active
+    updates = tab.show(None, "", None)
+    assert updates[tab.status] == "<p>Training has ended: start a new one.</p>"
+    assert not updates[tab.clock].active
 
 
 @pytest.mark.usefixtures("blocks")
-def test_what_was_looked_at_stays_when_the_history_is_thinned(game):
-    played = moved(game("model=vanilla", "data=gaussian_ring"), "both", 8)
+def test_selected_frame_stays_selected_when_history_is_thinned(live_training):
+    training = update(live_training("model=vanilla", "data=gaussian_ring"), "both", 8)
     tab = PointsTab()
-    at = played.frames[4].updates
-    played.frames = played.frames[::2]
-    shown = tab.show(played, "", at)
+    at = training.frames[4].updates
+    training.frames = training.frames[::2]
+    shown = tab.show(training, "", at)
     assert "4 updates of G" in shown[tab.status]
-    assert "8 updates of G" in tab.show(played, "", None)[tab.status]
+    assert "8 updates of G" in tab.show(training, "", None)[tab.status]
 
 
 @pytest.mark.usefixtures("blocks")
-def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
+def test_images_tab_lists_runs_loads_one_and_stops_walk(tmp_path, run):
     small = "network.width=4", "data.limit=40", "~logger"
     run(tmp_path / "runs" / "good", "model=dcgan", *small)
     for name in ("torn", os.fsdecode(b"of another \xff"), "good"):
@@ -195,25 +197,25 @@ def test_a_tab_of_pictures_offers_what_is_there_and_can_be_told(tmp_path, run):
     (tmp_path / "runs" / "good" / "samples" / "step_1 copy.png").touch()
     tab = ImagesTab(tmp_path / "runs")
     assert sorted(tab.found()) == ["good", "torn"]
-    told = tab.choose("torn", 0)
-    assert "torn" in told[tab.status]
-    assert told[tab.model] is told[tab.run] is None, "nothing of the run before stays"
-    told = tab.choose("good", None)
-    assert "latents" in told[tab.status]
-    assert told[tab.length] == 1
-    assert "Step 2" in told[tab.then]
-    walk = told[tab.model], None, None, None, None
+    updates = tab.choose("torn", 0)
+    assert "torn" in updates[tab.status]
+    assert updates[tab.model] is updates[tab.run] is None, "the model of the previous run is kept"
+    updates = tab.choose("good", None)
+    assert "latents" in updates[tab.status]
+    assert updates[tab.length] == 1
+    assert "Step 2" in updates[tab.then]
+    walk = updates[tab.model], None, None, None, None
     assert [*tab.walk(StopFlag(), *walk)][-1].startswith("<img")
     flag = StopFlag()
-    way = tab.walk(flag, *walk)
-    assert next(way) == "<p>4 of 32 images …</p>"
+    walk_output = tab.walk(flag, *walk)
+    assert next(walk_output) == "<p>4 of 32 images …</p>"
     flag.stopped = True
-    assert [*way] == ["<p>Stopped.</p>"], "nothing comes after it"
-    assert [*tab.walk(flag, *walk)][-1].startswith("<img"), "the next walk is not stopped"
+    assert [*walk_output] == ["<p>Stopped.</p>"], "output after the stop"
+    assert [*tab.walk(flag, *walk)][-1].startswith("<img"), "the next walk is stopped, too"
 
 
 @pytest.mark.usefixtures("blocks")
-def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_path):
+def test_runs_are_listed_latest_first_then_in_natural_order(tmp_path):
     names = [
         "sweeps/2026-03-02_10-00-00-000001/seed=9",
         "sweeps/2026-03-02_10-00-00-000001/seed=10",
@@ -251,7 +253,7 @@ def test_the_latest_runs_are_offered_first_and_the_rest_in_natural_order(tmp_pat
         (["model=vanilla", "data=gaussian_mixture", "data.centres=[]"], "data.centres=.*a list of pairs"),
     ],
 )
-def test_what_is_wrong_with_the_settings_is_told(words, message):
+def test_invalid_settings_are_reported(words, message):
     with pytest.raises(UserError, match=message):
         LiveTraining(words)
 
@@ -260,8 +262,8 @@ ESCAPED = [re.sub(r"\$\{([^{}]*)\}", r"$\\{\1\\}", word) for word in SETTINGS if
 
 
 @pytest.mark.parametrize("word", dict.fromkeys([*SETTINGS, *ESCAPED]))
-def test_settings_name_no_classes_and_read_no_environment(word, monkeypatch, tmp_path):
-    """Whoever reaches the page may type settings: `$\\{` is what Hydra's grammar takes for `${` too."""
+def test_settings_cannot_set_classes_or_read_environment(word, monkeypatch, tmp_path):
+    """Anyone with access to the page can enter settings; Hydra's grammar also takes `$\\{` for `${`."""
     monkeypatch.setenv("SECRET_OF_THE_USER", "hunter2")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
@@ -273,27 +275,27 @@ def test_settings_name_no_classes_and_read_no_environment(word, monkeypatch, tmp
     assert not any(tmp_path.iterdir())
 
 
-def test_a_drawing_becomes_gaussians_along_its_lines():
+def test_drawing_becomes_gaussians_along_its_lines():
     line = [[x / 100, 0.5] for x in range(-100, 101)]
     data, centres = real_points("drawn", json.dumps(line))
-    places = json.loads(centres.removeprefix("data.centres="))
+    points = json.loads(centres.removeprefix("data.centres="))
     assert data == "data=gaussian_mixture"
-    assert 15 <= len(places) <= MAX_GAUSSIANS
-    assert all(y == 0.5 and -1 <= x <= 1 for x, y in places)
-    assert torch.pdist(torch.tensor(places)).min() > 0.05
+    assert 15 <= len(points) <= MAX_GAUSSIANS
+    assert all(y == 0.5 and -1 <= x <= 1 for x, y in points)
+    assert torch.pdist(torch.tensor(points)).min() > 0.05
     assert len(farthest_points(torch.rand(5000, 2) * 4)) == MAX_GAUSSIANS
-    assert real_points("drawn", "[[0,0]]")[1] == "data.centres=[[0.0,0.0]]", "whole numbers are places too"
+    assert real_points("drawn", "[[0,0]]")[1] == "data.centres=[[0.0,0.0]]", "coordinates must be written as floats"
     assert real_points("ring", "[]") == ["data=gaussian_ring"]
     with pytest.raises(UserError, match="The drawing is empty"):
         real_points("drawn", "[]")
 
 
-def test_curves_have_gaps_where_a_player_has_not_moved(game):
-    played = moved(game("model=vanilla", "data=gaussian_ring"), "d")
-    steps, of = panels(played.frames)["losses"]
+def test_curves_have_gaps_before_first_update_of_network(live_training):
+    training = update(live_training("model=vanilla", "data=gaussian_ring"), "d")
+    steps, curves = panels(training.frames)["losses"]
     assert steps == [0, 0]
-    assert [*of] == ["d/adversarial"]
-    assert of["d/adversarial"][0] != of["d/adversarial"][0]  # none before the first move
+    assert [*curves] == ["d/adversarial"]
+    assert curves["d/adversarial"][0] != curves["d/adversarial"][0]  # NaN before the first update
 
 
 def command(*words: str) -> subprocess.CompletedProcess:
@@ -301,7 +303,7 @@ def command(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
-def test_mistakes_are_told_at_once(tmp_path):
+def test_invalid_command_line_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     done = command(str(tmp_path / "none"), "--port", "70000")
     assert done.returncode == 2
@@ -314,7 +316,7 @@ def test_mistakes_are_told_at_once(tmp_path):
     assert "unrecognized arguments: --share" in command("--share").stderr
 
 
-def test_a_port_that_is_taken_is_told(tmp_path):
+def test_port_in_use_is_reported(tmp_path):
     with socket.socket() as taken:
         taken.bind((program.HOST, 0))
         taken.listen()
@@ -324,7 +326,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
     assert done.stderr == f"--port {port}: is in use, perhaps by another gan-play; choose --port=NUMBER\n"
 
 
-def test_without_gradio_the_extra_is_named(monkeypatch):
+def test_missing_gradio_error_names_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r"pip install 'gan-lightning\[play\]'"):
         program.page(Path("runs"))
@@ -332,7 +334,7 @@ def test_without_gradio_the_extra_is_named(monkeypatch):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A sweep of two, of which one has a hostile name, and points."""
+    """Train a sweep of two runs, rename one to markup, and train a run on points; return the folder of runs."""
     runs = tmp_path_factory.mktemp("runs")
     small = "data=digits", "network.width=4", "data.limit=40", "trainer.max_steps=2", "eval.every_n_steps=null"
     train = [sys.executable, "-m", "gan_lightning.cli.train"]
@@ -348,7 +350,7 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(runs, free_port) -> Iterator[str]:
-    """The page's address."""
+    """Start gan-play behind a proxy that does not answer; return the address of the page."""
     line = [sys.executable, "-m", "gan_lightning.cli.play", str(runs), "--no-browser", "--port", str(free_port)]
     behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=behind_a_proxy) as server:
@@ -357,7 +359,7 @@ def served(runs, free_port) -> Iterator[str]:
         server.terminate()
 
 
-def test_the_page_is_served_on_the_loopback_alone(served):
+def test_page_is_served_on_loopback_address(served):
     assert served.startswith(f"http://{program.HOST}:")
 
 
@@ -377,26 +379,26 @@ def test_the_page_is_served_on_the_loopback_alone(served):
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil", ""]
 )
-def test_only_names_of_this_machine_are_answered(served, path, method, upgrade, host):
-    """A page elsewhere whose name is made to lead here (DNS rebinding) sends its own name."""
+def test_requests_with_foreign_host_header_are_rejected(served, path, method, upgrade, host):
+    """DNS rebinding: a hostile page whose host name resolves to this machine sends that name."""
     port = int(served.rstrip("/").rpartition(":")[2])
     upgraded = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     more = upgraded | {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} if upgrade else {}
     headers = {"Host": host.format(port=port), "Content-Type": "application/json"} | more
-    status, content = ask(port, path, method, headers)
+    status, content = send_request(port, path, method, headers)
     assert status in (400, 403)
     assert b"gradio" not in content.lower()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "localhost", "LOCALHOST"])
-def test_names_of_this_machine_are_answered(served, host):
+def test_requests_with_local_host_header_are_answered(served, host):
     port = int(served.rstrip("/").rpartition(":")[2])
-    status, content = ask(port, "/", "GET", {"Host": host.format(port=port)})
+    status, content = send_request(port, "/", "GET", {"Host": host.format(port=port)})
     assert status == 200
     assert b"gan-play" in content
 
 
-def ask(port: int, path: str, method: str, headers: dict[str, str]) -> tuple[int, bytes]:
+def send_request(port: int, path: str, method: str, headers: dict[str, str]) -> tuple[int, bytes]:
     with closing(HTTPConnection(program.HOST, port, timeout=60)) as connection:
         connection.request(method, path, body=b"{}" if method == "POST" else None, headers=headers)
         with connection.getresponse() as answer:
@@ -405,23 +407,23 @@ def ask(port: int, path: str, method: str, headers: dict[str, str]) -> tuple[int
 
 @pytest.fixture
 def browser(served) -> Iterator[Any]:
-    """A page in a real browser that has opened it; it must ask nobody else for anything, and raise nothing."""
+    """Open the page in a browser; afterwards check for errors and for requests to other servers."""
     if BROWSER is None:
         pytest.skip("there is no Chromium, as chromium, chromium-browser or google-chrome")
     sync = pytest.importorskip("playwright.sync_api")
-    asked, errors = [], []
+    requested, errors = [], []
     with sync.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1500, "height": 1100})
         page.set_default_timeout(30_000)
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("dialog", lambda dialog: errors.append("a dialog"))
         page.goto(served)
         yield page
         chromium.close()
     assert errors == []
-    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
+    assert [url for url in requested if not url.startswith((served, "data:", "blob:"))] == []
 
 
 def shows(page: Any, place: str, text: str) -> None:
@@ -433,13 +435,13 @@ def click(page: Any, name: str) -> None:
 
 
 def enter(page: Any, field: Any, number: int) -> None:
-    """Type a number, and leave Gradio the moment that it waits for more digits."""
+    """Enter a number, and wait as long as Gradio waits for more digits."""
     field.fill(str(number))
     field.press("Enter")
     page.wait_for_timeout(500)
 
 
-def test_the_game_is_watched_in_a_browser(browser):
+def test_browser_controls_training_and_history(browser):
     click(browser, "New training")
     browser.locator("#plot img").wait_for()
     shows(browser, "#status", "0 updates of G, 0 of D. 0 of 8 modes.*paused")
@@ -464,7 +466,7 @@ def test_the_game_is_watched_in_a_browser(browser):
     assert browser.locator("#errors b").count() == 0
 
 
-def test_real_points_are_drawn_with_the_mouse(browser):
+def test_browser_draws_real_points_with_mouse(browser):
     browser.get_by_label("drawn").check()
     click(browser, "New training")
     shows(browser, "#errors", "The drawing is empty")
@@ -480,45 +482,45 @@ def test_real_points_are_drawn_with_the_mouse(browser):
 
 
 @pytest.fixture
-def sees(browser, runs) -> Callable[..., None]:
-    """Waits until the browser shows what the first run draws of seed 0, a class, and shifts along directions."""
+def wait_for_image(browser, runs) -> Callable[..., None]:
+    """Function that waits for the first run's image of seed 0, a class and a shift along the first direction."""
     model = gan_lightning.load(runs / "sweep/one/checkpoints/last.ckpt")
     with Blocks():
         tab = ImagesTab(runs)
 
-    def sees(label: int, shift: float) -> None:
+    def wait_for_image(label: int, shift: float) -> None:
         source = re.search('src="(.*)"', tab.draw(model, 0, label, 1.0, shift, *[0.0] * (AXES - 1))).group(1)
         browser.wait_for_function("src => document.querySelector('#sample img')?.src == src", arg=source)
 
-    return sees
+    return wait_for_image
 
 
-def test_the_last_of_many_moves_of_a_slider_is_shown(browser, sees):
+def test_browser_shows_last_of_many_slider_changes(browser, wait_for_image):
     browser.get_by_role("tab", name="Images of a run").click()
     browser.locator("#run input").click()
     browser.get_by_role("option", name="sweep/one").click()
-    sees(0, 0)
-    browser.wait_for_timeout(500)  # Gradio sets its components one after the other
+    wait_for_image(0, 0)
+    browser.wait_for_timeout(500)  # Gradio updates its components one after the other
     browser.locator("#axis1 input[type=range]").focus()
     for _ in range(20):
         browser.keyboard.press("ArrowRight")
-    sees(0, 2.0)
+    wait_for_image(0, 2.0)
 
 
-def test_a_generator_is_explored_in_a_browser(browser, sees):
+def test_browser_explores_generator_of_run(browser, wait_for_image):
     browser.get_by_role("tab", name="Images of a run").click()
     browser.locator("#run input").click()
     browser.get_by_role("option", name="sweep/one").click()
-    sees(0, 0)
+    wait_for_image(0, 0)
     shows(browser, "#images_status", "100 latents, 10 classes")
-    browser.wait_for_timeout(500)  # Gradio sets its components one after the other
+    browser.wait_for_timeout(500)  # Gradio updates its components one after the other
     enter(browser, browser.locator("#axis1 input[type=number]"), 3)
-    sees(0, 3)
+    wait_for_image(0, 3)
     browser.locator("#class input").click()
     browser.get_by_role("option", name="7").click()
-    sees(7, 3)
+    wait_for_image(7, 3)
     click(browser, "Reset")
-    sees(7, 0)
+    wait_for_image(7, 0)
     shows(browser, "#then", "Step 2")
     enter(browser, browser.locator("#past input[type=number]"), 0)
     shows(browser, "#then", "Step 1")
@@ -528,19 +530,19 @@ def test_a_generator_is_explored_in_a_browser(browser, sees):
     browser.get_by_role("option", name="sweep").click()
     shows(browser, "#beside", "CGAN on Digits, finished at step 2")
     assert browser.locator("#beside figure").count() == 2
-    assert "onerror" in browser.locator("#beside").inner_text()  # as text
+    assert "onerror" in browser.locator("#beside").inner_text()  # shown as text
     browser.locator("#run input").click()
     browser.get_by_role("option", name="points").click()
     shows(browser, "#images_status", "points in the plane; use the other tab")
 
 
-def test_a_walk_can_be_stopped(browser):
+def test_browser_stops_latent_walk(browser):
     browser.get_by_role("tab", name="Images of a run").click()
     browser.locator("#run input").click()
     browser.get_by_role("option", name="sweep/one").click()
-    shows(browser, "#images_status", "100 latents")  # set last: an earlier click would lose to the update of #video
+    shows(browser, "#images_status", "100 latents")  # set last; the update of #video would undo an earlier click
     browser.get_by_label("Images between the seeds").fill("200")
-    # In the page itself: with both cores busy the walk may be at its end before this process sees the first picture.
+    # In the page itself, since the walk may end before this process sees the first image on a busy machine.
     browser.evaluate("""() => {
         const video = document.querySelector('#video');
         const stop = [...document.querySelectorAll('button')].find(button => button.textContent.trim() == 'Stop');
