@@ -1,4 +1,4 @@
-"""The documentation is true: links lead somewhere, commands are accepted, and the seventh variant trains."""
+"""Documentation: links, referenced tests and files, quoted code, commands, and the seventh variant."""
 
 import os
 import re
@@ -31,10 +31,10 @@ SUPPORT = "tests/support/training.py", "tests/support/tiny.py"
 PROGRAMS = {"gan-train", "gan-sample", "gan-evaluate", "gan-export", "gan-report", "gan-explore", "gan-play"}
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
-FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a block with its file's name above
+FILE = re.compile(r"`([\w./]+)`:\n\n```(?:yaml|python)\n(.*?)^```", re.M | re.S)  # a code block below its file name
 LINK = re.compile(r"\[(?:`[^`]*`|[^\]`])*\]\(([^)\s]+)\)")
-CODE = re.compile(r"\[`([^`]+)` in ([\w./]+)\]\(([^)]+)\)")  # a quotation of code, its file and the link to it
-TO_TRY = re.compile(r"^- `((?:python train\.py|gan-\w+) [^`]+)`", re.M)  # a command that an item of a list begins with
+CODE = re.compile(r"\[`([^`]+)` in ([\w./]+)\]\(([^)]+)\)")  # quoted code, its file and the link to it
+LISTED_COMMAND = re.compile(r"^- `((?:python train\.py|gan-\w+) [^`]+)`", re.M)  # a command at the start of a list item
 PATH = re.compile(r"`((?:gan_lightning|conf|tests|benchmarks)/[\w./]*\w/?)`")
 
 
@@ -47,21 +47,21 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     titles = re.findall(r"^#+ (.*)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of every command of ours in a page's blocks and to be tried, without what is set before it."""
+    """Return the arguments of all gan-lightning commands in a page's code blocks and lists, without variables."""
     found = []
-    run = page.parent.name == "course"  # whose blocks test_course.py runs
-    blocks = [] if run else BLOCK.findall(page.read_text())
-    for language, block in [*blocks, *(("", line) for line in TO_TRY.findall(prose(page)))]:
+    is_course = page.parent.name == "course"  # test_course.py runs its blocks
+    blocks = [] if is_course else BLOCK.findall(page.read_text())
+    for language, block in [*blocks, *(("", line) for line in LISTED_COMMAND.findall(prose(page)))]:
         for line in block.replace("\\\n", " ").splitlines() if language in ("bash", "sh", "console", "") else []:
             line = line.strip().removeprefix("$ ")
-            of_ours = "train.py" in line or any(program in line for program in PROGRAMS)
-            words = shlex.split(line, comments=True) if of_ours else []
+            is_command = "train.py" in line or any(program in line for program in PROGRAMS)
+            words = shlex.split(line, comments=True) if is_command else []
             while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] == "srun"):
                 words = words[1:]
             if words and words[0] == "torchrun":
@@ -76,13 +76,13 @@ def commands(page: Path) -> list[list[str]]:
 COMMANDS = [
     pytest.param(words, page, id=f"{page.stem}: {' '.join(words)}")
     for page in PAGES
-    if page.name != "seventh.md"  # its commands need the files that it adds, and run beside them below
+    if page.name != "seventh.md"  # its commands need the files that it adds; tested below
     for words in commands(page)
 ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_somewhere(page):
+def test_links_have_existing_targets(page):
     broken = []
     for target in LINK.findall(prose(page)):
         path, _, anchor = target.partition("#")
@@ -96,28 +96,28 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_tests_that_are_named_exist(page):
+def test_referenced_tests_exist(page):
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())
     assert [test for file, test in named if f"\ndef {test}(" not in (ROOT / file).read_text()] == []
     assert page.name != "reliability.md" or len(named) > 40
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_files_that_are_mentioned_exist(page):
+def test_referenced_files_exist(page):
     added = {path for path, _ in FILE.findall(page.read_text())}
     assert [path for path in PATH.findall(prose(page)) if path not in added and not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_quoted_code_is_in_the_linked_file(page):
+def test_quoted_code_is_in_linked_file(page):
     quotations = CODE.findall(prose(page))
     links = {target: os.path.relpath(ROOT / path, page.parent) for _, path, target in quotations}
     assert [target for target, right in links.items() if target != right] == []
     assert [(code, path) for code, path, _ in quotations if code not in (ROOT / path).read_text()] == []
 
 
-def test_commands_are_found():
-    """The patterns above see what they should; without this a change of form would switch the tests off."""
+def test_patterns_find_commands_and_quotations():
+    """Otherwise a change of format would disable the tests of this file silently."""
     assert len(COMMANDS) > 50
     assert {param.values[0][0] for param in COMMANDS} == PROGRAMS
     assert sum(len(CODE.findall(page.read_text())) for page in PAGES) > 50
@@ -125,7 +125,7 @@ def test_commands_are_found():
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint of the default model, for commands that go on from one."""
+    """A checkpoint of the default model, for commands that resume or load one."""
     folder = tmp_path_factory.mktemp("run")
     tiny = ["network.width=4", "data.batch_size=16", "data.limit=26", "trainer.max_steps=1", "trainer.accelerator=cpu"]
     python(ROOT, "train.py", *tiny, f"hydra.run.dir={folder}")
@@ -140,7 +140,7 @@ def python(cwd: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize(("words", "page"), COMMANDS)
-def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
+def test_commands_in_docs_are_valid(words, page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     program, *arguments = words
     if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report, "gan-play": play}):
@@ -154,7 +154,7 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
         return
     values = dict(word.split("=", 1) for word in arguments if "=" in word and not word.startswith("-"))
     if values.get("hydra/launcher") == "ray":
-        pytest.importorskip("hydra_plugins.hydra_ray_launcher")  # which does not go with joblib's
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher")  # incompatible with joblib's launcher
     for path, text in FILE.findall(page.read_text()):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
@@ -173,34 +173,34 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
 DOWNLOADED = {"data=mnist": "MNIST", "data=cifar10": "cifar-10-batches-py"}
 
 
-def test_commands_of_the_readme_run(tmp_path, free_port):
-    """In one folder and in their order, at a tiny size; those on downloaded data where GAN_DATA_DIR has them."""
+def test_commands_in_readme_run(tmp_path, free_port):
+    """In one folder, in order, at a tiny size; those on downloaded data if GAN_DATA_DIR has the data."""
     for i in range(8):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.new("RGB", (20, 30), (i * 30, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
     tiny = ["trainer.max_steps=2", "network.width=4", "data.batch_size=4", "trainer.accelerator=cpu"]
-    tiny += ["eval.every_n_steps=null"]  # gan-evaluate does that, once
-    judged = ["eval.num_generated=20", "feature.width=4"]
+    tiny += ["eval.every_n_steps=null"]  # evaluated by gan-evaluate only
+    evaluation = ["eval.num_generated=20", "feature.width=4"]
     ran = []
     for program, *words in commands(ROOT / "README.md"):
         needed = [folder for word, folder in DOWNLOADED.items() if word in words]
         if needed and not Path(os.environ.get("GAN_DATA_DIR", "data"), needed[0]).is_dir():
             continue
         if program == "gan-train" and "--help" not in words:
-            going_on = any(word.startswith("ckpt_path") for word in words)
-            words += ["trainer.max_steps=3"] if going_on else tiny
-        words += judged if program == "gan-evaluate" else []
+            resumes = any(word.startswith("ckpt_path") for word in words)
+            words += ["trainer.max_steps=3"] if resumes else tiny
+        words += evaluation if program == "gan-evaluate" else []
         command = (
             [str(ROOT / "train.py")]
             if program == "gan-train"
             else ["-m", program.replace("gan-", "gan_lightning.cli.")]
         )
         line, environment = [sys.executable, *command, *words], os.environ | {"OMP_NUM_THREADS": "1"}
-        if program == "gan-play":  # which goes on until it is told to end
+        if program == "gan-play":  # runs until it is terminated
             line += ["--no-browser", "--port", str(free_port)]
             with subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as page:
                 assert page.stdout.readline().startswith(f"http://127.0.0.1:{free_port}")
-                page.terminate()  # an interrupt does not reach what a script has put into the background
+                page.terminate()  # SIGINT is ignored in background jobs of a script
             continue
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{program} {words}: {done.stdout} {done.stderr}"
@@ -212,10 +212,10 @@ def test_commands_of_the_readme_run(tmp_path, free_port):
     assert (tmp_path / "report.html").exists()
     assert (tmp_path / "walk.mp4").exists()
     assert len([*(tmp_path / "runs" / "sweeps").rglob("last.ckpt")]) == 9
-    assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "it went on"
+    assert (tmp_path / "runs" / "first" / "samples" / "step_00000003.png").exists(), "the run was not resumed"
 
 
-def test_pages_of_variants_have_one_form():
+def test_pages_of_models_have_same_headings():
     for variant in VARIANTS:
         page = ROOT / "docs" / f"{variant}.md"
         assert page.exists(), f"conf/model/{variant}.yaml has no page docs/{variant}.md"
@@ -225,7 +225,7 @@ def test_pages_of_variants_have_one_form():
         assert f"images/{variant}_mnist.png" in page.read_text()
 
 
-def test_pages_name_the_figures_that_are_logged(run, tmp_path, learner):
+def test_pages_list_logged_metrics(run, tmp_path, learner):
     trainer = run(tmp_path, f"model={learner}", "trainer.max_steps=1")
     logged = set((tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step"}
     assert trainer.global_step == 1
@@ -237,8 +237,8 @@ def test_pages_name_the_figures_that_are_logged(run, tmp_path, learner):
 
 
 @pytest.fixture(scope="module")
-def seventh(tmp_path_factory) -> Path:
-    """A copy of the repository with the two files that the page adds."""
+def repository(tmp_path_factory) -> Path:
+    """A copy of the repository with the two files of docs/seventh.md."""
     folder = tmp_path_factory.mktemp("seventh")
     for part in ("gan_lightning", "conf"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -253,8 +253,8 @@ def seventh(tmp_path_factory) -> Path:
     return folder
 
 
-# A linear discriminator has the slope |a| everywhere: the penalty by hand is 10 / 2 * (3^2 + 4^2) = 125.
-BY_HAND = """
+# A linear discriminator has the gradient norm |a| everywhere, so the penalty is 10 / 2 * (3^2 + 4^2) = 125.
+CHECK_PENALTY = """
 import torch
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.model.r1gan import R1GAN
@@ -265,34 +265,34 @@ class Linear(torch.nn.Module):
         self.a = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     def forward(self, x, y):
         return x @ self.a
-players = dict(generator=MLPGenerator(2, (2,), 4), discriminator=Linear(), loss=NonSaturating())
-game = R1GAN(**players, generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam, latent_dim=2)
+networks = dict(generator=MLPGenerator(2, (2,), 4), discriminator=Linear(), loss=NonSaturating())
+model = R1GAN(**networks, generator_optimizer=torch.optim.Adam, discriminator_optimizer=torch.optim.Adam, latent_dim=2)
 critic = MLPDiscriminator((2,), norm="batch")
 for settings, message in ({"r1_weight": -5}, "r1_weight=-5"), ({"discriminator": critic}, "BatchNorm"):
     try:
-        R1GAN(**players | settings, generator_optimizer=None, discriminator_optimizer=None, latent_dim=2)
+        R1GAN(**networks | settings, generator_optimizer=None, discriminator_optimizer=None, latent_dim=2)
     except ValueError as error:
         assert message in str(error), error
     else:
         raise AssertionError(message)
-terms, _ = game.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
+terms, _ = model.discriminator_loss(torch.randn(5, 2), torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
 assert set(terms) == {"adversarial", "r1"}, terms
 torch.testing.assert_close(terms["r1"], torch.tensor(125.0))
 terms["r1"].backward()
-torch.testing.assert_close(game.discriminator.a.grad, torch.tensor([30.0, 40.0]))
+torch.testing.assert_close(model.discriminator.a.grad, torch.tensor([30.0, 40.0]))
 from gan_lightning.run.command_line import check_command_line
 for words in COMMANDS:
     check_command_line(words)
 """
 
 
-def test_seventh_variant_is_right_and_its_commands_are_accepted(seventh):
+def test_seventh_variant_computes_penalty_and_its_commands_are_valid(repository):
     words = [arguments for _, *arguments in commands(ROOT / "docs" / "seventh.md")]
     assert len(words) == 3
-    python(seventh, "-c", BY_HAND.replace("COMMANDS", repr(words)))
+    python(repository, "-c", CHECK_PENALTY.replace("COMMANDS", repr(words)))
 
 
-# What the annotation of one argument and one declaration reject, without any edit elsewhere.
+# Settings that the annotation of an argument and a declaration of the variant reject.
 REJECTED = """
 import sys
 sys.path.insert(0, FOLDER)
@@ -309,8 +309,8 @@ assert "torch" not in sys.modules
 """
 
 
-def rejected(folder: Path, cwd: Path, name: str, *flags: str) -> None:
-    """Check that a variant's constraints are read from its source in a folder, and its name in the messages."""
+def check_rejected(folder: Path, cwd: Path, name: str, *flags: str) -> None:
+    """Check that the constraints in a variant's source are enforced, with its name in the messages."""
     words = {
         "model.r1_weight=-5": "model.r1_weight=-5: must be a number of at least 0",
         "network.discriminator.norm=batch": f"network.discriminator.norm=batch: {name} needs ",
@@ -320,29 +320,29 @@ def rejected(folder: Path, cwd: Path, name: str, *flags: str) -> None:
     python(cwd, "-c", code)
 
 
-def test_seventh_variant_is_validated(seventh):
-    rejected(seventh, seventh, "model=r1gan")
+def test_seventh_variant_is_validated(repository):
+    check_rejected(repository, repository, "model=r1gan")
 
 
-def test_a_variant_outside_the_repository_is_validated(tmp_path):
+def test_variant_outside_repository_is_validated(tmp_path):
     files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
     (tmp_path / "r1gan.py").write_text(files["gan_lightning/model/r1gan.py"])
     (tmp_path / "mine" / "model").mkdir(parents=True)
     text = files["conf/model/r1gan.yaml"].replace("gan_lightning.model.r1gan.R1GAN", "r1gan.R1GAN")
     (tmp_path / "mine" / "model" / "r1gan.yaml").write_text(text)
-    rejected(tmp_path, ROOT, "model._target_=r1gan.R1GAN", f"--config-dir={tmp_path / 'mine'}")
+    check_rejected(tmp_path, ROOT, "model._target_=r1gan.R1GAN", f"--config-dir={tmp_path / 'mine'}")
 
 
-def test_seventh_variant_trains(seventh):
+def test_seventh_variant_trains(repository):
     tiny = ["network.width=4", "data.batch_size=4", "data.limit=26", "data.image_size=16", "trainer.accelerator=cpu"]
-    python(seventh, "train.py", "model=r1gan", *tiny, "trainer.max_steps=2", "hydra.run.dir=run")
-    header, line = (seventh / "run" / "metrics.csv").read_text().splitlines()
-    figures = dict(zip(header.split(","), line.split(","), strict=True))
-    assert figures["step"] == "2"
-    assert float(figures["d/r1"]) > 0
-    assert (seventh / "run" / "checkpoints" / "last.ckpt").exists()
+    python(repository, "train.py", "model=r1gan", *tiny, "trainer.max_steps=2", "hydra.run.dir=run")
+    header, line = (repository / "run" / "metrics.csv").read_text().splitlines()
+    metrics = dict(zip(header.split(","), line.split(","), strict=True))
+    assert metrics["step"] == "2"
+    assert float(metrics["d/r1"]) > 0
+    assert (repository / "run" / "checkpoints" / "last.ckpt").exists()
 
 
-def test_seventh_variant_passes_the_contract(seventh):
-    out = python(seventh, "-m", "pytest", "-p", "no:cacheprovider", "tests/unit/model/test_model.py", "-k", "r1gan")
+def test_seventh_variant_passes_model_tests(repository):
+    out = python(repository, "-m", "pytest", "-p", "no:cacheprovider", "tests/unit/model/test_model.py", "-k", "r1gan")
     assert int(re.search(r"(\d+) passed", out)[1]) >= 10, out

@@ -1,4 +1,4 @@
-"""What a stranger installs: the make targets, and a wheel that works from any folder."""
+"""Installation: make targets, CI, the wheel, dependencies and their lock file, the Docker image."""
 
 import ast
 import os
@@ -38,19 +38,19 @@ def test_make_help_lists_every_target():
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run", ".pre-commit-config.yaml"])
-def test_make_targets_that_are_named_exist(page):
+def test_make_targets_in_documents_exist(page):
     text = (ROOT / page).read_text()
     named = set(re.findall(r"(?:^|`|entry: |#.*: )make ([a-z][a-z-]*)", text, re.M))
     assert named
     assert named <= TARGETS
 
 
-def test_ci_runs_what_contributors_run():
+def test_ci_runs_make_lint_and_make_test_all():
     assert re.findall(r"^make .*$", (ROOT / ".ci" / "run").read_text(), re.M) == ["make lint", "make test-all"]
     assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
 
 
-def test_ci_may_only_read_and_tries_windows_and_the_lowest_versions():
+def test_ci_is_read_only_and_tests_windows_and_lowest_versions():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"]
@@ -66,7 +66,7 @@ def test_ci_may_only_read_and_tries_windows_and_the_lowest_versions():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The bin folder of a fresh environment with nothing but the wheel, over the packages of this one."""
+    """Install the wheel into a new environment with links to this one's packages; return its bin folder."""
     folder = tmp_path_factory.mktemp("installed")
     shell(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
     shell(sys.executable, "-m", "venv", folder / "env")
@@ -75,7 +75,7 @@ def installed(tmp_path_factory) -> Path:
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     (there,) = (folder / "env" / "lib").glob("python*/site-packages")
-    # Dependencies as they are, but not the editable install of this very package.
+    # All packages but the editable install of this one.
     for path in Path(here).iterdir():
         if "gan_lightning" not in path.name and not (there / path.name).exists():
             (there / path.name).symlink_to(path)
@@ -85,7 +85,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_every_configuration_and_both_commands(installed):
+def test_wheel_contains_configurations_modules_and_commands(installed):
     (wheel,) = installed.parent.parent.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -100,10 +100,10 @@ def test_the_wheel_has_every_configuration_and_both_commands(installed):
 
 
 @pytest.mark.slow
-def test_the_commands_work_from_any_folder(installed, tmp_path):
+def test_installed_commands_run_in_any_directory(installed, tmp_path):
     assert "wgan_gp" in shell(installed / "gan-train", "--help", cwd=tmp_path)
     where = shell(installed / "python", "-c", "import gan_lightning; print(gan_lightning.__file__)", cwd=tmp_path)
-    assert str(installed.parent) in where, "it is the wheel that is tried"
+    assert str(installed.parent) in where, "the wheel is not imported"
     tiny = ["network.width=4", "data.batch_size=4", "trainer.max_steps=1", "hydra.run.dir=run"]
     shell(installed / "gan-train", *tiny, cwd=tmp_path)
     shell(installed / "gan-sample", "run/checkpoints/last.ckpt", "--num", "4", "--out", "grid.png", cwd=tmp_path)
@@ -112,7 +112,7 @@ def test_the_commands_work_from_any_folder(installed, tmp_path):
 
 @pytest.mark.slow
 def test_make_installs_once(tmp_path):
-    """In a clone, with the packages of this environment; a second make of anything has nothing to install."""
+    """In a clone, with the packages of this environment: later make targets install nothing."""
     shell("git", "clone", "--quiet", ROOT, tmp_path / "clone")
     clone = tmp_path / "clone"
     python = f"PYTHON={sys.executable}"
@@ -127,7 +127,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DECLARED = [Requirement(line) for line in PROJECT["dependencies"]]
 OPTIONAL = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "dev"}
 EXTRAS = [Requirement(line) for lines in OPTIONAL.values() for line in lines]
-NEEDS_OF_OTHERS = {
+REQUIRED_BY = {
     "numpy": "torchvision",
     "scipy": "scikit-learn",
     "tqdm": "pytorch-lightning",
@@ -136,30 +136,30 @@ NEEDS_OF_OTHERS = {
 }
 
 
-def test_the_core_is_small_and_each_lower_bound_has_its_reason():
+def test_dependencies_are_few_and_each_lower_bound_has_a_comment():
     assert len(DECLARED) <= 14
     block = re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
     assert all(re.search(r'>=[\d.]+",\s+# \w', line) for line in block.splitlines())
 
 
-def test_whatever_is_imported_is_declared_or_needed_by_what_is():
-    """Numpy and its like come with a package that is listed, which says so itself."""
-    for name, owner in NEEDS_OF_OTHERS.items():
+def test_imported_packages_are_declared_or_required_by_declared_ones():
+    """Numpy and the like are requirements of a declared package, according to its metadata."""
+    for name, owner in REQUIRED_BY.items():
         assert owner in {one.name for one in (*DECLARED, *EXTRAS)}
         assert name in {canonicalize_name(Requirement(line).name) for line in metadata.requires(owner)}
-    known = {canonicalize_name(one.name) for one in (*DECLARED, *EXTRAS)} | set(NEEDS_OF_OTHERS) | {"gan-lightning"}
-    owners, strange = metadata.packages_distributions(), set()
+    known = {canonicalize_name(one.name) for one in (*DECLARED, *EXTRAS)} | set(REQUIRED_BY) | {"gan-lightning"}
+    owners, undeclared = metadata.packages_distributions(), set()
     for path in (ROOT / "gan_lightning").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"gan_lightning"}:
                 if not known & {canonicalize_name(owner) for owner in owners.get(top, [top])}:
-                    strange.add(f"{path.relative_to(ROOT)}: {top}")
-    assert strange == set()
+                    undeclared.add(f"{path.relative_to(ROOT)}: {top}")
+    assert undeclared == set()
 
 
-def test_the_lock_has_all_of_them_with_hashes():
+def test_lock_file_has_all_dependencies_with_hashes():
     lock = (ROOT / "requirements.lock").read_text()
     entries = re.split(r"\n(?=\S)", lock.split("#    make lock\n")[1])
     versions = {}
@@ -170,10 +170,10 @@ def test_the_lock_has_all_of_them_with_hashes():
         versions.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
     for one in (*DECLARED, *(one for one in EXTRAS if one.name not in ("wandb", "mlflow", "hydra-ray-launcher"))):
         assert all(version in one.specifier for version in versions[canonicalize_name(one.name)]), one
-    assert "://" not in lock, "the lock names no index"
+    assert "://" not in lock, "the lock file contains an index or URL"
 
 
-def test_the_image_installs_the_lock_and_nothing_else():
+def test_docker_image_installs_only_the_lock_file():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     installs = [line for line in lines if "pip install" in line]
     assert len(installs) == 2
@@ -182,8 +182,8 @@ def test_the_image_installs_the_lock_and_nothing_else():
     copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
     assert copied == kept
     assert all((ROOT / name).exists() for name in copied)
-    assert any(line.startswith("USER ") for line in lines), "not as root"
+    assert any(line.startswith("USER ") for line in lines), "the container runs as root"
 
 
-def test_one_version_is_told():
+def test_package_version_equals_project_version():
     assert gan_lightning.__version__ == PROJECT["version"]
