@@ -1,12 +1,12 @@
-"""The CIFAR-10 experiments at full length on one GPU, and how good they are at 50,000 samples against the training set.
+"""Train the CIFAR-10 experiments at full length on one GPU, and score 50,000 samples against the training set.
 
-    GAN_DATA_DIR=data python benchmarks/cifar10.py                   # everything, wgan_gp first; hours
+    GAN_DATA_DIR=data python benchmarks/cifar10.py                   # all experiments, wgan_gp first; hours
     GAN_DATA_DIR=data python benchmarks/cifar10.py --only wgan_gp --minutes 8
     GAN_DATA_DIR=data python benchmarks/cifar10.py --tiny            # the same on a CPU, in minutes
 
-The same line goes on with what was interrupted, here or by ``--minutes``. Each experiment leaves one file in
-benchmarks/results/full, with the curve, the scores with their cards, and the minutes of training; results.py makes the
-page of them. Inception's weights are downloaded, or named by ``--inception``.
+The same command resumes experiments that were interrupted, also by ``--minutes``. Each experiment writes one file to
+benchmarks/results/full, with the curve, the scores with their cards, and the training time; results.py writes the page.
+Inception's weights are downloaded, or read from ``--inception``.
 """
 
 import argparse
@@ -34,28 +34,28 @@ EXPERIMENTS = {
     "wgan": ["experiment=wgan_cifar10", EMA],
 }
 FAST = ["trainer=gpu", "trainer.precision=bf16-mixed", "trainer.tf32=true", "trainer.channels_last=true"]
-WATCHED = ["feature=inception", "protocol=10k_train", "metric=fid", "eval.every_n_steps=10000"]
+EVALUATION = ["feature=inception", "protocol=10k_train", "metric=fid", "eval.every_n_steps=10000"]
 TINY = ["trainer=cpu", "trainer.max_steps=4", "network.width=4", "data.limit=200", "feature=classifier",
         "feature.epochs=1", "eval.every_n_steps=2", "eval.num_generated=64"]  # fmt: skip
 
 
 def command(program: str) -> list[str]:
-    """One of ours, by this interpreter."""
+    """Return the command line that runs a command of gan-lightning with this interpreter."""
     return [sys.executable, "-c", f"from gan_lightning.cli.{program} import main; main()"]
 
 
 def train(run: Path, words: list[str], weights: list[str], minutes: float | None) -> int:
-    """Begin or go on for so many minutes; the exit status. ``seconds`` in the run's folder tells what all took."""
-    begun = (run / "checkpoints" / "last.ckpt").exists()
-    line = [f"hydra.run.dir={run}", *(["ckpt_path=last"] if begun else words), *weights]
-    since, before = time.time(), spent(run)
+    """Start or resume a run for a number of minutes; return the exit status. ``seconds`` has the total time."""
+    started = (run / "checkpoints" / "last.ckpt").exists()
+    line = [f"hydra.run.dir={run}", *(["ckpt_path=last"] if started else words), *weights]
+    since, before = time.time(), training_seconds(run)
     try:
         with subprocess.Popen([*command("train"), *line]) as process:
             try:
                 process.wait(None if minutes is None else 60 * minutes)
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGTERM)  # it ends its step and writes a checkpoint
-            except KeyboardInterrupt:  # the terminal has told it as well
+                process.send_signal(signal.SIGTERM)  # it finishes its step and writes a checkpoint
+            except KeyboardInterrupt:  # the terminal has sent SIGINT to the child, too
                 process.wait()
                 raise
             return process.wait()
@@ -64,16 +64,16 @@ def train(run: Path, words: list[str], weights: list[str], minutes: float | None
             file.write(str(before + time.time() - since))
 
 
-def spent(run: Path) -> float:
-    """Seconds that a run has trained for, in all its lives."""
+def training_seconds(run: Path) -> float:
+    """Return the seconds that a run has been trained for, over all processes."""
     return float((run / "seconds").read_text()) if (run / "seconds").exists() else 0.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=EXPERIMENTS, help="one experiment")
-    parser.add_argument("--minutes", type=float, help="stop each after so long; the same line goes on")
-    parser.add_argument("--inception", help="file of Inception's weights, where they cannot be downloaded")
+    parser.add_argument("--only", choices=EXPERIMENTS, help="run this experiment only")
+    parser.add_argument("--minutes", type=float, help="stop each experiment after this time, to be resumed")
+    parser.add_argument("--inception", help="file with Inception's weights, if they cannot be downloaded")
     parser.add_argument("--tiny", action="store_true", help="four steps of narrow networks on a CPU")
     args = parser.parse_args()
     weights = [f"feature.weights={Path(args.inception).expanduser().resolve()}"] if args.inception else []
@@ -84,22 +84,22 @@ def main() -> None:
         report = json.loads(file.read_text()) if file.exists() else {}
         if report.get("finished"):
             continue
-        words = [*EXPERIMENTS[name], *(TINY if args.tiny else [*FAST, *WATCHED])]
+        words = [*EXPERIMENTS[name], *(TINY if args.tiny else [*FAST, *EVALUATION])]
         status = train(run, words, weights, args.minutes)
         if status not in (0, 128 + signal.SIGTERM):
             sys.exit(f"{name}: training ended with status {status}")
-        watched = run / "evaluation.jsonl"  # which a run that was stopped before its first evaluation lacks
-        curve = [json.loads(line) for line in watched.read_text().splitlines()] if watched.exists() else []
-        judged = ["eval.num_generated=64"] if args.tiny else ["protocol=50k_train", "metric=default", *weights]
+        evaluations = run / "evaluation.jsonl"  # missing if the run was stopped before its first evaluation
+        curve = [json.loads(line) for line in evaluations.read_text().splitlines()] if evaluations.exists() else []
+        settings = ["eval.num_generated=64"] if args.tiny else ["protocol=50k_train", "metric=default", *weights]
         out = run / "final"
-        judge = [*command("evaluate"), str(run), "which=last", *judged, f"out={out}"]
+        evaluate = [*command("evaluate"), str(run), "which=last", *settings, f"out={out}"]
         for suffix in (".json", ".csv"):
             out.with_suffix(suffix).unlink(missing_ok=True)
-        if status := subprocess.run(judge).returncode:
+        if status := subprocess.run(evaluate).returncode:
             sys.exit(f"{name}: evaluation ended with status {status}")
         outcome = json.loads((run / "result.json").read_text())
         step = read(run / "checkpoints" / "last.ckpt")["global_step"]
-        report |= {"overrides": [*words, *weights], "seconds": spent(run), "step": step}
+        report |= {"overrides": [*words, *weights], "seconds": training_seconds(run), "step": step}
         report |= {"finished": outcome["status"] == "finished", "machine": this_machine()}
         report |= {} if args.tiny else {"device": torch.cuda.get_device_name()}
         report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]

@@ -1,12 +1,12 @@
-"""Pictures per second, from files to a batch of floats: ours and torchvision's ImageFolder with a DataLoader.
+"""Images per second, from files to a batch of floats: gan-lightning, and torchvision's ImageFolder with a DataLoader.
 
     python benchmarks/pictures.py               # writes pictures.json
     python benchmarks/pictures.py --num 2000
 
-Faces of CelebA's shape (178 x 218 JPEG, made of waves and noise) are dealt out as float batches of 64 in [-1, 1] at
-64 x 64, mirrored at random. ImageFolder decodes, crops and scales each picture every time it is read, in as many worker
-processes as there are cores, and once more without workers. Ours decodes once: the first time is told, and then steps
-from the file (mapped, with the system's cache warm) and from memory. All sides take turns; the rate is the median.
+Files of CelebA's shape (178 x 218 JPEG, sine waves and noise) become float batches of 64 in [-1, 1] at 64 x 64,
+flipped at random. ImageFolder decodes, crops and resizes each image every time it is read, with one worker process
+per core, and without workers. gan-lightning decodes once: the script reports that time, and the rates from the
+memory-mapped file (in the page cache) and from memory. All sides are timed alternately; the rate is the median.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SIDE, BATCH = 64, 64
 
 
 def write_faces(folder: Path, num: int) -> None:
-    """JPEGs that are as large as CelebA's, about 9 KB each."""
+    """Write JPEG files of CelebA's size, about 9 KB each."""
     rng = np.random.default_rng(0)
     down, right = np.mgrid[0:218, 0:178]
     for i in range(num):
@@ -44,8 +44,8 @@ def write_faces(folder: Path, num: int) -> None:
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i:06}.jpg", quality=90)
 
 
-def torchvisions(root: Path, workers: int) -> Iterator[Tensor]:
-    """What one would write without us."""
+def torchvision_batches(root: Path, workers: int) -> Iterator[Tensor]:
+    """Yield batches of torchvision's ImageFolder and a DataLoader."""
     steps = [
         transforms.CenterCrop(178),
         transforms.Resize(SIDE),
@@ -62,13 +62,13 @@ def torchvisions(root: Path, workers: int) -> Iterator[Tensor]:
         persistent_workers=workers > 0,
     )
     while True:
-        for pictures, _ in loader:
-            yield pictures
+        for images, _ in loader:
+            yield images
 
 
-def ours(root: Path, **kept: object) -> Iterator[Tensor]:
-    """A step's batch, through what every run does with it."""
-    data = ImageFolder(root, SIDE, flip=True, batch_size=BATCH, seed=0, **kept)
+def our_batches(root: Path, **settings: object) -> Iterator[Tensor]:
+    """Yield batches of gan-lightning's ImageFolder, with the processing of a training step."""
+    data = ImageFolder(root, SIDE, flip=True, batch_size=BATCH, seed=0, **settings)
     data.setup()
     module = SimpleNamespace(d_steps=1, dtype=torch.float32)
     data.trainer = SimpleNamespace(lightning_module=module, global_step=0, global_rank=0, world_size=1)
@@ -80,8 +80,8 @@ def ours(root: Path, **kept: object) -> Iterator[Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--num", type=int, default=10_000, help="pictures (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (%(default)s)")
+    parser.add_argument("--num", type=int, default=10_000, help="number of images (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each side (%(default)s)")
     args = parser.parse_args()
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
@@ -89,20 +89,20 @@ def main() -> None:
         (root / "faces").mkdir(parents=True)
         write_faces(root / "faces", args.num)
         since = perf_counter()
-        next(ours(root, cache=folder))
+        next(our_batches(root, cache=folder))
         first = perf_counter() - since
         since = perf_counter()
-        next(ours(root, cache=folder))
+        next(our_batches(root, cache=folder))
         again = perf_counter() - since
         sides = {
-            "ImageFolder, no workers": (torchvisions(root, 0), 5),
-            f"ImageFolder, {cores} workers": (torchvisions(root, cores), 20),
-            "ours, mapped file": (ours(root, cache=folder, memory_gb=0), 200),
-            "ours, in memory": (ours(root, cache=folder), 200),
+            "ImageFolder, no workers": (torchvision_batches(root, 0), 5),
+            f"ImageFolder, {cores} workers": (torchvision_batches(root, cores), 20),
+            "ours, mapped file": (our_batches(root, cache=folder, memory_gb=0), 200),
+            "ours, in memory": (our_batches(root, cache=folder), 200),
         }
         rates = {name: [] for name in sides}
         for batches, steps in sides.values():
-            for _ in range(steps):  # workers have started, and the file is in the system's cache
+            for _ in range(steps):  # start the workers, and read the file into the page cache
                 next(batches)
         for _ in range(args.rounds):
             for name, (batches, steps) in sides.items():
@@ -112,9 +112,9 @@ def main() -> None:
                 rates[name].append(steps * BATCH / (perf_counter() - since))
     found = {"pictures": args.num, "first_seconds": first, "again_seconds": again}
     found["pictures_per_second"] = {name: median(rate) for name, rate in rates.items()}
-    print(f"{args.num:,} pictures decoded in {first:.1f} s, read again in {again:.2f} s")
+    print(f"{args.num:,} images decoded in {first:.1f} s, read again in {again:.2f} s")
     for name, rate in found["pictures_per_second"].items():
-        print(f"{name:28}{rate:12,.0f} pictures/s")
+        print(f"{name:28}{rate:12,.0f} images/s")
     found = {"machine": this_machine()} | found
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
 

@@ -1,11 +1,11 @@
-"""What one would write without us: a plain PyTorch loop for each variant, with networks like ours.
+"""Baselines of the benchmarks: a plain PyTorch loop for each variant, and the arithmetic of the networks alone.
 
-It is of the usual kind: two forwards of D, which is not frozen while G steps, optimizers without ``fused`` or
-``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each variant keeps its
-schedule, loss and constraint.
+The plain loop is the usual one: two forward passes of D, which is not frozen during G's step, optimizers without
+``fused`` or ``foreach``, a shuffled DataLoader without workers over a TensorDataset of scaled samples. Each variant
+keeps its schedule, loss and constraint.
 
-Beside it the floor, the arithmetic of the networks alone: their passes forward and backward on the same tensors again
-and again, no gradient that nobody needs, no data, no optimizer, nothing written down; on a GPU as one CUDA graph.
+The floor is the forward and backward passes of the networks on the same tensors again and again, without unused
+gradients, data, optimizers or logging; on a GPU as one CUDA graph.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,23 +26,23 @@ from gan_lightning.penalty.gradient_penalty import gradient_penalty
 Penalty = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-Players = tuple[nn.Module, nn.Module]  # G and D
+Networks = tuple[nn.Module, nn.Module]  # G and D
 
 
-def players_of(model: GAN) -> Players:
-    """A model's own networks."""
+def networks_of(model: GAN) -> Networks:
+    """Return the generator and the discriminator of a model."""
     return model.generator, model.discriminator
 
 
-def plain_loop(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
-    """The loop that one would write without us; it yields its generator after each step of it."""
-    generator, discriminator = (net.to(memory_format=torch.contiguous_format) for net in players)
+def plain_loop(model: GAN, networks: Networks, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
+    """Train like a loop without gan-lightning; yield the generator after each generator step."""
+    generator, discriminator = (net.to(memory_format=torch.contiguous_format) for net in networks)
     g_opt, d_opt = (
         build.func(net.parameters(), **{k: v for k, v in build.keywords.items() if k not in ("fused", "foreach")})
         for build, net in zip(model.optimizer_fns.values(), (generator, discriminator), strict=True)
     )
     loader = DataLoader(TensorDataset(samples, labels), batch_size, shuffle=True, drop_last=True)
-    device, many = next(generator.parameters()).device, model.generator_batch_multiplier
+    device, multiplier = next(generator.parameters()).device, model.generator_batch_multiplier
     updates = 0
     while True:
         for real, y in loader:
@@ -59,21 +59,21 @@ def plain_loop(model: GAN, players: Players, samples: Tensor, labels: Tensor, ba
             if updates % model.d_steps:
                 continue
             if not model.reuse_fake:
-                y = y.repeat(many)
-                fake = generator(torch.randn(batch_size * many, model.latent_dim, device=device), y)
+                y = y.repeat(multiplier)
+                fake = generator(torch.randn(batch_size * multiplier, model.latent_dim, device=device), y)
             g_opt.zero_grad()
             g_loss(model, discriminator, fake, y).backward()
             g_opt.step()
             yield generator
 
 
-def floor(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
-    """The passes of a step and nothing else, in the format that the networks are in."""
-    generator, discriminator = players
-    device, many = next(generator.parameters()).device, model.generator_batch_multiplier
+def floor(model: GAN, networks: Networks, samples: Tensor, labels: Tensor, batch_size: int) -> Iterator[nn.Module]:
+    """Run the forward and backward passes of a step only, in the memory format of the networks."""
+    generator, discriminator = networks
+    device, multiplier = next(generator.parameters()).device, model.generator_batch_multiplier
     real, y = samples[:batch_size].to(device), labels[:batch_size].to(device)
-    z = torch.randn(batch_size * many, model.latent_dim, device=device)
-    classes = y.repeat(many)
+    z = torch.randn(batch_size * multiplier, model.latent_dim, device=device)
+    classes = y.repeat(multiplier)
 
     def step() -> None:
         for number in range(model.d_steps):
@@ -93,7 +93,7 @@ def floor(model: GAN, players: Players, samples: Tensor, labels: Tensor, batch_s
 
 
 def plain_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
-    """The gradient penalty as everybody writes it."""
+    """Return the gradient penalty in its usual implementation."""
     epsilon = epsilon.view(-1, *[1] * (real.ndim - 1))
     x_hat = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(x_hat, y).sum(), x_hat, create_graph=True)
@@ -103,10 +103,10 @@ def plain_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tenso
 def d_loss(
     model: GAN, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor, penalty: Penalty = gradient_penalty
 ) -> Tensor:
-    """The loss of the model's discriminator, for another discriminator."""
+    """Return the loss of the model's discriminator, computed with another discriminator."""
     if isinstance(model, ACGAN):
-        real_logits, real_classes = judge(discriminator, real, y)
-        fake_logits, fake_classes = judge(discriminator, fake, y)
+        real_logits, real_classes = logits_of(discriminator, real, y)
+        fake_logits, fake_classes = logits_of(discriminator, fake, y)
         loss = model.loss.discriminator(real_logits, fake_logits)
         loss = loss + model.class_weight_real * F.cross_entropy(real_classes, y)
         return loss + model.class_weight_fake * F.cross_entropy(fake_classes, y)
@@ -118,14 +118,14 @@ def d_loss(
 
 
 def g_loss(model: GAN, discriminator: nn.Module, fake: Tensor, y: Tensor) -> Tensor:
-    """The loss of the model's generator, before another discriminator."""
+    """Return the loss of the model's generator, computed with another discriminator."""
     if isinstance(model, ACGAN):
-        logits, classes = judge(discriminator, fake, y)
+        logits, classes = logits_of(discriminator, fake, y)
         return model.loss.generator(logits) + model.class_weight_generator * F.cross_entropy(classes, y)
     return model.loss.generator(discriminator(fake, y))
 
 
-def judge(discriminator: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of the source and of the classes, as ACGAN needs them."""
+def logits_of(discriminator: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the real/fake logits and the class logits for ACGAN."""
     features = discriminator.features(x, y)
     return discriminator.logits(features, y), discriminator.class_head(features)

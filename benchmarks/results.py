@@ -1,11 +1,11 @@
-"""Trains all variants on equal budgets, beside plain PyTorch loops of the same networks, and writes docs/results.md.
+"""Train all variants and plain PyTorch loops of the same networks on equal budgets, and write docs/results.md.
 
-    GAN_DATA_DIR=data python benchmarks/results.py              # everything that is not there yet, then the page
+    GAN_DATA_DIR=data python benchmarks/results.py              # all runs without a result, then the page
     python benchmarks/results.py --only mnist/acgan --threads 1
-    python benchmarks/results.py --page                         # the page alone
+    python benchmarks/results.py --page                         # the page only
 
-Each run leaves one file in benchmarks/results, every score with its card, and is skipped where that file is there.
-A run of ours that was killed goes on from its last checkpoint; a plain loop starts anew.
+Each run writes one file to benchmarks/results, with every score and its card, and is skipped if the file exists.
+An interrupted run of gan-lightning resumes from its last checkpoint; a plain loop starts anew.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from plain_loop import plain_loop, players_of
+from plain_loop import networks_of, plain_loop
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
@@ -42,21 +42,21 @@ ROOT = Path(__file__).parent.parent
 RESULTS, RUNS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "runs" / "results", ROOT / "docs" / "images" / "results"
 VARIANTS = ("vanilla", "dcgan", "cgan", "acgan", "wgan", "wgan_gp")
 MODES = "modes", "quality", "reverse_kl"
-PICTURES = ("protocol=5k_train", "trainer.max_steps=2000", "eval.every_n_steps=500")
+IMAGE_OVERRIDES = ("protocol=5k_train", "trainer.max_steps=2000", "eval.every_n_steps=500")
 
 
 @dataclass
 class Setting:
-    """A table of the page.
+    """A section of the page with one table.
 
     Args:
         title: Its heading.
-        runs: Overrides of each row by name.
-        seeds: How many, unless the command line asks for another number.
-        plain: Whether the plain loop is run beside it.
-        shown: Scores of the table; the first decides.
+        runs: Overrides by name, one row each.
+        seeds: Number of seeds, unless the command line sets another one.
+        plain: Whether the plain loop is run, too.
+        shown: Scores in the table; the best checkpoint is chosen by the first.
         first: The first seed.
-        note: What stands above the table.
+        note: Text above the table.
     """
 
     title: str
@@ -68,28 +68,28 @@ class Setting:
     note: str = ""
 
 
-def pictures(data: str, variants: Iterable[str] = VARIANTS) -> dict[str, tuple[str, ...]]:
-    return {variant: (f"model={variant}", f"data={data}", *PICTURES) for variant in variants}
+def image_runs(data: str, variants: Iterable[str] = VARIANTS) -> dict[str, tuple[str, ...]]:
+    return {variant: (f"model={variant}", f"data={data}", *IMAGE_OVERRIDES) for variant in variants}
 
 
-def points(kind: str) -> dict[str, tuple[str, ...]]:
+def point_runs(kind: str) -> dict[str, tuple[str, ...]]:
     return {variant: (f"experiment={variant}_gaussian_{kind}",) for variant in ("vanilla", "wgan_gp")}
 
 
-OF_PICTURES = "fid", "kid", "precision", "recall", "class_accuracy"
+IMAGE_SCORES = "fid", "kid", "precision", "recall", "class_accuracy"
 AGAIN = (
     "Among a dozen comparisons at 5 % chance alone may find one, and above ACGAN differs, with three seeds. So it was "
     "run again with seeds that had no part in the suspicion, judged by a classifier that was trained anew: these "
     "scores have cards of their own, and are not comparable with those above."
 )
 SETTINGS = {
-    "mnist": Setting("MNIST", pictures("mnist"), 3, True, OF_PICTURES),
-    "cifar10": Setting("CIFAR-10", pictures("cifar10"), 3, True, OF_PICTURES),
+    "mnist": Setting("MNIST", image_runs("mnist"), 3, True, IMAGE_SCORES),
+    "cifar10": Setting("CIFAR-10", image_runs("cifar10"), 3, True, IMAGE_SCORES),
     "cifar10_again": Setting(
-        "CIFAR-10, other seeds", pictures("cifar10", ("acgan", "cgan")), 6, True, OF_PICTURES, first=3, note=AGAIN
+        "CIFAR-10, other seeds", image_runs("cifar10", ("acgan", "cgan")), 6, True, IMAGE_SCORES, first=3, note=AGAIN
     ),
-    "ring": Setting("Ring of 8 Gaussians", points("ring"), 10, False, MODES),
-    "grid": Setting("Grid of 25 Gaussians", points("grid"), 10, False, MODES),
+    "ring": Setting("Ring of 8 Gaussians", point_runs("ring"), 10, False, MODES),
+    "grid": Setting("Grid of 25 Gaussians", point_runs("grid"), 10, False, MODES),
 }
 
 
@@ -97,65 +97,65 @@ def path_of(setting: str, name: str, kind: str, seed: int) -> Path:
     return RESULTS / setting / f"{name}-{kind}-{seed}.json"
 
 
-def configured(overrides: tuple[str, ...], seed: int) -> Any:
+def compose_config(overrides: tuple[str, ...], seed: int) -> Any:
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose("train", [*overrides, f"seed={seed}", "trainer=cpu"])
 
 
 def run_ours(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evaluate, Path]:
-    """Train, or go on with it; return what evaluated the run, and its last picture."""
+    """Train or resume a run; return its callback Evaluate and the path of its last sample grid."""
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
-    trainer = train(configured(overrides, seed), folder, last if last.exists() else None)
+    trainer = train(compose_config(overrides, seed), folder, last if last.exists() else None)
     if status := exit_status_and_reason(trainer)[0]:
         sys.exit(status)
-    judge = next(guest for guest in trainer.callbacks if isinstance(guest, Evaluate))
-    return judge, folder / "samples" / f"step_{trainer.global_step:08d}.png"
+    callback = next(callback for callback in trainer.callbacks if isinstance(callback, Evaluate))
+    return callback, folder / "samples" / f"step_{trainer.global_step:08d}.png"
 
 
 def run_plain(overrides: tuple[str, ...], seed: int, folder: Path) -> tuple[Evaluate, Path]:
-    """The plain loop from the same start, evaluated at the same steps by the same callback's own evaluation."""
-    config = configured(overrides, seed)
+    """Run the plain loop from the same weights, and evaluate it at the same steps with the same evaluator."""
+    config = compose_config(overrides, seed)
     data = instantiate(config.data, "data")
     data.setup()
     config.data_info = {"shape": list(data.shape), "num_classes": data.num_classes}
     torch.manual_seed(seeds.mix(seed, seeds.WEIGHTS))
     model = instantiate(config.model, "model")
-    judge = instantiate(config.callbacks.evaluate, "callbacks.evaluate")
-    judge.set_best_by(judge.evaluator.setup(data, model.num_classes > 0))
-    players = copy.deepcopy(players_of(model))
-    loop = plain_loop(model, players, data.scale(data.samples), data.labels, data.batch_size)
-    steps, every = config.trainer.max_steps, judge.every_n_steps
+    callback = instantiate(config.callbacks.evaluate, "callbacks.evaluate")
+    callback.set_best_by(callback.evaluator.setup(data, model.num_classes > 0))
+    networks = copy.deepcopy(networks_of(model))
+    loop = plain_loop(model, networks, data.scale(data.samples), data.labels, data.batch_size)
+    steps, every = config.trainer.max_steps, callback.every_n_steps
     for step in range(1, steps + 1):
         generator = next(loop)
         if step % every == 0 or step == steps:
             with torch.random.fork_rng():
                 model.generator.load_state_dict(generator.state_dict())
-                fake = judge.evaluator.draw(model)
-                judge.add_scores(step, judge.evaluator.score(fake, judge.evaluator.generation_card(model)))
+                fake = callback.evaluator.draw(model)
+                callback.add_scores(step, callback.evaluator.score(fake, callback.evaluator.generation_card(model)))
     labels = torch.arange(10).repeat_interleave(8) if model.num_classes else None
-    picture = folder / "samples.png"
-    write_png(picture, grid(model.sample(80 if model.num_classes else 64, labels, seed=0), 8))
-    return judge, picture
+    image = folder / "samples.png"
+    write_png(image, grid(model.sample(80 if model.num_classes else 64, labels, seed=0), 8))
+    return callback, image
 
 
-def play(setting: str, name: str, kind: str, seed: int) -> None:
-    """One run, and its file."""
+def run_and_save(setting: str, name: str, kind: str, seed: int) -> None:
+    """Train and evaluate one run, and write its result."""
     overrides, since = SETTINGS[setting].runs[name], time.time()
-    judge, picture = (run_ours if kind == "ours" else run_plain)(
+    callback, image = (run_ours if kind == "ours" else run_plain)(
         overrides, seed, RUNS / setting / f"{name}-{kind}-{seed}"
     )
-    by = judge.best_by or SETTINGS[setting].shown[0]  # where nothing was left to do, nobody has asked which
-    result = {"overrides": [*overrides, f"seed={seed}"], "kind": kind, "best_by": by, "curve": judge.curve}
-    result |= {"cards": judge.cards, "seconds": round(time.time() - since), "threads": torch.get_num_threads()}
+    by = callback.best_by or SETTINGS[setting].shown[0]  # not set if the run had finished before
+    result = {"overrides": [*overrides, f"seed={seed}"], "kind": kind, "best_by": by, "curve": callback.curve}
+    result |= {"cards": callback.cards, "seconds": round(time.time() - since), "threads": torch.get_num_threads()}
     if seed == 0:
-        write_png(IMAGES / setting / f"{name}-{kind}.png", read_png(picture))
+        write_png(IMAGES / setting / f"{name}-{kind}.png", read_png(image))
     with atomic_write(path_of(setting, name, kind, seed), "w") as file:
         json.dump(result, file, indent=1)
 
 
 def load(setting: str, name: str, kind: str) -> list[dict[str, Any]]:
-    """Results of all seeds that are there."""
+    """Return the existing results of all seeds."""
     paths = path_of(setting, name, kind, 0).parent.glob(f"{name}-{kind}-*.json")
     return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: int(path.stem.rpartition("-")[2]))]
 
@@ -165,14 +165,14 @@ def last(result: dict[str, Any], score: str) -> float:
 
 
 def best(result: dict[str, Any], score: str) -> float:
-    """Of the checkpoint that is best by the score that decides."""
+    """Return a score of the checkpoint that is best by ``best_by``."""
     by = result["best_by"]
     curve = [entry["scores"] for entry in result["curve"]]
     return min(curve, key=lambda scores: scores[by][0]).get(score, [math.nan])[0]
 
 
-def told(values: list[float]) -> str:
-    """Mean and deviation over seeds."""
+def format_mean_std(values: list[float]) -> str:
+    """Format the mean and the standard deviation over seeds."""
     if not values or math.isnan(sum(values)):
         return ""
     mean = f"{statistics.fmean(values):.3g}"
@@ -180,7 +180,7 @@ def told(values: list[float]) -> str:
 
 
 def against(ours: list[float], plain: list[float]) -> str:
-    """Whether ours is as good as the plain loop, by a score of which less is better."""
+    """Compare runs with the plain loop by a score to minimize; return the verdict as text."""
     found = verdict(plain, ours)
     if found == "worse":
         return "ours better" if statistics.fmean(ours) < statistics.fmean(plain) else "**ours worse**"
@@ -188,7 +188,7 @@ def against(ours: list[float], plain: list[float]) -> str:
 
 
 def cards(setting: str, results: list[dict[str, Any]]) -> list[str]:
-    """The hash of each score's card; refuses a table of unlike ones."""
+    """Return the hash of each score's card; exit if scores of a table have different cards."""
     lines = []
     for score in SETTINGS[setting].shown:
         hashes = {entry["scores"][score][1] for r in results for entry in r["curve"] if score in entry["scores"]}
@@ -200,7 +200,7 @@ def cards(setting: str, results: list[dict[str, Any]]) -> list[str]:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of docs/results.md."""
     text = [(ROOT / "benchmarks" / "results.md").read_text().rstrip()]
     for key, setting in SETTINGS.items():
         rows = {name: (load(key, name, "ours"), load(key, name, "plain")) for name in setting.runs}
@@ -208,7 +208,7 @@ def page() -> str:
         if not every:
             continue
         text += [f"\n## {setting.title}\n", *([f"{setting.note}\n"] if setting.note else [])]
-        text += picture_table(key, rows) if setting.plain else point_table(key, rows)
+        text += image_table(key, rows) if setting.plain else point_table(key, rows)
         card = next(iter(every[0]["cards"].values()))
         text.append(
             f"\n{card['num_generated']:,} samples against {card['num_real']:,} real ones ({card['split']} split), "
@@ -218,7 +218,7 @@ def page() -> str:
 
 
 def full_length() -> list[str]:
-    """What cifar10.py has left: scores at 50,000 samples, the curve on the way, and the minutes."""
+    """Return the table of cifar10.py's results: scores at 50,000 samples, FID during training, and minutes."""
     reports = {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / "full").glob("*.json"))}
     if not reports:
         return []
@@ -241,24 +241,24 @@ def full_length() -> list[str]:
     return lines
 
 
-def picture_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
-    """Scores of the last and the best checkpoint, and what the plain loop has; then a grid of each."""
+def image_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
+    """Return the table of scores of the last and the best checkpoint and of the plain loop, and the sample grids."""
     first, *others = SETTINGS[key].shown
     head = f"| | seeds | {first}, last | {first}, best | plain, last | plain, best | last against plain |"
     lines = [head + "".join(f" {name} |" for name in others), "|---" * (7 + len(others)) + "|"]
     for name, (ours, plain) in rows.items():
         if not ours:
             continue
-        figures = [told([pick(r, first) for r in kind]) for kind in (ours, plain) for pick in (last, best)]
+        scores = [format_mean_std([pick(r, first) for r in kind]) for kind in (ours, plain) for pick in (last, best)]
         compared = against([last(r, first) for r in ours], [last(r, first) for r in plain]) if plain else ""
-        more = [told([last(r, score) for r in ours]) for score in others]
+        more = [format_mean_std([last(r, score) for r in ours]) for score in others]
         seeds_of = f"{len(ours)}" if len(ours) == len(plain) else f"{len(ours)}, {len(plain)} plain"
-        lines.append(f"| {name} | {seeds_of} | {' | '.join([*figures, compared, *more])} |")
+        lines.append(f"| {name} | {seeds_of} | {' | '.join([*scores, compared, *more])} |")
     return lines + gallery(key, rows)
 
 
 def gallery(key: str, rows: Iterable[str]) -> list[str]:
-    """What the runs of seed 0 have drawn, side by side."""
+    """Return a table of the sample grids of the runs with seed 0."""
     kinds = ("ours", "plain") if SETTINGS[key].plain else ("ours",)
     names = [name for name in rows if (IMAGES / key / f"{name}-ours.png").exists()]
     if not names:
@@ -282,7 +282,7 @@ PUBLISHED = {
 
 
 def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
-    """Modes, share of good samples and reverse KL beside the published figures."""
+    """Return the table of modes, share of good samples and reverse KL, with published numbers."""
     head = "| | seeds | weights | modes | runs with all modes | good samples | least | reverse KL |"
     lines = [head, "|---" * 8 + "|"]
     for name, (ours, _) in rows.items():
@@ -292,8 +292,8 @@ def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
         of = 8 if key == "ring" else 25
         weights = next(iter(ours[0]["cards"].values()))["weights"]
         full, good = sum(modes == of for modes in found["modes"]), [100 * share for share in found["quality"]]
-        cells = [f"`experiment={name}_gaussian_{key}`", len(ours), weights, told(found["modes"]), full]
-        cells += [f"{told(good)} %", f"{min(good):.1f} %", told(found["reverse_kl"])]
+        cells = [f"`experiment={name}_gaussian_{key}`", len(ours), weights, format_mean_std(found["modes"]), full]
+        cells += [f"{format_mean_std(good)} %", f"{min(good):.1f} %", format_mean_std(found["reverse_kl"])]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += [f"| {source} | 10 | | {modes} | | {quality} | | |" for source, modes, quality in PUBLISHED[key]]
     return lines + gallery(key, rows)
@@ -301,16 +301,16 @@ def point_table(key: str, rows: dict[str, tuple[list, list]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="runs whose name has this in it: mnist/acgan-plain, cifar10, ...")
-    parser.add_argument("--seeds", type=int, help="how many seeds, where the setting's own number does not decide")
-    parser.add_argument("--page", action="store_true", help="write the page alone")
+    parser.add_argument("--only", default="", help="runs whose name contains this: mnist/acgan-plain, cifar10, ...")
+    parser.add_argument("--seeds", type=int, help="number of seeds (default: that of each setting)")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's (%(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
-    wanted = [
+    selected = [
         (key, name, kind, seed)
         for key, setting in SETTINGS.items()
         for seed in range(setting.first, setting.first + (args.seeds or setting.seeds))
@@ -318,10 +318,10 @@ def main() -> None:
         for kind in (("ours", "plain") if setting.plain else ("ours",))
         if args.only in f"{key}/{name}-{kind}-{seed}"
     ]
-    for run in [] if args.page else wanted:
+    for run in [] if args.page else selected:
         if not path_of(*run).exists():
             print("{}/{}-{}-{}".format(*run), flush=True)
-            play(*run)
+            run_and_save(*run)
     with atomic_write(ROOT / "docs" / "results.md", "w") as file:
         file.write(page())
 

@@ -1,12 +1,11 @@
-"""What the optimisations do to the result: the losses of the same hundred steps with them and without.
+"""Numerical effect of the optimisations: losses of the same hundred steps with and without them.
 
     python benchmarks/same.py          # minutes; writes same.json and the table of docs/benchmarks.md
 
-Each variant as it ships plays against the plain loop that it is measured against, from the same weights, on the same
-minibatches and draws; and with each lever of the trainer against itself without. Ours does not compute what nobody
-needs, passes real and fake through D at once where it may, and steps with fused optimizers; none of that changes the
-mathematics, so what is left is the order of sums. In double precision it is seen for what it is. In single precision it
-begins with the last digit, and grows from step to step as the game multiplies every difference.
+Each variant is compared with the plain loop of the speed benchmark, from the same weights, on the same minibatches and
+random numbers, and with itself under other settings of the trainer. gan-lightning skips unused gradients, passes real
+and fake samples through D at once if it can, and uses fused optimizers. That changes only the order of sums, as double
+precision shows. In single precision the difference starts at the last digit, and training amplifies it step by step.
 """
 
 import copy
@@ -30,7 +29,7 @@ SHOWN = 1, 10, STEPS
 MARKS = "<!-- same -->", "<!-- end of same -->"
 SMALL = ["data=digits", "data.image_size=32", "data.batch_size=16", "network.width=8"]
 
-# By setting: overrides, and what is added on the other side; None is the plain loop.
+# By setting: overrides, and additional overrides of the other side; None is the plain loop.
 COMPARED: dict[str, tuple[list[str], list[str] | None]] = {
     **{f"{name}, the plain loop": ([f"model={name}", *SMALL], None) for name in ("vanilla", *VARIANTS)},
     "wgan_gp with network=resnet, the plain loop": (["model=wgan_gp", "network=resnet", *SMALL], None),
@@ -49,64 +48,64 @@ COMPARED: dict[str, tuple[list[str], list[str] | None]] = {
 
 
 class Plain(Callback):
-    """Lets the plain loop play before the run's first step, from the same weights on the same minibatches and draws.
+    """Runs the plain loop before the first training step, from the same weights, minibatches and random numbers.
 
     Attributes:
-        losses: Both players' at each step (steps, 2), the discriminator's last of each.
+        losses: Losses of D and G at each step (steps, 2); of D the last one in a step.
     """
 
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Play the whole budget."""
-        data, heard = trainer.datamodule, {"d_loss": [], "g_loss": []}
+        """Run the plain loop for max_steps."""
+        data, recorded = trainer.datamodule, {"d_loss": [], "g_loss": []}
         samples, rng = data.scale(data.samples, module.dtype), torch.Generator()
         loader = StepBatchLoader(samples, data.labels, **data.steps())
         pairs = [pair for x, y in loader for pair in zip(x.chunk(module.d_steps), y.chunk(module.d_steps), strict=True)]
 
-        def hear(name: str) -> Any:
+        def record(name: str) -> Any:
             loss = getattr(plain_loop, name)
 
-            def listen(*given: Any) -> Tensor:
-                value = loss(*given)
-                heard[name].append(value.detach())
+            def loss_and_record(*args: Any) -> Tensor:
+                value = loss(*args)
+                recorded[name].append(value.detach())
                 return value
 
-            return mock.patch.object(plain_loop, name, listen)
+            return mock.patch.object(plain_loop, name, loss_and_record)
 
         def draw(name: str) -> Any:
-            law = getattr(torch, name)
-            return mock.patch.object(torch, name, lambda *shape, **_: law(*shape, generator=rng))
+            sampler = getattr(torch, name)
+            return mock.patch.object(torch, name, lambda *shape, **_: sampler(*shape, generator=rng))
 
-        fed = mock.patch.object(plain_loop, "DataLoader", return_value=pairs)
+        patched_loader = mock.patch.object(plain_loop, "DataLoader", return_value=pairs)
         with (
             trainer.precision_plugin.forward_context(),
-            fed,
-            hear("d_loss"),
-            hear("g_loss"),
+            patched_loader,
+            record("d_loss"),
+            record("g_loss"),
             draw("rand"),
             draw("randn"),
         ):
-            players = copy.deepcopy(plain_loop.players_of(module))
-            loop = plain_loop.plain_loop(module, players, samples, data.labels, data.batch_size)
+            networks = copy.deepcopy(plain_loop.networks_of(module))
+            loop = plain_loop.plain_loop(module, networks, samples, data.labels, data.batch_size)
             for step in range(trainer.max_steps):
                 rng.manual_seed(seeds.mix(module.seed, seeds.TRAINING_STEP, step))
                 next(loop)
-        last = heard["d_loss"][module.d_steps - 1 :: module.d_steps]
-        self.losses = torch.stack([torch.stack(last), torch.stack(heard["g_loss"])], 1)
+        last = recorded["d_loss"][module.d_steps - 1 :: module.d_steps]
+        self.losses = torch.stack([torch.stack(last), torch.stack(recorded["g_loss"])], 1)
 
 
 def losses(trainer: Trainer) -> Tensor:
-    """Both players' at each step of a run (steps, 2), the discriminator's last of each."""
+    """Return the losses of D and G at each step of a run (steps, 2); of D the last one in a step."""
     history = trainer.lightning_module.history
-    return torch.stack([torch.stack([sum(terms[player].values()) for player in "dg"]) for _, terms in history])
+    return torch.stack([torch.stack([sum(terms[network].values()) for network in "dg"]) for _, terms in history])
 
 
-def apart(overrides: list[str], more: list[str] | None, precision: str) -> list[float]:
-    """The largest difference of a loss within the first steps, as a share of the largest loss there."""
+def largest_differences(overrides: list[str], more: list[str] | None, precision: str) -> list[float]:
+    """Return the largest difference of a loss within the first steps, relative to the largest loss."""
     given = [*overrides, f"trainer.precision={precision}", f"trainer.max_steps={STEPS}", "~callbacks.sample_grid"]
-    given += ["trainer.channels_last=true"] if precision == "64-true" else []  # which else is for single precision
+    given += ["trainer.channels_last=true"] if precision == "64-true" else []  # by default on in single precision only
     if more is None:
         trainer = run(composed(given, "cpu", f"+callbacks.plain={{_target_: {Plain.__module__}.Plain}}"))
-        other = next(guest for guest in trainer.callbacks if isinstance(guest, Plain)).losses
+        other = next(callback for callback in trainer.callbacks if isinstance(callback, Plain)).losses
     else:
         trainer = run(composed(given, "cpu"))
         other = losses(run(composed(given, "cpu", *more)))
@@ -119,7 +118,7 @@ def main() -> None:
     report: dict[str, Any] = {"machine": this_machine(), "apart": {}}
     lines = ["| ours against | double, 100 steps | single, 1 step | 10 steps | 100 steps |", "|---|---|---|---|---|"]
     for name, compared in COMPARED.items():
-        double, single = (apart(*compared, precision) for precision in ("64-true", "32-true"))
+        double, single = (largest_differences(*compared, precision) for precision in ("64-true", "32-true"))
         report["apart"][name] = {"steps": SHOWN, "double": double, "single": single}
         lines.append(f"| {name} | " + " | ".join(f"{value:.1g}" for value in (double[-1], *single)) + " |")
         print(lines[-1], flush=True)

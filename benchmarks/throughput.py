@@ -1,26 +1,26 @@
-"""Generator steps per second: ours through Lightning's Trainer, a plain PyTorch loop, and the arithmetic alone.
+"""Generator steps per second: gan-lightning, a plain PyTorch loop, and the arithmetic of the networks alone.
 
-    make bench                                          # all; writes throughput.json and docs/benchmarks.md
-    make bench ARGS="--only conv --rounds 15"           # these anew; the others stay as they are
-    make bench ARGS="--only 'dcgan conv 32' --levers"   # with each lever of the trainer
+    make bench                                          # all settings; writes throughput.json and docs/benchmarks.md
+    make bench ARGS="--only conv --rounds 15"           # only these; the other rows are kept
+    make bench ARGS="--only 'dcgan conv 32' --levers"   # with other settings of the trainer, too
     make bench ARGS="--device gpu --levers"             # on a GPU; writes throughput_gpu.json
 
-All three play in one process and in turn: the plain loop and the floor are guests of our run and take their segments
-whenever one of ours is over, so whatever else the machine does strikes all alike. A segment has the same number of
-generator steps on all sides. The ratio is ours / plain, the median over all rounds, after a warm-up of each; so is the
-share of our time that the floor would take.
+All three sides run alternately in one process: a callback of the run executes a segment of the plain loop and of the
+floor after each segment of the run, so that other load on the machine affects all sides alike. A segment has the same
+number of generator steps on all sides. The ratio is ours / plain, the median over all rounds, after a warm-up of each
+side; the floor's share of our time is a median, too.
 
-Ours is everything that ``python train.py`` does, with all callbacks and TensorBoard as they ship, but for three
-things: no picture is drawn (they come ever more rarely, 17 in 100,000 steps), nothing is evaluated (each run tells what
-share of its time that takes), and the progress bar writes to memory. On points a segment has whole intervals of the
-callbacks, 500 steps with ten lines of scalars and one checkpoint; with perceptrons on pictures it has the scalars.
-Elsewhere both are too rare to matter, and the median may leave them out.
+"Ours" is everything that ``python train.py`` does, with the default callbacks and TensorBoard, with three exceptions:
+no sample grids (17 in 100,000 steps), no evaluation (each run reports its share of the time), and the progress bar
+writes to memory. On points a segment has whole intervals of the callbacks, 500 steps with ten lines of metrics and
+one checkpoint; with perceptrons on images it has whole intervals of the metrics. Elsewhere both are too rare to
+matter, and the median may exclude them.
 
-plain_loop.py says what the plain loop, always in single precision, and the floor, in ours, are; neither logs anything.
-Lightning asks torch by an environment variable to look for GPUs in a way that costs time in every step of an
-optimizer; a plain loop knows nothing of it, and runs without.
+plain_loop.py describes the plain loop, which always runs in single precision, and the floor, which runs in the
+precision of ours; neither logs anything. Lightning sets an environment variable that makes torch's check for GPUs,
+and thus every optimizer step, slower; the plain loop runs without it.
 
-Memory is the peak of a process of its own that plays some steps of one side, above what it had after the imports.
+Memory is the peak of a separate process that runs some steps of one side, minus its memory after the imports.
 """
 
 import argparse
@@ -45,15 +45,15 @@ from unittest import mock
 
 try:
     import resource
-except ImportError:  # on Windows, where the peak of memory is not measured
+except ImportError:  # on Windows, where peak memory is not measured
     resource = None
 
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from plain_loop import floor, plain_loop, players_of
+from plain_loop import floor, networks_of, plain_loop
 from pytorch_lightning import Callback, Trainer
-from torch.utils import tensorboard  # noqa: F401  an import as the others are, which Lightning puts off
+from torch.utils import tensorboard  # noqa: F401  imported here, since Lightning imports it lazily
 
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.cli.train import IGNORED_WARNINGS
@@ -72,7 +72,7 @@ SIDES = "ours", "plain", "floor"
 POINTS = ["data=gaussian_ring", "network.width=64", "network.depth=2"]  # perceptrons 2-64-64
 VARIANTS = {name: [f"model={name}"] for name in ("dcgan", "cgan", "acgan", "wgan", "wgan_gp")}
 
-# By setting: overrides, the number that a segment's steps are a multiple of, the least ratio that is aimed at.
+# By setting: overrides, the divisor of a segment's number of steps, the target of the ratio.
 SETTINGS = {
     **{f"{name} points": ([f"model={name}", *POINTS], 500, 0.97) for name in ("vanilla", "wgan_gp")},
     **{
@@ -98,7 +98,7 @@ LEVERS = {
     "cpu": {
         "channels outermost": ["trainer.channels_last=false"],
         "compiled": ["trainer.compile=true"],
-        **({"bf16": HALF} if torch.cpu._is_avx512_bf16_supported() else {}),  # slower by far where it is emulated
+        **({"bf16": HALF} if torch.cpu._is_avx512_bf16_supported() else {}),  # much slower if emulated
     },
     "gpu": {
         "no graphs": ["trainer.cuda_graphs=false"],
@@ -113,19 +113,19 @@ LEVERS = {
 }
 
 
-class Duel(Callback):
-    """Times segments of the run that it is a guest of, and after each the same number of steps of the other sides.
+class Timer(Callback):
+    """Times segments of the run, and after each of them the same number of steps of the other sides.
 
-    The clock is read where steps begin, so that a segment holds whole rounds of Lightning's loop: the fetching of a
-    batch, the step and every callback.
+    Segments begin and end at the start of a step, so that they contain whole iterations of Lightning's loop: fetching
+    the batch, the step and all callbacks.
 
     Args:
-        rounds: How many segments of each side.
-        seconds: About how long a segment of the plain loop takes, or longer where ``interval`` does.
-        interval: What the number of steps in a segment is a multiple of.
+        rounds: Number of segments of each side.
+        seconds: Approximate time of a segment of the plain loop; longer if ``interval`` requires it.
+        interval: Divisor of the number of steps in a segment.
 
     Attributes:
-        steps: Generator steps of a segment.
+        steps: Generator steps per segment.
         took: Seconds of each segment, by side.
     """
 
@@ -134,48 +134,48 @@ class Duel(Callback):
         self.steps, self.took = 0, {side: [] for side in SIDES}
 
     def on_train_start(self, trainer: Trainer, module: GAN) -> None:
-        """Set up the other sides with copies of the networks, and choose how long a segment is."""
+        """Set up the other sides with copies of the networks, and choose the length of a segment."""
         data = trainer.datamodule
         self.precision = trainer.precision_plugin
         given = data.scale(data.samples), data.labels, data.batch_size
-        self.guests = {
-            side: loop(module, copy.deepcopy(players_of(module)), *given)
+        self.others = {
+            side: loop(module, copy.deepcopy(networks_of(module)), *given)
             for side, loop in (("plain", plain_loop), ("floor", floor))
         }
-        for side in self.guests:
-            self.play(side, 3)
+        for side in self.others:
+            self.run_steps(side, 3)
         steps = 5
-        while (took := self.play("plain", steps)) < self.seconds / 4:
+        while (took := self.run_steps("plain", steps)) < self.seconds / 4:
             steps *= 2
         self.steps = max(round(steps * self.seconds / took / self.interval), 1) * self.interval
         self.edge = self.warm_up = max(self.steps, 5)
 
     def on_train_batch_start(self, trainer: Trainer, module: GAN, *_: Any) -> None:
-        """At the edge of a segment stop our clock, let the others play, and go on."""
+        """At the end of a segment, record its time and run the other sides."""
         if trainer.global_step != self.edge:
             return
         if self.edge > self.warm_up:
             self.took["ours"].append(now() - self.since)
-            for side in self.guests:
-                self.took[side].append(self.play(side, self.steps))
+            for side in self.others:
+                self.took[side].append(self.run_steps(side, self.steps))
         trainer.should_stop |= len(self.took["ours"]) == self.rounds
         self.edge += self.steps
         self.since = now()
 
-    def play(self, side: str, steps: int) -> float:
-        """Seconds for so many steps of a guest."""
+    def run_steps(self, side: str, steps: int) -> float:
+        """Run steps of another side; return the seconds."""
         precision = single() if side == "plain" else self.precision.train_step_context()
         with mock.patch.dict(os.environ), precision:
-            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # which importing Lightning sets
+            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # set by importing Lightning
             since = now()
             for _ in range(steps):
-                next(self.guests[side])
+                next(self.others[side])
             return now() - since
 
 
 @contextlib.contextmanager
 def single() -> Iterator[None]:
-    """Single precision without TF32, whatever our side has."""
+    """Switch to single precision without TF32."""
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     with cudnn.flags(True, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
@@ -184,20 +184,20 @@ def single() -> Iterator[None]:
 
 
 def now() -> float:
-    """The clock, when everything that was asked of a GPU is done."""
+    """Return the time after all work queued on the GPU is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return perf_counter()
 
 
 def composed(overrides: list[str], device: str, *more: str) -> DictConfig:
-    """The configuration of a run that is only there to be timed."""
+    """Return the configuration of a run without evaluation."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose("train", [*overrides, f"trainer={device}", "eval.every_n_steps=null", *more])
 
 
 def run(config: DictConfig) -> Trainer:
-    """Train, as quietly as can be."""
+    """Train without warnings, progress bar and sample grids; return the trainer."""
     for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     quiet = contextlib.redirect_stderr(io.StringIO())
@@ -209,23 +209,23 @@ def run(config: DictConfig) -> Trainer:
 
 
 def measure(overrides: list[str], interval: int, device: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Play one setting all ways."""
-    duel = f"{{_target_: {Duel.__module__}.Duel, rounds: {rounds}, seconds: {seconds}, interval: {interval}}}"
-    trainer = run(composed(overrides, device, "trainer.max_steps=1000000000", f"+callbacks.duel={duel}"))
-    duel = next(guest for guest in trainer.callbacks if isinstance(guest, Duel))  # it has ended the run
-    ratios = [plain / ours for ours, plain in zip(duel.took["ours"], duel.took["plain"], strict=True)]
-    floors = [floor / ours for ours, floor in zip(duel.took["ours"], duel.took["floor"], strict=True)]
+    """Measure all sides of one setting."""
+    timer = f"{{_target_: {Timer.__module__}.Timer, rounds: {rounds}, seconds: {seconds}, interval: {interval}}}"
+    trainer = run(composed(overrides, device, "trainer.max_steps=1000000000", f"+callbacks.timer={timer}"))
+    timer = next(callback for callback in trainer.callbacks if isinstance(callback, Timer))  # it has stopped the run
+    ratios = [plain / ours for ours, plain in zip(timer.took["ours"], timer.took["plain"], strict=True)]
+    floors = [floor / ours for ours, floor in zip(timer.took["ours"], timer.took["floor"], strict=True)]
     low, _, high = quantiles(ratios, n=4, method="inclusive") if rounds > 1 else [ratios[0]] * 3
-    return {f"{side}_steps_per_second": duel.steps / median(took) for side, took in duel.took.items()} | {
+    return {f"{side}_steps_per_second": timer.steps / median(took) for side, took in timer.took.items()} | {
         "ratio": median(ratios),
         "ratio_quartiles": [low, high],
         "floor_share": median(floors),
-        "steps_per_segment": duel.steps,
+        "steps_per_segment": timer.steps,
     }
 
 
 def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
-    """Megabytes that some steps of one side take at their peak, above what there was before; in a new process."""
+    """Return the megabytes of peak memory of some steps, minus those before; for a new process."""
     torch.set_num_threads(threads)
     steps = 200 if "data=gaussian_ring" in overrides else 6
     config = composed(overrides, device, f"trainer.max_steps={steps}")
@@ -237,17 +237,17 @@ def peak(side: str, overrides: list[str], device: str, threads: int) -> float:
         data.setup()
         config.data_info = {"shape": list(data.shape), "num_classes": data.num_classes}
         model = instantiate(config.model, "model")
-        loop = plain_loop(model, players_of(model), data.scale(data.samples), data.labels, data.batch_size)
-        del data  # whose samples are held as we hold them, and the loop has its own
+        loop = plain_loop(model, networks_of(model), data.scale(data.samples), data.labels, data.batch_size)
+        del data  # the loop has its own copy of the samples
         for _ in range(steps):
             next(loop)
     return (resident("VmHWM") - before) / 1e6
 
 
 def resident(name: str) -> float:
-    """Bytes of this process in memory, now or at most; NaN on Windows.
+    """Return the resident memory of this process in bytes, current or peak; NaN on Windows.
 
-    Where /proc exists it is read, since getrusage on Linux includes the parent's peak.
+    Read /proc where it exists, since getrusage on Linux includes the parent's peak.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -256,21 +256,21 @@ def resident(name: str) -> float:
 
 
 def peaks(overrides: list[str], device: str, threads: int) -> dict[str, float]:
-    """Both sides' peaks of memory, each of a process of its own."""
+    """Return the peak memory of both sides, each measured in a new process."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         given = overrides, device, threads
         return {f"{side}_megabytes": pool.apply(peak, (side, *given)) for side in ("ours", "plain")}
 
 
 def processor() -> str:
-    """Name of the processor, as well as the system tells it."""
+    """Return the name of the processor, as far as the system provides it."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def this_machine() -> dict[str, Any]:
-    """What a figure of speed must be read with."""
+    """Return the hardware and versions on which the results depend."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -279,7 +279,7 @@ def this_machine() -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+    """Return the report as a Markdown table."""
     machine, lines = report["machine"], []
     for name, row in report["results"].items():
         rates = " | ".join(f"{row[f'{side}_steps_per_second']:.1f}" for side in SIDES)
@@ -302,11 +302,11 @@ def table(report: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="segments of each side for each setting (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="about how long a segment is (%(default)s)")
-    parser.add_argument("--only", default="", help="settings whose name has this in it")
-    parser.add_argument("--levers", action="store_true", help="each setting with each lever of the trainer too")
+    parser.add_argument("--seconds", type=float, default=1.0, help="approximate time of a segment (%(default)s)")
+    parser.add_argument("--only", default="", help="only settings whose name contains this")
+    parser.add_argument("--levers", action="store_true", help="each setting also with other settings of the trainer")
     parser.add_argument("--device", choices=LEVERS, default="cpu", help="%(default)s")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's (%(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch (%(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 

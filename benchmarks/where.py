@@ -1,9 +1,9 @@
-"""Where the time of a step goes, as torch's profiler tells it: share of the wall clock by kind of operation.
+"""Profile a training step with torch's profiler: share of the wall-clock time by kind of operation.
 
     python benchmarks/where.py          # prints a table
 
-Each setting plays ten steps to warm up and twenty that are profiled, with one thread, so that the operations' times add
-up; what is left of the wall clock is Python, Lightning and the profiler itself.
+Each setting runs ten warm-up steps and twenty profiled steps, with one thread, so that the times of the operations add
+up. The rest of the wall-clock time is Python, Lightning and the profiler.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gan_lightning.model.gan import GAN
 
-KINDS = {  # the first that fits
+KINDS = {  # the first match counts
     "random numbers": ("normal_", "rand", "uniform_"),
     "convolutions": ("conv",),
     "matrix products": ("mm", "linear", "dot"),
@@ -28,27 +28,27 @@ KINDS = {  # the first that fits
 SHOWN = "vanilla points", "vanilla mlp 32", "dcgan conv 32", "wgan conv 32", "wgan_gp conv 32"
 
 
-class Watch(Callback):
-    """Profiles the steps from the tenth to the thirtieth."""
+class ProfileSteps(Callback):
+    """Profiles steps 11 to 30."""
 
     def on_train_batch_start(self, trainer: Trainer, module: GAN, *_: Any) -> None:
-        """Begin at the tenth step."""
+        """Start the profiler after ten steps."""
         if trainer.global_step == 10:
             self.since, self.profiler = perf_counter(), profile(activities=[ProfilerActivity.CPU])
             self.profiler.start()
 
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
-        """End at the thirtieth."""
+        """Stop the profiler after thirty steps."""
         if trainer.global_step == 30:
             self.took = perf_counter() - self.since
             self.profiler.stop()
 
 
 def shares(overrides: list[str]) -> dict[str, float]:
-    """Share of the wall clock of each kind of operation."""
-    watch = f"{{_target_: {Watch.__module__}.Watch}}"
+    """Return the share of the wall-clock time of each kind of operation."""
+    watch = f"{{_target_: {ProfileSteps.__module__}.ProfileSteps}}"
     trainer = run(composed(overrides, "cpu", "trainer.max_steps=30", f"+callbacks.watch={watch}"))
-    watch = next(guest for guest in trainer.callbacks if isinstance(guest, Watch))
+    watch = next(callback for callback in trainer.callbacks if isinstance(callback, ProfileSteps))
     took: Counter[str] = Counter()
     for event in watch.profiler.key_averages():
         name = event.key.lower()
