@@ -39,7 +39,7 @@ COMPARED: dict[str, tuple[list[str], list[str] | None]] = {
         for lever, words in {
             "channels outermost": ["trainer.channels_last=false"],
             "optimizers not fused": [
-                f"model.{player}_optimizer.fused=false" for player in ("generator", "discriminator")
+                f"model.{network}_optimizer.fused=false" for network in ("generator", "discriminator")
             ],
             "compiled": ["trainer.compile=true", "trainer.channels_last=false"],
         }.items()

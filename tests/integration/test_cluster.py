@@ -33,7 +33,7 @@ def wait_until(ready, seconds: float = 120) -> None:
 def test_preempted_slurm_job_is_requeued_and_resumes(tmp_path, more, name):
     """The environment is that of a task of srun; ``scontrol`` is a stub that records its arguments."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
     (tmp_path / "bin" / "scontrol").chmod(0o755)
     job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "gan", "SLURM_PROCID": "0"}
     job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", **more}
@@ -47,7 +47,7 @@ def test_preempted_slurm_job_is_requeued_and_resumes(tmp_path, more, name):
     assert process.until(lambda: step_of(run) >= 3) is None, process.output()
     os.kill(process.pid, signal.SIGUSR1)
     assert process.wait() == 128 + signal.SIGUSR1, process.output()
-    assert (tmp_path / "asked").read_text() == f"requeue {name}\n"
+    assert (tmp_path / "calls").read_text() == f"requeue {name}\n"
     assert f"Slurm job {name} has been requeued" in process.output()
     path, _ = newest(run)
     stopped = read(path)["global_step"]

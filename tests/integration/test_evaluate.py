@@ -29,7 +29,7 @@ QUICK = (
     "metric.kid.subsets=5",
     "trainer.max_steps=2",
 )
-TYPED = ["eval.num_generated=40", "eval.num_real=20"]
+SAMPLES = ["eval.num_generated=40", "eval.num_real=20"]
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_class_names_that_differ_from_data_are_rejected(trained, here):
     content["hyper_parameters"]["class_names"] = [*"9876543210"]
     torch.save(content, path)
     with pytest.raises(UserError, match=r"last\.ckpt: class 0 is '9' in the model and '0' in the data"):
-        program.evaluate([here / "one"], TYPED)
+        program.evaluate([here / "one"], SAMPLES)
 
 
 def test_run_given_twice_counts_as_one_seed(trained, here, capsys):
@@ -357,7 +357,7 @@ def test_image_folder_is_evaluated_against_data_set(trained, here, capsys):
     for i in range(30):
         value = torch.randint(256, (20, 20, 3), generator=torch.Generator().manual_seed(i)).byte()
         Image.fromarray(value.numpy()).save(images / f"{i}.png")
-    words = ["data=digits", "data.image_size=16", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED]
+    words = ["data=digits", "data.image_size=16", "data.limit=26", "feature.width=4", "feature.dim=8", *SAMPLES]
     program.evaluate([images], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
@@ -376,7 +376,7 @@ def test_subset_of_sorted_images_is_drawn_from_all_images(here):
     images.mkdir()
     for i in range(40):
         Image.new("L", (8, 8), 255 * (i // 20)).save(images / f"{i:02}.png")
-    words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *TYPED, "eval.num_generated=20"]
+    words = ["data=digits", "data.limit=200", "feature.width=4", "feature.dim=8", *SAMPLES, "eval.num_generated=20"]
     request, _ = evaluate_request.parse_request(words)
     *_, fake, card, _ = evaluate_checkpoint.prepare_image_folder(images, request, {})
     assert card["num_generated"] == 20
@@ -392,7 +392,7 @@ def test_damaged_image_is_reported_and_card_counts_used_images(here, caplog):
         Image.new("L", (16, 16), 8 * i).save(images / f"{i}.png")
     (images / "7.png").write_bytes(b"torn")
     with caplog.at_level("INFO"):
-        program.evaluate([images], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *TYPED])
+        program.evaluate([images], ["data=digits", "data.limit=26", "feature.width=4", "feature.dim=8", *SAMPLES])
     assert "1 of 30 images cannot be read" in caplog.text
     assert rows_of(here)[0]["scores"][0]["card"]["num_generated"] == 29
 

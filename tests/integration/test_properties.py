@@ -259,10 +259,10 @@ def expand(word: str, checkpoint: Path) -> str:
 
 
 @settings(SETTINGS, max_examples=100)
-@given(path=paths, typed=st.lists(flags, max_size=3))
-def test_gan_sample_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, args=st.lists(flags, max_size=3))
+def test_gan_sample_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, args):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [expand(path, checkpoint), *(word for words in typed for word in words)]
+        line = [expand(path, checkpoint), *(word for words in args for word in words)]
         run_cli(sample.main, "gan-sample", line)
 
 
@@ -295,10 +295,10 @@ evaluate_words = st.one_of(
 
 
 @SETTINGS
-@given(found=st.lists(paths, min_size=1, max_size=2), typed=st.lists(evaluate_words, max_size=3))
-def test_gan_evaluate_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, found, typed):
+@given(found=st.lists(paths, min_size=1, max_size=2), args=st.lists(evaluate_words, max_size=3))
+def test_gan_evaluate_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, found, args):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [*(expand(path, checkpoint) for path in found), "eval.num_generated=30", "eval.num_real=30", *typed]
+        line = [*(expand(path, checkpoint) for path in found), "eval.num_generated=30", "eval.num_real=30", *args]
         run_cli(evaluate.main, "gan-evaluate", line)
 
 
@@ -336,10 +336,10 @@ explore_words = st.one_of(
 
 
 @SETTINGS
-@given(path=paths, typed=st.lists(explore_words, max_size=3))
-def test_gan_explore_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, args=st.lists(explore_words, max_size=3))
+def test_gan_explore_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, args):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        run_cli(explore.main, "gan-explore", [expand(path, checkpoint), *typed])
+        run_cli(explore.main, "gan-explore", [expand(path, checkpoint), *args])
 
 
 export_words = st.one_of(
@@ -352,10 +352,10 @@ export_words = st.one_of(
 
 
 @SETTINGS
-@given(path=paths, typed=st.lists(export_words, max_size=3))
-def test_gan_export_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, args=st.lists(export_words, max_size=3))
+def test_gan_export_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, args):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        line = [expand(path, checkpoint), "--no-onnx", *(word for words in typed for word in words)]
+        line = [expand(path, checkpoint), "--no-onnx", *(word for words in args for word in words)]
         run_cli(export.main, "gan-export", line)
 
 
@@ -368,14 +368,14 @@ report_words = st.one_of(
 
 
 @SETTINGS
-@given(path=paths, typed=st.lists(report_words, max_size=3))
-def test_gan_report_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, typed):
+@given(path=paths, args=st.lists(report_words, max_size=3))
+def test_gan_report_accepts_or_explains_every_command_line(checkpoint, tmp_path_factory, path, args):
     with contextlib.chdir(tmp_path_factory.mktemp("place")):
-        run_cli(report.main, "gan-report", [expand(path, checkpoint), *(word for words in typed for word in words)])
+        run_cli(report.main, "gan-report", [expand(path, checkpoint), *(word for words in args for word in words)])
 
 
 @SETTINGS
-@given(typed=st.lists(st.one_of(garbage, assignments), max_size=3))
-def test_live_training_accepts_or_explains_every_setting(typed):
+@given(args=st.lists(st.one_of(garbage, assignments), max_size=3))
+def test_live_training_accepts_or_explains_every_setting(args):
     with contextlib.suppress(UserError):
-        assert "discriminator" in composed(["model=vanilla", "data=gaussian_ring", *typed]).model
+        assert "discriminator" in composed(["model=vanilla", "data=gaussian_ring", *args]).model

@@ -70,10 +70,10 @@ class Report:
     count: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
-    def note(self, kind: str, fault: str | None = None) -> None:
+    def note(self, kind: str, error: str | None = None) -> None:
         self.count[kind] = self.count.get(kind, 0) + 1
-        if fault:
-            self.wrong.append(f"{kind}: {fault}")
+        if error:
+            self.wrong.append(f"{kind}: {error}")
             print(self.wrong[-1], flush=True)
 
 
@@ -238,7 +238,7 @@ def kills(report: Report, variant: str, folder: Path, num: int, rng: random.Rand
         lost = f"{variant} {i}: step {reached} was reached and step {kept} is saved" if reached - kept > EVERY else None
         back = f"{variant} {i}: back from step {before} to {kept}" if kept < before else None
         report.note(kind, lost or back)
-    report.note("end after kills", (fault := finish(run, variant, complete)) and f"{variant}: {fault}")
+    report.note("end after kills", (error := finish(run, variant, complete)) and f"{variant}: {error}")
 
 
 def damaged_checkpoints(report: Report, folder: Path, num: int, rng: random.Random) -> None:
@@ -262,10 +262,10 @@ def damaged_checkpoints(report: Report, folder: Path, num: int, rng: random.Rand
         readable = read_or_none(path)
         process = start_or_resume(run, variant)
         status, output = process.wait(), process.output()
-        fault = f"status {status}: {output[-300:]}" if status else difference(complete, run)
-        if not fault and readable is None and f"{path}: cannot be read" not in output:
-            fault = "no message about it"
-        report.note(kind, fault and f"{i}: {fault}")
+        error = f"status {status}: {output[-300:]}" if status else difference(complete, run)
+        if not error and readable is None and f"{path}: cannot be read" not in output:
+            error = "no message about it"
+        report.note(kind, error and f"{i}: {error}")
 
 
 def read_or_none(path: Path) -> dict[str, Any] | None:
@@ -293,14 +293,14 @@ def full_disks(report: Report, folder: Path, num: int, rng: random.Random) -> No
             run, variant, lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         )
         status, output = process.wait(), process.output()
-        fault = None
+        error = None
         if not status:
-            fault = "status 0"
+            error = "status 0"
         elif "cannot be written" not in output or "Traceback" in output:
-            fault = output[-500:]
+            error = output[-500:]
         elif saved_step(run) < kept:
-            fault = f"step {kept} was saved, and now step {saved_step(run)} is the newest"
-        report.note("full disk", (fault := fault or finish(run, variant, complete)) and f"limit {limit}: {fault}")
+            error = f"step {kept} was saved, and now step {saved_step(run)} is the newest"
+        report.note("full disk", (error := error or finish(run, variant, complete)) and f"limit {limit}: {error}")
 
 
 def removed_directories(report: Report, folder: Path, num: int) -> None:
@@ -314,12 +314,12 @@ def removed_directories(report: Report, folder: Path, num: int) -> None:
         process.until(lambda run=run: step_of(run) >= 2 * EVERY)
         shutil.rmtree(run / name, ignore_errors=True)
         status, output = process.wait(), process.output()
-        fault = "Traceback" in output and output[-500:]
+        error = "Traceback" in output and output[-500:]
         if status and "cannot be written" not in output:
-            fault = fault or f"status {status} without a reason: {output[-300:]}"
+            error = error or f"status {status} without a reason: {output[-300:]}"
         if not status and not (run / "checkpoints" / "last.ckpt").exists():
-            fault = fault or "status 0 without a checkpoint"
-        report.note("folder removed", fault and f"{name}: {fault}")
+            error = error or "status 0 without a checkpoint"
+        report.note("folder removed", error and f"{name}: {error}")
 
 
 def stop_signals(report: Report, folder: Path, num: int, rng: random.Random) -> None:
@@ -336,14 +336,14 @@ def stop_signals(report: Report, folder: Path, num: int, rng: random.Random) -> 
             continue
         os.kill(process.pid, signum)
         status, output = process.wait(), process.output()
-        fault = None
+        error = None
         if status not in (128 + signum, 0):
-            fault = f"status {status}: {output[-300:]}"
+            error = f"status {status}: {output[-300:]}"
         elif status and "python train.py ckpt_path=last hydra.run.dir=" not in output:
-            fault = f"no command to resume: {output[-300:]}"
+            error = f"no command to resume: {output[-300:]}"
         elif step_of(run) != saved_step(run):
-            fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept"
-        report.note(f"{signum.name}", fault)
+            error = f"step {step_of(run)} was reached, step {saved_step(run)} is saved"
+        report.note(f"{signum.name}", error)
     report.note("end after signals", finish(run, variant, complete))
 
 
@@ -404,12 +404,12 @@ def damaged_images(report: Report, folder: Path, num: int, rng: random.Random) -
             shutil.rmtree(run, ignore_errors=True)
             process = Process(run, "model=dcgan", *words, f"hydra.run.dir={run}", f"data.skip_broken={skip}".lower())
             status, output = process.wait(), process.output()
-            fault = None
+            error = None
             if "Traceback" in output or bool(status) == skip:
-                fault = f"status {status}: {output[-300:]}"
+                error = f"status {status}: {output[-300:]}"
             elif not skip and damaged.name not in output:
-                fault = f"{damaged.name} is not named: {output[-300:]}"
-            report.note("broken picture", fault and f"{kind}, skip_broken={skip}: {fault}")
+                error = f"{damaged.name} is not named: {output[-300:]}"
+            report.note("broken picture", error and f"{kind}, skip_broken={skip}: {error}")
 
 
 def interrupted(run: Path, variant: str, rng: random.Random) -> None:
@@ -434,8 +434,8 @@ def archives(report: Report, folder: Path, num: int, rng: random.Random) -> None
         elsewhere.mkdir(parents=True)
         shutil.unpack_archive(packed, elsewhere)
         found = saved_step(elsewhere)
-        fault = f"step {kept} was archived, not step {found}" if found != kept else finish(elsewhere, variant, complete)
-        report.note("archive unpacked elsewhere", fault and f"{kind}: {fault}")
+        error = f"step {kept} was archived, not step {found}" if found != kept else finish(elsewhere, variant, complete)
+        report.note("archive unpacked elsewhere", error and f"{kind}: {error}")
 
 
 def closed_pipes(report: Report, folder: Path, num: int, rng: random.Random) -> None:
@@ -451,9 +451,9 @@ def closed_pipes(report: Report, folder: Path, num: int, rng: random.Random) -> 
         ended = process.until(lambda goal=goal: step_of(run) >= goal)
         os.close(ours)
         status, output = process.wait() if ended is None else ended, process.output()
-        fault = f"step {step_of(run)} was reached and {saved_step(run)} is kept" * (step_of(run) != saved_step(run))
-        fault = fault or (f"status {status}: {output[-300:]}" if status < 0 or "Traceback" in output else "")
-        report.note("output without a reader", fault or finish(run, variant, complete))
+        error = f"step {step_of(run)} was reached, step {saved_step(run)} is saved" * (step_of(run) != saved_step(run))
+        error = error or (f"status {status}: {output[-300:]}" if status < 0 or "Traceback" in output else "")
+        report.note("output without a reader", error or finish(run, variant, complete))
 
 
 def descendants(pid: int) -> set[int]:
@@ -501,28 +501,28 @@ def sweeps(report: Report, folder: Path, num: int, rng: random.Random, parallel:
         deadline = time.monotonic() + 60
         while (left := [*filter(is_running, workers)]) and time.monotonic() < deadline:
             time.sleep(0.1)
-        fault = f"workers that still run: {left}" if left else None
+        error = f"workers that still run: {left}" if left else None
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         status, output = end(*how)
-        fault = fault or (f"status {status}: {output[-300:]}" if status else finished())
-        report.note(f"sweep killed ({launcher})", fault)
+        error = error or (f"status {status}: {output[-300:]}" if status else finished())
+        report.note(f"sweep killed ({launcher})", error)
     for _ in range(num):
         shutil.rmtree(place / "1", ignore_errors=True)
         (place / "before").mkdir(parents=True, exist_ok=True)
         half = json.dumps({"status": "finished", "step": STEPS})[: rng.randint(0, 30)]
         (place / "before" / "result.json").write_text(half)
         status, output = end()
-        fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else finished()
-        said = "before" in output.replace("finished before", "")
-        report.note("result of a sweep half written", fault or (None if said else "no message about it"))
+        error = f"status {status}: {output[-300:]}" if status or "Traceback" in output else finished()
+        reported = "before" in output.replace("finished before", "")
+        report.note("result of a sweep half written", error or (None if reported else "no message about it"))
     shutil.rmtree(place / "before", ignore_errors=True)
     for _ in range(num):
         shutil.rmtree(folder / "outside", ignore_errors=True)
         away = f"hydra.sweep.subdir={folder / 'outside'}/${{seed}}"
         status, output = end(away, "model.generator_optimizer.lr=1e30", "model.discriminator_optimizer.lr=1e30")
-        fault = f"status 0 though both failed: {output[-300:]}" if not status else None
-        report.note("sweep whose jobs fail elsewhere", fault or ("Traceback" in output and output[-300:]) or None)
+        error = f"status 0 though both failed: {output[-300:]}" if not status else None
+        report.note("sweep whose jobs fail elsewhere", error or ("Traceback" in output and output[-300:]) or None)
 
 
 def leftovers(report: Report, folder: Path, num: int, rng: random.Random) -> None:
@@ -549,8 +549,8 @@ def leftovers(report: Report, folder: Path, num: int, rng: random.Random) -> Non
             process = Process(folder / name, *words, command=command)
             status, output = process.wait(), process.output()
             left = [path.name for path in place.rglob("*") if path.name.endswith(".part")]
-            fault = f"status {status}: {output[-300:]}" if status or "Traceback" in output else None
-            report.note(f"{name} killed", fault or (f"left-over files: {left}" if left else None))
+            error = f"status {status}: {output[-300:]}" if status or "Traceback" in output else None
+            report.note(f"{name} killed", error or (f"left-over files: {left}" if left else None))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pictures that tests of decoding, folders and CelebA write and look at."""
+"""Sample images for tests of decoding, image folders, CelebA and streams."""
 
 import io
 from pathlib import Path
@@ -14,37 +14,37 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
 def colours(size=(32, 32), left=RED, right=BLUE) -> Image.Image:
-    """Left half and right half of one colour each."""
-    picture = Image.new("RGB", size, left)
-    picture.paste(right, (size[0] // 2, 0, *size))
-    return picture
+    """Return an image with one colour on the left half and another on the right half."""
+    image = Image.new("RGB", size, left)
+    image.paste(right, (size[0] // 2, 0, *size))
+    return image
 
 
 def opened(path: Path, attribute: str) -> object:
-    """What Pillow says of a file: the test is about the kind of picture that it means to be about."""
+    """Return an attribute of Pillow's image, to check that a file has the intended mode or format."""
     with Image.open(path) as image:
         return getattr(image, attribute)
 
 
 def one(path: Path, size=(16, 16), channels=3) -> torch.Tensor:
-    """A single picture, decoded."""
+    """Decode a single image that must not be damaged."""
     decoded = decode([path], size, channels)
     assert decoded.broken == {}
     assert decoded.images.shape == (1, channels, *size)
     return decoded.images[0]
 
 
-def at(picture: torch.Tensor, x: float, y: float) -> tuple[int, ...]:
-    """The colour at a place given in shares of width and height."""
-    return tuple(picture[:, int(y * picture.shape[1]), int(x * picture.shape[2])].tolist())
+def at(image: torch.Tensor, x: float, y: float) -> tuple[int, ...]:
+    """Return the colour at a position relative to width and height."""
+    return tuple(image[:, int(y * image.shape[1]), int(x * image.shape[2])].tolist())
 
 
-def near(colour, wanted, tolerance=4) -> bool:
-    return all(abs(a - b) <= tolerance for a, b in zip(colour, wanted, strict=True))
+def near(colour, expected, tolerance=4) -> bool:
+    return all(abs(a - b) <= tolerance for a, b in zip(colour, expected, strict=True))
 
 
 def noise(folder: Path) -> list[Path]:
-    """Write forty images of noise and two files that are no images; their paths."""
+    """Write forty images of noise and two files that are no images; return their paths."""
     generator = np.random.default_rng(0)
     folder.mkdir()
     for i in range(41):
@@ -55,17 +55,17 @@ def noise(folder: Path) -> list[Path]:
 
 
 def sample(i: int) -> dict[str, object]:
-    """What a stream has: a picture whose colour is its number, and a label."""
+    """Return a sample of a stream: an image whose red value encodes its index, and a label."""
     file = io.BytesIO()
     Image.new("RGB", (12, 16), (4 * i, 0, 0)).save(file, "png")
     return {"image": file.getvalue(), "label": i % 3}
 
 
 def pack(folder, samples, per_chunk=7) -> str:
-    """Samples in chunks, as litdata's ``optimize`` writes them."""
+    """Write samples in chunks, as litdata's ``optimize`` does; return the folder."""
     writer = BinaryWriter(str(folder), chunk_size=per_chunk)
-    for i, one in enumerate(samples):
-        writer.add_item(i, one)
+    for i, sample in enumerate(samples):
+        writer.add_item(i, sample)
     writer.done()
     writer.merge()
     return str(folder)
