@@ -19,4 +19,4 @@ def test_invalid_command_line_exits_within_seconds_without_traceback(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[0].startswith("modle: there is no such key")
     assert "trainer.max_steps=0: must be" in done.stderr
-    assert [*tmp_path.iterdir()] == [], "no file is written"
+    assert [*tmp_path.iterdir()] == [], "files were written"

@@ -207,7 +207,7 @@ def written(path, *rows: dict, **more: object) -> None:
 @pytest.mark.parametrize("function", ["evaluation.compare.write_csv", "cli.evaluate.write_rows", "cli.evaluate.report"])
 @pytest.mark.parametrize("after", [False, True])
 def test_comparison_killed_at_any_write_can_be_repeated(here, monkeypatch, function, after):
-    """Also between writing the CSV file and the JSON file."""
+    """The process may be killed between writing the CSV file and the JSON file."""
 
     class Killed(BaseException):
         pass
@@ -496,7 +496,7 @@ def test_invalid_settings_are_reported(trained, here, words, message):
 
 
 def test_protocol_sets_its_feature_network(trained, here):
-    """Also for a checkpoint with another feature network."""
+    """The protocol's network replaces the one that is stored in the checkpoint."""
     trained(here / "one", "model=vanilla", *QUICK)
     request, errors = evaluate_request.parse_request(["protocol=50k_train"])
     stored = OmegaConf.load(here / "one" / "config.yaml")

@@ -289,11 +289,11 @@ def test_metrics_that_need_more_samples_are_skipped_for_tiny_data_set(run, tmp_p
     left_out = callback_of(trainer).evaluator.setup(trainer.datamodule, conditional=False)
     assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
     assert "5 samples cannot span 8 features" in caplog.text
-    assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "accuracy without held-out samples"
+    assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "accuracy measured without held-out samples"
     assert differences([line["card"] for line in lines_of(tmp_path) if line["metric"] == "fid"]) == {}
     assert "fid" in scores
-    assert "precision" in scores, "precision needs k + 1 = 4 samples"
-    assert "density" not in scores, "density needs k + 1 = 6 samples"
+    assert "precision" in scores, "precision is missing, which needs k + 1 = 4 samples"
+    assert "density" not in scores, "density is measured, which needs k + 1 = 6 samples"
 
 
 def test_scores_with_another_card_are_not_compared_for_best(run, tmp_path):

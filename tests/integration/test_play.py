@@ -284,7 +284,7 @@ def test_drawing_becomes_gaussians_along_its_lines():
     assert all(y == 0.5 and -1 <= x <= 1 for x, y in points)
     assert torch.pdist(torch.tensor(points)).min() > 0.05
     assert len(farthest_points(torch.rand(5000, 2) * 4)) == MAX_GAUSSIANS
-    assert real_points("drawn", "[[0,0]]")[1] == "data.centres=[[0.0,0.0]]", "coordinates must be written as floats"
+    assert real_points("drawn", "[[0,0]]")[1] == "data.centres=[[0.0,0.0]]", "integers are not written as floats"
     assert real_points("ring", "[]") == ["data=gaussian_ring"]
     with pytest.raises(UserError, match="The drawing is empty"):
         real_points("drawn", "[]")

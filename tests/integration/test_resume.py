@@ -68,7 +68,7 @@ def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, l
     for step in (3, 5):
         with during_step(step, terminate):
             trainer = run(parts, *words(learner), ckpt_path=ckpt_path)
-        assert trainer.global_step == step, "the run must stop after the step in which the signal arrives"
+        assert trainer.global_step == step, "not stopped after the step of the signal"
         ckpt_path, errors = newest(parts)
         assert not errors
         assert read(ckpt_path)["global_step"] == step
@@ -117,7 +117,7 @@ def test_partial_last_line_of_metrics_is_dropped_on_resume(run, tmp_path):
     with during_step(7, kill), pytest.raises(Killed):
         run(tmp_path, *words("vanilla"))
     with (tmp_path / "metrics.csv").open("a") as file:
-        file.write("1")  # of step 1,000
+        file.write("1")  # the start of 1,000
     run(tmp_path, *words("vanilla"), ckpt_path=newest(tmp_path)[0])
     assert [int(row["step"]) for row in rows(tmp_path)] == [*range(1, 9)]
     assert all(all(row.values()) for row in rows(tmp_path))

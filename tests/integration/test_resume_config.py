@@ -59,7 +59,7 @@ def test_checkpoint_path_sets_configuration_and_run_dir(run):
 
 def test_ckpt_path_last_takes_newest_checkpoint(run):
     _, config = resumed("ckpt_path=last", f"hydra.run.dir={run}")
-    assert config.ckpt_path.endswith(("last.ckpt", "step_00000002.ckpt")), "two names of one file"
+    assert config.ckpt_path.endswith(("last.ckpt", "step_00000002.ckpt")), "neither name of the newest checkpoint"
     assert config.seed == 7
 
 
@@ -116,7 +116,7 @@ def test_repeated_command_line_changes_no_setting(tmp_path, capsys, words, kept)
     assert name == "resume"
     changes = [text for text in capsys.readouterr().out.splitlines() if text.startswith("changed")]
     assert set(changes) <= {"changed: trainer.accelerator from cpu to auto"}
-    assert config.trainer.max_steps == 1, f"not {budget}, which is not in the stored configuration"
+    assert config.trainer.max_steps == 1, f"not the stored budget; the default is {budget}"
     assert {key: OmegaConf.select(config, key) for key in kept} == kept
 
 

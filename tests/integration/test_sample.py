@@ -23,7 +23,7 @@ def test_killed_gan_sample_can_be_repeated(run, tmp_path):
     words = [str(tmp_path / "run" / "checkpoints" / "last.ckpt"), "--num", "6", "--out", str(place / "out")]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
     assert done.returncode == -signal.SIGKILL
-    assert [path.name.startswith(".out.") for path in place.iterdir()] == [True], "no incomplete output directory"
+    assert [path.name.startswith(".out.") for path in place.iterdir()] == [True], "not only a temporary directory"
     subprocess.run([sys.executable, "-m", "gan_lightning.cli.sample", *words], capture_output=True, check=True)
     assert [path.name for path in place.iterdir()] == ["out"]
     assert len([*(place / "out").iterdir()]) == 6

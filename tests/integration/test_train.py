@@ -200,7 +200,7 @@ def test_unknown_objective_fails_run_and_keeps_metrics(tmp_path):
     assert "objective=d/adversarail: the run has no such figure, the nearest is d/adversarial" in done.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["status"], result["step"]) == ("failed", 3)
-    assert "d/adversarial" in result["metrics"], "the other metrics are kept"
+    assert "d/adversarial" in result["metrics"], "the other metrics are missing"
 
 
 def test_sample_grid_has_one_row_per_class(finished):
@@ -327,7 +327,7 @@ def test_failed_job_of_earlier_sweep_does_not_fail_this_sweep(tmp_path):
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_sweep_table_lists_own_failures_and_unreadable_results(tmp_path, launcher):
-    """Also of jobs whose directories are outside of the sweep's, which contains other files here."""
+    """The jobs' directories are outside of the sweep directory, which contains unrelated results."""
     sweep = tmp_path / "sweep"
     contents = {"half": b'{"status": "fin', "list": b"[1, 2]", "empty": b"{}", "deep": b"[" * 100_000}
     contents["other"] = b'{"status": 3, "overrides": 4}'
