@@ -58,7 +58,7 @@ class SpeedAndMemory(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: GAN, *_: Any) -> None:
         """Append time and memory in megabytes."""
         if trainer.global_step % 1000 == 0:
-            self.notes.append((perf_counter(), resident("VmRSS", 0) / 1e6))
+            self.notes.append((perf_counter(), resident("VmRSS") / 1e6))
 
 
 def measure_length(steps: int) -> dict[str, float]:
