@@ -26,6 +26,7 @@ from gan_lightning.io.progress import bar
 
 log = logging.getLogger(__name__)
 
+COUNTS = "deep", "dark", "white", "stretched"  # numbers of a description
 MAX_DESCRIPTION_BYTES = 1 << 30  # the description of ten million images takes about a tenth
 
 
@@ -53,16 +54,13 @@ class Cache:
         """
         if self.folder is None:
             return self.in_memory(paths, size, channels, white, "set data.cache=FOLDER to keep them in a file")
-        path, shape = (
-            self.folder / f"images-{key(paths, VERSION, PIL.__version__, *size, channels, white)}.uint8",
-            (channels, *size),
-        )
+        path = self.folder / f"images-{key(paths, VERSION, PIL.__version__, *size, channels, white)}.uint8"
+        shape = channels, *size
         if (found := self.read(path, paths, shape)) is not None:
             return found
         try:
             with ExitStack() as held:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(file_lock(path.with_suffix(".lock"), lambda: log.info(f"waiting for {path}")))
+                held.enter_context(file_lock(path.with_suffix(".lock")))
                 if (found := self.read(path, paths, shape)) is not None:
                     return found
                 for stale in self.folder.glob(f".{path.stem}.*.part"):  # left by a killed process
@@ -142,13 +140,9 @@ class Cache:
                 checksums.append(zlib.crc32(pixels.data))
 
             decoded = decode_to(start, paths, size, channels, white)
-        description: dict[str, Any] = {"checksums": checksums, "broken": decoded.broken}
-        names = "transient", "levels", "deep", "dark", "white", "stretched", "high_byte"
-        description |= {name: getattr(decoded, name) for name in names}
-        description |= {
-            "sizes": [[*size, count] for size, count in decoded.sizes.items()],
-            "modes": dict(decoded.modes),
-        }
+        names = "broken", "transient", "levels", *COUNTS, "high_byte", "modes"
+        description = {name: getattr(decoded, name) for name in names}
+        description |= {"checksums": checksums, "sizes": [[*size, count] for size, count in decoded.sizes.items()]}
         with atomic_write(path.with_suffix(".json"), "w") as file:
             json.dump(description, file)
         log.info(f"{len(decoded.rows):,} images decoded and cached for later runs: {path}")
@@ -157,17 +151,21 @@ class Cache:
         """Read an entry; return None if it is missing or damaged, or if files can be read now that failed before."""
         try:
             description = read_json(path.with_suffix(".json"), path.parent, MAX_DESCRIPTION_BYTES)
-            broken = {int(row): str(line) for row, line in description["broken"].items()}
-            sizes = Counter({(int(w), int(h)): int(count) for w, h, count in description["sizes"]})
-            modes = Counter({str(mode): int(count) for mode, count in description["modes"].items()})
-            rows = [row for row in range(len(paths)) if row not in broken]
-            transient = [int(row) for row in description["transient"]]
             low, high = map(int, description["levels"])
-            deep, dark, white, stretched = (int(description[name]) for name in ("deep", "dark", "white", "stretched"))
-            high_byte = None if description["high_byte"] is None else int(description["high_byte"])
-            numbers = (low, high), deep, dark, white, stretched
-            decoded = Decoded(torch.empty(0), rows, broken, sizes, modes, transient, *numbers, high_byte)
-            if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in transient):
+            broken = {int(row): str(line) for row, line in description["broken"].items()}
+            rows = [row for row in range(len(paths)) if row not in broken]
+            counts: dict[str, Any] = {name: int(description[name]) for name in COUNTS}
+            decoded = Decoded(
+                rows=rows,
+                broken=broken,
+                sizes=Counter({(int(w), int(h)): int(count) for w, h, count in description["sizes"]}),
+                modes=Counter({str(mode): int(count) for mode, count in description["modes"].items()}),
+                transient=[int(row) for row in description["transient"]],
+                levels=(low, high),
+                high_byte=None if description["high_byte"] is None else int(description["high_byte"]),
+                **counts,
+            )
+            if any(decode_one(paths[row], shape[1:], shape[0]).pixels is not None for row in decoded.transient):
                 log.info(f"{path}: decoded again, since some files can be read that could not be read before")
                 return None
             array_shape, image_bytes = (len(rows), *shape), math.prod(shape)

@@ -1,13 +1,13 @@
 """CelebA (Liu et al., 2015, https://arxiv.org/abs/1411.7766)."""
 
 import csv
-import difflib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.layout import LeftOut, without_generated
 from gan_lightning.errors import UserError
+from gan_lightning.io.class_names import closest
 from gan_lightning.io.natural import natural
 
 IMAGES, LISTS = "img_align_celeba", ("list_attr_celeba.csv", "list_attr_celeba.txt")
@@ -124,10 +124,8 @@ def attributes(file: Path, wanted: str) -> tuple[str, dict[str, int]]:
     plain = [name.casefold() for name in names]
     normalized = wanted.casefold().replace(" ", "_").replace("-", "_")
     if normalized not in plain:
-        near = difflib.get_close_matches(normalized, plain, 1)
-        nearest = [f"the nearest is {name}; " for name in names if [name.casefold()] == near]
-        raise UserError(
-            f"data.attribute={wanted}: there is no such attribute; {''.join(nearest)}one of {', '.join(names)}"
-        )
+        near = closest(normalized, names)
+        hint = f"the nearest is {near}; " if near else ""
+        raise UserError(f"data.attribute={wanted}: there is no such attribute; {hint}one of {', '.join(names)}")
     column = plain.index(normalized)
     return names[column], {Path(row[0]).stem: int(row[column + 1] == "1") for row in rows}

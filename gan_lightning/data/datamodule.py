@@ -5,13 +5,9 @@ The order of the samples is a function of the seed and the position, so there is
 
 import logging
 import math
-import os
-import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tarfile import TarError
 from typing import Any
 
 import torch
@@ -22,16 +18,8 @@ from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import AtLeastOne, Channels, ImageSize, PositiveInt, Seed, Validated
 from gan_lightning.config.image_size import to_height_width
 from gan_lightning.data.pages import MappedFile
-from gan_lightning.data.validate import (
-    PROBED,
-    check_samples,
-    length,
-    levels,
-    warn_of_labels,
-    warn_of_range,
-)
+from gan_lightning.data.validate import PROBED, check_samples, length, levels, warn_of_labels, warn_of_range
 from gan_lightning.errors import UserError
-from gan_lightning.io.files import directories, file_lock
 from gan_lightning.io.image import from_uint8, resize, with_channels
 from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.io.paths import absolute
@@ -40,10 +28,8 @@ from gan_lightning.model.minibatch import scale_error
 log = logging.getLogger(__name__)
 
 MAX_HELD_OUT = 10_000  # images of a folder, since they have to be decoded
-NO_TEST_SET = (
-    "no real samples are held out of training, which held_out, eval.split=test and metric=memorization need: "
-    "this data set has no test set"
-)
+NONE_HELD_OUT = "no real samples are held out of training, which held_out, eval.split=test and metric=memorization need"
+NO_TEST_SET = f"{NONE_HELD_OUT}: this data set has no test set"
 
 
 class StepBatchLoader:
@@ -137,10 +123,8 @@ class InMemoryDataModule(Validated, LightningDataModule):
         labels: Class labels (n,); zeros if there are no classes.
         class_names: Names of the classes; empty if there are none.
         pages: The memory-mapped file that ``samples`` is a view of; None if they are in memory.
-        of_images: Whether samples must be uint8 images, which :meth:`setup` validates.
     """
 
-    of_images = False
     samples: Tensor
     labels: Tensor
     class_names: list[str]
@@ -172,13 +156,27 @@ class InMemoryDataModule(Validated, LightningDataModule):
             UserError: The data are missing or invalid.
         """
         if self.samples is None:
-            loaded = check_samples(self.source, self.load(), self.of_images)
-            self.samples, self.labels, self.class_names = loaded
-            if not self.of_images and self.samples.ndim == 4 and self.samples.shape[1] in (1, 3):
-                probed = self.scale(self.samples[:: -(-len(self.samples) // PROBED)])
-                if error := scale_error(float(probed.min()), float(probed.max())):
-                    raise UserError(f"{self.source}: {error}")
+            self.samples, self.labels, self.class_names = self.checked(self.load())
             warn_of_labels(self.source, self.labels, self.class_names)
+
+    def checked(self, found: Any, which: str = "", known_names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
+        """Validate samples, labels and class names, and return the samples and labels to store.
+
+        Args:
+            found: What :meth:`load` or :meth:`test` has returned.
+            which: Name of the part of the data set, appended to :attr:`source` in messages.
+            known_names: Class names of the training set; a test set may return none.
+
+        Raises:
+            UserError: They are invalid.
+        """
+        source = self.source + which
+        samples, labels, names = check_samples(source, found, False, known_names)
+        if samples.ndim == 4 and samples.shape[1] in (1, 3):
+            probed = self.scale(samples[:: -(-len(samples) // PROBED)])
+            if error := scale_error(float(probed.min()), float(probed.max())):
+                raise UserError(f"{source}: {error}")
+        return samples, labels, names
 
     def test(self) -> tuple[Tensor, Tensor, list[str]] | None:
         """Return the test set in the form of :meth:`load`; None if there is none."""
@@ -193,7 +191,7 @@ class InMemoryDataModule(Validated, LightningDataModule):
         found = self.test()
         if found is None:
             raise UserError(NO_TEST_SET)
-        samples, labels, _ = check_samples(f"{self.source}, test set", found, False, self.class_names)
+        samples, labels, _ = self.checked(found, ", test set", self.class_names)
         if samples.shape[1:] != self.samples.shape[1:]:
             raise UserError(
                 f"{self.source}, test set: samples have the shape {tuple(samples.shape[1:])}, and those of the "
@@ -291,7 +289,6 @@ class ImageData(InMemoryDataModule):
         seed: Seed of the order and of the flips.
     """
 
-    of_images = True
     provides_images = True
     provides_points = False
 
@@ -319,37 +316,27 @@ class ImageData(InMemoryDataModule):
         """
 
     def load(self) -> tuple[Tensor, Tensor, list[str]]:
-        """Read up to ``limit`` images, and convert them to the configured size and channels."""
-        return self.resized(*self.checked(self.read(slice(self.limit))))
+        """Read up to ``limit`` images."""
+        return self.read(slice(self.limit))
 
     def checked(self, found: Any, which: str = "", known_names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
-        """Validate images, labels and class names; log a warning if the images use a small part of their range.
+        """Validate images as the base class does, and convert them to the configured size and channels.
 
-        Args:
-            found: What :meth:`read` or :meth:`test` has returned.
-            which: Name of the part of the data set, appended to :attr:`source` in messages.
-            known_names: Class names of the training set; a test set may return none.
-
-        Raises:
-            UserError: They are invalid.
+        A warning is logged if they use a small part of their range.
         """
         source = self.source + which
         images, labels, names = check_samples(source, found, True, known_names)
         warn_of_range(source, *self.levels(images))
+        if images.shape[1:] != (self.channels, *self.image_size):
+            size = len(images) * self.channels * math.prod(self.image_size)
+            advice = "use a smaller data.image_size or data.limit"
+            check_fits_in_memory(f"data.image_size: {len(images):,} images of this size", size, advice)
+            images = resize(with_channels(images, self.channels), self.image_size)
         return images, labels, names
 
     def levels(self, images: Tensor) -> tuple[int, int]:
         """Return the lowest and highest value of images that were read, without outliers."""
         return levels(images)
-
-    def resized(self, images: Tensor, labels: Tensor, class_names: list[str]) -> tuple[Tensor, Tensor, list[str]]:
-        """Convert images to the configured size and channels; labels and class names are returned unchanged."""
-        if images.shape[1:] == (self.channels, *self.image_size):
-            return images, labels, class_names
-        size = len(images) * self.channels * math.prod(self.image_size)
-        advice = "use a smaller data.image_size or data.limit"
-        check_fits_in_memory(f"data.image_size: {len(images):,} images of this size", size, advice)
-        return resize(with_channels(images, self.channels), self.image_size), labels, class_names
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Return the test set; if there is none, the images beyond ``limit``.
@@ -362,7 +349,7 @@ class ImageData(InMemoryDataModule):
             found, which = self.read(slice(self.limit, self.limit + MAX_HELD_OUT)), ", samples beyond data.limit"
         if found is None or length(found[0]) == 0:
             raise UserError(f"{NO_TEST_SET}; set data.limit to leave some images out of training")
-        images, labels, names = self.resized(*self.checked(found, which, self.class_names))
+        images, labels, names = self.checked(found, which, self.class_names)
         if names and names != self.class_names:  # a subset without some of the classes has its own numbers for them
             number = {name: i for i, name in enumerate(self.class_names)}
             labels = torch.tensor([number.get(name, -1) for name in names])[labels]
@@ -385,68 +372,3 @@ class ImageData(InMemoryDataModule):
             # Takes a fifth of the time of torch.where.
             samples = torch.cat([samples, samples.flip(-1)]).index_select(0, rows)
         return super().on_after_batch_transfer((samples, labels), dataloader_idx)
-
-
-def download_or_explain(name: str, root: Path, subfolder: str, files: Sequence[str], fetch: Callable[[], Any]) -> Any:
-    """Call ``fetch`` in one process at a time and return its result.
-
-    Args:
-        name: Option of the data set, ``mnist`` for example.
-        root: Directory of the data sets.
-        subfolder: Directory of the files, relative to ``root``.
-        files: Names of the files, for the error message.
-        fetch: Downloads and reads the data set.
-
-    Raises:
-        UserError: The files are missing and cannot be downloaded, or they are damaged; the message says where to put
-            them.
-    """
-    try:
-        with ExitStack() as held:
-            with suppress(OSError):  # the directory cannot be written, or its file system has no locks
-                root.mkdir(parents=True, exist_ok=True)
-                held.enter_context(file_lock(root, lambda: log.info(f"waiting for another process that uses {root}")))
-            return fetch()
-    except (OSError, EOFError, RuntimeError, TypeError, ValueError, AssertionError, zlib.error, TarError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"data={name}: its files are missing or damaged, and the download failed ({reason}). "
-            f"Put {', '.join(files)} into {root / subfolder}, or set data.root=FOLDER to the folder that contains them"
-            f"{misplaced_file_hint(root, root / subfolder, files)}"
-        ) from error
-
-
-def find_data_root(root: Path, subfolder: str, file: str) -> Path:
-    """Return the directory of the data sets if the user passed the directory of the files or one in between.
-
-    Args:
-        root: The directory that the user passed.
-        subfolder: Directory of the files, relative to the directory of the data sets.
-        file: Name of one of the files; it may exist with or without ``.gz``.
-    """
-    parts = Path(subfolder).parts
-    for passed in range(len(parts), 0, -1):
-        inner = root.joinpath(*parts[passed:])
-        # Path.exists raises PermissionError.
-        exists = any(os.path.exists(inner / name) for name in (file, file.removesuffix(".gz")))  # noqa: PTH110
-        if exists and root.parts[-passed:] == parts[:passed]:
-            return root.parents[passed - 1]
-    return root
-
-
-def misplaced_file_hint(root: Path, target_folder: Path, files: Sequence[str]) -> str:
-    """Return a hint if a file that belongs into ``target_folder`` is elsewhere below ``root``; empty if none is found.
-
-    A file is recognised by its name, with or without ``.gz``, and with ``-`` or ``.`` as separators.
-    """
-
-    def plain(name: str) -> str:
-        return name.removesuffix(".gz").replace(".", "-")
-
-    wanted = {plain(name): name.removesuffix(".gz") for name in files}
-    for folder, found in directories(root, lambda _: None):
-        for path in (folder / name for name in sorted(found) if plain(name) in wanted):
-            target = target_folder / (wanted[plain(path.name)] + path.suffix * (path.suffix == ".gz"))
-            if path != target and os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises PermissionError)
-                return f". {path} looks like one of them: move it to {target}, and the others likewise"
-    return ""

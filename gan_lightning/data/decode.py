@@ -7,7 +7,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +52,7 @@ class Decoded:
         transient: Indices of the other files whose error may not occur again.
         levels: Lowest and highest decoded value, without outliers; (0, 0) without images.
         deep: Number of images with integers of more than 8 bits, in 0 to 65,535.
+        peak: Highest value of these.
         dark: Number of these that use less than a quarter of the range up to ``white``.
         white: The value that is mapped to 255 in these.
         stretched: Number of images with floats or other integers, each of which was scaled by its own range.
@@ -59,19 +60,36 @@ class Decoded:
         pages: The memory-mapped file that ``images`` is a view of; None if they are in memory.
     """
 
-    images: Tensor
-    rows: list[int]
-    broken: dict[int, str]
-    sizes: Counter[tuple[int, int]]
-    modes: Counter[str]
-    transient: list[int]
+    images: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
+    rows: list[int] = field(default_factory=list)
+    broken: dict[int, str] = field(default_factory=dict)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    transient: list[int] = field(default_factory=list)
     levels: tuple[int, int] = (0, 0)
     deep: int = 0
+    peak: int = 0
     dark: int = 0
     white: int = WHITE
     stretched: int = 0
     high_byte: int | None = None
     pages: MappedFile | None = None
+
+    def add(self, row: int, image: "DecodedImage") -> None:
+        """Add the result of the file with index ``row`` to the statistics, except ``levels``."""
+        if image.pixels is None:
+            self.broken[row] = image.error
+            self.transient += [row] * image.transient
+            return
+        self.rows.append(row)
+        self.sizes[image.size] += 1
+        self.modes[image.mode] += 1
+        self.stretched += image.stretched
+        if image.peak is not None:
+            self.deep, self.peak = self.deep + 1, max(self.peak, image.peak)
+            self.dark += 0 < image.peak < (self.white + 1) // 4
+        if image.high_byte is not None:
+            self.high_byte = max(image.high_byte, self.high_byte or 0)
 
 
 @dataclass
@@ -144,60 +162,39 @@ def decode_to(
         channels: 1 for gray, 3 for colour.
         white: The value that is mapped to 255 in integers of more than 8 bits; None determines it from the files.
     """
-    decoded, peak = decode_pass(start(), paths, size, channels, white or WHITE)
-    if white is None and peak and white_of(peak) != WHITE:
-        decoded, _ = decode_pass(start(), paths, size, channels, white_of(peak))
+    decoded = decode_pass(start(), paths, size, channels, white or WHITE)
+    if white is None and white_of(decoded.peak) != WHITE:
+        decoded = decode_pass(start(), paths, size, channels, white_of(decoded.peak))
     return decoded
 
 
 def decode_pass(
     take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int, white: int
-) -> tuple[Decoded, int]:
-    """Decode files in one pass, as :func:`decode_to` does; also return the highest value of integers above 8 bits."""
-    decoded, peak = Decoded(torch.empty(0, dtype=torch.uint8), [], {}, Counter(), Counter(), [], white=white), 0
-    lowest, highest = bytearray(), bytearray()
-    high_bytes: list[int] = []
+) -> Decoded:
+    """Decode files in one pass, as :func:`decode_to` does."""
+    decoded, lowest, highest = Decoded(white=white), bytearray(), bytearray()
     for row, image in enumerate(decoded_images(paths, size, channels, white)):
-        if image.pixels is None:
-            decoded.broken[row] = image.error
-            decoded.transient += [row] * image.transient
-            continue
-        take(image.pixels)
-        decoded.rows.append(row)
-        decoded.sizes[image.size] += 1
-        decoded.modes[image.mode] += 1
-        decoded.stretched += image.stretched
-        if image.peak is not None:
-            decoded.deep, peak = decoded.deep + 1, max(peak, image.peak)
-            decoded.dark += is_dark(image.peak, white)
-        if image.high_byte is not None:
-            high_bytes = [max([image.high_byte, *high_bytes])]
-        lowest.append(int(image.pixels.min()))
-        highest.append(int(image.pixels.max()))
-    return replace(decoded, levels=usual_levels(lowest, highest), high_byte=max(high_bytes, default=None)), peak
+        decoded.add(row, image)
+        if image.pixels is not None:
+            take(image.pixels)
+            lowest.append(int(image.pixels.min()))
+            highest.append(int(image.pixels.max()))
+    return replace(decoded, levels=usual_levels(lowest, highest))
 
 
 def white_of(peak: int) -> int:
-    """Return the maximum of the smallest bit depth that represents ``peak``."""
-    return next(2**bits - 1 for bits in DEPTHS if peak < 2**bits)
+    """Return the maximum of the smallest bit depth that represents ``peak``; ``WHITE`` if all images are black."""
+    return next(2**bits - 1 for bits in DEPTHS if peak < 2**bits) if peak else WHITE
 
 
-def is_dark(peak: int, white: int) -> bool:
-    """Return whether an image that is not black uses less than a quarter of the range from 0 to ``white``."""
-    return 0 < peak < (white + 1) // 4
-
-
-def warn_of_depth(source: str, deep: int, dark: int, white: int, stretched: int, high_byte: int | None) -> None:
+def warn_of_depth(source: str, decoded: Decoded) -> None:
     """Log warnings about images whose range of values was estimated, because their format does not define it.
 
     Args:
         source: The data set as messages name it.
-        deep: Number of images with integers of more than 8 bits.
-        dark: Number of these that use less than a quarter of the range up to ``white``.
-        white: The value that is mapped to 255 in these.
-        stretched: Number of images that were scaled by their own range.
-        high_byte: Highest high byte of colour with 16 bits per channel; Pillow reads only the high byte.
+        decoded: The statistics of its images.
     """
+    deep, dark, white, high_byte = decoded.deep, decoded.dark, decoded.white, decoded.high_byte
     if deep and white != WHITE:
         log.warning(
             f"{source}: {deep:,} images in a format of 16 or 32 bits a pixel use {white.bit_length()} of them, so "
@@ -210,12 +207,13 @@ def warn_of_depth(source: str, deep: int, dark: int, white: int, stretched: int,
             f"{white:,}, which the brightest image needs, and become dark; remove images of another range and hot "
             "pixels, or scale the files"
         )
-    if stretched:
+    if decoded.stretched:
         log.warning(
-            f"{source}: {stretched:,} images hold floats, negative values or values above {WHITE:,}; each is scaled by "
-            "its own range, so their brightness is not comparable; save them with 8 or 16 bits a pixel to keep it"
+            f"{source}: {decoded.stretched:,} images hold floats, negative values or values above {WHITE:,}; each is "
+            "scaled by its own range, so their brightness is not comparable; save them with 8 or 16 bits a pixel to "
+            "keep it"
         )
-    if high_byte is not None and high_byte <= COARSE:
+    if high_byte is not None and high_byte <= COARSE:  # Pillow reads only the high byte
         log.warning(
             f"{source}: 16-bit colour is read by its high byte and reaches only {high_byte} of 255; save it with "
             "8 bits a channel"
@@ -238,9 +236,12 @@ def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, 
     ):
         warnings.simplefilter("ignore")
 
+        def decode_chunk(chunk: Sequence[Path]) -> list[DecodedImage]:
+            return [decode_one(path, size, channels, white) for path in chunk]
+
         def submit(limit: int) -> Iterator[Future[list[DecodedImage]]]:
             for start in islice(starts, limit):
-                yield pool.submit(decode_chunk, paths[start : start + step], size, channels, white)
+                yield pool.submit(decode_chunk, paths[start : start + step])
 
         waiting = deque(submit(AHEAD * cores))
         while waiting:
@@ -248,11 +249,6 @@ def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, 
             waiting.extend(submit(1))
             yield from found
             progress.update(len(found))
-
-
-def decode_chunk(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> list[DecodedImage]:
-    """Decode files sequentially: the task of one thread."""
-    return [decode_one(path, size, channels, white) for path in paths]
 
 
 def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, white: int = WHITE) -> DecodedImage:
@@ -263,17 +259,16 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
                 raise Image.DecompressionBombError
             mode, stored_size = image.mode, image.size
             deep_colour = len(image.getbands()) > 1 and any(";16" in str(tile) for tile in image.tile)
-            rotated = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            box, scale = center_crop_box(stored_size[::-1] if rotated else stored_size, size)
-            if image.format in ("JPEG", "MPO"):
+            is_jpeg = image.format in ("JPEG", "MPO")
+            rotated = is_jpeg and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            full_size = stored_size[::-1] if rotated else stored_size
+            if is_jpeg:  # draft mode reduces the size
+                _, scale = center_crop_box(full_size, size)
                 width, height = (int(DRAFT * side * scale) for side in stored_size)
                 image.draft(None, (width, height))
             image.load()
             upright = ImageOps.exif_transpose(image)
-            # Draft mode has reduced the size of a JPEG; Pillow itself may rotate other formats, such as TIFF.
-            if image.format in ("JPEG", "MPO"):
-                full_size = stored_size[::-1] if rotated else stored_size
-            else:
+            if not is_jpeg:  # Pillow itself may rotate other formats, such as TIFF
                 full_size = upright.size
             box, _ = center_crop_box(upright.size, size)
             flat, peak, stretched = to_8_bit(upright, white)

@@ -8,4 +8,4 @@ from gan_lightning.data.mnist import MNIST
 class FashionMNIST(MNIST):
     """60,000 gray images of clothing, 28 x 28, downloaded; the file format is MNIST's."""
 
-    name, folder, dataset = "fashion_mnist", "FashionMNIST", datasets.FashionMNIST
+    name, folder, dataset = "fashion_mnist", "FashionMNIST/raw", datasets.FashionMNIST

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from gan_lightning.data.cache import Cache
 from gan_lightning.data.datamodule import MAX_HELD_OUT, ImageData
 from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
 from gan_lightning.data.layout import LeftOut, files_below, warn_of_layout, without_generated
-from gan_lightning.errors import UserError, escape_control
+from gan_lightning.errors import UserError, escape_control, first_and_count
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +109,7 @@ class ImageFolder(ImageData):
         self.extremes = decoded.levels if decoded.rows else (0, 255)
         if self.samples is None:  # the training images, not the held-out ones
             self.pages, self.white = decoded.pages, decoded.white
-            depth = decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte
-            warn_of_depth(self.source, *depth)
+            warn_of_depth(self.source, decoded)
         elif decoded.pages is not None:
             decoded.pages.verify_all()  # their checksums are not verified later
         return decoded.images, labels, class_names
@@ -166,10 +165,9 @@ class ImageFolder(ImageData):
 
     def handle_broken(self, decoded: Decoded, paths: Sequence[Path]) -> None:
         """Raise UserError for files that could not be decoded; with ``skip_broken``, note that they are skipped."""
-        first = [f"{str(paths[row])!r} ({reason})" for row, reason in islice(decoded.broken.items(), MAX_LISTED_BROKEN)]
-        num_more = len(decoded.broken) - MAX_LISTED_BROKEN
-        more = f" and {num_more} more" if num_more > 0 else ""
-        message = f"{len(decoded.broken)} of {len(paths)} images cannot be read: {', '.join(first)}{more}"
+        broken = (f"{str(paths[row])!r} ({reason})" for row, reason in decoded.broken.items())
+        names = first_and_count(broken, MAX_LISTED_BROKEN)
+        message = f"{len(decoded.broken)} of {len(paths)} images cannot be read: {names}"
         if self.skip_broken and decoded.rows:
             self.notes.append(message)
             return
@@ -191,9 +189,8 @@ class ImageFolder(ImageData):
         log.info(f"{count:,} images{limited} in {str(self.root)!r}: {spread}; modes {modes}")
         if class_names:
             counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
-            lines = [f"{name} {number:,}" for name, number in counts]
-            more = f" and {len(lines) - MAX_LISTED_CLASSES} more" if len(lines) > MAX_LISTED_CLASSES else ""
-            log.info(f"{len(lines)} classes: {', '.join(lines[:MAX_LISTED_CLASSES])}{more}")
+            sizes = first_and_count((f"{name} {number:,}" for name, number in counts), MAX_LISTED_CLASSES)
+            log.info(f"{len(class_names)} classes: {sizes}")
         for note in self.notes:
             log.info(f"left out: {note}")
         self.notes = []

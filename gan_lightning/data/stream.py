@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import Channels, ImageSize, PositiveFloat, PositiveInt
-from gan_lightning.data.datamodule import ImageData, StepBatchLoader
-from gan_lightning.data.decode import WHITE, DecodedImage, decode_one, is_dark, warn_of_depth, white_of
+from gan_lightning.data.datamodule import NONE_HELD_OUT, ImageData, StepBatchLoader
+from gan_lightning.data.decode import WHITE, Decoded, decode_one, warn_of_depth, white_of
 from gan_lightning.errors import UserError, escape_control
 from gan_lightning.io.paths import cache_directory
 
@@ -136,8 +136,8 @@ class StreamLoader(StepBatchLoader):
         count = self.minibatch * self.d_steps
         positions = torch.arange(step * count, (step + 1) * count).view(self.d_steps, self.world_size, -1)
         samples = [self.sample(position) for position in positions[:, self.rank].flatten().tolist()]
-        images = decode_samples(self.decoders, samples, self.size, self.channels, self.white)[0]
-        return images, labels_of(samples, self.classes)
+        decoded = decode_samples(self.decoders, samples, self.size, self.channels, self.white)
+        return decoded.images, labels_of(samples, self.classes)
 
     def sample(self, position: int) -> tuple[bytes, int]:
         """Return the encoded sample at a position of the run; start to read its window and the next one."""
@@ -186,8 +186,8 @@ def labels_of(samples: list[tuple[bytes, int]], classes: int) -> Tensor:
 
 def decode_samples(
     pool: ThreadPoolExecutor, samples: list[tuple[bytes, int]], size: tuple[int, int], channels: int, white: int
-) -> tuple[Tensor, list[DecodedImage]]:
-    """Decode samples by several threads; return images (n, C, H, W) and the result of each sample.
+) -> Decoded:
+    """Decode samples by several threads.
 
     Raises:
         UserError: An image cannot be read.
@@ -195,7 +195,11 @@ def decode_samples(
     results = list(pool.map(lambda sample: decode_one(io.BytesIO(sample[0]), size, channels, white), samples))
     if errors := [result.error for result in results if result.pixels is None]:
         raise UserError(f"data.root: {len(errors)} of {len(results)} images of the stream cannot be read ({errors[0]})")
-    return torch.from_numpy(np.stack([result.pixels for result in results if result.pixels is not None])), results
+    pixels = np.stack([result.pixels for result in results if result.pixels is not None])
+    decoded = Decoded(torch.from_numpy(pixels), white=white)
+    for row, result in enumerate(results):
+        decoded.add(row, result)
+    return decoded
 
 
 class Stream(ImageData):
@@ -260,19 +264,17 @@ class Stream(ImageData):
         samples = samples[: self.reference_size]
         labels = labels_of(samples, self.classes)
         with ThreadPoolExecutor() as pool:
-            images, results = decode_samples(pool, samples, self.image_size, self.channels, WHITE)
-            peaks = [result.peak for result in results if result.peak is not None]
-            if any(peaks) and (white := white_of(max(peaks))) != WHITE:
-                self.white = white  # for the whole stream, so that the brightness of its images stays comparable
-                images, _ = decode_samples(pool, samples, self.image_size, self.channels, white)
-        high_byte = max((result.high_byte for result in results if result.high_byte is not None), default=None)
-        dark, stretched = sum(is_dark(peak, self.white) for peak in peaks), sum(result.stretched for result in results)
-        warn_of_depth(self.source, len(peaks), dark, self.white, stretched, high_byte)
+            decoded = decode_samples(pool, samples, self.image_size, self.channels, WHITE)
+            # For the whole stream, so that the brightness of its images stays comparable.
+            self.white = white_of(decoded.peak)
+            if self.white != WHITE:
+                decoded = decode_samples(pool, samples, self.image_size, self.channels, self.white)
+        warn_of_depth(self.source, decoded)
         total = sum(self.chunks.sizes)
         log.info(
             f"{total:,} images in {len(self.chunks.sizes):,} chunks; {len(samples):,} are in memory as the reference"
         )
-        return images, labels, [str(label) for label in range(self.classes)]
+        return decoded.images, labels, [str(label) for label in range(self.classes)]
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Raise an error, since a run may use every image of a stream.
@@ -280,10 +282,7 @@ class Stream(ImageData):
         Raises:
             UserError: Always.
         """
-        raise UserError(
-            "no real samples are held out of training, which held_out, eval.split=test and metric=memorization need: a "
-            "run uses all images of a stream"
-        )
+        raise UserError(f"{NONE_HELD_OUT}: a run uses all images of a stream")
 
     def train_dataloader(self) -> StreamLoader:
         """Return the loader of the steps from the trainer's current one to the end of its budget."""

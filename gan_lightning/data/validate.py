@@ -253,6 +253,5 @@ def check_module(data: Any) -> None:
         raise UserError(
             f"data._target_={type(data).__module__}.{type(data).__qualname__}: the class has no {', '.join(missing)}; "
             "derive it from gan_lightning.data.datamodule.ImageData, whose method read returns uint8 images (N, 1 or "
-            "3, H, "
-            "W), labels (N,) and class names"
+            "3, H, W), labels (N,) and class names"
         )

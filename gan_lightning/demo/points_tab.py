@@ -151,13 +151,7 @@ class PointsTab:
         if live is not None:
             live.stop()
         enabled = dict.fromkeys(self.controls, gr.update(interactive=True))
-        started = {
-            self.live: new,
-            self.note: note,
-            self.errors: "",
-            self.at: None,
-            self.clock: gr.Timer(active=True),
-        }
+        started = {self.live: new, self.note: note, self.errors: "", self.at: None, self.clock: gr.Timer(active=True)}
         return started | enabled | self.show(new, note, None)
 
     def show(self, live: LiveTraining | None, note: str, at: int | None, before: Any = None) -> Update:

@@ -1,5 +1,6 @@
-"""The interface of feature networks, whose features and logits the metrics compare."""
+"""The base class of feature networks, whose features and logits the metrics compare."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
@@ -19,8 +20,8 @@ class Samples(Protocol):
         """Verify the checksums of memory-mapped samples; called before ``samples`` is read directly."""
 
 
-class FeatureNetwork(Protocol):
-    """The interface of a feature network.
+class FeatureNetwork(ABC):
+    """Base class of feature networks.
 
     Attributes:
         classes: Whether the network returns class logits.
@@ -31,13 +32,14 @@ class FeatureNetwork(Protocol):
         logits_sha256: Hash of the weights of the last layer, where ``card`` does not cover them.
     """
 
-    classes: bool
-    no_logits_reason: str
-    predicts_data_classes: bool
-    cheap: bool
-    batch: int
-    logits_sha256: str
+    classes = False
+    no_logits_reason = ""
+    predicts_data_classes = False
+    cheap = False
+    batch = 250
+    logits_sha256 = ""
 
+    @abstractmethod
     def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Load or train the network.
 
@@ -45,8 +47,10 @@ class FeatureNetwork(Protocol):
             UnavailableError: The network is unavailable; the message gives a remedy.
         """
 
+    @abstractmethod
     def card(self) -> dict[str, Any]:
         """Return what identifies the network on a protocol card: name, hash of its weights, resize rule."""
 
+    @abstractmethod
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (N, D) as float32 and logits (N, classes) or None of samples as stored (N, ...)."""

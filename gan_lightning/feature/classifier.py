@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UnavailableError, UserError
-from gan_lightning.feature import Samples
+from gan_lightning.feature import FeatureNetwork, Samples
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import from_uint8
 from gan_lightning.io.progress import bar
@@ -19,7 +19,7 @@ TRAIN_BATCH, EVAL_BATCH = 64, 500
 MIN_STEPS = 200
 
 
-class Classifier(Validated):
+class Classifier(Validated, FeatureNetwork):
     """Features of the last hidden layer of a convolutional classifier, and its logits.
 
     The classifier is trained once per data set, from a fixed seed, on all samples except every tenth. The accuracy on
@@ -38,9 +38,7 @@ class Classifier(Validated):
     needs_images = True
     needs_four_pixels = "eval.every_n_steps=null"
 
-    classes, no_logits_reason = True, ""
-    predicts_data_classes, cheap = True, False
-    batch, logits_sha256 = 250, ""
+    classes = predicts_data_classes = True
 
     def __init__(
         self, epochs: PositiveInt = 3, width: PositiveInt = 32, dim: PositiveInt = 64, per_channel: bool = False
@@ -66,7 +64,8 @@ class Classifier(Validated):
         if self.per_channel and (images.shape[1], classes) != (3, 1000):
             raise UserError("feature.per_channel=true: needs data=stacked_mnist, with 1,000 classes in three channels")
         if self.per_channel:
-            images, labels, classes = self.split_channels(images, labels)
+            digits = torch.stack([labels // 100, labels // 10 % 10, labels % 10], dim=1)
+            images, labels, classes = images.flatten(0, 1)[:, None], digits.flatten(), 10
         identity = {"version": VERSION, "epochs": self.epochs, "width": self.width, "dim": self.dim, "classes": classes}
         key = fingerprint(images, labels, identity)
         state = store.get(f"classifier-{key[:16]}", lambda: self.train(images.to(device), labels.to(device), classes))
@@ -104,11 +103,6 @@ class Classifier(Validated):
             predicted = [net(to_network_input(part)).argmax(1) for part in images[held_out].split(EVAL_BATCH)]
         correct = torch.cat(predicted) == labels[held_out]
         return net.state_dict() | {"accuracy": correct.float().mean()}
-
-    def split_channels(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return each channel of Stacked MNIST as a gray image, with its digit and the number of classes."""
-        digits = torch.stack([labels // 100, labels // 10 % 10, labels % 10], dim=1)
-        return images.flatten(0, 1)[:, None], digits.flatten(), 10
 
     def card(self) -> dict[str, Any]:
         """Return what identifies the classifier, and its accuracy on held-out samples."""

@@ -5,18 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lightning.feature import Samples
+from gan_lightning.feature import FeatureNetwork, Samples
 from gan_lightning.io.cache import TensorCache
 
 
-class Coordinates:
+class Coordinates(FeatureNetwork):
     """Identity feature network for points in the plane."""
 
     needs_points = True
 
-    classes, no_logits_reason = False, "feature=coordinates returns no class logits"
-    predicts_data_classes, cheap = False, True
-    batch, logits_sha256 = 250, ""
+    no_logits_reason = "feature=coordinates returns no class logits"
+    cheap = True
 
     def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Do nothing."""

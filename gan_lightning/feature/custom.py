@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.feature import Samples
+from gan_lightning.feature import FeatureNetwork, Samples
 from gan_lightning.io.cache import TensorCache, fingerprint
 
 PLAIN = bool | int | float | complex | str | bytes | Enum | PurePath | torch.dtype | torch.device
 
 
-class CustomModule:
+class CustomModule(FeatureNetwork):
     """Any module that takes uint8 images (N, C, H, W) and returns features (N, ...), which are flattened.
 
     >>> python train.py feature=custom feature.network._target_=my_package.MyNetwork
@@ -31,9 +31,7 @@ class CustomModule:
             code, but not of the functions of other modules that it calls.
     """
 
-    classes, no_logits_reason = False, "feature=custom returns no class logits"
-    predicts_data_classes = cheap = False
-    batch, logits_sha256 = 250, ""
+    no_logits_reason = "feature=custom returns no class logits"
 
     def __init__(self, network: nn.Module) -> None:
         if not isinstance(network, nn.Module):

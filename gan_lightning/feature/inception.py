@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +13,9 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UnavailableError, UserError, short_message
-from gan_lightning.feature import Samples
-from gan_lightning.io.cache import TensorCache, fingerprint, log_waiting
-from gan_lightning.io.files import file_lock, replace
+from gan_lightning.feature import FeatureNetwork, Samples
+from gan_lightning.io.cache import TensorCache, fingerprint
+from gan_lightning.io.files import file_lock, part_of, replace
 from gan_lightning.io.image import with_channels
 from gan_lightning.io.paths import relative_path
 
@@ -27,7 +26,7 @@ FEATURES, LOGITS = "2048", "logits_unbiased"
 Resize = Literal["tf1", "bilinear", "bicubic"]
 
 
-class Inception(Validated):
+class Inception(Validated, FeatureNetwork):
     """2,048 features of the last pooling layer, and 1,008 logits without bias, as used by the Inception Score.
 
     Args:
@@ -39,18 +38,12 @@ class Inception(Validated):
 
     needs_images = True
 
-    predicts_data_classes = cheap = False
     batch = 32  # larger batches are no faster, and take more memory
     no_logits_reason = f"the weights lack Inception's last layer (fc), which {FILE} has"
 
     def __init__(self, weights: str | Path | None = None, resize: Resize = "tf1") -> None:
         self.weights, self.resize = weights, resize
         self.network: FeatureExtractorInceptionV3 | None = None
-
-    @property
-    def classes(self) -> bool:
-        """Return whether the weights include the last layer."""
-        return LOGITS in self.network.features_list
 
     def setup(self, data: Samples, store: TensorCache, device: torch.device) -> None:
         """Load the weights.
@@ -67,24 +60,23 @@ class Inception(Validated):
         except Exception as error:
             problem = f"cannot be read; use {FILE}" if path.exists() else "there is no such file"
             raise UserError(f"feature.weights={relative_path(path)}: {problem}") from error
+        wrong = UserError(f"feature.weights={relative_path(path)}: not the weights of this network; use {FILE}")
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise UserError(f"feature.weights={relative_path(path)}: not the weights of this network; use {FILE}")
+            raise wrong
         self.sha256 = fingerprint(*(state[name] for name in sorted(state) if not name.startswith("fc.")))
-        has_logits = "fc.weight" in state
-        self.logits_sha256 = fingerprint(state["fc.weight"]) if has_logits else ""
+        self.classes = "fc.weight" in state
+        self.logits_sha256 = fingerprint(state["fc.weight"]) if self.classes else ""
         placeholder = {"fc.weight": torch.full((1008, 2048), torch.nan), "fc.bias": torch.full((1008,), torch.nan)}
         # torch-fidelity unpickles the file that it is given, so it is given one with the verified tensors alone.
         buffer = io.BytesIO()
         torch.save(placeholder | state, buffer)
         buffer.seek(0)
-        layers = [FEATURES, LOGITS] if has_logits else [FEATURES]
+        layers = [FEATURES, LOGITS] if self.classes else [FEATURES]
         try:
             with torch.random.fork_rng(devices=[]):
                 network = FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=buffer)
         except (RuntimeError, AttributeError) as error:
-            raise UserError(
-                f"feature.weights={relative_path(path)}: not the weights of this network; use {FILE}"
-            ) from error
+            raise wrong from error
         for layer in network.modules():
             if hasattr(layer, "bn"):  # 1.3 times as fast on 2 cores, and the same to 1e-6
                 layer.conv, layer.bn = fuse_conv_bn_eval(layer.conv, layer.bn), nn.Identity()
@@ -105,10 +97,9 @@ class Inception(Validated):
         if intact(path):
             return path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with file_lock(path.with_suffix(".lock"), log_waiting(FILE)):
+            with file_lock(path.with_suffix(".lock")):
                 if not intact(path):
-                    part = path.with_name(f".{FILE}.{os.getpid()}.part")
+                    part = part_of(path)
                     torch.hub.download_url_to_file(URL_INCEPTION_V3, str(part), hash_prefix=SHA256)
                     replace(part, path)
         except (OSError, RuntimeError) as error:

@@ -46,8 +46,7 @@ class TensorCache:
             return found
         with ExitStack() as held:
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(file_lock(path.with_suffix(".lock"), log_waiting(name)))
+                held.enter_context(file_lock(path.with_suffix(".lock")))
                 if (found := self.read(path)) is not None:
                     return found
                 if path.exists():
@@ -87,11 +86,6 @@ class TensorCache:
 def as_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors as they are read from a file: detached, on the CPU, contiguous."""
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-
-
-def log_waiting(name: str) -> Callable[[], None]:
-    """Return a function that logs that another process computes an entry."""
-    return lambda: log.info(f"waiting for another process that computes {name}")
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:

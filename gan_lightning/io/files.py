@@ -18,6 +18,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from gan_lightning.errors import UserError
+from gan_lightning.io.csv_rows import is_step
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def atomic_write(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if sync:
-        remove_leftovers(path)
+        remove_parts(path.parent, re.escape(path.name))
     part = part_of(path)
     try:
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -94,7 +95,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         OSError: It cannot be written; the temporary directory is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
+    remove_parts(path.parent, re.escape(path.name))
     part = part_of(path)
     try:
         part.mkdir()
@@ -116,11 +117,6 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def part_of(path: Path) -> Path:
     """Return the path of this process's temporary file or directory for a target."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove temporary files of killed processes for one target, if possible."""
-    remove_parts(path.parent, re.escape(path.name))
 
 
 def remove_parts(folder: Path, name: str = ".+") -> None:
@@ -224,22 +220,27 @@ def report_damaged(path: Path, damaged: Sequence[int], intact: int) -> None:
 
 
 @contextmanager
-def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def file_lock(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock between processes, which the system releases when its holder dies.
 
     Args:
-        path: The lock file, which is not removed; for an existing directory, ``.lock`` inside it.
-        waiting: Called once before waiting if another process holds the lock.
+        path: The lock file, which is not removed, in a directory that is created if it is missing; for an existing
+            directory, ``.lock`` inside it.
+        waiting: Called once before waiting if another process holds the lock; None logs it.
 
     Raises:
         OSError: The file cannot be written, or its file system does not support locks.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock" if path.is_dir() else path)
     try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            waiting()
+            if waiting is None:
+                log.info(f"waiting for another process, which holds {lock.lock_file}")
+            else:
+                waiting()
             lock.acquire()
     except NotImplementedError as error:  # raised by filelock on a file system without locks
         raise OSError(str(error)) from error
@@ -357,6 +358,6 @@ def samples_by_step(folder: Path, suffix: str = ".png", regular_only: bool = Tru
         for entry in islice(entries, MAX_ENTRIES):
             if entry.name.startswith("step_") and entry.name.endswith(suffix):
                 step = entry.name[len("step_") : -len(suffix)]
-                if step.isascii() and step.isdecimal() and len(step) < 20 and (not regular_only or entry.is_file()):
+                if is_step(step) and (not regular_only or entry.is_file()):
                     found.append((int(step), folder / entry.name))
     return sorted(found)

@@ -123,21 +123,17 @@ def data_url(content: bytes, kind: str = "png") -> str:
 def strip(images: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
     """Stack uint8 images (3, H, W) vertically in one image (3, H', W'), with a caption at the left of each."""
     captions = [*map(replace_undrawable, captions)]
-    font = font_for("".join(captions))
-    margin = 8 + max(max(7 * len(text), round(font.getlength(text))) for text in captions)
+    is_ascii = "".join(captions).isascii()  # Pillow's font has no other characters
+    typeface = ImageFont.load_default() if is_ascii else ImageFont.truetype(font().fname, 10)
+    margin = 8 + max(max(7 * len(text), round(typeface.getlength(text))) for text in captions)
     height, width = sum(image.shape[1] for image in images), margin + max(image.shape[2] for image in images)
     canvas = Image.new("RGB", (width, height), "white")
     draw, top = ImageDraw.Draw(canvas), 0
     for image, text in zip(images, captions, strict=True):
         canvas.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (margin, top))
-        draw.text((4, top + image.shape[1] // 2 - 6), text, fill="black", font=font)
+        draw.text((4, top + image.shape[1] // 2 - 6), text, fill="black", font=typeface)
         top += image.shape[1]
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
-
-
-def font_for(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's font for ASCII, else matplotlib's; :func:`drawable` replaces characters that it lacks."""
-    return ImageFont.load_default() if text.isascii() else ImageFont.truetype(font().fname, 10)
 
 
 def read_png(path: Path) -> Tensor:

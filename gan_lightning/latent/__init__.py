@@ -1,14 +1,13 @@
 """Base classes and helpers of latent explorations, which generate samples of chosen latents."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval, MinLen
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lightning.config.constraints import ClassLabel, Validated
 from gan_lightning.data.datamodule import InMemoryDataModule
@@ -85,11 +84,6 @@ def check_at_most(name: str, value: int, available: int, what: str) -> None:
         raise UserError(f"latent.{name}={value}: there are {available:,} {what}")
 
 
-def latents(model: SamplingMixin, seeds: Sequence[int]) -> Tensor:
-    """Return the first latent of each seed (len(seeds), latent_dim), equal to that of gan-sample."""
-    return torch.cat([model.draw_latents(1, seed=seed)[0] for seed in seeds])
-
-
 def selected_classes(model: SamplingMixin, classes: Sequence[int | str] | None) -> list[int]:
     """Return the numbers of the chosen classes, or by default of the first classes of a conditional model.
 
@@ -122,25 +116,3 @@ def alternating_labels(classes: Sequence[int], num: int) -> Tensor:
 def captions(model: SamplingMixin, classes: Sequence[int]) -> list[str]:
     """Return the captions of rows of classes; empty strings for an unconditional model."""
     return [caption(model.class_names, label) if model.num_classes else "" for label in classes]
-
-
-@contextmanager
-def interpolated_embeddings(network: nn.Module, start: int, end: int, weights: Tensor) -> Iterator[None]:
-    """Replace the output of every embedding of a network by an interpolation between two classes.
-
-    Args:
-        network: A network that embeds class labels with ``nn.Embedding``.
-        start: The class with weight 0.
-        end: The class with weight 1.
-        weights: Interpolation weights (N,), one for each sample of the batch.
-    """
-
-    def interpolate(embedding: nn.Embedding, _: Any, __: Tensor) -> Tensor:
-        return torch.lerp(embedding.weight[start], embedding.weight[end], weights.to(embedding.weight)[:, None])
-
-    hooks = [part.register_forward_hook(interpolate) for part in network.modules() if isinstance(part, nn.Embedding)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -83,8 +83,8 @@ class ClassDirection(NeedsData):
         targets = [*range(min(len(self.names), DEFAULT_TARGETS))] if self.targets is None else self.targets
         targets = class_numbers("targets", targets, self.names, len(self.names))
         classes = selected_classes(model, self.classes)
-        z, _ = model.draw_latents(self.samples, seed=self.seed)
-        y, random = alternating_labels(classes, self.samples), random_directions(model, self.seed)
+        z, y = model.draw_latents(self.samples, alternating_labels(classes, self.samples), self.seed)
+        random = random_directions(model, self.seed)
         logits = self.logits(model, z, y)
         few = z[:MEASURED], y[:MEASURED]
         rows: list[Tensor] = []

@@ -1,17 +1,14 @@
 """Interpolation between two classes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 
 from gan_lightning.config.constraints import ClassLabel, Seed
-from gan_lightning.latent import (
-    Exploration,
-    LatentExplorer,
-    Rows,
-    Steps,
-    captions,
-    class_numbers,
-    interpolated_embeddings,
-)
+from gan_lightning.latent import Exploration, LatentExplorer, Rows, Steps, captions, class_numbers
 from gan_lightning.model.sampling import SAMPLING_BATCH, SamplingMixin
 
 
@@ -49,3 +46,25 @@ class ClassInterpolation(LatentExplorer):
                     parts.append(model.generate(latent.expand(len(weights), -1), y[: len(weights)]))
             rows.append(torch.cat(parts))
         return Exploration(rows, [" to ".join(captions(model, [start, end]))] * self.num)
+
+
+@contextmanager
+def interpolated_embeddings(network: nn.Module, start: int, end: int, weights: Tensor) -> Iterator[None]:
+    """Replace the output of every embedding of a network by an interpolation between two classes.
+
+    Args:
+        network: A network that embeds class labels with ``nn.Embedding``.
+        start: The class with weight 0.
+        end: The class with weight 1.
+        weights: Interpolation weights (N,), one for each sample of the batch.
+    """
+
+    def interpolate(embedding: nn.Embedding, _: Any, __: Tensor) -> Tensor:
+        return torch.lerp(embedding.weight[start], embedding.weight[end], weights.to(embedding.weight)[:, None])
+
+    hooks = [part.register_forward_hook(interpolate) for part in network.modules() if isinstance(part, nn.Embedding)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

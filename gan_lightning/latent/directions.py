@@ -56,8 +56,8 @@ class Directions(LatentExplorer):
     def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per direction; ``against_random`` is its change of samples relative to random directions."""
         classes = selected_classes(model, self.classes)
-        z, _ = model.draw_latents(self.samples, seed=self.seed)
-        y, random = alternating_labels(classes, self.samples), random_directions(model, self.seed)
+        z, y = model.draw_latents(self.samples, alternating_labels(classes, self.samples), self.seed)
+        random = random_directions(model, self.seed)
         method = {"first_layer": first_layer, "pca": principal, "random": lambda *_: random}[self.method]
         directions = method(model, z, y)
         check_at_most("num", self.num, len(directions), "directions")

@@ -9,7 +9,7 @@ from annotated_types import Interval, MinLen
 from torch import Tensor
 
 from gan_lightning.config.constraints import Seed
-from gan_lightning.latent import Classes, Exploration, LatentExplorer, captions, latents, selected_classes
+from gan_lightning.latent import Classes, Exploration, LatentExplorer, captions, selected_classes
 from gan_lightning.model.sampling import SamplingMixin
 
 
@@ -45,7 +45,8 @@ class Interpolate(LatentExplorer):
 
     def path(self, model: SamplingMixin) -> Tensor:
         """Return the latents (T, latent_dim)."""
-        corners = latents(model, [*self.seeds, *self.seeds[: int(self.loop)]])
+        seeds = [*self.seeds, *self.seeds[: int(self.loop)]]
+        corners = torch.cat([model.draw_latents(1, seed=seed)[0] for seed in seeds])
         weights = torch.arange(self.steps) / self.steps
         interpolation = slerp if self.spherical else lambda a, b, t: torch.lerp(a, b, t[:, None])
         path = torch.cat([interpolation(a, b, weights) for a, b in pairwise(corners)])

@@ -58,8 +58,7 @@ class Invert(LatentExplorer):
         decoded = decode([self.image], (height, width), channels)
         if decoded.broken:
             raise UserError(f"latent.image={self.image}: {decoded.broken[0]}")
-        source = f"latent.image={escape_control(str(self.image))}"
-        warn_of_depth(source, decoded.deep, decoded.dark, decoded.white, decoded.stretched, decoded.high_byte)
+        warn_of_depth(f"latent.image={escape_control(str(self.image))}", decoded)
         classes = selected_classes(model, self.classes)
         y = torch.tensor(classes).repeat_interleave(self.num_restarts)
         z, _ = model.draw_latents(len(y), seed=self.seed)

@@ -56,8 +56,7 @@ class Nearest(NeedsData):
     def __call__(self, model: SamplingMixin) -> Exploration:
         """Return a row per sample; ``distance`` (in units of 1/255) and ``index`` describe the training images."""
         classes = selected_classes(model, self.classes)
-        z, _ = model.draw_latents(self.num, seed=self.seed)
-        y = alternating_labels(classes, self.num)
+        z, y = model.draw_latents(self.num, alternating_labels(classes, self.num), self.seed)
         samples = model.generate(z, y).cpu()
         squared, index = nearest(to_uint8(samples), self.images, self.k)
         distance = (squared / samples[0].numel()).sqrt()

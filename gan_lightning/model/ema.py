@@ -45,7 +45,6 @@ class EMA(nn.Module):
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
         self.register_buffer("class_counts", torch.zeros(max(getattr(network, "num_classes", 0), 1), dtype=torch.long))
-        self.register_load_state_dict_pre_hook(add_missing_counts)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
@@ -108,11 +107,6 @@ class EMA(nn.Module):
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Generate samples with the averaged weights and the stored, not recalibrated BatchNorm statistics."""
         return self.network(z, y)
-
-
-def add_missing_counts(average: EMA, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Add unknown class counts to a state that was saved before they were part of it."""
-    state_dict.setdefault(f"{prefix}class_counts", torch.zeros_like(average.class_counts))
 
 
 def has_batchnorm(network: nn.Module) -> bool:

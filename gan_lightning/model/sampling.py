@@ -54,7 +54,11 @@ class SamplingMixin(nn.Module):
     def draw_latents(
         self, num: int, labels: Tensor | Sequence[int | str] | None = None, seed: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Draw the latents (num, latent_dim) and labels (num,) of :meth:`sample`, on the CPU and in float32."""
+        """Draw the latents (num, latent_dim) and labels (num,) of :meth:`sample`, on the CPU and in float32.
+
+        Raises:
+            ValueError: There are not ``num`` labels, or the model does not have one of the classes.
+        """
         generator = torch.Generator().manual_seed(seeds.mix(seed))
         z = torch.randn(num, self.latent_dim, generator=generator)
         if labels is None:
@@ -66,7 +70,10 @@ class SamplingMixin(nn.Module):
         if isinstance(labels, np.ndarray):
             labels = labels.tolist()  # torch rejects arrays of strings, of objects and of non-native byte order
         if isinstance(labels, Sequence) and any(isinstance(label, str) for label in labels):
-            labels = self.numbers_of(labels)
+            try:
+                labels = resolve_class_numbers(labels, self.class_names, self.num_classes)
+            except ValueError as error:
+                raise ValueError(f"labels: {error}") from None
         y = torch.as_tensor(labels)
         if y.shape != (num,) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             raise ValueError(f"labels: must be {num} integers, one class per sample")
@@ -74,17 +81,6 @@ class SamplingMixin(nn.Module):
             classes = f"must be between 0 and {self.num_classes - 1}, the model's classes"
             raise ValueError(f"labels: {classes if self.num_classes else 'the model has no classes'}")
         return z, y.long()
-
-    def numbers_of(self, labels: Sequence[int | str]) -> list[int]:
-        """Return the class numbers of classes given by name or number.
-
-        Raises:
-            ValueError: The model has no such class.
-        """
-        try:
-            return resolve_class_numbers(labels, self.class_names, self.num_classes)
-        except ValueError as error:
-            raise ValueError(f"labels: {error}") from None
 
     @torch.no_grad()
     def generate(self, z: Tensor, y: Tensor) -> Tensor:

@@ -133,11 +133,3 @@ class DCGANDiscriminator(Discriminator):
     def features(self, x: Tensor, y: Tensor) -> Tensor:
         """Map images (N, C, H, W) and labels (N,) to features (N, feature_dim)."""
         return self.net(self.label(x, y))
-
-    def logits(self, features: Tensor, y: Tensor) -> Tensor:
-        """Map features (N, feature_dim) to logits (N,)."""
-        return self.head(features).squeeze(1)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Map images (N, C, H, W) and labels (N,) to logits (N,)."""
-        return self.logits(self.features(x, y), y)

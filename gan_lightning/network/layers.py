@@ -1,5 +1,6 @@
 """Layers and base classes that the networks share; initialisation and spectral normalisation of whole networks."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ class Generator(Validated, nn.Module):
 class Discriminator(Validated, nn.Module):
     """Base class of discriminators, with declarations for :mod:`gan_lightning.config.combinations`."""
 
+    head: nn.Module  # maps features (N, feature_dim) to logits (N, 1)
+
     needs_class_aware_generator: ClassVar = {"num_classes": 10}
     needs_class_aware_discriminator: ClassVar = {"conditioning": ("projection",)}
     provides_class_aware_discriminator: ClassVar = {"num_classes": 10}
@@ -31,6 +34,18 @@ class Discriminator(Validated, nn.Module):
     provides_lipschitz_critic: ClassVar = {"spectral_norm": (True,)}
     provides_unnormalized_weights: ClassVar = {"spectral_norm": (False,)}
     effective_with: ClassVar[dict[str, Any]] = {"embed_dim": {"num_classes": 10}}
+
+    @abstractmethod
+    def features(self, x: Tensor, y: Tensor) -> Tensor:
+        """Map samples (N, ...) and labels (N,) to features (N, feature_dim)."""
+
+    def logits(self, features: Tensor, y: Tensor) -> Tensor:
+        """Map features (N, feature_dim) and labels (N,) to logits (N,)."""
+        return self.head(features).squeeze(1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Map samples (N, ...) and labels (N,) to logits (N,)."""
+        return self.logits(self.features(x, y), y)
 
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:

@@ -112,11 +112,3 @@ class MLPDiscriminator(Discriminator):
     def features(self, x: Tensor, y: Tensor) -> Tensor:
         """Map samples (N, *shape) and labels (N,) to features (N, feature_dim)."""
         return self.net(self.label(x.flatten(1), y))
-
-    def logits(self, features: Tensor, y: Tensor) -> Tensor:
-        """Map features (N, feature_dim) to logits (N,)."""
-        return self.head(features).squeeze(1)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Map samples (N, *shape) and labels (N,) to logits (N,)."""
-        return self.logits(self.features(x, y), y)

@@ -176,14 +176,10 @@ class ResNetDiscriminator(Discriminator):
 
     def logits(self, features: Tensor, y: Tensor) -> Tensor:
         """Map features (N, feature_dim) and labels (N,) to logits (N,)."""
-        logits = self.head(features).squeeze(1)
+        logits = super().logits(features, y)
         if self.projection.features:
             logits = logits + (self.projection.embedding(y) * features).sum(dim=1)
         return logits
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Map images (N, C, H, W) and labels (N,) to logits (N,)."""
-        return self.logits(self.features(x, y), y)
 
 
 def init_weights_(network: nn.Module, init_std: float | None) -> None:

@@ -18,10 +18,9 @@ import gan_lightning
 from gan_lightning.cli import explore as program
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import from_uint8, to_uint8, write_png
-from gan_lightning.latent import interpolated_embeddings
 from gan_lightning.latent import nearest as nearest_module
 from gan_lightning.latent.attribute import ClassDirection, score
-from gan_lightning.latent.blend import ClassInterpolation
+from gan_lightning.latent.blend import ClassInterpolation, interpolated_embeddings
 from gan_lightning.latent.directions import Directions, principal
 from gan_lightning.latent.interpolate import Interpolate, slerp
 from gan_lightning.latent.invert import Invert

@@ -16,11 +16,11 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning import seed as seeds
-from gan_lightning.data import datamodule
 from gan_lightning.data.celeba import CelebA
 from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.datamodule import ImageData, InMemoryDataModule, StepBatchLoader
 from gan_lightning.data.digits import Digits
+from gan_lightning.data.downloaded import find_data_root, misplaced_file_hint
 from gan_lightning.data.fashion_mnist import FashionMNIST
 from gan_lightning.data.gaussian_grid import GaussianGrid
 from gan_lightning.data.gaussian_mixture import GaussianMixture
@@ -298,50 +298,48 @@ def test_points_follow_the_seed():
 
 @pytest.mark.parametrize("failure", [RuntimeError("not found or corrupted"), urllib.error.URLError("no route")])
 @pytest.mark.parametrize(
-    ("kind", "torchvision", "folder", "file"),
+    ("kind", "folder", "file"),
     [
-        (MNIST, "mnist.datasets.MNIST", "MNIST/raw", "train-images-idx3-ubyte.gz"),
-        (FashionMNIST, "fashion_mnist.datasets.FashionMNIST", "FashionMNIST/raw", "t10k-labels-idx1-ubyte.gz"),
-        (CIFAR10, "cifar10.datasets.CIFAR10", "cifar-10-batches-py", "data_batch_5"),
+        (MNIST, "MNIST/raw", "train-images-idx3-ubyte.gz"),
+        (FashionMNIST, "FashionMNIST/raw", "t10k-labels-idx1-ubyte.gz"),
+        (CIFAR10, "cifar-10-batches-py", "data_batch_5"),
     ],
 )
-def test_a_failed_download_says_which_files_to_put_where(
-    monkeypatch, tmp_path, kind, torchvision, folder, file, failure
-):
+def test_a_failed_download_says_which_files_to_put_where(monkeypatch, tmp_path, kind, folder, file, failure):
     def fail(*_, **__):
         raise failure
 
-    monkeypatch.setattr(f"gan_lightning.data.{torchvision}", fail)
+    monkeypatch.setattr(kind, "dataset", fail)
     with pytest.raises(UserError) as error:
         kind(tmp_path).setup()
     for part in (str(tmp_path / folder), file, "data.root"):
         assert part in str(error.value)
 
 
-def test_files_are_fetched_by_one_at_a_time(tmp_path):
+def test_files_are_fetched_by_one_at_a_time(tmp_path, monkeypatch):
     """By the jobs of a sweep, say, or by the processes of a run."""
     inside, most = [], []
 
-    def fetch():
+    def fetch(*_, **__):
         inside.append(1)
         most.append(len(inside))
         time.sleep(0.05)
         inside.pop()
 
+    monkeypatch.setattr(MNIST, "dataset", fetch)
     with ThreadPoolExecutor(4) as pool:
-        for done in [
-            pool.submit(datamodule.download_or_explain, "mnist", tmp_path / "data", "raw", [], fetch) for _ in range(4)
-        ]:
+        for done in [pool.submit(MNIST(tmp_path / "data").fetch, True) for _ in range(4)]:
             done.result()
     assert most == [1, 1, 1, 1]
 
 
-def test_other_faults_of_a_download_are_not_hidden(tmp_path):
-    def fail():
+def test_other_faults_of_a_download_are_not_hidden(tmp_path, monkeypatch):
+    def fail(*_, **__):
         raise KeyError("a fault of ours")
 
+    monkeypatch.setattr(MNIST, "dataset", fail)
     with pytest.raises(KeyError):
-        datamodule.download_or_explain("mnist", tmp_path, "raw", ["file"], fail)
+        MNIST(tmp_path).fetch(True)
 
 
 # --- real data ------------------------------------------------------------------------------------------------------
@@ -727,9 +725,9 @@ def test_digits_with_labels_of_another_set(kind, tmp_path, monkeypatch, limit):
     with pytest.raises(UserError) as error:
         data.setup()
     assert "there are 6 samples and 4 labels" in str(error.value)
-    for part in ("train-images-idx3-ubyte and train-labels-idx1-ubyte", str(tmp_path)):
+    for part in ("train-images-idx3-ubyte, train-labels-idx1-ubyte", str(tmp_path)):
         assert part in str(error.value)
-    with pytest.raises(UserError, match="t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte: there are 6 samples and 4"):
+    with pytest.raises(UserError, match="t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte: there are 6 samples and 4"):
         data.test()
 
 
@@ -807,9 +805,9 @@ def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch)
         (tmp_path / f"{i}").touch()
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a.gz").touch()
-    assert datamodule.misplaced_file_hint(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
+    assert misplaced_file_hint(tmp_path, tmp_path / "MNIST", ["a.gz"]) == ""
     monkeypatch.setattr(files, "MAX_ENTRIES", 50)
-    assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in datamodule.misplaced_file_hint(
+    assert f"{tmp_path / 'below' / 'a.gz'} looks like one of them" in misplaced_file_hint(
         tmp_path, tmp_path / "x", ["a.gz"]
     )
 
@@ -827,9 +825,9 @@ def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch)
         return original(path, **options)
 
     monkeypatch.setattr(Path, "stat", hindered)
-    found = datamodule.misplaced_file_hint(tmp_path, tmp_path / "x", ["a.gz"])
+    found = misplaced_file_hint(tmp_path, tmp_path / "x", ["a.gz"])
     assert "looks like one of them" in found
-    assert datamodule.find_data_root(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
+    assert find_data_root(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
 
 
 @pytest.mark.parametrize("limit", [None, 2])
@@ -838,7 +836,7 @@ def test_cifar_batches_with_too_few_labels(tmp_path, monkeypatch, limit):
         pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
         return SimpleNamespace(data=pictures, targets=[0, 1, 2, 3], classes=list("0123456789"))
 
-    monkeypatch.setattr("gan_lightning.data.cifar10.datasets.CIFAR10", dataset)
+    monkeypatch.setattr(CIFAR10, "dataset", staticmethod(dataset))
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"")
     data = CIFAR10(tmp_path / "cifar-10-batches-py", limit=limit)
