@@ -49,7 +49,7 @@ def test_slurm_is_asked_to_run_a_job_again(tmp_path, more, name):
     assert process.wait() == 128 + signal.SIGUSR1, process.output()
     assert (tmp_path / "asked").read_text() == f"requeue {name}\n"
     assert f"Slurm job {name} has been requeued" in process.output()
-    path, _ = newest(run)
+    path, *_ = newest(run)
     stopped = read(path)["global_step"]
     assert stopped == step_of(run)
     again = Process(run, *line, f"trainer.max_steps={stopped + 2}", before=in_a_job)
@@ -95,7 +95,7 @@ def test_torchrun_stops_all_processes_at_one_step_and_goes_on(tmp_path):
     until(lambda: step_of(parts) >= 15)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) != 0
-    path, _ = newest(parts)
+    path, *_ = newest(parts)
     stopped = read(path)["global_step"]
     assert 15 <= stopped < 300
     assert stopped % 10 == 0

@@ -63,7 +63,7 @@ def test_stopped_twice_and_resumed_is_never_stopped(run, tmp_path, learner, prec
     for at in (3, 5):
         with stopped(at):
             assert run(tmp_path / "parts", *own, ckpt_path=ckpt_path).global_step == at
-        ckpt_path, _ = newest(tmp_path / "parts")
+        ckpt_path, *_ = newest(tmp_path / "parts")
     run(tmp_path / "parts", *own, ckpt_path=ckpt_path)
     assert_same_run(tmp_path / "full", tmp_path / "parts")
 
