@@ -94,17 +94,17 @@ class Evaluator(Validated):
         self.feature.setup(data, self.store, torch.device(device))
         self.load_real(data, *source)
         reasons = {name: self.unavailable_reason(metric, conditional) for name, metric in self.metrics.items()}
-        left_out = {name: reason for name, reason in reasons.items() if reason}
-        self.available = {name: metric for name, metric in self.metrics.items() if name not in left_out}
-        if any("held_out" in metric.needs for metric in self.available.values()):
+        held_out = [name for name, metric in self.metrics.items() if "held_out" in metric.needs and not reasons[name]]
+        if held_out:
             try:
                 self.load_held_out(data)
             except UserError as error:
-                left_out |= {name: str(error) for name, metric in self.available.items() if "held_out" in metric.needs}
-                self.available = {name: metric for name, metric in self.available.items() if name not in left_out}
+                reasons |= dict.fromkeys(held_out, str(error))
+        left_out = {name: reason for name, reason in reasons.items() if reason}
+        self.available = {name: metric for name, metric in self.metrics.items() if name not in left_out}
         if not self.available:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            raise UnavailableError(f"metric: no metric is available ({reasons})")
+            listed = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise UnavailableError(f"metric: no metric is available ({listed})")
         self.prepared = {name: self.prepare(metric) for name, metric in self.available.items()}
         return left_out
 

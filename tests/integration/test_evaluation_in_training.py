@@ -110,8 +110,8 @@ def test_the_best_checkpoint_is_kept_and_the_end_says_what_it_was(run, tmp_path,
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     trainer = run(tmp_path, "model=vanilla", *EVAL)
     judge = judge_of(trainer)
-    assert judge.best("fid") == (4, 10.0)
-    assert judge.worst("fid") == (2, 30.0)
+    assert judge.best() == (4, 10.0)
+    assert judge.worst() == (2, 30.0)
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
     judge.seconds = 1.0
@@ -164,8 +164,8 @@ def test_a_score_of_which_more_is_better(run, tmp_path, monkeypatch):
     values = iter([0.2, 0.9, 0.8])
     monkeypatch.setattr(ClassAccuracy, "__call__", lambda *_: {"class_accuracy": next(values)})
     judge = judge_of(run(tmp_path, "model=cgan", "eval.best_by=class_accuracy", *EVAL))
-    assert judge.best("class_accuracy") == (4, 0.9)
-    assert judge.worst("class_accuracy") == (2, 0.2)
+    assert judge.best() == (4, 0.9)
+    assert judge.worst() == (2, 0.2)
     assert len(judge.summary(1.0)) == 2, "0.8 is not much worse than 0.9"
 
 
@@ -206,7 +206,7 @@ def test_a_score_that_is_no_number_is_no_best(run, tmp_path, monkeypatch):
     values = iter([math.nan, 5.0, 7.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     trainer = run(tmp_path, "model=vanilla", *EVAL)
-    assert judge_of(trainer).best("fid") == (4, 5.0)
+    assert judge_of(trainer).best() == (4, 5.0)
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
 
 
@@ -217,7 +217,7 @@ def test_a_run_that_goes_on_in_another_folder_keeps_a_best_of_its_own(run, tmp_p
     run(tmp_path / "old", "model=vanilla", *EVAL, "trainer.max_steps=2")
     path = tmp_path / "old" / "checkpoints" / "last.ckpt"
     trainer = run(tmp_path / "new", "model=vanilla", *EVAL, "trainer.max_steps=8", ckpt_path=path)
-    assert judge_of(trainer).best("fid") == (2, 1.0)
+    assert judge_of(trainer).best() == (2, 1.0)
     assert checkpoints.read(tmp_path / "new" / "checkpoints" / "best.ckpt")["global_step"] == 6
     assert "holds that one" not in "".join(judge_of(trainer).summary(1.0))
 
@@ -304,6 +304,6 @@ def test_scores_of_another_card_are_no_best(run, tmp_path):
         run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num_generated=30", ckpt_path=path)
     )
     assert len(judge.curve) == 4
-    assert [step for step, _ in judge.history("fid")] == [6]
-    assert judge.best("fid") == judge.worst("fid") == judge.history("fid")[0]
+    assert [step for step, _ in judge.history()] == [6]
+    assert judge.best() == judge.worst() == judge.history()[0]
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6
