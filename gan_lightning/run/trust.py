@@ -68,7 +68,7 @@ def check_write_paths(node: Any, path: Path, how: str, overridden: Container[str
             continue
         known = value == NOT_STORED or value.startswith("${")
         if ".." in value or (not known and (key.endswith(PATHS) or "/" in value or value.startswith("~"))):
-            raise UserError(f"{path}: {key}={value!r} is a place of its own to write to. If you trust the file: {how}")
+            raise UserError(f"{path}: {key}={value!r} writes outside the run directory. If you trust the file: {how}")
 
 
 def entries(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -89,7 +89,7 @@ def check_data_exists(config: DictConfig, path: Path, overridden: Container[str]
     if not isinstance(root, str) or root == DATA_DIR or "data.root" in overridden:
         return
     if not (root and absolute(root).is_dir()):
-        raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
+        raise UserError(f"{path}: its data were in {root!r}, which does not exist; data.root=FOLDER sets another")
 
 
 def is_allowed_target(target: str) -> bool:

@@ -266,10 +266,10 @@ def test_force_and_trust_are_not_kept(run):
     ("key", "value", "told"),
     [
         ("loss._target_", "os.system", "names 'os.system', which is no class of this version"),
-        ("logger.tensorboard.save_dir", "/elsewhere", "is a place of its own to write to"),
-        ("logger.tensorboard.save_dir", "elsewhere", "is a place of its own to write to"),
-        ("logger.tensorboard.name", "../../elsewhere", "is a place of its own to write to"),
-        ("callbacks.sample_grid.folder", "~/elsewhere", "is a place of its own to write to"),
+        ("logger.tensorboard.save_dir", "/elsewhere", "writes outside the run directory"),
+        ("logger.tensorboard.save_dir", "elsewhere", "writes outside the run directory"),
+        ("logger.tensorboard.name", "../../elsewhere", "writes outside the run directory"),
+        ("callbacks.sample_grid.folder", "~/elsewhere", "writes outside the run directory"),
     ],
 )
 def test_what_a_strangers_checkpoint_names_is_not_done(run, key, value, told):
