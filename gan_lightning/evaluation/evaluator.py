@@ -17,7 +17,7 @@ from gan_lightning.feature import FeatureNetwork
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import to_uint8
 from gan_lightning.io.memory import check_fits_in_memory
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 from gan_lightning.metric import FeatureSet, Metric
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.ema import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
@@ -180,7 +180,7 @@ class Evaluator(Validated):
         """Return features and logits of samples as stored, on the CPU; a progress bar is shown if it takes long."""
         features: list[Tensor] = []
         logits: list[Any] = []
-        with bar(what=what, total=num, unit="") as progress:
+        with progress_bar(what=what, total=num, unit="") as progress:
             for batch in (batch for part in parts for batch in part.split(self.feature.batch)):
                 with full_precision():
                     batch_features, batch_logits = self.feature(batch)
@@ -284,7 +284,7 @@ class Evaluator(Validated):
         if fake.samples.ndim == 4 and "weights" in generation:
             common["quantising"] = "rounded to 256 levels, clipped"
         common["versions"] = {package: installed(package) for package in VERSIONS}
-        for name, metric in bar(self.available.items(), "metrics"):
+        for name, metric in progress_bar(self.available.items(), "metrics"):
             against_held_out = "held_out" in metric.needs
             real, data_card = (self.training, self.held_out_card) if against_held_out else (self.real, self.data_card)
             card = {"metric": type(metric).__name__, "settings": metric.settings(), **data_card, **common}
