@@ -1,7 +1,7 @@
 """The evaluator: samples from fixed noise, their features, and all metrics with a protocol card."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -334,12 +334,8 @@ class Evaluator(Validated):
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Disable TF32, the default of convolutions on GPUs, so that features are the same on every device."""
-    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    previous = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
+    with ExitStack() as restore:
+        for backend in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):  # type: ignore[attr-defined]
+            restore.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
         yield
-    finally:
-        for backend, precision in zip(backends, previous, strict=True):
-            backend.fp32_precision = precision

@@ -122,7 +122,7 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
     return OmegaConf.create(filled(stored, "") | {"run_dir": None})
 
 
-def newest(folder: Path, best: bool = False) -> tuple[Path | None, list[str], dict[str, Any] | None]:
+def newest(folder: Path, best_first: bool = False) -> tuple[Path | None, list[str], dict[str, Any] | None]:
     """Return the latest readable checkpoint of a run directory, see :func:`newest_first`.
 
     Returns:
@@ -132,7 +132,7 @@ def newest(folder: Path, best: bool = False) -> tuple[Path | None, list[str], di
     messages: dict[str, None] = {}
     for _ in range(MAX_LISTINGS):
         vanished = False
-        for path in newest_first(folder / "checkpoints", best):
+        for path in newest_first(folder / "checkpoints", best_first):
             try:
                 content = read(path)
                 return path, [*messages], content
@@ -145,16 +145,16 @@ def newest(folder: Path, best: bool = False) -> tuple[Path | None, list[str], di
     return None, [*messages], None
 
 
-def newest_first(folder: Path, best: bool = False) -> list[Path]:
+def newest_first(folder: Path, best_first: bool = False) -> list[Path]:
     """Return the checkpoints of a directory, ``last.ckpt`` first, then from the highest step to the lowest.
 
     The order comes from names and contents, never from file dates, which archives, copies and wrong clocks change.
 
     Args:
         folder: The directory.
-        best: Put ``best.ckpt`` before all others.
+        best_first: Put ``best.ckpt`` before all others.
     """
-    first = [folder / name for name in (*["best.ckpt"] * best, "last.ckpt")]
+    first = [folder / name for name in (*["best.ckpt"] * best_first, "last.ckpt")]
     found, steps = sorted(folder.glob("*.ckpt")), {path: step for step, path in samples_by_step(folder, ".ckpt")}
     # best.ckpt, or a copy under another name
     steps |= {path: saved_step(path) for path in found if path not in steps and path not in first}
@@ -190,7 +190,7 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
     if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
         return place, None
     run = relative_path(absolute(place).parent) if absolute(place).name == "checkpoints" else place
-    chosen, messages, content = newest(run, best=True)
+    chosen, messages, content = newest(run, best_first=True)
     if chosen is None:
         raise UserError(*messages or [f"{place}: {no_checkpoint_reason(place)}"])
     for message in messages:
