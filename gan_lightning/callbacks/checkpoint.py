@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import callbacks
 
-from gan_lightning.callbacks.metric_logger import check_finite, ended_after_step, finite_checks
+from gan_lightning.callbacks.metric_logger import check_finite, ended_after_step
 from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
 from gan_lightning.errors import UserError, write_error_message
 from gan_lightning.io.files import check_free_space, replace, samples_by_step
@@ -92,7 +92,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         if self.saved_at in (None, trainer.global_step) or not ended_after_step(trainer, exception):
             return
         try:
-            check_finite(module, trainer.global_step, finite_checks(module))
+            check_finite(module)
             with suppress(Exception):  # the exception may come from a logger
                 self.flush_loggers(trainer)
             self.write(trainer)
@@ -106,7 +106,7 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         Raises:
             DivergedError: Training has diverged; saving would displace the last finite checkpoints.
         """
-        check_finite(module, trainer.global_step, finite_checks(module))
+        check_finite(module)
         self.flush_loggers(trainer)
         self.write(trainer)
 

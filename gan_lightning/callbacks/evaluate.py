@@ -13,7 +13,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lightning.callbacks.checkpoint import saved_step
-from gan_lightning.callbacks.metric_logger import check_finite, finite_checks
+from gan_lightning.callbacks.metric_logger import check_finite
 from gan_lightning.config.constraints import AtLeastOne, Validated
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation.evaluator import Evaluator
@@ -116,7 +116,7 @@ class Evaluate(Validated, Callback):
     def evaluate(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Measure and log all scores, and save the checkpoint if it is the best so far."""
         began, step = time.perf_counter(), trainer.global_step
-        check_finite(module, step, finite_checks(module))
+        check_finite(module)
         if trainer.world_size > 1:  # BatchNorm's statistics, which DDP broadcasts from rank 0 before the next step
             for buffer in module.generator.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -175,7 +175,7 @@ class Evaluate(Validated, Callback):
 
     def is_best(self, step: int) -> bool:
         """Return whether this step's score is better than that of ``best.ckpt``."""
-        history = {at: self.sign * value for at, value in self.history(self.best_by)}
+        history = {at: self.sign * value for at, value in self.history()}
         return step in history and (self.kept_step not in history or history[step] > history[self.kept_step])
 
     @property
@@ -185,10 +185,9 @@ class Evaluate(Validated, Callback):
 
     def times_worse(self) -> float:
         """Return how many times worse the last ``best_by`` score is than the best; NaN if that is undefined."""
-        history = self.history(self.best_by)
-        if not history:
+        if not (history := self.history()):
             return math.nan
-        (_, best), (_, last) = self.best(self.best_by), history[-1]
+        (_, best), (_, last) = self.best(), history[-1]
         if self.sign < 0:
             return last / best if best > 0 else math.nan
         return best / last if last > 0 else math.inf if best > 0 else math.nan
@@ -199,20 +198,18 @@ class Evaluate(Validated, Callback):
         self.cards |= {score.hash: score.card for score in scores}
         self.curve.append({"step": step, "scores": {score.name: [score.value, score.hash] for score in scores}})
 
-    def history(self, name: str) -> list[tuple[int, float]]:
-        """Return steps and finite values of a score under the latest protocol card, oldest first."""
-        curve = [(entry["step"], *entry["scores"][name]) for entry in self.curve if name in entry["scores"]]
+    def history(self) -> list[tuple[int, float]]:
+        """Return steps and finite values of the ``best_by`` score under the latest protocol card, oldest first."""
+        curve = [(at["step"], *at["scores"][self.best_by]) for at in self.curve if self.best_by in at["scores"]]
         return [(step, value) for step, value, card in curve if math.isfinite(value) and card == curve[-1][2]]
 
-    def best(self, name: str) -> tuple[int, float]:
-        """Return the step and value of the best score of a non-empty history."""
-        sign = self.evaluator.directions.get(name, -1)
-        return max(self.history(name), key=lambda entry: (sign * entry[1], -entry[0]))
+    def best(self) -> tuple[int, float]:
+        """Return the step and value of the best ``best_by`` score of a non-empty history."""
+        return max(self.history(), key=lambda entry: (self.sign * entry[1], -entry[0]))
 
-    def worst(self, name: str) -> tuple[int, float]:
-        """Return the step and value of the worst score of a non-empty history."""
-        sign = self.evaluator.directions.get(name, -1)
-        return min(self.history(name), key=lambda entry: (sign * entry[1], entry[0]))
+    def worst(self) -> tuple[int, float]:
+        """Return the step and value of the worst ``best_by`` score of a non-empty history."""
+        return min(self.history(), key=lambda entry: (self.sign * entry[1], entry[0]))
 
     def last(self, step: int) -> dict[str, tuple[float, str]]:
         """Return the scores of a step with their cards' hashes; empty if it is not the step of the last evaluation."""
@@ -224,21 +221,12 @@ class Evaluate(Validated, Callback):
         set_aside(self.path)
         if not self.path.exists():
             return
-        kept, damaged, intact = [], [], 0
-        *lines, _ = self.path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                line_step = json.loads(line.decode())["step"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                line_step = None
-            if not isinstance(line_step, int):
-                damaged.append(number)
-                continue
-            intact += 1
-            if line_step <= step:
-                kept.append(line)
-        report_damaged(self.path, damaged, intact)
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        steps = [step_of(line) for line in lines]
+        damaged = [number for number, at in enumerate(steps, 1) if at is None]
+        report_damaged(self.path, damaged, len(lines) - len(damaged))
         with atomic_write(self.path) as file:
+            kept = (line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step)
             file.writelines(line + b"\n" for line in kept)
 
     def summary(self, seconds: float) -> list[str]:
@@ -247,10 +235,9 @@ class Evaluate(Validated, Callback):
         Args:
             seconds: Duration of the run.
         """
-        name = self.best_by
-        if not self.curve or not self.history(name):
+        if not (history := self.history()):
             return []
-        extremes = {"best": self.best(name), "last": self.history(name)[-1], "worst": self.worst(name)}
+        name, extremes = self.best_by, {"best": self.best(), "last": history[-1], "worst": self.worst()}
         card = next(entry["scores"][name][1] for entry in reversed(self.curve) if name in entry["scores"])
         protocol = self.cards[card]
         lines = [
@@ -268,3 +255,12 @@ class Evaluate(Validated, Callback):
                 f"{best_step:,}, {times:.1f} times.{kept}"
             )
         return lines
+
+
+def step_of(line: bytes) -> int | None:
+    """Return the step of a line of ``evaluation.jsonl``; None if the line is damaged."""
+    try:
+        step = json.loads(line.decode())["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None

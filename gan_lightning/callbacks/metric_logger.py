@@ -101,29 +101,27 @@ class MetricLogger(Validated, Callback):
         """Log every ``every_n_steps`` steps and at the last step."""
         step, self.outputs = trainer.global_step, outputs
         if step % self.every_n_steps == 0 or step == trainer.max_steps:
-            self.log_step(trainer, module, step)
+            self.log_step(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Log the last step, whatever ended the run."""
         if self.read_at != trainer.global_step:
-            self.log_step(trainer, module, trainer.global_step)
+            self.log_step(trainer, module)
 
     def on_exception(self, trainer: Trainer, module: GenerativeModel, exception: BaseException) -> None:
         """Log a step after which another callback failed, since a checkpoint of it is saved."""
         if self.read_at not in (None, trainer.global_step) and ended_after_step(trainer, exception):
             with suppress(Exception):  # Lightning re-raises the original exception afterwards
-                self.log_step(trainer, module, trainer.global_step)
+                self.log_step(trainer, module)
 
-    def log_step(self, trainer: Trainer, module: GenerativeModel, step: int) -> None:
+    def log_step(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Measure the step that has just ended, and write the values to the loggers and the file."""
-        self.last, self.read_at = self.measure(trainer, module, step), step
-        # A gradient scaler tries scales that overflow, and skips such a step.
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        unchecked = (
-            "images_per_second",
-            *(f"{network}/gradient_norm" for network in module.optimized_networks if scaled),
-        )
-        check_finite(module, step, {name: value for name, value in self.last.items() if name not in unchecked})
+        step = self.read_at = trainer.global_step
+        self.last = self.measure(trainer, module, step)
+        unchecked = {"images_per_second"}
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:  # tries scales that overflow, and skips steps
+            unchecked |= {f"{network}/gradient_norm" for network in module.optimized_networks}
+        check_finite(module, {name: value for name, value in self.last.items() if name not in unchecked})
         if not trainer.is_global_zero:
             return
         self.add({"step": step} | {name: f"{value:.9g}" for name, value in self.last.items()})
@@ -135,16 +133,12 @@ class MetricLogger(Validated, Callback):
         per_step = trainer.datamodule.batch_size * module.d_steps
         values: dict[str, Any] = {"images_seen": step * per_step}
         batch_values = loss_terms(self.outputs)
-        if "d" in self.outputs:
-            batch_values |= {
-                f"d/output_{kind}": logits.mean() for kind, logits in self.outputs["d"].logits._asdict().items()
-            }
+        logits = self.outputs["d"].logits._asdict() if "d" in self.outputs else {}
+        batch_values |= {f"d/output_{kind}": logit.mean() for kind, logit in logits.items()}
         batch_values |= {f"d/accuracy_{kind}": share for kind, share in accuracies(module, self.outputs).items()}
         if trainer.world_size > 1:  # each rank computes its slice of the batch
-            means = trainer.strategy.reduce(
-                torch.stack([*map(torch.Tensor.double, batch_values.values())]), reduce_op="mean"
-            )
-            batch_values = dict(zip(batch_values, means, strict=True))
+            stacked = torch.stack([*map(torch.Tensor.double, batch_values.values())])
+            batch_values = dict(zip(batch_values, trainer.strategy.reduce(stacked, reduce_op="mean"), strict=True))
         values |= batch_values
         for network, optimizer in zip(module.optimized_networks, trainer.optimizers, strict=True):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -200,19 +194,20 @@ def finite_checks(module: GenerativeModel, terms: Mapping[str, torch.Tensor] | N
     """
     if terms is None:
         terms = named(module.history[-1][1]) if module.history else {}
-    return dict(terms) | {
-        f"{network}/weights": torch.nn.utils.get_total_norm(
-            [weight.detach() for weight in module.optimized_parameters(network)]
-        )
-        for network in module.optimized_networks
-    }
+    weights = {name: [w.detach() for w in module.optimized_parameters(name)] for name in module.optimized_networks}
+    return dict(terms) | {f"{name}/weights": torch.nn.utils.get_total_norm(w) for name, w in weights.items()}
 
 
-def check_finite(module: GenerativeModel, step: int, values: Mapping[str, float | torch.Tensor]) -> None:
+def check_finite(module: GenerativeModel, values: Mapping[str, float | torch.Tensor] | None = None) -> None:
     """Raise DivergedError if a value is not finite, naming the first such step and term in the recorded history.
 
     All ranks raise together, since ranks that continued would wait for the others.
+
+    Args:
+        module: The model.
+        values: Values of the step that has just ended; those of :func:`finite_checks` by default.
     """
+    step, values = module.trainer.global_step, finite_checks(module) if values is None else values
     finite = all(math.isfinite(value) for value in values.values())
     if module.trainer.world_size > 1:
         finite = module.trainer.strategy.reduce_boolean_decision(finite)

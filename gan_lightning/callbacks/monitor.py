@@ -11,7 +11,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.callbacks.metric_logger import accuracies, check_finite, finite_checks
+from gan_lightning.callbacks.metric_logger import accuracies, check_finite
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.model.base import GenerativeModel, StepOutput
 from gan_lightning.trainer import Trainer
@@ -77,7 +77,7 @@ class TrainingMonitor(Validated, Callback):
         step, warnings = trainer.global_step, []
         due = step % self.every_n_steps == 0
         if due:
-            check_finite(module, step, finite_checks(module))
+            check_finite(module)
             warnings += self.check_losses(trainer, module, outputs, batch[0])
         evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
         evaluated = evaluate is not None and bool(evaluate.latest) and evaluate.curve[-1]["step"] == step
@@ -121,7 +121,7 @@ class TrainingMonitor(Validated, Callback):
         """Return warnings about the latest evaluation: a score far from its best, lost classes."""
         warnings = []
         if self.persisted("metric", (times := evaluate.times_worse()) > FAR, 2):
-            (step, best), (_, last) = evaluate.best(evaluate.best_by), evaluate.history(evaluate.best_by)[-1]
+            (step, best), (_, last) = evaluate.best(), evaluate.history()[-1]
             warnings.append(
                 f"{evaluate.best_by} is {last:.4g}, {times:.1f} times worse than {best:.4g} at step {step:,}; "
                 f"{ADVICE['metric']}"

@@ -60,9 +60,8 @@ class SampleGrid(Validated, Callback):
         classes = min(module.num_classes, max(self.rows, 10))
         self.is_image = len(data.shape) == 3
         self.labels = torch.arange(classes).repeat_interleave(self.columns) if classes and self.is_image else None
-        self.num = (
-            self.points if not self.is_image else len(self.labels if classes else range(self.rows * self.columns))
-        )
+        num_images = self.columns * (classes or self.rows)
+        self.num = num_images if self.is_image else self.points
         names = module.class_names or sanitize_class_names(data.class_names)
         self.captions = [caption(names, label) for label in range(classes)]
         self.drawn_at = trainer.global_step if self.path(trainer.global_step).exists() else None

@@ -20,8 +20,9 @@ from gan_lightning.io.image import write_png
 from gan_lightning.metric import FeatureSet
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.sampling import SamplingMixin
-from gan_lightning.run.checkpoint import config_of, load_model, read, refuse_absent_data, refuse_foreign
+from gan_lightning.run.checkpoint import config_of, load_model, read
 from gan_lightning.run.run_dir import read_result
+from gan_lightning.run.trust import check_data_exists, check_trusted
 
 
 def evaluate_one(path: Path, kind: str, request: EvaluateRequest, out: Path, evaluators: dict[str, Evaluator]) -> Row:
@@ -62,9 +63,9 @@ def prepare_checkpoint(
     stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
     if not request.own.trust_checkpoint:
         parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in request.sections}
-        refuse_foreign(OmegaConf.to_container(OmegaConf.create(parts)), path)
+        check_trusted(OmegaConf.to_container(OmegaConf.create(parts)), path)
         if "data" not in request.sections:
-            refuse_absent_data(config_of(checkpoint), path, request.values)
+            check_data_exists(config_of(checkpoint), path, request.values)
     model = load_model(path, request.own.trust_checkpoint, checkpoint).to(device())
     evaluator = evaluator_for(path, resolve_config(stored, request), model, request.own.sort_by, evaluators)
     row = Row(str(path), experiment_of(checkpoint, path), int(stored.seed), checkpoint["global_step"])

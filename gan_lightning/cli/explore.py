@@ -72,7 +72,7 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     from gan_lightning.io.cache import TensorCache
     from gan_lightning.latent import NeedsData
     from gan_lightning.latent.video import write
-    from gan_lightning.run.checkpoint import chosen_checkpoint, read, refuse_non_finite
+    from gan_lightning.run.checkpoint import check_tensors_finite, chosen_checkpoint, read
 
     explorer = instantiate(config.latent, "latent")
     checkpoint, content = chosen_checkpoint(checkpoint)
@@ -91,7 +91,7 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
         explorer.load_data(data_of(checkpoint, content, model, config), TensorCache(config.cache))
     source = {"checkpoint": str(checkpoint), "typed": [*overrides]}
     exploration = explorer(model)
-    refuse_non_finite({"samples": torch.cat(exploration.rows)}, checkpoint)
+    check_tensors_finite({"samples": torch.cat(exploration.rows)}, checkpoint)
     return write(exploration, animated, relative_path(absolute(config.out)), config.fps, source)
 
 
@@ -114,7 +114,8 @@ def data_of(
 
     from gan_lightning.cli.evaluate_checkpoint import check_same_data
     from gan_lightning.config.instantiate import instantiate
-    from gan_lightning.run.checkpoint import config_of, refuse_absent_data, refuse_foreign
+    from gan_lightning.run.checkpoint import config_of
+    from gan_lightning.run.trust import check_data_exists, check_trusted
 
     if content is None:
         raise UserError(f"{checkpoint}: an exported generator has no data configuration; use the run's checkpoint")
@@ -124,8 +125,8 @@ def data_of(
     except OmegaConfBaseException as error:
         raise UserError(f"{checkpoint}: its data configuration is invalid ({short_message(error)})") from error
     if not config.trust_checkpoint:
-        refuse_foreign(OmegaConf.to_container(node), checkpoint)
-        refuse_absent_data(stored, checkpoint, ("data.root",) if config.data.root else ())
+        check_trusted(OmegaConf.to_container(node), checkpoint)
+        check_data_exists(stored, checkpoint, ("data.root",) if config.data.root else ())
     if config.data.root:
         node.root = str(absolute(config.data.root))
     if "cache" in node:  # the cache directory belongs to this machine, not to the run

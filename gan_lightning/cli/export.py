@@ -54,7 +54,7 @@ def export(args: argparse.Namespace) -> str:
     from gan_lightning.export.model_card import card, provenance
     from gan_lightning.io.cache import TensorCache
     from gan_lightning.io.files import atomic_write, replace
-    from gan_lightning.run.checkpoint import chosen_checkpoint, config_of, load_model, read, refuse_non_finite
+    from gan_lightning.run.checkpoint import check_tensors_finite, chosen_checkpoint, config_of, load_model, read
 
     (path, content), out = chosen_checkpoint(args.checkpoint), relative_path(args.out)
     checkpoint = content or read(path)
@@ -63,7 +63,7 @@ def export(args: argparse.Namespace) -> str:
         model.sampler().float(), model.latent_dim, model.num_classes, model.class_names
     ).eval()
     state = {name: value.contiguous() for name, value in generator.generator.state_dict().items()}
-    refuse_non_finite(state, path)  # float32 has a smaller range than float64
+    check_tensors_finite(state, path)  # float32 has a smaller range than float64
     description = {
         "format": FORMAT,
         "generator": OmegaConf.to_container(config_of(checkpoint).model.generator, resolve=True),
@@ -140,14 +140,14 @@ def draw_samples(model: "SamplingMixin", path: Path, checkpoint: Path) -> None:
     from gan_lightning.io.class_names import caption
     from gan_lightning.io.image import captioned, grid, write_png
     from gan_lightning.io.plot import points
-    from gan_lightning.run.checkpoint import refuse_non_finite
+    from gan_lightning.run.checkpoint import check_tensors_finite
 
     classes = range(min(model.num_classes, 10))
     labels = torch.tensor(classes).repeat_interleave(8) if classes else None
     samples = model.sample(64 if labels is None else len(labels), labels, seed=0)
     if samples.ndim == 2:
         samples = model.sample(2000)
-    refuse_non_finite({"samples": samples}, checkpoint)
+    check_tensors_finite({"samples": samples}, checkpoint)
     if samples.ndim == 2:
         image = points(samples)
     elif classes:

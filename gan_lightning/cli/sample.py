@@ -67,7 +67,7 @@ def sample(args: argparse.Namespace) -> str:
     from gan_lightning.export.generator import load_model_or_export
     from gan_lightning.io.class_names import resolve_class_numbers, split
     from gan_lightning.io.memory import check_fits_in_memory
-    from gan_lightning.run.checkpoint import chosen_checkpoint, refuse_non_finite
+    from gan_lightning.run.checkpoint import check_tensors_finite, chosen_checkpoint
 
     checkpoint, content = chosen_checkpoint(args.checkpoint)
     model = load_model_or_export(checkpoint, args.trust_checkpoint, content)
@@ -87,7 +87,7 @@ def sample(args: argparse.Namespace) -> str:
     elif args.classes:
         raise UserError(f"--classes {args.classes}: the model of {checkpoint} is not conditional")
     fake = model.sample(args.num, labels, args.seed)
-    refuse_non_finite({"samples": fake}, checkpoint)
+    check_tensors_finite({"samples": fake}, checkpoint)
     return write(fake, labels, model.class_names, args)
 
 

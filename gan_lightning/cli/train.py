@@ -35,7 +35,7 @@ from gan_lightning.io.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.command_line import check_command_line
 from gan_lightning.run.resume import compare_settings
-from gan_lightning.run.summary import again, exit_status_and_reason, log_summary
+from gan_lightning.run.summary import exit_status_and_reason, log_summary, resume_command
 from gan_lightning.run.sweep import JobFailedError, Sweep, ending_with_parent
 
 log = logging.getLogger(__name__)
@@ -140,9 +140,9 @@ class Job:
             if self.sweep is not None:
                 ckpt_path = find_resume_checkpoint(self.run_dir, config)
             if ckpt_path is not None:
-                from gan_lightning.run.checkpoint import history
+                from gan_lightning.run.checkpoint import overrides_and_duration
 
-                earlier, seconds = history(ckpt_path)
+                earlier, seconds = overrides_and_duration(ckpt_path)
                 self.overrides, self.started = runs.all_overrides(earlier, self.overrides), self.started - seconds
             if (done := finished(self.run_dir, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {self.run_dir}")
@@ -164,7 +164,7 @@ class Job:
         outcome = Outcome(exit_status, status, results=results)
         if reason:
             outcome.error = f"stopped at step {self.trainer.global_step:,}: {reason}"
-            log.info(f"{outcome.error}; to go on: {again(self.run_dir, settings, self.argv, reason)}")
+            log.info(f"{outcome.error}; to go on: {resume_command(self.run_dir, settings, self.argv, reason)}")
         if not exit_status and config.objective and config.objective not in results["metrics"]:
             near = nearest(config.objective, results["metrics"])
             message = f"objective={config.objective}: the run has no such figure{near}"
@@ -239,14 +239,13 @@ def find_resume_checkpoint(run_dir: Path, config: DictConfig) -> Path | None:
     """
     if not any(run_dir.glob("checkpoints/*.ckpt")):
         return None
-    from gan_lightning.run.checkpoint import config_of, newest, read
+    from gan_lightning.run.checkpoint import config_of, newest
 
-    path, notes = newest(run_dir)
+    path, notes, checkpoint = newest(run_dir)
     for note in notes:
         log.warning(note)
-    if path is None:
+    if path is None or checkpoint is None:
         raise UserError(f"{run_dir} holds checkpoints, but none that can be read")
-    checkpoint = read(path)
     stored = config_of(checkpoint)
     make_paths_absolute(stored)
     now = OmegaConf.merge(config, {"data_info": stored.data_info, "run_dir": stored.run_dir})

@@ -22,7 +22,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.files import atomic_write, check_free_space, file_lock, read_json
 from gan_lightning.io.image import MARK, MARKED_SUFFIXES, is_generated
 from gan_lightning.io.paths import cache_directory
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Cache:
             with suppress(OSError, ValueError, TypeError, IndexError):  # missing or damaged
                 return [rows[int(i)] for i in read_json(cached, self.folder, MAX_DESCRIPTION_BYTES)]
         marked, unreadable = [], 0
-        for i, path in enumerate(bar(files, "searching for generated images")):
+        for i, path in enumerate(progress_bar(files, "searching for generated images")):
             try:
                 if is_generated(path):
                     marked.append(i)

@@ -21,7 +21,7 @@ from gan_lightning.data.pages import MappedFile
 from gan_lightning.data.validate import usual_levels
 from gan_lightning.errors import escape_control
 from gan_lightning.io.memory import check_fits_in_memory
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, 
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(cores) as pool,
-        bar(what="reading images", total=len(paths), unit="") as progress,
+        progress_bar(what="reading images", total=len(paths), unit="") as progress,
     ):
         warnings.simplefilter("ignore")
 

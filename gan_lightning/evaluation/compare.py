@@ -24,16 +24,10 @@ MAX_COMPARISONS = 5_000_000  # pairs of values: a thousand runs with all scores 
 
 
 # Settings in which repetitions of an experiment may differ: sections, keys, and keys of any section.
-OF_REPETITION = ("seed", "run_dir", "ckpt_path", "objective", "logger", "eval", "feature", "metric", "hydra")
-OF_REPETITION += (
-    "data_info",
-    "data.root",
-    "trainer.accelerator",
-    "trainer.devices",
-    "force_resume",
-    "trust_checkpoint",
-)
-OF_ANY_SECTION = ("seed", "cache")
+REPETITION_KEYS = ("seed", "run_dir", "ckpt_path", "objective", "logger", "eval", "feature", "metric", "hydra")
+REPETITION_KEYS += ("data_info", "data.root", "trainer.accelerator", "trainer.devices", "force_resume")
+REPETITION_KEYS += ("trust_checkpoint",)
+REPETITION_NAMES = ("seed", "cache")
 
 
 def comparable_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +35,9 @@ def comparable_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(config)
-        if not any(key == part or key.startswith(f"{part}.") for part in OF_REPETITION)
+        if not any(key == part or key.startswith(f"{part}.") for part in REPETITION_KEYS)
         and (not key.startswith("callbacks.") or key.startswith("callbacks.learning_rate."))
-        and key.rpartition(".")[2] not in OF_ANY_SECTION
+        and key.rpartition(".")[2] not in REPETITION_NAMES
         and "${" not in str(value)
     }
 
@@ -125,15 +119,9 @@ def experiment_names(rows: Sequence[Row]) -> list[str]:
         if "." in key and len({*zip(chosen, values, strict=True)}) > len({*chosen}):
             distinguishing[str(values)] = min(key, distinguishing.get(str(values), key), key=len)
     shown = [key for key in [*choices, *distinguishing.values()] if key != "model"]
-    return [
-        " ".join(
-            [
-                str(row.experiment.get("model", "")),
-                *(f"{key}={row.experiment[key]}" for key in shown if key in row.experiment),
-            ]
-        ).strip()
-        for row in rows
-    ]
+    settings = [[f"{key}={row.experiment[key]}" for key in shown if key in row.experiment] for row in rows]
+    models = [str(row.experiment.get("model", "")) for row in rows]
+    return [" ".join([model, *parts]).strip() for model, parts in zip(models, settings, strict=True)]
 
 
 def summarise(rows: Sequence[Row], sort_by: str, direction: int) -> list[dict[str, Any]]:

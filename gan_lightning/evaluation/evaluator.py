@@ -1,7 +1,7 @@
 """The evaluator: samples from fixed noise, their features, and all metrics with a protocol card."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from gan_lightning.feature import FeatureNetwork
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import to_uint8
 from gan_lightning.io.memory import check_fits_in_memory
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 from gan_lightning.metric import FeatureSet, Metric
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.ema import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
@@ -94,17 +94,17 @@ class Evaluator(Validated):
         self.feature.setup(data, self.store, torch.device(device))
         self.load_real(data, *source)
         reasons = {name: self.unavailable_reason(metric, conditional) for name, metric in self.metrics.items()}
-        left_out = {name: reason for name, reason in reasons.items() if reason}
-        self.available = {name: metric for name, metric in self.metrics.items() if name not in left_out}
-        if any("held_out" in metric.needs for metric in self.available.values()):
+        held_out = [name for name, metric in self.metrics.items() if "held_out" in metric.needs and not reasons[name]]
+        if held_out:
             try:
                 self.load_held_out(data)
             except UserError as error:
-                left_out |= {name: str(error) for name, metric in self.available.items() if "held_out" in metric.needs}
-                self.available = {name: metric for name, metric in self.available.items() if name not in left_out}
+                reasons |= dict.fromkeys(held_out, str(error))
+        left_out = {name: reason for name, reason in reasons.items() if reason}
+        self.available = {name: metric for name, metric in self.metrics.items() if name not in left_out}
         if not self.available:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            raise UnavailableError(f"metric: no metric is available ({reasons})")
+            listed = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise UnavailableError(f"metric: no metric is available ({listed})")
         self.prepared = {name: self.prepare(metric) for name, metric in self.available.items()}
         return left_out
 
@@ -180,7 +180,7 @@ class Evaluator(Validated):
         """Return features and logits of samples as stored, on the CPU; a progress bar is shown if it takes long."""
         features: list[Tensor] = []
         logits: list[Any] = []
-        with bar(what=what, total=num, unit="") as progress:
+        with progress_bar(what=what, total=num, unit="") as progress:
             for batch in (batch for part in parts for batch in part.split(self.feature.batch)):
                 with full_precision():
                     batch_features, batch_logits = self.feature(batch)
@@ -284,7 +284,7 @@ class Evaluator(Validated):
         if fake.samples.ndim == 4 and "weights" in generation:
             common["quantising"] = "rounded to 256 levels, clipped"
         common["versions"] = {package: installed(package) for package in VERSIONS}
-        for name, metric in bar(self.available.items(), "metrics"):
+        for name, metric in progress_bar(self.available.items(), "metrics"):
             against_held_out = "held_out" in metric.needs
             real, data_card = (self.training, self.held_out_card) if against_held_out else (self.real, self.data_card)
             card = {"metric": type(metric).__name__, "settings": metric.settings(), **data_card, **common}
@@ -334,12 +334,8 @@ class Evaluator(Validated):
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Disable TF32, the default of convolutions on GPUs, so that features are the same on every device."""
-    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    previous = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
+    with ExitStack() as restore:
+        for backend in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):  # type: ignore[attr-defined]
+            restore.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
         yield
-    finally:
-        for backend, precision in zip(backends, previous, strict=True):
-            backend.fp32_precision = precision

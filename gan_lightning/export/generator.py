@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -19,7 +17,8 @@ from gan_lightning.io.class_names import validate_class_names
 from gan_lightning.io.files import read_json
 from gan_lightning.io.paths import DESCRIPTION, WEIGHTS
 from gan_lightning.model.sampling import SamplingMixin
-from gan_lightning.run.checkpoint import load_model, refuse_foreign, refuse_non_finite, take_state
+from gan_lightning.run.checkpoint import build_with_weights, check_tensors_finite, load_model
+from gan_lightning.run.trust import check_trusted
 
 FORMAT = 1
 MAX_DESCRIPTION_BYTES = 1 << 24  # a description with a thousand class names takes a few thousand
@@ -60,18 +59,14 @@ def load_exported(folder: Path, trust_checkpoint: bool = False) -> ExportedGener
     names = validate_class_names(config.get("class_names"), config["num_classes"], path)
     node = config["generator"]
     if not trust_checkpoint:
-        refuse_foreign(node, path, "gan_lightning.load(folder, trust_checkpoint=True)")
+        check_trusted(node, path, "gan_lightning.load(folder, trust_checkpoint=True)")
     state = TensorCache(folder).read(folder / WEIGHTS)
     if state is None:
         raise UserError(f"{folder / WEIGHTS}: is missing or damaged")
     try:
-        with torch.device("meta"):  # a mismatch with the weights is found before memory is allocated
-            empty = {name: value.to("meta") for name, value in state.items()}
-            take_state(instantiate(node, _convert_="all"), empty, path)
-        generator = instantiate(node, _convert_="all")
-        take_state(generator, state, folder / WEIGHTS)
+        generator = build_with_weights(nn.Module, node, state, folder / WEIGHTS)
         model = ExportedGenerator(generator, config["latent_dim"], config["num_classes"], names).eval()
-        refuse_non_finite({"a sample": model.sample(1)}, path)
+        check_tensors_finite({"a sample": model.sample(1)}, path)
     except (InstantiationException, OmegaConfBaseException, RuntimeError, IndexError, TypeError) as error:
         raise UserError(f"{path}: the generator that it describes cannot be built ({short_message(error)})") from error
     return model

@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning.errors import UserError, escape_control, short_message
 from gan_lightning.evaluation.score import installed
 from gan_lightning.io.class_names import describe_classes, normalize_name
-from gan_lightning.run.checkpoint import config_of, refuse_foreign
+from gan_lightning.run.checkpoint import config_of
+from gan_lightning.run.trust import check_trusted
 
 PAGE = """---
 license: "{license}"
@@ -83,7 +84,7 @@ FOOT = """
 Scores with different cards are not comparable; the cards are in `config.json`, under `scores`."""
 
 
-OWN = "The generator is a user-supplied class, which must be importable; `trust_checkpoint=True` runs its code."
+USER_CLASS = "The generator is a user-supplied class, which must be importable; `trust_checkpoint=True` runs its code."
 
 # An underscore within a word is no markup; "www." starts a link on the Hub.
 MARKUP = re.compile(r"[\\`*{}\[\]<>()#+!|~$&:]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=www)\.")
@@ -179,7 +180,7 @@ def card(description: dict[str, Any], license_name: str, onnx: bool) -> str:
         ask=labels_argument(classes, names),
         classes=CLASSES.format(names=escaped(describe_classes(names, classes))) if names else "",
         trust=", trust_checkpoint=True" if third_party else "",
-        loading=OWN if third_party else "Loading runs no code from this folder.",
+        loading=USER_CLASS if third_party else "Loading runs no code from this folder.",
         onnx=onnx_section,
         training="\n".join(f"| {name} | {escaped(value)} |" for name, value in run.items() if value is not None),
         scores=HEAD + "\n".join(scores) + FOOT if scores else "It was not evaluated at this step.",
@@ -197,7 +198,7 @@ def labels_argument(classes: int, names: Sequence[str]) -> str:
 def is_third_party(node: Any) -> bool:
     """Return whether a generator's configuration names a class from outside this package."""
     try:
-        refuse_foreign(node, Path())
+        check_trusted(node, Path())
     except UserError:
         return True
     return False

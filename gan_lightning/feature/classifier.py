@@ -12,7 +12,7 @@ from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.feature import FeatureNetwork, Samples
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import from_uint8
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 
 VERSION = 2  # of the network and its training; a change invalidates the cache
 TRAIN_BATCH, EVAL_BATCH = 64, 500
@@ -85,7 +85,7 @@ class Classifier(Validated, FeatureNetwork):
             net = network(images.shape[1], self.width, self.dim, classes).to(images.device)
             optimizer = torch.optim.AdamW(net.parameters(), weight_decay=5e-4)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-            for _ in bar(range(steps), "training the classifier of feature=classifier, once"):
+            for _ in progress_bar(range(steps), "training the classifier of feature=classifier, once"):
                 batch = rows[torch.randint(len(rows), (TRAIN_BATCH,), generator=generator).to(rows.device)]
                 loss = F.cross_entropy(net(to_network_input(images[batch])), labels[batch])
                 optimizer.zero_grad()

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(over: Iterable[Any] | None = None, what: str = "", **more: Any) -> tqdm:
+def progress_bar(over: Iterable[Any] | None = None, what: str = "", **more: Any) -> tqdm:
     """Return a tqdm progress bar that appears after three seconds and disappears at the end.
 
     In a file, such as a cluster job's output, it is updated every 30 seconds only.

@@ -11,7 +11,7 @@ from gan_lightning.data.decode import decode, warn_of_depth
 from gan_lightning.errors import UserError, escape_control
 from gan_lightning.io.image import from_uint8
 from gan_lightning.io.paths import absolute
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 from gan_lightning.latent import Classes, Distance, Exploration, LatentExplorer, Rows, check_images, selected_classes
 from gan_lightning.model.modes import eval_mode
 from gan_lightning.model.sampling import SamplingMixin
@@ -67,7 +67,7 @@ class Invert(LatentExplorer):
         target = from_uint8(decoded.images[0]).to(weight)
         optimizer, errors, path = torch.optim.Adam([z], self.lr), [], []
         with eval_mode(model.sampler()) as generator, torch.enable_grad():
-            for _ in bar(range(self.steps), "inverting"):
+            for _ in progress_bar(range(self.steps), "inverting"):
                 error = (generator(z, y) - target).square().flatten(1).mean(1)
                 errors.append(error.detach())
                 path.append(z.detach().clone())

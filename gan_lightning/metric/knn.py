@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gan_lightning.io.progress import bar
+from gan_lightning.io.progress import progress_bar
 from gan_lightning.metric import FeatureSet, Metric
 
 BLOCK = 1 << 25  # entries of one block of distances: a quarter of a gigabyte
@@ -102,7 +102,7 @@ def pairwise_sq_distances(rows: Tensor, columns: Tensor, what: str) -> Iterator[
     errors = 3 * error * x_norms, 3 * error * y_norms
     x_norms, y_norms = (1 - error) * x_norms, (1 - error) * y_norms
     size = max(BLOCK // len(columns), 1)
-    for start in bar(range(0, len(rows), size), what):
+    for start in progress_bar(range(0, len(rows), size), what):
         where = slice(start, min(start + size, len(rows)))
         lower = torch.addmm(y_norms, x[where], y.T, alpha=-2).add_(x_norms[where, None])
         yield Block(where, rows, columns, lower, (errors[0][where], errors[1]))

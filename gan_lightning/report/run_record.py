@@ -10,6 +10,7 @@ import json
 import math
 import pkgutil
 import re
+from collections import defaultdict
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +46,8 @@ CONFIG_EVENTS, DIGITS = 20_000, 200
 LAST_SCORES, WARNINGS = 200, 100
 NUMBER = re.compile(r"[-+.\d][\da-fA-FxX_:.+-]*")
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # faster, but requires libyaml
-CLASSES = {
-    "model": "model",
-    "data": "data",
-    "network": "network.generator",
-    "loss": "loss",
-}  # sections that define a run
+# Sections that define a run.
+CLASSES = {"model": "model", "data": "data", "network": "network.generator", "loss": "loss"}
 
 
 @dataclass
@@ -62,7 +59,6 @@ class RunRecord:
         name: Run directory, relative to the one that the user passed.
         status_line: Status, step and duration.
         error: Error message of a failed run; empty otherwise.
-        step: Last step.
         config: Configuration, as YAML.
         row: Scores of the last evaluation, for comparisons.
         scores: Cells of the table of scores.
@@ -82,7 +78,6 @@ class RunRecord:
     name: str
     status_line: str
     error: str
-    step: str
     config: str
     row: Row
     scores: list[list[str]] = field(default_factory=list)
@@ -115,7 +110,9 @@ class RunRecord:
         name = str(run.relative_to(above)) if run != above else run.resolve().name
         last_at = max((line["step"] for line in lines), default=0)
         last = [line for line in lines if line["step"] == last_at][:LAST_SCORES]
-        known, by_card = directions(), grouped(lines)
+        known, by_card = directions(), defaultdict(list)
+        for line in lines:
+            by_card[line["metric"], line["card_hash"]].append(line)
         notes = [escape_control(str(note)) for note in as_list(result.get("notes"))]
         health = warnings_of(read.text(run / "train.log", LOG_BYTES), frozenset(notes))
         if len(health) > WARNINGS:
@@ -129,7 +126,6 @@ class RunRecord:
             status_line=escape_control(f"{result.get('status', 'running, or killed')} at step {step:,}")
             + (f", after {number(result['duration_s']) / 60:,.0f} min" if "duration_s" in result else ""),
             error=escape_control(str(result.get("error") or "")),
-            step=f"{step:,}",
             config=config,
             row=Row(
                 name,
@@ -138,7 +134,7 @@ class RunRecord:
                 last_at,
                 [{key: line[key] for key in SCORE} for line in last if known.get(line["metric"])],
             ),
-            scores=[cells(line, by_card[line["metric"], line["card_hash"]]) for line in last],
+            scores=[score_cells(line, by_card[line["metric"], line["card_hash"]]) for line in last],
             notes=notes,
             cards=json.dumps({line["card_hash"]: line["card"] for line in last}, indent=2),
             health=health[:WARNINGS],
@@ -212,12 +208,12 @@ class Reader:
         steps, too_large, damaged = [], 0, 0
         columns: dict[str, list[float]] = {name: [] for name in positions}
         for row in csv_rows.rows(lines[:METRICS_LINES], names):
-            if row is None or not is_step(row[step]):
+            if row is None or len(row[step]) > 15:  # a float represents shorter steps exactly
                 damaged += 1
                 continue
             steps.append(int(row[step]))
             for name, position in positions.items():
-                columns[name].append(as_float(row[position]))
+                columns[name].append(float(row[position] or "nan"))
                 too_large += LARGEST <= abs(columns[name][-1]) < math.inf
         if damaged:
             self.omit(path, f"{damaged:,} damaged lines")
@@ -277,11 +273,6 @@ def is_score(line: dict[str, Any]) -> bool:
     return valid and (line["value"] != line["value"] or abs(line["value"]) < LARGEST)
 
 
-def is_step(text: str) -> bool:
-    """Return whether a text is a step that a float represents exactly."""
-    return text.isascii() and text.isdecimal() and len(text) < 16
-
-
 def thinned(values: list[Any]) -> list[Any]:
     """Return at most ``MAX_POINTS`` evenly spaced values, including the last; the choice depends on the length only."""
     stride = max(1, -(-len(values) // MAX_POINTS))
@@ -308,7 +299,7 @@ def panels_of(
         history = thinned([line for line in lines if line["metric"] == name])
         panels[f"{name} (lower is better)" if known[name] < 0 else f"{name} (higher is better)"] = (
             [line["step"] for line in history],
-            {name: drawable([as_float(line["value"]) for line in history])},
+            {name: drawable([float(line["value"]) for line in history])},
         )
     return panels
 
@@ -316,14 +307,6 @@ def panels_of(
 def drawable(values: list[float]) -> list[float]:
     """Replace values that are too large for a plot by NaN, which leaves a gap."""
     return [value if abs(value) < LARGEST else math.nan for value in values]
-
-
-def grouped(lines: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Group lines of scores by metric and hash of the card."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for line in lines:
-        found.setdefault((line["metric"], line["card_hash"]), []).append(line)
-    return found
 
 
 def parsed(config: str) -> dict[str, Any]:
@@ -382,7 +365,7 @@ def directions() -> dict[str, int]:
     return found
 
 
-def cells(line: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
+def score_cells(line: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
     """Return a score's row in the table: last, best and worst value with their steps, and the protocol.
 
     Args:
@@ -398,11 +381,3 @@ def cells(line: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
     reference = f"{number(card.get('num_real')):,} of {card.get('data')}, {card.get('split')}"
     samples = f"{number(card.get('num_generated')):,}"
     return [line["metric"], *values, samples, reference, str(card.get("feature")), line["card_hash"]]
-
-
-def as_float(value: Any) -> float:
-    """Convert a value to a float; NaN if it is not a number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan

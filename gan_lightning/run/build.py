@@ -26,7 +26,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.model.base import GenerativeModel
-from gan_lightning.run.checkpoint import WholeCheckpointIO, storable_config, take_networks
+from gan_lightning.run.checkpoint import AtomicCheckpointIO, init_from, storable_config
 from gan_lightning.trainer import Trainer
 
 
@@ -67,7 +67,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     config.run_dir = str(run_dir)
     if errors := unknown_arguments(config):
         raise UserError(*errors)
-    refuse_missing_devices(config.trainer)
+    check_devices(config.trainer)
     data = instantiate(config.data, "data")
     check_module(data)
     if expected := expected_data(config.data):
@@ -81,7 +81,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     trainer = build_trainer(config, run_dir, more_callbacks, step)
     if error := indivisible(config.data.batch_size, trainer.world_size):
         raise UserError(error)
-    refuse_unmeasured(config.objective, trainer.callbacks)
+    check_objective(config.objective, trainer.callbacks)
     return Experiment(config, settings, model, data, trainer)
 
 
@@ -102,7 +102,7 @@ def build_model(config: DictConfig, class_names: list[str], resumed: bool = Fals
         raise UserError(f"{settings}: {error}") from error
     model.class_names = class_names if model.num_classes else []
     if config.init_from and not resumed:
-        take_networks(model, Path(config.init_from))
+        init_from(model, Path(config.init_from))
     return model
 
 
@@ -115,10 +115,9 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         loggers.append(instantiate(node, f"logger.{name}", **purge))
     configured = (config.get("callbacks") or {}).items()
     found = [*more_callbacks, *(instantiate(node, f"callbacks.{name}") for name, node in configured)]
-    found.sort(
-        key=lambda callback: not isinstance(callback, MetricLogger)
-    )  # records a step before other callbacks may fail
-    plugins: list[Any] = [WholeCheckpointIO()]
+    # MetricLogger is the first, to log a step before other callbacks may fail.
+    found.sort(key=lambda callback: not isinstance(callback, MetricLogger))
+    plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning would save in the middle of a step
     return instantiate(
@@ -140,30 +139,23 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
     )
 
 
-def refuse_missing_devices(trainer: DictConfig) -> None:
+def check_devices(trainer: DictConfig) -> None:
     """Raise UserError if the chosen devices do not exist on this machine."""
     kinds: dict[str, tuple[Any, ...]] = {"cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,), "tpu": (XLAAccelerator,)}
     kinds["gpu"] = kinds["auto"] = kinds["cuda"] + kinds["mps"]
     name = str(trainer.accelerator)
     found = next((kind for kind in kinds.get(name, ()) if kind.is_available()), None)
     if found is None and name in kinds and name != "auto":
-        built = torch.version.cuda or torch.version.hip
-        advice = {
-            "mps": "Apple's GPUs need macOS on Apple silicon",
-            "tpu": "a TPU needs the package torch_xla",
-        }.get(
-            name,
-            "nvidia-smi shows the GPUs that the driver finds, CUDA_VISIBLE_DEVICES hides some"
-            if built
-            else "this build of torch is for CPUs alone; https://pytorch.org/get-started/locally lists those for GPUs",
-        )
+        advice = "this build of torch is for CPUs alone; https://pytorch.org/get-started/locally lists those for GPUs"
+        if torch.version.cuda or torch.version.hip:
+            advice = "nvidia-smi shows the GPUs that the driver finds, CUDA_VISIBLE_DEVICES hides some"
+        others = {"mps": "Apple's GPUs need macOS on Apple silicon", "tpu": "a TPU needs the package torch_xla"}
+        advice = others.get(name, advice)
         raise UserError(f"trainer.accelerator={name}: there is no such device; trainer=cpu, or: {advice}")
     if found is None:
         return
     there, wanted = found.auto_device_count(), trainer.devices
-    listed = (
-        [part for part in str(wanted).strip("[]").split(",") if part.strip()] if not isinstance(wanted, int) else []
-    )
+    listed = [] if isinstance(wanted, int) else [part for part in str(wanted).strip("[]").split(",") if part.strip()]
     numbers = [int(part) for part in listed if part.strip().isdecimal()]
     several = len(listed) > 1 or not isinstance(wanted, int | str)
     count = max(numbers, default=-1) + 1 if several else world_size(OmegaConf.create({"devices": wanted}))
@@ -174,7 +166,7 @@ def refuse_missing_devices(trainer: DictConfig) -> None:
         )
 
 
-def refuse_unmeasured(objective: str | None, found: Sequence[Any]) -> None:
+def check_objective(objective: str | None, found: Sequence[Any]) -> None:
     """Raise UserError if the objective is a score that the run does not measure."""
     if objective is None or not objective.startswith("eval/"):
         return

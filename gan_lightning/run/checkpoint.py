@@ -3,18 +3,17 @@
 import copy
 import logging
 import math
-import re
 import time
 import warnings
 import zipfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -26,37 +25,26 @@ from gan_lightning.io.class_names import class_order_error, validate_class_names
 from gan_lightning.io.files import atomic_write, samples_by_step
 from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, relative_path
 from gan_lightning.model.base import GenerativeModel
-from gan_lightning.run.checkpoint_format import format_error
+from gan_lightning.run.checkpoint_format import DATA_DIR, NOT_STORED, RUN_DIR, format_error
 from gan_lightning.run.run_dir import find_runs
+from gan_lightning.run.trust import check_trusted
 
 log = logging.getLogger(__name__)
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 MAX_LISTED = 10  # runs in a message
 
-CLASS = r"\.[A-Z][A-Za-z0-9]*"
-OURS = re.compile(
-    rf"gan_lightning\.(model|network|loss|data|feature|metric|callbacks)\.[a-z0-9_]+{CLASS}|torch\.optim{CLASS}"
-    rf"|gan_lightning\.trainer\.Trainer|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
-)
-
-# Stored in place of the run directory, and of caches, the default data.root and values of the environment.
-RUN_DIR, NOT_STORED = "<run_dir>", "<not stored>"
-DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"
 CACHE_DIR = "${oc.env:GAN_CACHE_DIR,'~/.cache/gan-lightning'}"
 CACHES = "eval.cache", "data.cache", "callbacks.evaluate.cache"
 REPLACED = dict.fromkeys(CACHES, "${eval.cache}") | {"eval.cache": CACHE_DIR, "data.root": DATA_DIR}
 RUN_SECTIONS = "model", "network", "loss", "penalty", "augment", "data"  # environment values are stored in these
-TRUST = "gan_lightning.load(path, trust_checkpoint=True), gan-sample --trust-checkpoint "
-TRUST += "or gan-evaluate trust_checkpoint=true"
-CALLS = "_args_", "_partial_", "_recursive_", "_convert_"  # keys of Hydra's instantiate(), beside _target_
-WRITERS, PLACES = ("logger.", "trainer.", "callbacks."), ("_dir", "dirpath", "_uri", "_location")
 
 # Values of torch's optimizers that are counts, or means or maxima of squares or absolute values.
 NON_NEGATIVE = "step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"
 MAX_LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint input and output, with atomic writes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -134,38 +122,46 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
     return OmegaConf.create(filled(stored, "") | {"run_dir": None})
 
 
-def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the latest readable checkpoint of a run directory, and a message for each later one that is not."""
+def newest(folder: Path, best_first: bool = False) -> tuple[Path | None, list[str], dict[str, Any] | None]:
+    """Return the latest readable checkpoint of a run directory, see :func:`newest_first`.
+
+    Returns:
+        The path, a message for each later checkpoint that cannot be read, and the content. Path and content are None
+        if there is no readable checkpoint.
+    """
     messages: dict[str, None] = {}
     for _ in range(MAX_LISTINGS):
         vanished = False
-        for path in newest_first(folder / "checkpoints"):
+        for path in newest_first(folder / "checkpoints", best_first):
             try:
-                read(path)
-                return path, [*messages]
+                content = read(path)
+                return path, [*messages], content
             except UserError as error:
                 gone = not (path.exists() or path.is_symlink())
                 vanished |= gone
                 messages |= {} if gone else dict.fromkeys(error.errors)
         if not vanished:
             break
-    return None, [*messages]
+    return None, [*messages], None
 
 
-def newest_first(folder: Path) -> list[Path]:
+def newest_first(folder: Path, best_first: bool = False) -> list[Path]:
     """Return the checkpoints of a directory, ``last.ckpt`` first, then from the highest step to the lowest.
 
     The order comes from names and contents, never from file dates, which archives, copies and wrong clocks change.
+
+    Args:
+        folder: The directory.
+        best_first: Put ``best.ckpt`` before all others.
     """
-    steps = {path: step for step, path in samples_by_step(folder, ".ckpt")}
-    for path in sorted(folder.glob("*.ckpt")):
-        if path not in steps:  # best.ckpt, or a copy under another name
-            steps[path] = saved_step(path)
-    last = folder / "last.ckpt"
-    return sorted(steps, key=lambda path: (path == last, steps[path]), reverse=True)
+    first = [folder / name for name in (*["best.ckpt"] * best_first, "last.ckpt")]
+    found, steps = sorted(folder.glob("*.ckpt")), {path: step for step, path in samples_by_step(folder, ".ckpt")}
+    # best.ckpt, or a copy under another name
+    steps |= {path: saved_step(path) for path in found if path not in steps and path not in first}
+    return [path for path in first if path in found] + sorted(steps, key=steps.__getitem__, reverse=True)
 
 
-def history(path: Path) -> tuple[list[str], float]:
+def overrides_and_duration(path: Path) -> tuple[list[str], float]:
     """Return the overrides of all commands of a run up to a checkpoint, and the run's duration in seconds.
 
     Both are empty or 0 where the checkpoint does not contain them. A duration longer than the time since 1970 is
@@ -177,11 +173,6 @@ def history(path: Path) -> tuple[list[str], float]:
         seconds = checkpoint["callbacks"]["Checkpoint"]["seconds"]
     possible = isinstance(seconds, int | float) and 0 <= seconds <= time.time()
     return overrides, float(seconds) if possible else 0.0
-
-
-def checkpoint_of(place: Path) -> Path:
-    """Return the checkpoint to load for a path, see :func:`choose`."""
-    return choose(place)[0]
 
 
 def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
@@ -199,27 +190,15 @@ def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:
     if not place.is_dir() or any((place / name).exists() for name in (DESCRIPTION, WEIGHTS)):
         return place, None
     run = relative_path(absolute(place).parent) if absolute(place).name == "checkpoints" else place
-    chosen, content = None, None
-    notes: list[str] = []
-    for path in (run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")):
-        if chosen is None and path.exists():
-            try:
-                content = read(path)
-                chosen = path
-            except UserError as error:
-                notes += error.errors
+    chosen, messages, content = newest(run, best_first=True)
     if chosen is None:
-        chosen, messages = newest(run)
-        notes += messages
-    notes = [*dict.fromkeys(notes)]
-    if chosen is None:
-        raise UserError(*notes or [f"{place}: {no_run(place)}"])
-    for note in notes:
-        log.warning(note)
+        raise UserError(*messages or [f"{place}: {no_checkpoint_reason(place)}"])
+    for message in messages:
+        log.warning(message)
     return chosen, content
 
 
-def no_run(place: Path) -> str:
+def no_checkpoint_reason(place: Path) -> str:
     """Return why a directory has no checkpoint to load."""
     found = find_runs(place)
     runs = [run for run in found if any(run.glob("checkpoints/*.ckpt"))]
@@ -247,28 +226,45 @@ def load_model(path: Path, trust_checkpoint: bool = False, checkpoint: dict[str,
         checkpoint: Its content, if it has been read already.
     """
     checkpoint = checkpoint or read(path)
-    state = checkpoint["state_dict"]
     try:
         node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
         if not trust_checkpoint:
-            refuse_foreign(node, path, key="model")
-        with torch.device("meta"):  # compare sizes with the weights before anything is allocated
-            described = instantiate(node, _convert_="all")
-        if not isinstance(described, GenerativeModel):
-            raise UserError(f"{path}: its configuration does not describe a model")
+            check_trusted(node, path, key="model")
+        model = build_with_weights(GenerativeModel, node, checkpoint["state_dict"], path)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise UserError(f"{path}: the model that it describes cannot be built ({short_message(error)})") from error
-    check_weights(described, state, f"{path}: its weights do not fit the model that it describes")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*a meta parameter")  # torch adds missing entries of old files
-        take_state(described, {name: value.to("meta") for name, value in state.items()}, path)
-    model = instantiate(node, _convert_="all")
-    model.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
-    if any(is_channels_last(value) for value in state.values()):  # other kernels would round differently
-        model.to(memory_format=torch.channels_last)
-    take_state(model, state, path)
     model.class_names = validate_class_names(checkpoint["hyper_parameters"].get("class_names"), model.num_classes, path)
     return model.eval()
+
+
+def build_with_weights(kind: type[Module], node: Any, state: dict[str, torch.Tensor], path: Path) -> Module:
+    """Build a network and load its weights, in their data type and memory format.
+
+    It is built on the meta device first, so that weights that do not fit are found before memory is allocated.
+
+    Args:
+        kind: The class that it must be an instance of.
+        node: Its configuration.
+        state: Its weights.
+        path: The file that they are from.
+
+    Raises:
+        UserError: The weights do not fit or are not finite, or the configuration describes something else.
+    """
+    unfit = f"{path}: its weights do not fit the model that it describes"
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*a meta parameter")  # nothing is loaded here
+        described = instantiate(node, _convert_="all")
+        if not isinstance(described, kind):
+            raise UserError(f"{path}: its configuration describes a {type(described).__name__}, not a {kind.__name__}")
+        load_state(described, state, unfit)
+    check_tensors_finite(state, path)
+    network = instantiate(node, _convert_="all")
+    network.to(next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true, bf16-true
+    if any(is_channels_last(value) for value in state.values()):  # other kernels would round differently
+        network.to(memory_format=torch.channels_last)
+    load_state(network, state, unfit)
+    return network
 
 
 def is_channels_last(value: Any) -> bool:
@@ -277,45 +273,29 @@ def is_channels_last(value: Any) -> bool:
     return tensor and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
 
 
-def take_state(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Load the weights of a checkpoint into a model.
+def load_state(network: torch.nn.Module, state: dict[str, torch.Tensor], unfit: str) -> None:
+    """Load weights into a network.
 
-    Raises:
-        UserError: They do not fit the model or are not finite, or ``model`` is no module.
-    """
-    if not isinstance(model, torch.nn.Module):
-        raise UserError(f"{path}: its configuration does not describe a network")
-    unfit = f"{path}: its weights do not fit the model that it describes"
-    check_weights(model, state, unfit)
-    refuse_non_finite(state, path)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise UserError(f"{unfit}: {reason}") from error
-
-
-def check_weights(model: torch.nn.Module, state: Any, unfit: str) -> None:
-    """Compare the weights of a checkpoint with those of a model before any of them is loaded.
-
-    torch converts integers to weights silently, and raises many types of exceptions for other values.
+    They are compared first, since torch converts integers to weights silently, and raises many types of exceptions
+    for other values.
 
     Args:
-        model: The model, which may lie on the meta device.
-        state: The checkpoint's ``state_dict``.
+        network: The network, which may lie on the meta device.
+        state: The weights.
         unfit: Start of the message.
 
     Raises:
-        UserError: A value is no dense tensor, or differs from the model's in shape or type.
+        UserError: A tensor is not dense, differs from the network's in shape or type, is missing or is unexpected.
     """
-    expected = model.state_dict()
-    if not (isinstance(state, dict) and state and all(isinstance(name, str) for name in state)):
-        raise UserError(f"{unfit}: they are no named tensors")
+    expected = network.state_dict()
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor):
-            raise UserError(f"{unfit}: {name} is {type(value).__name__}, not a tensor")
         if name in expected and (problem := difference(value, expected[name])):
             raise UserError(f"{unfit}: {name} {problem}")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise UserError(f"{unfit}: {reason}") from error
 
 
 def difference(value: Any, expected: Any) -> str:
@@ -376,7 +356,7 @@ def check_training_state(
         for weight, state in found["state"].items():
             kept = {name: value for name, value in state.items() if isinstance(value, torch.Tensor | int | float)}
             values = {f"{name} of weight {weight}": torch.as_tensor(value) for name, value in kept.items()}
-            refuse_non_finite({f"optimizer {number}: {name}": value for name, value in values.items()}, path)
+            check_tensors_finite({f"optimizer {number}: {name}": value for name, value in values.items()}, path)
             negative = [name for name, value in values.items() if name.startswith(NON_NEGATIVE) and (value < 0).any()]
             if negative:
                 raise UserError(f"{unfit}: optimizer {number}: {negative[0]} has negative values")
@@ -433,7 +413,7 @@ def state_difference(found: Any, optimizer: torch.optim.Optimizer) -> str:
     return ""
 
 
-def refuse_non_finite(tensors: Mapping[str, Any], path: Path) -> None:
+def check_tensors_finite(tensors: Mapping[str, Any], path: Path) -> None:
     """Reject weights, buffers or samples with NaN or Inf.
 
     Args:
@@ -453,109 +433,25 @@ def refuse_non_finite(tensors: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def refuse_foreign(node: Any, path: Path, how: str = TRUST, typed: Container[str] = (), key: str = "") -> None:
-    """Reject a configuration that could run code of an untrusted file.
-
-    Args:
-        node: The configuration, resolved, or a part of it.
-        path: The file that it is from.
-        how: The option that trusts it.
-        typed: Keys of the command line, whose values are trusted.
-        key: The key of the part.
-
-    Raises:
-        UserError: It names a class that is not allowed, changes how a class is called, or has an interpolation.
-    """
-    for name, part in named_parts(node):
-        inner = f"{key}.{name}".removeprefix(".")
-        if name in CALLS and not (name == "_partial_" and str(node.get("_target_")).startswith("torch.optim.")):
-            raise UserError(f"{path}: {inner} changes how a class is called. If you trust the file: {how}")
-        refuse_foreign(part, path, how, typed, inner)
-    if not isinstance(node, str) or key in typed:
-        return
-    if key.rpartition(".")[2] == "_target_" and not is_ours(node):
-        problem = f"names {node!r}, which is no class of this version; loading would run its code"
-    elif "${" in node:
-        problem = f"{key}={node!r} would be computed while loading"
-    else:
-        return
-    raise UserError(f"{path}: {problem}. If you trust the file: {how}")
-
-
-def refuse_places(node: Any, path: Path, how: str, typed: Container[str], key: str = "") -> None:
-    """Reject a configuration that writes to a path outside of the run directory.
-
-    Args:
-        node: The configuration; its references are those of this version's files.
-        path: The file that it is from.
-        how: The option that trusts it.
-        typed: Keys of the command line, whose values are trusted.
-        key: The key of the part.
-
-    Raises:
-        UserError: A logger, a callback or the trainer has such a path.
-    """
-    for name, part in named_parts(node):
-        refuse_places(part, path, how, typed, f"{key}.{name}".removeprefix("."))
-    if not isinstance(node, str) or key in typed or not key.startswith(WRITERS):
-        return
-    known = node == NOT_STORED or node.startswith("${")
-    if ".." in node or (not known and (key.endswith(PLACES) or "/" in node or node.startswith("~"))):
-        raise UserError(f"{path}: {key}={node!r} is a place of its own to write to. If you trust the file: {how}")
-
-
-def named_parts(node: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the parts of a dictionary or a list with their keys or positions."""
-    return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-
-
-def refuse_absent_data(config: DictConfig, path: Path, typed: Container[str] = ()) -> None:
-    """Reject a data directory of a checkpoint that does not exist, since the data would be downloaded to it.
-
-    Raises:
-        UserError: There is no such directory, and the command line does not set ``data.root``.
-    """
-    data = OmegaConf.to_container(config).get("data")
-    root = data.get("root") if isinstance(data, dict) else None
-    if not isinstance(root, str) or root == DATA_DIR or "data.root" in typed:
-        return
-    if not (root and absolute(root).is_dir()):
-        raise UserError(f"{path}: its data were in {root!r}, which is not there; say where they are: data.root=FOLDER")
-
-
-def is_ours(target: str) -> bool:
-    """Return whether a name is that of a class of this package, or an allowed one of torch or Lightning."""
-    try:
-        return bool(OURS.fullmatch(target)) and get_class(target).__module__.startswith(target.rpartition(".")[0])
-    except Exception:  # there is no such class
-        return False
-
-
-def take_networks(model: GenerativeModel, path: Path) -> None:
+def init_from(model: GenerativeModel, path: Path) -> None:
     """Initialise the networks of a model from those of another run.
 
     Logs a warning if the classes of the other run have other names or numbers.
 
     Args:
         model: The model.
-        path: A checkpoint, or a run directory, see :func:`checkpoint_of`.
+        path: A checkpoint, or a run directory, see :func:`choose`.
 
     Raises:
         UserError: The networks differ in architecture or size, or are not finite.
     """
-    path = checkpoint_of(path)
-    content = read(path)
-    state = content["state_dict"]
+    path, content = choose(path)
+    content = content or read(path)
     for name, network in model.networks().items():
-        weights = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-        unfit = f"init_from={path}: its {name} does not fit this one"
-        check_weights(network, weights, unfit)
-        refuse_non_finite({f"{name}.{key}": value for key, value in weights.items()}, path)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise UserError(f"{unfit}: {reason}") from error
+        state = {key: value for key, value in content["state_dict"].items() if key.startswith(f"{name}.")}
+        check_tensors_finite(state, path)
+        weights = {key.removeprefix(f"{name}."): value for key, value in state.items()}
+        load_state(network, weights, f"init_from={path}: its {name} does not fit this one")
     stored = validate_class_names(content["hyper_parameters"].get("class_names"), model.num_classes, path)
     if problem := class_order_error(stored, model.class_names)[0]:
         log.warning(f"init_from={path}: {problem}")

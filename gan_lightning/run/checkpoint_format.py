@@ -15,6 +15,10 @@ FORMAT_VERSION = 2  # files without a format_version have format 1
 LIGHTNING_VERSION = re.compile(r"[2-9]\.\d+\.\d+((a|b|rc|\.dev|\.post)\d+)?")  # of older ones Lightning rewrites files
 NESTING = 32  # levels of the configuration; OmegaConf and Hydra recurse
 
+# Stored in place of the run directory, and of caches, the default data.root and values of the environment.
+RUN_DIR, NOT_STORED = "<run_dir>", "<not stored>"
+DATA_DIR = "${oc.env:GAN_DATA_DIR,data}"  # the default data.root
+
 Check = Callable[[Any, str], str]
 
 

@@ -59,14 +59,9 @@ def resume(
     overrides = [o for o in parsed if o.key_or_group not in ("ckpt_path", "hydra.run.dir")]
     if path is None:
         return "train", [*overrides, typed["hydra.run.dir"]], None
-    from gan_lightning.run.checkpoint import (
-        NOT_STORED,
-        config_of,
-        read,
-        refuse_absent_data,
-        refuse_foreign,
-        refuse_places,
-    )
+    from gan_lightning.run.checkpoint import config_of, read
+    from gan_lightning.run.checkpoint_format import NOT_STORED
+    from gan_lightning.run.trust import check_data_exists, check_trusted, check_write_paths
 
     checkpoint = read(path)
     if run is None and path.parent.name != "checkpoints":
@@ -77,9 +72,9 @@ def resume(
     composed = compose(loader, choices)
     config = with_references(stored, composed)
     if not trusted:
-        refuse_foreign(checkpoint["hyper_parameters"]["config"], path, "trust_checkpoint=true", typed)
-        refuse_places(OmegaConf.to_container(config), path, "trust_checkpoint=true", typed)
-        refuse_absent_data(config, path, typed)
+        check_trusted(checkpoint["hyper_parameters"]["config"], path, "trust_checkpoint=true", typed)
+        check_write_paths(OmegaConf.to_container(config), path, "trust_checkpoint=true", typed)
+        check_data_exists(config, path, typed)
     make_paths_absolute(config)
     print_rank_zero(f"resuming from {path}, step {checkpoint['global_step']:,}")
     node = OmegaConf.to_container(config)
@@ -119,14 +114,14 @@ def find_checkpoint(typed: dict[str, Override], sweeping: bool) -> tuple[Path | 
         raise UserError("init_from: has no effect on a resumed run; leave out either ckpt_path or init_from")
     if value != "last" and not place.exists():
         raise UserError(f"ckpt_path={place}: there is no such checkpoint")
-    from gan_lightning.run.checkpoint import newest, no_run  # torch
+    from gan_lightning.run.checkpoint import newest, no_checkpoint_reason  # torch
 
     path: Path | None = place
     if value == "last" or place.is_dir():
-        path, notes = newest(place.parent if place.name == "checkpoints" and value != "last" else place)
+        path, notes, _ = newest(place.parent if place.name == "checkpoints" and value != "last" else place)
         print_rank_zero(*notes)
         if path is None and value != "last":
-            raise UserError(f"ckpt_path={place}: {no_run(place)}")
+            raise UserError(f"ckpt_path={place}: {no_checkpoint_reason(place)}")
         if path is None and notes:
             raise UserError(f"ckpt_path=last: {run} holds checkpoints, but none that can be read")
     return path, run
@@ -196,7 +191,7 @@ def with_references(stored: DictConfig, composed: DictConfig) -> DictConfig:
 
     An override of ``network.width`` or ``eval.num_generated`` then has its effect wherever the key is referred to.
     """
-    from gan_lightning.run.checkpoint import NOT_STORED
+    from gan_lightning.run.checkpoint_format import NOT_STORED
 
     node = OmegaConf.to_container(stored)
     references = {key: part._value() for key, part in walk(composed) if part._is_interpolation()}
@@ -250,7 +245,7 @@ def compare_settings(before: dict[str, Any], after: dict[str, Any], force_resume
     Returns:
         A line for each accepted difference, and an error for each that would make it another run.
     """
-    from gan_lightning.run.checkpoint import NOT_STORED
+    from gan_lightning.run.checkpoint_format import NOT_STORED
 
     old, new, notes, errors = dict(flatten(before)), dict(flatten(after)), [], []
     for key in dict.fromkeys([*old, *new]):

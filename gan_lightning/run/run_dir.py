@@ -42,7 +42,7 @@ def lock_run_dir(folder: Path, resuming: bool) -> Iterator[None]:
             f"hydra.run.dir={folder}: contains another run; add ckpt_path=last to resume it, or choose another folder"
         )
 
-    def refuse() -> None:
+    def raise_in_use() -> None:
         raise UserError(f"hydra.run.dir={folder}: in use by a running process; stop it first, or choose another folder")
 
     with ExitStack() as held:
@@ -55,7 +55,7 @@ def lock_run_dir(folder: Path, resuming: bool) -> Iterator[None]:
             except OSError as error:
                 raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
             with suppress(OSError):  # the file system may have no locks
-                held.enter_context(file_lock(folder, refuse))
+                held.enter_context(file_lock(folder, raise_in_use))
             for path in (folder, folder / "checkpoints", folder / "samples"):
                 remove_parts(path)
         yield
@@ -93,7 +93,7 @@ def natural_path(path: Path) -> list[Any]:
     return [natural(part) for part in path.parts]
 
 
-def begin(folder: Path, config: DictConfig) -> str:
+def write_config(folder: Path, config: DictConfig) -> str:
     """Write the resolved ``config.yaml`` and return its text; remove ``result.json`` of an earlier part of the run."""
     text = OmegaConf.to_yaml(config, resolve=True)
     for name in ("config.yaml", "result.json"):
@@ -160,9 +160,9 @@ def last_metrics(folder: Path) -> dict[str, Any]:
     return {"step": int(step), "metrics": {name: float(value) for name, value in rows[-1].items() if value}}
 
 
-def all_overrides(earlier: Iterable[str], typed: Iterable[str]) -> list[str]:
+def all_overrides(earlier: Iterable[str], latest: Iterable[str]) -> list[str]:
     """Return the overrides of all commands of a run; of equal ones the last is kept, as later ones take precedence."""
-    return [*reversed(dict.fromkeys(reversed([*earlier, *typed])))]
+    return [*reversed(dict.fromkeys(reversed([*earlier, *latest])))]
 
 
 def write_deferred_lines() -> None:

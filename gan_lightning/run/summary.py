@@ -13,6 +13,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.config.nodes import flatten
 from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.files import add_path_to_errors
 from gan_lightning.io.paths import relative_path
@@ -132,10 +133,9 @@ def log_summary(config: DictConfig, trainer: Any, run: Path, started: float) -> 
         log.info("  ".join(f"{name} {value:.4g}" for name, (value, _) in scores.items()))
     for line in evaluate.summary(seconds) if evaluate else []:
         log.info(line)
-    for line in next(
-        (callback.warnings for callback in trainer.callbacks if isinstance(callback, TrainingMonitor)), []
-    ):
-        log.info(f"health  {line}")
+    for monitor in (callback for callback in trainer.callbacks if isinstance(callback, TrainingMonitor)):
+        for line in monitor.warnings:
+            log.info(f"health  {line}")
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
     for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
@@ -150,20 +150,14 @@ def log_summary(config: DictConfig, trainer: Any, run: Path, started: float) -> 
 
 def flat_settings(config: DictConfig) -> dict[str, Any]:
     """Return the settings that runs are compared by, as a flat dictionary with dotted keys."""
-    table: dict[str, Any] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-            else:
-                table[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
-
-    sections = ("model", "loss", "network", "data", "trainer")
     plain = OmegaConf.to_container(config, resolve=True)
-    walk({name: plain[name] for name in sections if name in plain} | {"seed": plain["seed"]}, "")
+    sections = ("model", "loss", "network", "data", "trainer", "seed")
     networks = ("model.generator.", "model.discriminator.", "model.encoder.")
-    return {key: value for key, value in table.items() if not key.startswith(networks)}
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flatten({name: plain[name] for name in sections if name in plain})
+        if not key.startswith(networks)
+    }
 
 
 def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
@@ -193,13 +187,13 @@ def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     return 0, "a callback set trainer.should_stop"
 
 
-def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -> str:
+def resume_command(run: Path, settings: DictConfig, overrides: list[str], reason: str = "") -> str:
     """Return the command that resumes a run, or the sweep that it belongs to.
 
     Args:
         run: The run directory.
         settings: Hydra's own configuration.
-        typed: The overrides of the command line that started it.
+        overrides: The overrides of the command line that started it.
         reason: Why it ended, see :func:`exit_status_and_reason`; a time limit applies to all commands together, so
             the command removes it.
     """
@@ -207,12 +201,11 @@ def again(run: Path, settings: DictConfig, typed: list[str], reason: str = "") -
     script = Path(sys.argv[0])
     start = f"{program('python')} {shlex.quote(str(script))}" if script.suffix == ".py" else program("gan-train")
     if settings.mode != RunMode.MULTIRUN:
-        return (
-            f"{start} ckpt_path=last {quote_override(f'hydra.run.dir={run}')}{' trainer.max_time=null' * remove_limit}"
-        )
+        limit = " trainer.max_time=null" * remove_limit
+        return f"{start} ckpt_path=last {quote_override(f'hydra.run.dir={run}')}{limit}"
     removed = "hydra.sweep.dir=", *["trainer.max_time="] * remove_limit
-    line = [word for word in typed if not word.lstrip("+").startswith(removed)] or ["-m", "..."]
-    return f"{start} {shlex.join(line)} {quote_override(f'hydra.sweep.dir={relative_path(Path(settings.sweep.dir))}')}"
+    kept = [override for override in overrides if not override.lstrip("+").startswith(removed)] or ["-m", "..."]
+    return f"{start} {shlex.join(kept)} {quote_override(f'hydra.sweep.dir={relative_path(Path(settings.sweep.dir))}')}"
 
 
 def program(name: str) -> str:

@@ -49,7 +49,7 @@ def test_preempted_slurm_job_is_requeued_and_resumes(tmp_path, more, name):
     assert process.wait() == 128 + signal.SIGUSR1, process.output()
     assert (tmp_path / "calls").read_text() == f"requeue {name}\n"
     assert f"Slurm job {name} has been requeued" in process.output()
-    path, _ = newest(run)
+    path, *_ = newest(run)
     stopped = read(path)["global_step"]
     assert stopped == step_of(run)
     resumed = Process(run, *line, f"trainer.max_steps={stopped + 2}", before=set_job_environment)
@@ -95,7 +95,7 @@ def test_torchrun_processes_stop_at_same_step_and_resume(tmp_path):
     wait_until(lambda: step_of(parts) >= 15)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) != 0
-    path, _ = newest(parts)
+    path, *_ = newest(parts)
     stopped = read(path)["global_step"]
     assert 15 <= stopped < 300
     assert stopped % 10 == 0

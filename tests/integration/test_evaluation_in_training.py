@@ -110,8 +110,8 @@ def test_best_checkpoint_is_kept_and_summarized(run, tmp_path, monkeypatch):
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     trainer = run(tmp_path, "model=vanilla", *EVAL)
     callback = callback_of(trainer)
-    assert callback.best("fid") == (4, 10.0)
-    assert callback.worst("fid") == (2, 30.0)
+    assert callback.best() == (4, 10.0)
+    assert callback.worst() == (2, 30.0)
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
     callback.seconds = 1.0
@@ -164,8 +164,8 @@ def test_best_checkpoint_by_score_to_maximize(run, tmp_path, monkeypatch):
     values = iter([0.2, 0.9, 0.8])
     monkeypatch.setattr(ClassAccuracy, "__call__", lambda *_: {"class_accuracy": next(values)})
     callback = callback_of(run(tmp_path, "model=cgan", "eval.best_by=class_accuracy", *EVAL))
-    assert callback.best("class_accuracy") == (4, 0.9)
-    assert callback.worst("class_accuracy") == (2, 0.2)
+    assert callback.best() == (4, 0.9)
+    assert callback.worst() == (2, 0.2)
     assert len(callback.summary(1.0)) == 2, "0.8 is reported as much worse than 0.9"
 
 
@@ -206,7 +206,7 @@ def test_nan_score_is_never_best(run, tmp_path, monkeypatch):
     values = iter([math.nan, 5.0, 7.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     trainer = run(tmp_path, "model=vanilla", *EVAL)
-    assert callback_of(trainer).best("fid") == (4, 5.0)
+    assert callback_of(trainer).best() == (4, 5.0)
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
 
 
@@ -217,7 +217,7 @@ def test_run_resumed_in_new_directory_keeps_own_best_checkpoint(run, tmp_path, m
     run(tmp_path / "old", "model=vanilla", *EVAL, "trainer.max_steps=2")
     path = tmp_path / "old" / "checkpoints" / "last.ckpt"
     trainer = run(tmp_path / "new", "model=vanilla", *EVAL, "trainer.max_steps=8", ckpt_path=path)
-    assert callback_of(trainer).best("fid") == (2, 1.0)
+    assert callback_of(trainer).best() == (2, 1.0)
     assert checkpoints.read(tmp_path / "new" / "checkpoints" / "best.ckpt")["global_step"] == 6
     assert "holds that one" not in "".join(callback_of(trainer).summary(1.0))
 
@@ -305,5 +305,5 @@ def test_scores_with_another_card_are_not_compared_for_best(run, tmp_path):
     )
     assert len(callback.curve) == 4
     assert [step for step, _ in callback.history("fid")] == [6]
-    assert callback.best("fid") == callback.worst("fid") == callback.history("fid")[0]
+    assert callback.best() == callback.worst("fid") == callback.history("fid")[0]
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6

@@ -63,7 +63,7 @@ def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, l
     for at in (3, 5):
         with sigterm_at_step(at):
             assert run(tmp_path / "parts", *own, ckpt_path=ckpt_path).global_step == at
-        ckpt_path, _ = newest(tmp_path / "parts")
+        ckpt_path, *_ = newest(tmp_path / "parts")
     run(tmp_path / "parts", *own, ckpt_path=ckpt_path)
     assert_same_run(tmp_path / "full", tmp_path / "parts")
 

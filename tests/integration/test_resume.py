@@ -69,7 +69,7 @@ def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, l
         with during_step(step, terminate):
             trainer = run(parts, *words(learner), ckpt_path=ckpt_path)
         assert trainer.global_step == step, "not stopped after the step of the signal"
-        ckpt_path, errors = newest(parts)
+        ckpt_path, errors, _ = newest(parts)
         assert not errors
         assert read(ckpt_path)["global_step"] == step
         if step == 3:
@@ -98,7 +98,7 @@ def test_killed_run_resumes_exactly_from_earlier_checkpoint(run, tmp_path, name)
     assert [int(row["step"]) for row in rows(parts)] == [1, 2, 3, 4, 5, 6]
     with (parts / "metrics.csv").open("a") as file:
         file.write("7,0.2")  # killed in the middle of a line
-    ckpt_path, _ = newest(parts)
+    ckpt_path, *_ = newest(parts)
     assert (ckpt_path.name, read(ckpt_path)["global_step"]) == ("last.ckpt", 4)
     run(parts, *words(name), ckpt_path=ckpt_path)
     assert_same_run(full, parts)
@@ -226,7 +226,7 @@ def test_run_killed_before_first_checkpoint_starts_anew(run, tmp_path):
     """The metrics of the killed process are discarded."""
     with during_step(3, kill), pytest.raises(Killed):
         run(tmp_path, *words("vanilla"))
-    assert newest(tmp_path) == (None, [])
+    assert newest(tmp_path)[:2] == (None, [])
     run(tmp_path, *words("vanilla"))
     assert [int(row["step"]) for row in rows(tmp_path)] == [*range(1, 9)]
     found = events(tmp_path)
@@ -502,4 +502,4 @@ def test_init_from_accepts_run_directory(run, tmp_path):
 def test_missing_checkpoint_is_reported(tmp_path):
     with pytest.raises(UserError, match="there is no such checkpoint"):
         read(tmp_path / "none.ckpt")
-    assert newest(tmp_path) == (None, [])
+    assert newest(tmp_path)[:2] == (None, [])

@@ -266,10 +266,10 @@ def test_force_resume_and_trust_checkpoint_are_not_stored(run):
     ("key", "value", "message"),
     [
         ("loss._target_", "os.system", "names 'os.system', which is no class of this version"),
-        ("logger.tensorboard.save_dir", "/elsewhere", "is a place of its own to write to"),
-        ("logger.tensorboard.save_dir", "elsewhere", "is a place of its own to write to"),
-        ("logger.tensorboard.name", "../../elsewhere", "is a place of its own to write to"),
-        ("callbacks.sample_grid.folder", "~/elsewhere", "is a place of its own to write to"),
+        ("logger.tensorboard.save_dir", "/elsewhere", "writes outside the run directory"),
+        ("logger.tensorboard.save_dir", "elsewhere", "writes outside the run directory"),
+        ("logger.tensorboard.name", "../../elsewhere", "writes outside the run directory"),
+        ("callbacks.sample_grid.folder", "~/elsewhere", "writes outside the run directory"),
     ],
 )
 def test_unsafe_targets_and_paths_in_untrusted_checkpoint_are_rejected(run, key, value, message):

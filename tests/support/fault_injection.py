@@ -141,7 +141,7 @@ def step_of(run: Path) -> int:
 
 def saved_step(run: Path) -> int:
     """Return the step of the newest readable checkpoint."""
-    path, _ = newest(run)
+    path, *_ = newest(run)
     return read(path)["global_step"] if path else 0
 
 

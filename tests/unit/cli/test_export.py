@@ -428,7 +428,7 @@ def test_a_strangers_folder_is_data(checkpoint, tmp_path):
     described(out, generator=generator | {"what": 1})
     refused("cannot be built")
     described(out, generator={"_target_": "gan_lightning.loss.hinge.Hinge"})
-    refused("its configuration does not describe a network")
+    refused("its configuration describes a .*, not a Module")
     described(out, generator=generator | {"_partial_": True})
     refused("_partial_ changes how a class is called")
     for changes in (

@@ -20,7 +20,7 @@ from gan_lightning.cli.export import parser as export_parser
 from gan_lightning.cli.sample import main
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import class_rows, strip, to_uint8
-from gan_lightning.run.checkpoint import checkpoint_of, read
+from gan_lightning.run.checkpoint import choose, read
 
 MODELS = {
     "dcgan": ["model=dcgan", "data.channels=3"],
@@ -373,14 +373,14 @@ def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tm
         gan_sample(monkeypatch, place, "--num", 1, "--out", "a.npz")
         assert capsys.readouterr().out == "using run/checkpoints/best.ckpt\n1 samples in a.npz\n"
     (folder / "best.ckpt").write_bytes(b"torn")
-    assert checkpoint_of(run) == Path("run/checkpoints/last.ckpt")
+    assert choose(run)[0] == Path("run/checkpoints/last.ckpt")
     assert gan_lightning.load(run).class_names == [*"0123456789"]
     for name in ("last", "step_00000004"):
         (folder / f"{name}.ckpt").write_bytes(b"torn")
-    assert checkpoint_of(run) == Path("run/checkpoints/step_00000002.ckpt")
+    assert choose(run)[0] == Path("run/checkpoints/step_00000002.ckpt")
     (folder / "step_00000002.ckpt").write_bytes(b"torn")
     with pytest.raises(UserError, match="cannot be read") as caught:
-        checkpoint_of(run)
+        choose(run)
     assert len(caught.value.errors) == 4
 
 

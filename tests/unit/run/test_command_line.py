@@ -387,7 +387,7 @@ def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
     monkeypatch.setattr(sys, "argv", [started, "seed=1"])
     monkeypatch.setattr(summary, "program", str)
     assert (
-        summary.again(Path("runs/a"), OmegaConf.create({"mode": "RUN"}), [])
+        summary.resume_command(Path("runs/a"), OmegaConf.create({"mode": "RUN"}), [])
         == f"{told} ckpt_path=last hydra.run.dir=runs/a"
     )
 
@@ -577,7 +577,7 @@ def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkey
     monkeypatch.setattr(summary, "program", str)
     settings = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweep": {"dir": str(Path("runs/s").absolute())}})
     typed = ["-m", "seed=1,2", "+trainer.max_time=00:01:00:00"]
-    found = summary.again(Path("runs/s/1"), settings, typed, "trainer.max_time has passed")
+    found = summary.resume_command(Path("runs/s/1"), settings, typed, "trainer.max_time has passed")
     assert found == "python train.py -m seed=1,2 hydra.sweep.dir=runs/s"
 
 

@@ -19,7 +19,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.files import file_lock
 from gan_lightning.io.signals import InterruptedBySignal
 from gan_lightning.model.gan import GAN
-from gan_lightning.run.build import refuse_missing_devices
+from gan_lightning.run.build import check_devices
 from gan_lightning.run.fit import restore_global_state, train
 from gan_lightning.run.sweep import JobFailedError, Sweep
 
@@ -67,7 +67,7 @@ def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_pat
 
 def test_devices_that_are_not_there_are_told_with_advice(monkeypatch):
     def check(accelerator: str, devices: object = 1) -> None:
-        refuse_missing_devices(OmegaConf.create({"accelerator": accelerator, "devices": devices}))
+        check_devices(OmegaConf.create({"accelerator": accelerator, "devices": devices}))
 
     def told(*settings: object) -> str:
         with pytest.raises(UserError) as caught:
