@@ -98,14 +98,14 @@ def page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omitted: Se
     except ImportError as error:
         raise UserError("gan-report needs pip install 'gan-lightning[report]'") from error
 
-    from gan_lightning.config.validation import nearest
+    from gan_lightning.config.validation import suggest
     from gan_lightning.evaluation.score import installed
     from gan_lightning.io.paths import PACKAGE
 
     rows = [run.row for run in runs if run.row.scores]
     if sort_by and sort_by not in (scores := rankable(rows)):
         raise UserError(
-            f"--sort-by {sort_by}: was not measured{nearest(sort_by, scores)}; there are {', '.join(scores)}"
+            f"--sort-by {sort_by}: was not measured{suggest(sort_by, scores)}; there are {', '.join(scores)}"
         )
     by_data: dict[str, list[Row]] = {}  # scores on different data sets are never compared
     for row in rows:

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.cli.exit import escape_unencodable, exit_on_error
 from gan_lightning.config.compose import list_choices
-from gan_lightning.config.validation import check, make_paths_absolute, nearest
+from gan_lightning.config.validation import check, make_paths_absolute, suggest
 from gan_lightning.errors import UserError, short_message, write_error_message
 from gan_lightning.io.memory import OOM_ADVICE, is_out_of_memory
 from gan_lightning.io.paths import CONF, absolute_environment, relative_path
@@ -166,7 +166,7 @@ class Job:
             outcome.error = f"stopped at step {self.trainer.global_step:,}: {reason}"
             log.info(f"{outcome.error}; to go on: {again(self.run_dir, settings, self.argv, reason)}")
         if not exit_status and config.objective and config.objective not in results["metrics"]:
-            near = nearest(config.objective, results["metrics"])
+            near = suggest(config.objective, results["metrics"])
             message = f"objective={config.objective}: the run has no such figure{near}"
             log.error(message)
             outcome = Outcome(error=message, results=results)

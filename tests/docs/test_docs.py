@@ -147,7 +147,7 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
         plain[program].parser().parse_args(arguments)
         return
     if program == "gan-explore":
-        assert explore.composed(arguments[1:])[1] == []
+        assert explore.compose_config(arguments[1:])[1] == []
         return
     if program == "gan-evaluate":
         assert evaluate.parse_request([word for word in arguments if "=" in word])[1] == []

@@ -119,10 +119,9 @@ def test_two_evaluations_at_once_write_two_files(here):
     assert [*here.iterdir()] == [], "nothing was written, and the locks are gone"
 
 
-@pytest.mark.parametrize("content", ["", '{"unfinished": true, "rows": []}'])
-def test_what_a_killed_evaluation_has_left_is_replaced(trained, here, content):
+def test_what_a_killed_evaluation_has_left_is_replaced(trained, here):
     trained(here / "one", "model=vanilla", *QUICK)
-    (here / "scores.json").write_text(content)
+    (here / "scores.json").write_text('{"unfinished": true, "rows": []}')
     (here / ".scores.json.lock").touch()
     program.evaluate([here / "one"], ["out=scores"])
     assert len(rows_of(here, "scores")) == 1
@@ -130,7 +129,7 @@ def test_what_a_killed_evaluation_has_left_is_replaced(trained, here, content):
     assert sorted(path.name for path in here.iterdir()) == ["one", "scores.csv", "scores.json"]
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"rows": []}', '{"unfinished": false}', "\udcff"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"rows": []}', '{"unfinished": false}', "\udcff"])
 def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content):
     (here / "scores.json").write_bytes(content.encode(errors="surrogateescape"))
     with (
@@ -143,7 +142,6 @@ def test_files_that_are_not_of_a_killed_evaluation_are_left_alone(here, content)
 
 def test_scores_of_a_killed_evaluation_are_not_replaced_under_a_name_that_nobody_typed(here):
     (here / "evaluation.json").write_text('{"unfinished": true, "rows": [1]}')
-    (here / "evaluation-2.json").touch()
     with program.reserve_output(None) as out:
         assert str(out) == "evaluation-2"
 
@@ -460,8 +458,12 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: is stored in the checkpoint"),
         (["eval.split=test"], "no real samples are held out of training"),
-        (["eval.num_generated=1,2"], "eval.num_generated=1,2: several values; evaluate them one by one"),
-        (["allow=weights,split"], "several values; allow=[weights,split]"),
+        (["eval.num_generated=1,2"], "eval.num_generated=1,2: several values; give one"),
+        (["allow=weights,split"], "several values; give one, or a list: allow=[weights,split]"),
+        (["feature=inception,classifier"], "feature=inception,classifier: several values; choose one option"),
+        (["feature=[inception,classifier]"], "feature=[inception,classifier]: several values; choose one option"),
+        (["+eval.num_real=3"], "+eval.num_real=3: keys cannot be added or deleted here"),
+        (["~metric"], "~metric: keys cannot be added or deleted here"),
         (["network.width=3"], "network.width: belongs to training; "),
         (["metric=fidd", "eval.num_generated=abc"], "eval.num_generated=abc: must be a whole number"),
         (["feature=custom", "feature.network._target_=mine.Network"], "add its folder to PYTHONPATH"),
@@ -478,6 +480,7 @@ def test_points_keep_their_own_metrics(trained, here, capsys):
         ),
         (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fid, kid"),
         (["metric=[]"], "metric=[]: no option is chosen; there are all"),
+        (["metric=[fid,null]"], "metric=[fid,null]: no option is chosen; there are all"),
         (["data=null"], "data=null: no option is chosen"),
         (["eval.cache=null"], "eval.cache=null: must be"),
         (["eval.cache=3"], "eval.cache=3: must be"),
@@ -528,7 +531,9 @@ def test_a_judge_that_did_not_get_ready_judges_nobody(trained, here):
 
 
 def test_several_values_are_one_mistake():
-    assert asked_for.parse_request(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
+    assert asked_for.parse_request(["metric=fid,kid"])[1] == [
+        "metric=fid,kid: several values; give one, or a list: metric=[fid,kid]"
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
@@ -635,7 +640,7 @@ def test_what_a_logger_keeps_in_a_run_is_no_run(trained, here):
     inside = here / "runs" / "one" / "more"
     trained(inside, "model=vanilla", *QUICK)
     assert find_runs(here / "runs") == [here / "runs" / "one", inside]
-    assert [kind for _, kind in program.sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
+    assert [kind for _, kind in program.find_sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
 
 
 def test_earlier_scores_that_are_none_are_told(here):

@@ -24,7 +24,7 @@ from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.demo.images_tab import ImagesTab
-from gan_lightning.demo.live_training import composed
+from gan_lightning.demo.live_training import compose_config
 from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
 from gan_lightning.io.cache import TensorCache
@@ -244,7 +244,7 @@ def test_flags_that_would_run_a_file(place, name):
 
 @pytest.mark.parametrize("word", hostile.SETTINGS)
 def test_settings_of_the_page(place, word):
-    one_line(refused(lambda: composed(["model=vanilla", "data=gaussian_ring", word]), place.parent))
+    one_line(refused(lambda: compose_config(["model=vanilla", "data=gaussian_ring", word]), place.parent))
     assert not [*place.iterdir()]
 
 
