@@ -144,7 +144,7 @@ def test_commands_are_accepted(words, page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     program, *arguments = words
     if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report, "gan-play": play}):
-        plain[program].parser().parse_args(arguments)
+        plain[program].build_parser().parse_args(arguments)
         return
     if program == "gan-explore":
         assert explore.compose_config(arguments[1:])[1] == []

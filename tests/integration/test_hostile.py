@@ -141,7 +141,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def gan_sample(path: Path) -> None:
-    sample.sample(sample.parser().parse_args([str(path), "--num", "2"]))
+    sample.sample(sample.build_parser().parse_args([str(path), "--num", "2"]))
 
 
 def gan_train(path: Path) -> None:
@@ -153,7 +153,7 @@ DOORS = {
     "gan-sample": gan_sample,
     "gan-evaluate": lambda path: evaluate.evaluate([path], []),
     "gan-train": gan_train,
-    "gan-export": lambda path: export.export(export.parser().parse_args([str(path), "--no-onnx"])),
+    "gan-export": lambda path: export.export(export.build_parser().parse_args([str(path), "--no-onnx"])),
     "gan-explore": lambda path: explore.explore(path, ["latent.steps=1"]),
 }
 
@@ -296,7 +296,7 @@ def test_evaluations_of_others(place, name):
 
 def gan_report(run: Path, place: Path) -> str:
     """What the terminal and the page say."""
-    said = report.report(report.parser().parse_args([str(run), "--out", str(place / "report.html")]))
+    said = report.report(report.build_parser().parse_args([str(run), "--out", str(place / "report.html")]))
     page = html.unescape((place / "report.html").read_text())
     first, *rest = said.splitlines()
     assert first.startswith("1 run in ")

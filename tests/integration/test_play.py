@@ -327,7 +327,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r"pip install 'gan-lightning\[play\]'"):
-        program.page(Path("runs"))
+        program.build_page(Path("runs"))
 
 
 @pytest.fixture(scope="module")

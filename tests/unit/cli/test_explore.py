@@ -160,7 +160,7 @@ def test_an_export_can_be_explored(checkpoint, tmp_path):
     from gan_lightning.cli import export
 
     path = checkpoint("model=cgan")
-    export.export(export.parser().parse_args([str(path), "--out", str(tmp_path / "out"), "--no-onnx"]))
+    export.export(export.build_parser().parse_args([str(path), "--out", str(tmp_path / "out"), "--no-onnx"]))
     ours, theirs = (CircularWalk()(gan_lightning.load(place)) for place in (path, tmp_path / "out"))
     for one, other in zip(ours.rows, theirs.rows, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
