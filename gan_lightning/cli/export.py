@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         "gan-export", description="Write a checkpoint's generator as safetensors and ONNX, with a model card."
     )
     arguments.add_argument("checkpoint", type=absolute, help="a checkpoint, or a run directory")
-    arguments.add_argument("--out", type=absolute, default=Path("export"), help="the folder to write (default: export)")
+    arguments.add_argument("--out", type=absolute, default="export", help="the folder to write (default: export)")
     arguments.add_argument("--license", default="other", help="license of the weights, named as on the Hub: cc-by-4.0")
     arguments.add_argument("--no-onnx", dest="onnx", action="store_false", help="write safetensors only")
     arguments.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")

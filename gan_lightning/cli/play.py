@@ -20,7 +20,7 @@ HOSTS = (HOST, "localhost", "[::1]")
 def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser of gan-play."""
     parser = argparse.ArgumentParser("gan-play", description="Train interactively, and explore trained generators.")
-    parser.add_argument("runs", type=absolute, nargs="?", default=absolute("runs"), help="run folder (default: runs)")
+    parser.add_argument("runs", type=absolute, nargs="?", default="runs", help="run folder (default: runs)")
     parser.add_argument("--port", type=int, default=7860, help="port of the page (default: 7860)")
     parser.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
     return parser
@@ -44,7 +44,7 @@ def play(args: argparse.Namespace) -> None:
         errors.append(f"--port {args.port}: must be between 1 and 65,535")
     if runs.exists() and not runs.is_dir():
         errors.append(f"{runs}: is not a folder; give a folder with runs")
-    if not runs.exists() and args.runs != build_parser().get_default("runs"):
+    if not runs.exists() and args.runs != absolute("runs"):
         errors.append(f"{runs}: there is no such folder")
     if errors:
         raise UserError(*errors)

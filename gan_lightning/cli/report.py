@@ -21,9 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     arguments = argparse.ArgumentParser("gan-report", description="Write a report of a run or sweep in one HTML file.")
     arguments.add_argument("folder", type=absolute, help="a run directory, or a folder that contains several")
-    arguments.add_argument(
-        "--out", type=absolute, default=absolute("report.html"), help="the file (default: report.html)"
-    )
+    arguments.add_argument("--out", type=absolute, default="report.html", help="the file (default: report.html)")
     arguments.add_argument("--sort-by", help="the score to rank runs by (default: the first)")
     return arguments
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.cli.exit import exit_on_error
@@ -23,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--out",
         type=absolute,
-        default=Path("samples.png"),
+        default="samples.png",
         help="a .png for a grid, an .npz for arrays, or a folder for image files (default: samples.png)",
     )
     arguments.add_argument("--columns", type=int, help="maximum number of images in a row of the grid (default: 8)")
