@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_lightning.cli.evaluate_request import HELD_OUT, EvaluateRequest, parse_request
 from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.config.compose import as_list
-from gan_lightning.config.validation import nearest
+from gan_lightning.config.constraints import admits
+from gan_lightning.config.validation import suggest
 from gan_lightning.errors import UserError, escape_control, first_and_count, short_message
 from gan_lightning.io.files import atomic_write, file_lock, read_json
 from gan_lightning.io.paths import absolute
@@ -45,6 +46,10 @@ Unspecified settings default to those of the run.
 """
 
 MAX_BYTES = 1 << 26  # of the file of an earlier evaluation; a thousand runs with all scores take half of that
+# Types of the fields of such a file: of a row, a score and a protocol card.
+ROW_TYPES = {"path": str, "experiment": dict, "seed": int | None, "step": int | None}
+SCORE_TYPES = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
+CARD_TYPES = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
 
 
 def main() -> None:
@@ -78,7 +83,7 @@ def evaluate(paths: Sequence[Path], overrides: Sequence[str]) -> None:
     """
     request, errors = parse_request(overrides)
     own = request.own
-    found, missing = sources(paths, own.which)
+    found, missing = find_sources(paths, own.which)
     measuring = any(kind != "json" for _, kind in found)
     if found and not measuring:
         errors += [
@@ -201,7 +206,7 @@ def exclusive(path: Path) -> Iterator[None]:
         OSError: The directory is not writable.
     """
 
-    def refuse() -> None:
+    def raise_in_use() -> None:
         raise InUseError
 
     lock = path.with_name(f".{path.name}.lock")
@@ -209,7 +214,7 @@ def exclusive(path: Path) -> Iterator[None]:
     lock.touch()
     with ExitStack() as held:
         with suppress(OSError):  # some file systems have no locks
-            held.enter_context(file_lock(lock, refuse))
+            held.enter_context(file_lock(lock, raise_in_use))
         try:
             yield
         finally:
@@ -218,7 +223,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def is_empty(path: Path) -> bool:
-    """Return whether a file is missing or empty, as killed evaluations of earlier versions left it."""
+    """Return whether a file is missing or empty."""
     return not path.exists() or not path.stat().st_size
 
 
@@ -243,35 +248,36 @@ def report(rows: Sequence["Row"], allowed: Sequence[str], sort_by: str | None, o
     from gan_lightning.evaluation import compare
 
     compare.check_comparable(rows, allowed)
-    names = [*dict.fromkeys(line["metric"] for row in rows for line in row.scores)]
-    directions = {line["metric"]: line["direction"] for row in rows for line in row.scores}
+    lines = [line for row in rows for line in row.scores]
+    names = [*dict.fromkeys(line["metric"] for line in lines)]
+    directions = {line["metric"]: line["direction"] for line in lines}
     sort_by = sort_by or next(name for name in names if directions[name])
     if sort_by not in names:
-        raise UserError(f"sort_by={sort_by}: was not measured{nearest(sort_by, names)}; there are {', '.join(names)}")
+        raise UserError(f"sort_by={sort_by}: was not measured{suggest(sort_by, names)}; there are {', '.join(names)}")
     table = compare.summarise(rows, sort_by, directions[sort_by] or -1)
     print()
     compare.print_table(table, [name for name in names if directions[name]])
-    card = next(line["card"] for row in rows for line in row.scores if line["metric"] == sort_by)
+    card = next(line["card"] for line in lines if line["metric"] == sort_by)
     weights = f"{card['weights']} weights" if "weights" in card else card["origin"]
     generated = f"{card['num_generated']:,} generated against {card['num_real']:,} of {card['data']} ({card['split']})"
     print()
     print(escape_control(f"{generated}, {card['feature']}, {weights}"))
-    lines = [line for row in rows for line in row.scores]
     by_card: dict[str, list[str]] = {}  # all scores of one metric have the same card
     for name in names:
         hashes = dict.fromkeys(line["card_hash"] for line in lines if line["metric"] == name)
         by_card.setdefault(" / ".join(hashes), []).append(name)
     print(escape_control("cards  " + ", ".join(f"{' '.join(members)} {card}" for card, members in by_card.items())))
-    for note in dict.fromkeys(note for row in rows for line in row.scores for note in line.get("notes", [])):
+    for note in dict.fromkeys(note for line in lines for note in line.get("notes", [])):
         print(escape_control(f"note: {note}"))
     write_rows(out, rows, unfinished=True)  # marks the table as unfinished if the process is killed after writing it
     compare.write_csv(output_files(out)[1], rows)
     print(f"all scores with their cards  {out}.json, {out}.csv")
 
 
-def sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
+def find_sources(paths: Sequence[Path], which: str) -> tuple[list[tuple[Path, str]], list[str]]:
     """Return the paths to evaluate with their kinds (checkpoint, images, held_out, json or nothing), and errors."""
-    names = {"last": ["last.ckpt"], "best": ["best.ckpt"], "both": ["last.ckpt", "best.ckpt"]}[which]
+    # The caller reports an invalid choice.
+    names = [f"{name}.ckpt" for name in ("last", "best") if which in (name, "both")] or ["last.ckpt"]
     found, errors = [], []
     for path in paths:
         if path.is_file():
@@ -315,28 +321,27 @@ def read_rows(path: Path) -> list["Row"]:
         if not is_shallow(found):
             raise ValueError("nested too deeply")
         rows = [Row(**row) for row in found["rows"]]
-        line_types = {"metric": str, "value": int | float, "card": dict, "card_hash": str, "direction": int}
-        card_types = {"num_generated": int, "num_real": int, "data": object, "split": object, "feature": object}
-        for line in (line for row in rows for line in row.scores or [{}]):
-            valid = all(isinstance(line[key], line_types[key]) for key in line_types)
-            valid &= all(isinstance(line["card"][key], card_types[key]) for key in card_types)
-            notes = line.get("notes", [])
-            valid &= line.get("direction") in (-1, 0, 1) and isinstance(notes, list)
-            if not valid or not all(isinstance(note, str) for note in notes):
-                raise ValueError("scores of another form")
-            if not {"weights", "origin"} & line["card"].keys():
-                raise ValueError("scores without weights and origin")
-            line["value"] = float(line["value"])  # fails for an integer that is too large
-        types = str, dict, int | None, int | None
-        fields = [(row.path, row.experiment, row.seed, row.step) for row in rows]
-        if not rows or not all(all(map(isinstance, values, types)) for values in fields):
-            raise ValueError("no rows, or rows of another form")
+        valid = bool(rows)
+        for row in rows:
+            valid &= has_types(vars(row), ROW_TYPES) and bool(row.scores)
+            for line in row.scores:
+                valid &= has_types(line, SCORE_TYPES) and has_types(line["card"], CARD_TYPES)
+                valid &= line["direction"] in (-1, 0, 1) and bool({"weights", "origin"} & line["card"].keys())
+                valid &= admits(list[str], line.get("notes", []))
+                line["value"] = float(line["value"])  # fails for an integer that is too large
+        if not valid:
+            raise ValueError("rows or scores of another form")
         return rows
     except OSError as error:
         reason = error.strerror or str(error).removeprefix(f"{file}: ")
         raise UserError(f"{path}: cannot be read ({reason})") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: was not written by gan-evaluate") from error
+
+
+def has_types(values: dict[str, Any], types: dict[str, Any]) -> bool:
+    """Return whether values have the given types; raise KeyError if one is missing."""
+    return all(isinstance(values[key], types[key]) for key in types)
 
 
 if __name__ == "__main__":

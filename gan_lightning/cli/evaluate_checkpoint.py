@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.cli.evaluate_request import HELD_OUT, EvaluateRequest, resolve_config
 from gan_lightning.config.instantiate import instantiate
-from gan_lightning.config.validation import nearest
+from gan_lightning.config.validation import suggest
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError, escape_control
 from gan_lightning.evaluation.compare import Row, comparable_settings
@@ -149,7 +149,7 @@ def evaluator_for(
         left_out = evaluator.setup(data, conditional, device())
         scores = evaluator.directions
         if sort_by and sort_by not in scores:
-            raise UserError(f"sort_by={sort_by}: is not measured{nearest(sort_by, scores)}; one of {', '.join(scores)}")
+            raise UserError(f"sort_by={sort_by}: is not measured{suggest(sort_by, scores)}; one of {', '.join(scores)}")
         for name, reason in left_out.items():
             print(f"not measured: {name}, since {reason}")
         evaluators[key] = evaluator

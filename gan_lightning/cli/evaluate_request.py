@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.config.combinations import errors_of_combinations
-from gan_lightning.config.compose import as_list, composer, group_options, parse_override
+from gan_lightning.config.compose import as_list, group_options, initialize_hydra, parse_settings
 from gan_lightning.config.nodes import walk
-from gan_lightning.config.validation import errors_of_values, make_paths_absolute, nearest
+from gan_lightning.config.validation import errors_of_values, make_paths_absolute, suggest
 from gan_lightning.errors import UserError, short_message
 from gan_lightning.evaluation.score import FIELDS
 from gan_lightning.io.paths import absolute, absolute_environment, relative_path
@@ -41,49 +41,32 @@ class EvaluateRequest:
 def parse_request(overrides: Sequence[str]) -> tuple[EvaluateRequest, list[str]]:
     """Parse overrides; return them with the error messages of invalid ones."""
     absolute_environment()
-    with composer() as hydra:
-        loader, errors = hydra.config_loader, []
-        defaults = loader.load_configuration("evaluate", [], RunMode.RUN, from_shell=False)
-        chosen, values = [], {}
-        for text in overrides:
-            try:
-                override = parse_override(text)
-            except (HydraException, ValueError):
-                errors.append(f"{text}: neither an existing path nor KEY=VALUE")
-                continue
-            key, names = override.key_or_group, group_options(loader, override.key_or_group)
-            if override.is_sweep_override():
-                fix = f"{key}=[{text.partition('=')[2]}]" if key in ("allow", "metric") else "evaluate them one by one"
-                errors.append(f"{text}: several values; {fix}")
-            elif names and key not in GROUPS:
+    with initialize_hydra() as loader:
+        settings, errors = parse_settings(overrides, loader, GROUPS, "neither an existing path nor KEY=VALUE")
+        chosen, values = {}, {}
+        for key, override in ((one.key_or_group, one) for one in settings):
+            if key in GROUPS:
+                chosen[key] = override.input_line
+            elif group_options(loader, key):
                 errors.append(f"{key}: is stored in the checkpoint; only {', '.join(GROUPS)} can be chosen")
-            elif not names:
-                values[key] = override.value()
-            elif not any(as_list(override.value())):
-                errors.append(f"{key}={text.partition('=')[2]}: no option is chosen; there are {', '.join(names)}")
-            elif unknown := [choice for choice in as_list(override.value()) if choice not in names]:
-                suggestion = nearest(str(unknown[0]), names)
-                errors.append(f"{key}={unknown[0]}: no such option{suggestion}; there are {', '.join(names)}")
             else:
-                chosen.append(text)
+                values[key] = override.value()
+        defaults, training = compose("evaluate"), compose("train")
         try:
-            composed = loader.load_configuration("evaluate", chosen, RunMode.RUN, from_shell=False)
+            config = compose("evaluate", [*chosen.values()])
         except HydraException as error:
             return EvaluateRequest(defaults), [*errors, short_message(error)]
-        training = loader.load_configuration("train", [], RunMode.RUN, from_shell=False)
-    OmegaConf.set_struct(composed, False)
-    groups = {text.partition("=")[0] for text in chosen}
+    OmegaConf.set_struct(config, False)
     sections = {
-        name: composed[name]
+        name: config[name]
         for name in ("data", "feature", "metric")
-        if name in groups or ("protocol" in groups and composed.get(name) != defaults.get(name))  # by the protocol
+        if name in chosen or ("protocol" in chosen and config.get(name) != defaults.get(name))  # by the protocol
     }
-    if "protocol" in groups:
-        sections["eval"] = composed.eval
-    own = [key for key in defaults if key not in (*GROUPS, "eval", "hydra", "seed")]
-    for key in [key for key in values if key in own]:
-        composed[key] = values.pop(key)
-    known = {path for node in (training, composed) for path, _ in walk(node) if not path.startswith("hydra")}
+    if "protocol" in chosen:
+        sections["eval"] = config.eval
+    own = [key for key in defaults if key not in (*GROUPS, "eval", "seed")]
+    config.update({key: values.pop(key) for key in own if key in values})
+    known = {path for node in (training, config) for path, _ in walk(node)}
     for key in values:
         if key in IN_TRAINING:
             errors.append(f"{key}: has no effect outside training")
@@ -91,38 +74,18 @@ def parse_request(overrides: Sequence[str]) -> tuple[EvaluateRequest, list[str]]
             errors.append(f"{key}={values[key]}: is a section; choose an option, or set {key}.KEY=VALUE")
         elif key.partition(".")[0] not in ("data", "feature", "metric", "eval"):
             settable = [*own, *GROUPS, *(path for path in known if path.partition(".")[0] in (*GROUPS, "eval"))]
-            problem = "belongs to training" if key in known else f"there is no such key{nearest(key, settable)}"
+            problem = "belongs to training" if key in known else f"there is no such key{suggest(key, settable)}"
             errors.append(f"{key}: {problem}; {', '.join(own)} and keys of {', '.join(GROUPS)}, eval can be set")
-    partial = OmegaConf.create()  # types and ranges; whether a section has the key is checked when it is known
-    for key in [key for key in values if "." in key]:
+    for name in (name for name in map(str, as_list(config.allow)) if name not in FIELDS):
+        errors.append(f"allow={name}: no card has such a field{suggest(name, FIELDS)}; there are {', '.join(FIELDS)}")
+    partial = OmegaConf.create({key: config[key] for key in own})
+    for key in (key for key in values if "." in key):  # whether a section has the key is checked when it is known
         OmegaConf.update(partial, key, values[key])
-    errors += errors_of_own_settings(composed) + errors_of_values(partial, {})
-    return EvaluateRequest(composed, sections, values), errors
-
-
-def errors_of_own_settings(composed: DictConfig) -> list[str]:
-    """Return the error messages of the command's own settings, and reset invalid ones to valid values."""
-    errors = []
-    if composed.which not in ("last", "best", "both"):
-        errors.append(f"which={composed.which}: must be one of last, best, both")
-        composed.which = "last"
-    for key in ("out", "sort_by"):
-        if composed[key] is not None and not isinstance(composed[key], str):
-            errors.append(f"{key}={composed[key]}: must be a name")
-            composed[key] = None
-    if composed.out is not None and not Path(composed.out).name:
-        errors.append(f"out={composed.out}: must be a name")
-        composed.out = None
-    if composed.out is not None:
-        composed.out = str(relative_path(absolute(composed.out)))
-    if not isinstance(composed.trust_checkpoint, bool):
-        errors.append(f"trust_checkpoint={composed.trust_checkpoint}: must be true or false")
-    for name in map(str, as_list(composed.allow)):
-        if name not in FIELDS:
-            errors.append(
-                f"allow={name}: no card has such a field{nearest(name, FIELDS)}; there are {', '.join(FIELDS)}"
-            )
-    return errors
+    errors += errors_of_values(partial, {})
+    if isinstance(config.out, str):
+        config.out = str(relative_path(absolute(config.out)))
+        errors += [] if Path(config.out).name else [f"out={config.out}: must be a name"]
+    return EvaluateRequest(config, sections, values), errors
 
 
 def resolve_config(stored: DictConfig, request: EvaluateRequest) -> DictConfig:
@@ -145,7 +108,7 @@ def resolve_config(stored: DictConfig, request: EvaluateRequest) -> DictConfig:
         if key in known or (key.startswith("feature.network") and "network" in config.feature):
             OmegaConf.update(config, key, value, merge=True, force_add=True)
         else:
-            errors.append(f"{key}: there is no such key{options_with_key(key) or nearest(key, known)}")
+            errors.append(f"{key}: there is no such key{options_with_key(key) or suggest(key, known)}")
     chosen = OmegaConf.create({key: config[key] for key in ("seed", "data", "feature", "metric", "eval")})
     errors += errors_of_values(chosen, {}) or errors_of_combinations(chosen)
     if errors:

@@ -59,7 +59,7 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     Raises:
         UserError: The overrides or the checkpoint are invalid, or do not fit each other.
     """
-    config, errors = composed(overrides)
+    config, errors = compose_config(overrides)
     if not checkpoint.exists():
         errors.append(f"{relative_path(checkpoint)}: there is no such checkpoint")
     if errors:
@@ -137,55 +137,35 @@ def data_of(
     return data
 
 
-def composed(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
+def compose_config(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
     """Compose the command's configuration; return it with the error messages of invalid overrides."""
+    from hydra import compose
     from hydra.errors import HydraException
-    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from gan_lightning.config.compose import composer, group_options, parse_override
+    from gan_lightning.config.compose import initialize_hydra, parse_settings
     from gan_lightning.config.nodes import walk
-    from gan_lightning.config.validation import errors_of_values, nearest
+    from gan_lightning.config.validation import errors_of_values, suggest
 
-    errors, valid = [], []
-    with composer() as hydra:
-        loader = hydra.config_loader
-        names = group_options(loader, "latent")
-        for text in overrides:
-            try:
-                override = parse_override(text)
-            except (HydraException, ValueError):
-                errors.append(f"{text}: is not of the form KEY=VALUE")
-                continue
-            if override.is_sweep_override():
-                key = override.key_or_group
-                fix = "choose one option" if key == "latent" else f"a list is written {key}=[...]"
-                errors.append(f"{text}: several values; {fix}")
-            elif override.is_add() or override.is_delete():
-                errors.append(f"{text}: keys cannot be added or deleted here")
-            elif override.key_or_group == "latent" and override.value() not in names:
-                suggestion = nearest(str(override.value()), names)
-                errors.append(f"{text}: no such option{suggestion}; there are {', '.join(names)}")
-            else:
-                valid.append(override)
-        groups = [override.input_line for override in valid if override.key_or_group == "latent"]
-        config = loader.load_configuration("explore", groups, RunMode.RUN, from_shell=False)
-        known = {key: node for key, node in walk(config) if not (key.startswith("hydra") or key.endswith("_target_"))}
-        for override in (override for override in valid if override.key_or_group not in known):
-            suggestion = nearest(override.key_or_group, known)
-            errors.append(f"{override.input_line}: there is no such key{suggestion}; {', '.join(known)} can be set")
-        lines = [override.input_line for override in valid if override.key_or_group in known]
+    with initialize_hydra() as loader:
+        settings, errors = parse_settings(overrides, loader, ("latent",))
+        config = compose("explore", [one.input_line for one in settings if one.key_or_group == "latent"])
+        known = {key: node for key, node in walk(config) if not key.endswith("_target_")}
+        for key, text in ((one.key_or_group, one.input_line) for one in settings if one.key_or_group not in known):
+            errors.append(f"{text}: there is no such key{suggest(key, known)}; {', '.join(known)} can be set")
+        settings = [one for one in settings if one.key_or_group in known]
         try:
-            config = loader.load_configuration("explore", lines, RunMode.RUN, from_shell=False)
+            config = compose("explore", [one.input_line for one in settings])
         except HydraException as error:
             return config, [*errors, short_message(error)]
-    del config.hydra
-    value_errors = errors_of_values(config, defaults(known))
-    errors += value_errors
-    for key in {override.key_or_group for override in valid} & {*CLASSES} & {*known} if not value_errors else ():
+    # A default value has the type that an override must have.
+    defaults = {key: node for key, node in known.items() if not node._is_missing() and not node._is_none()}
+    value_errors = errors_of_values(config, defaults)
+    for key in {one.key_or_group for one in settings} & {*CLASSES} if not value_errors else ():
         # If classes have numbers as names, an override of 10 is the class named 10, regardless of its index.
-        value = OmegaConf.to_container(config.latent)[key.partition(".")[2]]
-        OmegaConf.update(config, key, [*map(as_text, value)] if isinstance(value, list) else as_text(value))
+        if (value := OmegaConf.select(config, key)) is not None:
+            OmegaConf.update(config, key, [*map(str, value)] if OmegaConf.is_list(value) else str(value))
+    errors += value_errors
     if isinstance(config.out, str | None) and not Path(config.out or "").name:
         errors.append(f"out={config.out}: must be a name")
     elif isinstance(config.out, str) and (out := relative_path(absolute(config.out))).suffix in SUFFIXES:
@@ -195,11 +175,6 @@ def composed(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
     return config, errors
 
 
-def as_text(value: Any) -> Any:
-    """Return a class number as text; other values unchanged."""
-    return str(value) if isinstance(value, int) else value
-
-
 def foreign_files(out: Path) -> list[Path]:
     """Return files that would be overwritten and were not written by gan-explore."""
     description = out.with_name(f"{out.name}.json")
@@ -207,11 +182,6 @@ def foreign_files(out: Path) -> list[Path]:
         if read_json(description, description.parent, MAX_BYTES).keys() >= {"checkpoint", "typed"}:
             return []
     return [path for suffix in SUFFIXES if (path := out.with_name(f"{out.name}{suffix}")).exists()]
-
-
-def defaults(known: dict[str, Any]) -> dict[str, Any]:
-    """Return the nodes that have a default value, whose type an override must have."""
-    return {key: node for key, node in known.items() if not node._is_missing() and not node._is_none()}
 
 
 if __name__ == "__main__":

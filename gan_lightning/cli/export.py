@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.cli.exit import exit_on_error
+from gan_lightning.cli.sample import draw
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import DESCRIPTION, HUB_ID, WEIGHTS, absolute, relative_path
 
@@ -18,13 +19,13 @@ CARD, ONNX, SAMPLES = "README.md", "generator.onnx", "samples.png"
 PART = ".part."  # prefix of the temporary directory inside the target
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     arguments = argparse.ArgumentParser(
         "gan-export", description="Write a checkpoint's generator as safetensors and ONNX, with a model card."
     )
     arguments.add_argument("checkpoint", type=absolute, help="a checkpoint, or a run directory")
-    arguments.add_argument("--out", type=absolute, default=Path("export"), help="the folder to write (default: export)")
+    arguments.add_argument("--out", type=absolute, default="export", help="the folder to write (default: export)")
     arguments.add_argument("--license", default="other", help="license of the weights, named as on the Hub: cc-by-4.0")
     arguments.add_argument("--no-onnx", dest="onnx", action="store_false", help="write safetensors only")
     arguments.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face Hub")
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point of the command."""
     with exit_on_error("--out"):
-        print(export(parser().parse_args()))
+        print(export(build_parser().parse_args()))
 
 
 def export(args: argparse.Namespace) -> str:
@@ -137,9 +138,7 @@ def draw_samples(model: "SamplingMixin", path: Path, checkpoint: Path) -> None:
     """Write an image of samples with seed 0; a conditional model gets a row with a caption for each class."""
     import torch
 
-    from gan_lightning.io.class_names import caption
-    from gan_lightning.io.image import captioned, grid, write_png
-    from gan_lightning.io.plot import points
+    from gan_lightning.io.image import write_png
     from gan_lightning.run.checkpoint import check_tensors_finite
 
     classes = range(min(model.num_classes, 10))
@@ -148,13 +147,7 @@ def draw_samples(model: "SamplingMixin", path: Path, checkpoint: Path) -> None:
     if samples.ndim == 2:
         samples = model.sample(2000)
     check_tensors_finite({"samples": samples}, checkpoint)
-    if samples.ndim == 2:
-        image = points(samples)
-    elif classes:
-        image = captioned(samples, 8, [caption(model.class_names, label) for label in classes])
-    else:
-        image = grid(samples, 8)
-    write_png(path, image)
+    write_png(path, draw(samples, labels, model.class_names, 8))
 
 
 def push(folder: Path, name: str) -> str:

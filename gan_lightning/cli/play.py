@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gan_lightning.cli.exit import exit_on_error
 from gan_lightning.errors import UserError
@@ -17,10 +17,10 @@ HOST = "127.0.0.1"  # loopback: the page is not reachable from other machines
 HOSTS = (HOST, "localhost", "[::1]")
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser of gan-play."""
     parser = argparse.ArgumentParser("gan-play", description="Train interactively, and explore trained generators.")
-    parser.add_argument("runs", type=absolute, nargs="?", default=absolute("runs"), help="run folder (default: runs)")
+    parser.add_argument("runs", type=absolute, nargs="?", default="runs", help="run folder (default: runs)")
     parser.add_argument("--port", type=int, default=7860, help="port of the page (default: 7860)")
     parser.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
     return parser
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the command."""
     with exit_on_error("TMPDIR"):
-        play(parser().parse_args())
+        play(build_parser().parse_args())
 
 
 def play(args: argparse.Namespace) -> None:
@@ -44,7 +44,7 @@ def play(args: argparse.Namespace) -> None:
         errors.append(f"--port {args.port}: must be between 1 and 65,535")
     if runs.exists() and not runs.is_dir():
         errors.append(f"{runs}: is not a folder; give a folder with runs")
-    if not runs.exists() and args.runs != parser().get_default("runs"):
+    if not runs.exists() and args.runs != absolute("runs"):
         errors.append(f"{runs}: there is no such folder")
     if errors:
         raise UserError(*errors)
@@ -61,8 +61,9 @@ def play(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # more threads slow small tensors down, and the server needs a core
     # Gradio requests its own page when it starts, which must not go through a proxy.
     os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), HOST)))
-    blocks = page(runs)
+    blocks = build_page(runs)
 
+    from gradio.themes import Base
     from starlette.middleware import Middleware  # of Gradio's dependencies
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -74,7 +75,7 @@ def play(args: argparse.Namespace) -> None:
             share=False,
             quiet=True,
             prevent_thread_lock=True,
-            theme=theme(),
+            theme=Base(font="system-ui", font_mono="monospace"),  # system fonts, so that none are downloaded
             css=CSS,
             footer_links=[],
             ssr_mode=False,
@@ -99,7 +100,7 @@ CSS = """
 """
 
 
-def page(runs: Path) -> "Blocks":
+def build_page(runs: Path) -> "Blocks":
     """Build the page with its two tabs.
 
     Args:
@@ -122,13 +123,6 @@ def page(runs: Path) -> "Blocks":
         with gr.Tab("Images of a run"):
             images_tab.ImagesTab(runs)
     return blocks
-
-
-def theme() -> Any:
-    """Return Gradio's base theme with system fonts, so that none are downloaded."""
-    import gradio as gr
-
-    return gr.themes.Base(font="system-ui", font_mono="monospace")
 
 
 if __name__ == "__main__":

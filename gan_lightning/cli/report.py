@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 MAX_RUNS, MAX_BYTES, MAX_OMITTED = 1000, 1 << 28, 100  # in a report, and listed messages on omitted parts
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     arguments = argparse.ArgumentParser("gan-report", description="Write a report of a run or sweep in one HTML file.")
     arguments.add_argument("folder", type=absolute, help="a run directory, or a folder that contains several")
-    arguments.add_argument(
-        "--out", type=absolute, default=absolute("report.html"), help="the file (default: report.html)"
-    )
+    arguments.add_argument("--out", type=absolute, default="report.html", help="the file (default: report.html)")
     arguments.add_argument("--sort-by", help="the score to rank runs by (default: the first)")
     return arguments
 
@@ -31,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point of the command."""
     with exit_on_error("--out"):
-        print(report(parser().parse_args()))
+        print(report(build_parser().parse_args()))
 
 
 def report(args: argparse.Namespace) -> str:
@@ -70,7 +68,7 @@ def report(args: argparse.Namespace) -> str:
     shown = omitted[:MAX_OMITTED]
     shown += [f"and {len(omitted) - len(shown):,} more"] * (len(omitted) > len(shown))
     # A file name that is invalid in the file system's encoding is shown with its bytes escaped.
-    content = page(folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
+    content = render_page(folder, runs, args.sort_by, shown).encode(errors="backslashreplace")
 
     from gan_lightning.io.files import atomic_write
 
@@ -81,7 +79,7 @@ def report(args: argparse.Namespace) -> str:
     return f"{summary}\nleft out: {escape_control(omitted[0])}{more}" if omitted else summary
 
 
-def page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omitted: Sequence[str]) -> str:
+def render_page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omitted: Sequence[str]) -> str:
     """Render the report as HTML.
 
     Args:
@@ -98,19 +96,19 @@ def page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omitted: Se
     except ImportError as error:
         raise UserError("gan-report needs pip install 'gan-lightning[report]'") from error
 
-    from gan_lightning.config.validation import nearest
+    from gan_lightning.config.validation import suggest
     from gan_lightning.evaluation.score import installed
     from gan_lightning.io.paths import PACKAGE
 
     rows = [run.row for run in runs if run.row.scores]
-    if sort_by and sort_by not in (scores := rankable(rows)):
+    if sort_by and sort_by not in (scores := rankable_scores(rows)):
         raise UserError(
-            f"--sort-by {sort_by}: was not measured{nearest(sort_by, scores)}; there are {', '.join(scores)}"
+            f"--sort-by {sort_by}: was not measured{suggest(sort_by, scores)}; there are {', '.join(scores)}"
         )
     by_data: dict[str, list[Row]] = {}  # scores on different data sets are never compared
     for row in rows:
         by_data.setdefault(str(row.scores[0]["card"].get("data")), []).append(row)
-    rankings = [ranking(data, members, sort_by) for data, members in by_data.items() if len(members) > 1]
+    rankings = [rank_runs(data, members, sort_by) for data, members in by_data.items() if len(members) > 1]
     # Untrusted names, of files and classes, are escaped by the template's autoescape.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((PACKAGE / "report" / "page.html").read_text())
@@ -125,7 +123,7 @@ def page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omitted: Se
     )
 
 
-def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]:
+def rank_runs(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]:
     """Return the table of runs on one data set, the best first; or why their scores are not comparable.
 
     Args:
@@ -136,7 +134,7 @@ def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]
     from gan_lightning.evaluation import compare
     from gan_lightning.report.run_record import directions
 
-    scores = rankable(rows)
+    scores = rankable_scores(rows)
     by = sort_by if sort_by in scores else next(iter(scores), "")
     found: dict[str, Any] = {"data": data, "by": by, "table": [], "refused": ()}
     try:
@@ -147,7 +145,7 @@ def ranking(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, Any]
     return found | {"table": table}
 
 
-def rankable(rows: list["Row"]) -> list[str]:
+def rankable_scores(rows: list["Row"]) -> list[str]:
     """Return the names of the measured scores whose direction (higher or lower is better) is known."""
     from gan_lightning.report.run_record import directions
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.cli.exit import exit_on_error
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     arguments = argparse.ArgumentParser("gan-sample", description="Draw samples from a checkpoint, in evaluation mode.")
     arguments.add_argument("checkpoint", type=absolute, help="a checkpoint, a run directory or an export")
@@ -23,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--out",
         type=absolute,
-        default=Path("samples.png"),
+        default="samples.png",
         help="a .png for a grid, an .npz for arrays, or a folder for image files (default: samples.png)",
     )
     arguments.add_argument("--columns", type=int, help="maximum number of images in a row of the grid (default: 8)")
@@ -36,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point of the command."""
     with exit_on_error("--out"):
-        print(sample(parser().parse_args()))
+        print(sample(build_parser().parse_args()))
 
 
 def sample(args: argparse.Namespace) -> str:
@@ -91,22 +90,33 @@ def sample(args: argparse.Namespace) -> str:
     return write(fake, labels, model.class_names, args)
 
 
-def write(
-    fake: "Tensor",
-    labels: "Tensor | None",
-    names: Sequence[str],
-    args: argparse.Namespace,
-) -> str:
+def draw(fake: "Tensor", labels: "Tensor | None", names: Sequence[str], columns: int) -> "Tensor":
+    """Return an image (uint8, 3, H, W) of samples: a plot of points, or a grid of images with rows of one class.
+
+    Args:
+        fake: Points (N, 2), or images (N, C, H, W) in [-1, 1].
+        labels: Their classes (N,); None without classes.
+        names: Names of all classes; empty if they are unknown.
+        columns: Maximum number of images in a row.
+    """
+    from gan_lightning.io.image import captioned, class_rows, grid
+    from gan_lightning.io.plot import points
+
+    if fake.ndim == 2:
+        return points(fake)
+    return grid(fake, columns) if labels is None else captioned(*class_rows(fake, labels.tolist(), names, columns))
+
+
+def write(fake: "Tensor", labels: "Tensor | None", names: Sequence[str], args: argparse.Namespace) -> str:
     """Write samples in the format of the target's suffix; return a summary."""
     import numpy as np
     import torch
 
     from gan_lightning.io.class_names import file_name
     from gan_lightning.io.files import atomic_directory, atomic_write
-    from gan_lightning.io.image import captioned, class_rows, grid, to_uint8, write_png
-    from gan_lightning.io.plot import points
+    from gan_lightning.io.image import to_uint8, write_png
 
-    is_image, suffix, columns = fake.ndim == 4, args.out.suffix.lower(), args.columns or 8
+    is_image, suffix = fake.ndim == 4, args.out.suffix.lower()
     if suffix == ".npz":
         if is_image:
             arrays: dict[str, Any] = {"images": to_uint8(fake).permute(0, 2, 3, 1).numpy()}
@@ -117,12 +127,7 @@ def write(
         with atomic_write(args.out) as file:
             np.savez(file, **arrays)
     elif suffix == ".png":
-        if not is_image:
-            image = points(fake)
-        else:
-            by_class = None if labels is None else class_rows(fake, labels.tolist(), names, columns)
-            image = captioned(*by_class) if by_class else grid(fake, columns)
-        write_png(args.out, image)
+        write_png(args.out, draw(fake, labels, names, args.columns or 8))
     elif not is_image:
         raise UserError(
             f"--out {relative_path(args.out)}: points are not images; use a .png (plot) or an .npz (arrays)"

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.cli.exit import escape_unencodable, exit_on_error
 from gan_lightning.config.compose import list_choices
-from gan_lightning.config.validation import check, make_paths_absolute, nearest
+from gan_lightning.config.validation import check, make_paths_absolute, suggest
 from gan_lightning.errors import UserError, short_message, write_error_message
 from gan_lightning.io.memory import OOM_ADVICE, is_out_of_memory
 from gan_lightning.io.paths import CONF, absolute_environment, relative_path
@@ -59,15 +59,20 @@ class Outcome:
 
     Attributes:
         exit_status: The exit status of the command.
-        status: The run's status in ``result.json``.
         error: Why it ended before its budget.
         results: The final metrics with their protocol cards, see :func:`summary.log_summary`.
     """
 
     exit_status: int = 1
-    status: str = "failed"
     error: str = ""
     results: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """Return the run's status in ``result.json``."""
+        if self.exit_status:
+            return "interrupted" if self.exit_status > 128 else "failed"
+        return "stopped" if self.error else "finished"
 
 
 def run_job(config: DictConfig, argv: list[str], sweep: Sweep | None = None) -> float | None:
@@ -110,7 +115,7 @@ class Job:
         try:
             outcome = self.train()
         except BaseException as error:
-            outcome = self.failure(error)
+            outcome = self.log_failure(error)
         if self.owns_directory and runs.is_rank_zero():
             self.write_result(outcome)
         recorded = self.record(outcome.exit_status, outcome.error)
@@ -147,7 +152,7 @@ class Job:
             if (done := finished(self.run_dir, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {self.run_dir}")
                 self.owns_directory = False  # its result stays as it is
-                return Outcome(0, "finished", results={"metrics": done["metrics"]})
+                return Outcome(0, results={"metrics": done["metrics"]})
             from gan_lightning.run.fit import restore_global_state, train  # torch and Lightning take seconds
 
             held.enter_context(restore_global_state())
@@ -158,28 +163,24 @@ class Job:
             )
             results = log_summary(config, self.trainer, self.run_dir, self.started)
         exit_status, reason = exit_status_and_reason(self.trainer)
-        status = (
-            "interrupted" if exit_status > 128 else "failed" if exit_status else "stopped" if reason else "finished"
-        )
-        outcome = Outcome(exit_status, status, results=results)
+        outcome = Outcome(exit_status, results=results)
         if reason:
             outcome.error = f"stopped at step {self.trainer.global_step:,}: {reason}"
             log.info(f"{outcome.error}; to go on: {resume_command(self.run_dir, settings, self.argv, reason)}")
         if not exit_status and config.objective and config.objective not in results["metrics"]:
-            near = nearest(config.objective, results["metrics"])
+            near = suggest(config.objective, results["metrics"])
             message = f"objective={config.objective}: the run has no such figure{near}"
             log.error(message)
             outcome = Outcome(error=message, results=results)
         return outcome
 
-    def failure(self, error: BaseException) -> Outcome:
+    def log_failure(self, error: BaseException) -> Outcome:
         """Log an exception, and return how it ended the run. Called while it is handled."""
+        exit_status = 1
         if isinstance(error, UserError):
             message = str(error)
         elif isinstance(error, SystemExit | KeyboardInterrupt):  # a signal before the first step, a second signal
             exit_status, message = exit_reason(error)
-            log.error(message)
-            return Outcome(exit_status, "interrupted" if exit_status > 128 else "failed", message)
         elif isinstance(error, OSError):  # a full disk, a removed directory
             message = (
                 f"{write_error_message(error, str(self.run_dir))}. The run ends; its earlier checkpoints are intact"
@@ -190,7 +191,7 @@ class Job:
             log.exception("unexpected error in gan-lightning or in a user-supplied class:")
             return Outcome(error=f"{type(error).__name__}: {error}")
         log.error(message)
-        return Outcome(error=message)
+        return Outcome(exit_status, message)
 
     def write_result(self, outcome: Outcome) -> None:
         """Write ``result.json``; a disk error is logged and becomes the outcome's."""

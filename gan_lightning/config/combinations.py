@@ -23,7 +23,6 @@ This module names no class.
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.image_size import num_downsamplings
-from gan_lightning.config.nodes import is_runtime_value, node_at, target_of, walk
+from gan_lightning.config.nodes import is_runtime_value, node_at, nodes_by_option, target_of, walk
 from gan_lightning.config.signature import REQUIRED, Signature, read
-from gan_lightning.io.paths import CONF, absolute, relative_path
+from gan_lightning.io.paths import absolute, relative_path
 
 # Requirements that consist of several capabilities.
 IMPLIED = {"double_backward": ("per_sample_gradients", "float32_weights")}
@@ -60,6 +59,8 @@ DESCRIPTIONS = {
 UNKNOWN = "the data's"  # instead of a value that is only known after the data are loaded
 MAX_CHOICES = 3  # values of one setting in a message
 
+Setting = tuple[str, Any, Any]  # the key, the value, and the values that match a declaration
+
 
 @dataclass(frozen=True)
 class Part:
@@ -81,7 +82,7 @@ class Part:
         except OmegaConfBaseException:
             return UNKNOWN
 
-    def settings(self, declared: dict[str, Any], matching: bool) -> list[tuple[str, Any, Any]]:
+    def settings(self, declared: dict[str, Any], matching: bool) -> list[Setting]:
         """Return the settings of a declaration that match, or those that do not: key, value and matching values."""
         values = ((name, self.value(name), choices) for name, choices in declared.items())
         found = [one for one in values if one[1] is not REQUIRED and one[1] is not ...]
@@ -94,7 +95,7 @@ class Part:
             return None if declared is None else bool(declared)
         return True if self.settings(declared, True) else False if self.settings(declared, False) else None
 
-    def missing(self, capability: str) -> list[tuple[str, Any, Any]]:
+    def missing(self, capability: str) -> list[Setting]:
         """Return the settings that would provide a capability if changed: key, value and matching values."""
         declared = self.signature.attributes.get(f"provides_{capability}")
         return self.settings(declared, False) if isinstance(declared, dict) else []
@@ -119,7 +120,7 @@ def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> l
         parts += label_declarations(config, parts)
     unmet = {lead: text for part in reversed(parts) for lead, text in unmet_requirements(part, parts)}
     errors = [f"{lead}: {text}" for (lead, _), text in reversed(unmet.items())]
-    errors += [error for part in parts for error in without_effect(part, parts, typed)]
+    errors += [error for part in parts for error in errors_without_effect(part, parts, typed)]
     for part in parts:
         name = part.signature.attributes.get("class_folders")
         if name and (folder := part.value(name)) and not absolute(folder).is_dir():
@@ -127,7 +128,7 @@ def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> l
     return [*dict.fromkeys([*errors_of_numbers(config), *errors])]
 
 
-def without_effect(part: Part, parts: list[Part], typed: Collection[str]) -> Iterator[str]:
+def errors_without_effect(part: Part, parts: list[Part], typed: Collection[str]) -> Iterator[str]:
     """Yield an error message for each setting that the user set and that has no effect."""
     for name, needed in part.signature.attributes.get("effective_with", {}).items():
         if f"{part.key}.{name}" not in typed:
@@ -205,9 +206,10 @@ def unmet_requirements(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[st
         name = name.removeprefix("needs_")
         for capability in IMPLIED.get(name, (name,)):
             if provided(capability, parts) is False:
-                cause = f"{causes[0][0]}={format_value(causes[0][1])}" if causes else label(part)
-                advice = needed if isinstance(needed, str) else fixes(capability, part, parts)
-                yield message(cause, advice, capability, parts)
+                cause = f"{causes[0][0]}={format_value(causes[0][1])}" if causes else option_of(part)
+                lacking = [(one, one.missing(capability)) for one in parts if one.provides(capability) is False]
+                advice = needed if isinstance(needed, str) else suggest_fixes(capability, part, lacking)
+                yield requirement_error(cause, advice, capability, lacking)
 
 
 def provided(capability: str, parts: list[Part]) -> bool | None:
@@ -216,30 +218,26 @@ def provided(capability: str, parts: list[Part]) -> bool | None:
     return any(known) if known else None
 
 
-def message(cause: str, advice: str, capability: str, parts: list[Part]) -> tuple[tuple[str, str], str]:
+def requirement_error(
+    cause: str, advice: str, capability: str, lacking: list[tuple[Part, list[Setting]]]
+) -> tuple[tuple[str, str], str]:
     """Return the message for an unmet requirement: its start and the capability, and its rest."""
-    declaring = [part for part in parts if part.provides(capability) is False]
-    settings = [one for part in declaring for one in part.missing(capability)]
-    advice = f"; {advice}" if advice else ""
-    if settings and all(part.missing(capability) for part in declaring):
-        lead = ", ".join(f"{key}={format_value(value)}" for key, value, _ in settings)
-        return (lead, capability), f"{cause} needs {description(capability)}{advice}"
-    return (cause, capability), f"needs {description(capability)}{advice}"
+    text = f"needs {description(capability)}" + (f"; {advice}" if advice else "")
+    if all(settings for _, settings in lacking):
+        lead = ", ".join(f"{key}={format_value(value)}" for _, settings in lacking for key, value, _ in settings)
+        return (lead, capability), f"{cause} {text}"
+    return (cause, capability), text
 
 
-def fixes(capability: str, part: Part, parts: list[Part]) -> str:
+def suggest_fixes(capability: str, part: Part, lacking: list[tuple[Part, list[Setting]]]) -> str:
     """Return the options and settings that would meet a requirement of a part, as overrides."""
-    found, name, own = [], f"provides_{capability}", part.key.partition(".")[0]
-    declaring = [other for other in parts if other.provides(capability) is False]
-    for other in declaring:
-        group = other.key.partition(".")[0]
-        if other.missing(capability):
-            continue
+    found, own = [], part.key.partition(".")[0]
+    for group in (other.key.partition(".")[0] for other, settings in lacking if not settings):
         if group == "data":  # suggest another option for the part, not other data
             found += [f"{own}={option}" for option in with_attribute(own, f"needs_{capability}", False)]
         else:
-            found += [f"{group}={option}" for option in with_attribute(group, name, True)]
-    for key, _, choices in (one for other in declaring for one in other.missing(capability)):
+            found += [f"{group}={option}" for option in with_attribute(group, f"provides_{capability}", True)]
+    for key, _, choices in (one for _, settings in lacking for one in settings):
         listed = choices[:MAX_CHOICES] if isinstance(choices, tuple) else (choices,)
         found += [f"{key}={format_value(choice)}" for choice in listed]
     *first, last = [*dict.fromkeys(found)] or [""]
@@ -258,7 +256,7 @@ def format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def label(part: Part) -> str:
+def option_of(part: Part) -> str:
     """Return ``GROUP=OPTION`` for a part's class; ``KEY._target_=CLASS`` if no option in conf/ names that class."""
     group, (target,) = part.key.partition(".")[0], target_of(part.section)
     option = next((name for name, targets in options_of(group).items() if target in targets), None)
@@ -280,24 +278,12 @@ def with_attribute(group: str, name: str, wanted: bool) -> list[str]:
     return [option for option, has in found.items() if has and (any(has) if wanted else not any(has))]
 
 
-@cache
 def options_of(group: str) -> dict[str, list[str]]:
     """Return the classes that each option of a group names, including those from its defaults."""
-    return {path.stem: targets_of(path) for path in sorted((CONF / group).glob("*.yaml"))}
-
-
-def targets_of(path: Path) -> list[str]:
-    """Return the dotted names of the classes in a file of conf/, including those from its defaults."""
-    node, group = OmegaConf.load(path), path.parent.name
-    base = [name for name in node.get("defaults", []) if isinstance(name, str) and name != "_self_"]
-    found = [target for name in base for target in targets_of(path.with_name(f"{name.partition('@')[0]}.yaml"))]
-    sections = [("", node), *walk(node)]
-    return found + [
-        target
-        for key, section in sections
-        for target in target_of(section)
-        if group not in node or key.partition(".")[0] == group
-    ]
+    return {
+        option: [str(n._value()) for key, n in nodes.items() if key.endswith("_target_") and not n._is_missing()]
+        for option, nodes in nodes_by_option(group).items()
+    }
 
 
 def errors_of_numbers(config: DictConfig) -> Iterator[str]:
@@ -311,7 +297,7 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
                 f"trainer.devices={config.trainer.devices}: several devices need trainer=ddp, whose strategy "
                 "supports updates that leave the other network's weights unused"
             )
-        if error := indivisible(config.data.batch_size, ranks or 1):
+        if error := divisibility_error(config.data.batch_size, ranks or 1):
             yield error
     classes = config.get("data_info", {}).get("num_classes")
     for key in config.get("network") or ():
@@ -341,7 +327,7 @@ def world_size(trainer: DictConfig) -> int | None:
     return max(devices if isinstance(devices, int) else len(devices), 1) * trainer.get("num_nodes", 1)
 
 
-def indivisible(batch_size: int, ranks: int) -> str | None:
+def divisibility_error(batch_size: int, ranks: int) -> str | None:
     """Return an error message if a minibatch cannot be divided among the devices; None if it can."""
     if batch_size % ranks:
         return f"data.batch_size={batch_size}: must be a multiple of the {ranks} devices that share it"

@@ -5,7 +5,7 @@ Hydra has no public way to prepend ``--config-dir`` to the search path, nor to p
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from gan_lightning.config.synonyms import suggest_option
+from gan_lightning.config.validation import EXTRAS, how_to_install, suggest
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF, relative_path
 
+SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing sweepers, each a package of its own
+
 
 @contextmanager
-def composer(config_dir: str | None = None) -> Iterator[Hydra]:
-    """Set up Hydra as ``hydra.main`` does, to compose configurations ahead of it.
+def initialize_hydra(config_dir: str | None = None) -> Iterator[ConfigLoader]:
+    """Set up Hydra as ``hydra.main`` does, to call ``hydra.compose`` ahead of it; return its loader of configurations.
 
     Args:
         config_dir: A directory of the user's own configuration files.
@@ -40,7 +44,7 @@ def composer(config_dir: str | None = None) -> Iterator[Hydra]:
         path.prepend("command-line", f"file://{Path(config_dir).absolute()}")
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2("train", path)
+        yield Hydra.create_main_hydra2("train", path).config_loader
     except yaml.MarkedYAMLError as error:
         mark, problem = error.problem_mark, " ".join(str(error.problem).split())
         file = relative_path(Path(mark.name)) if mark else "a configuration file"
@@ -66,7 +70,9 @@ def parse_override(text: str, parser: OverridesParser | None = None) -> Override
         return parser.parse_overrides([f"{key}='{value}'"])[0]
 
 
-def parse_overrides(texts: Iterable[str], loader: ConfigLoader | None = None) -> tuple[list[Override], list[str]]:
+def parse_overrides(
+    texts: Iterable[str], loader: ConfigLoader | None = None, problem: str = "not of the form KEY=VALUE"
+) -> tuple[list[Override], list[str]]:
     """Parse the overrides of a command line; return those of the right form, and an error for each other one."""
     parser, parsed, errors = OverridesParser.create(config_loader=loader), [], []
     for text in texts:
@@ -76,8 +82,42 @@ def parse_overrides(texts: Iterable[str], loader: ConfigLoader | None = None) ->
             parsed.append(parse_override(text, parser))
         except (HydraException, ValueError) as error:  # ValueError also for numbers of thousands of digits
             reason = f" ({str(error).splitlines()[0]})" if "=" in text else ""
-            errors.append(f"{text}: not of the form KEY=VALUE{reason}")
+            errors.append(f"{text}: {problem}{reason}")
     return parsed, errors
+
+
+def parse_settings(
+    texts: Iterable[str], loader: ConfigLoader, groups: Collection[str], problem: str = "not of the form KEY=VALUE"
+) -> tuple[list[Override], list[str]]:
+    """Parse the overrides of a command that runs no sweep and whose keys are fixed.
+
+    Args:
+        texts: The overrides.
+        loader: Hydra's loader of configurations.
+        groups: The groups whose options can be chosen; several options only of ``metric``.
+        problem: The problem of an override that cannot be parsed, for its error message.
+
+    Returns:
+        The overrides that set a single value or choose existing options, and an error for each other one.
+    """
+    parsed, errors = parse_overrides(texts, problem=problem)
+    valid = []
+    for override in parsed:
+        key, text = override.key_or_group, override.input_line
+        names = group_options(loader, key) if key in groups else []
+        if override.is_add() or override.is_delete():
+            errors.append(f"{text}: keys cannot be added or deleted here")
+        elif names and key != "metric" and (override.is_sweep_override() or isinstance(override.value(), list)):
+            errors.append(f"{text}: several values; choose one option")
+        elif override.is_sweep_override():
+            errors.append(f"{text}: several values; give one, or a list: {key}=[{text.partition('=')[2]}]")
+        elif names and not (override.value() and all(as_list(override.value()))):
+            errors.append(f"{text}: no option is chosen; there are {', '.join(names)}")
+        elif found := errors_of_options(override, names) if names else []:
+            errors += found
+        else:
+            valid.append(override)
+    return valid, errors
 
 
 def quote_value(key: str, value: str) -> str:
@@ -101,6 +141,21 @@ def values_of(override: Override) -> list[Any]:
     if not override.is_sweep_override():
         return [override.value()]
     return [*override.sweep_iterator()] if override.is_discrete_sweep() and "glob(" not in override.input_line else []
+
+
+def errors_of_options(override: Override, names: list[str]) -> list[str]:
+    """Return an error for each option that a group does not have."""
+    group, errors = override.key_or_group, []
+    choices = [str(c) for choice in values_of(override) for c in as_list(choice) if c is not None]
+    for choice in (choice for choice in choices if choice not in names):
+        if group == "hydra/launcher" and (extra := choice.partition("_")[0]) in EXTRAS:
+            errors.append(f"{group}={choice}: needs {how_to_install(extra)}")
+        elif group == "hydra/sweeper" and choice in SWEEPERS:
+            errors.append(f"{group}={choice}: needs {how_to_install(f'hydra-{choice}-sweeper')}")
+        else:
+            near = suggest_option(group, choice) or suggest(choice, names)
+            errors.append(f"{group}={choice}: no such option{near}; there are {', '.join(names)}")
+    return errors
 
 
 def first_choice(override: Override) -> str:

@@ -150,6 +150,7 @@ class Validated:
 def validated(init: Callable[..., None]) -> Callable[..., None]:
     """Wrap a constructor so that it validates its arguments; forwarded ones are validated by the base class."""
     signature = inspect.signature(init)
+    collecting = [name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD]
 
     @functools.cache  # evaluated at the first call, when all names in the annotations are defined
     def annotations() -> dict[str, Any]:
@@ -169,7 +170,7 @@ def validated(init: Callable[..., None]) -> Callable[..., None]:
             given: dict[str, Any] = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
             given = {}  # the call below raises Python's own error
-        given |= {k: v for name in [*given] if is_var_keyword(signature, name) for k, v in given.pop(name).items()}
+        given |= {k: v for name in collecting for k, v in given.pop(name, {}).items()}
         hints = annotations()
         checks = ((name, value, mismatch(hints[name], value)) for name, value in given.items() if name in hints)
         if errors := [f"{name}={value}: must be {valid}" for name, value, valid in checks if valid]:
@@ -177,8 +178,3 @@ def validated(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
 
     return checked
-
-
-def is_var_keyword(signature: inspect.Signature, name: str) -> bool:
-    """Return whether a parameter collects keyword arguments."""
-    return signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD

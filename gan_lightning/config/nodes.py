@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.io.paths import CONF
 
 REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)*)\}")  # an interpolation of another key
 
@@ -15,23 +19,17 @@ RUNTIME_KEYS = {
 }
 
 
-def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every dotted key of a configuration, including sections, with its unresolved node."""
-    for key in node:
-        value = node._get_node(key)
-        path = f"{prefix}{key}"
-        yield path, value
-        if isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation():
-            yield from walk(value, f"{path}.")
+    for key in section:
+        yield from walk_node(section._get_node(key), f"{prefix}{key}")
 
 
-def walk_from(config: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield one dotted key of a configuration and every key below it, as :func:`walk` does."""
-    section, _, name = key.rpartition(".")
-    node = (OmegaConf.select(config, section) if section else config)._get_node(name)
-    yield key, node
+def walk_node(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key of a node and every key below it, as :func:`walk` does."""
+    yield path, node
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-        yield from walk(node, f"{key}.")
+        yield from walk(node, f"{path}.")
 
 
 def target_of(section: Any) -> list[str]:
@@ -59,6 +57,24 @@ def is_runtime_value(node: Any) -> bool:
     """Return whether a value interpolates a section that is filled in when a run starts."""
     key = referenced_key(node)
     return key is not None and key.partition(".")[0] in RUNTIME_KEYS
+
+
+@cache
+def nodes_by_option(group: str) -> dict[str, dict[str, Any]]:
+    """Return for each option of a group the nodes of its section by their keys in it, including those it inherits."""
+    files = (path for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "base")
+    return {path.stem: nodes_of_file(path) for path in files}
+
+
+def nodes_of_file(path: Path) -> dict[str, Any]:
+    """Return the nodes of an option's file and of the files in its defaults."""
+    node = OmegaConf.load(path)
+    nodes: dict[str, Any] = {}
+    for name in node.get("defaults", []):
+        if isinstance(name, str) and name != "_self_":
+            nodes |= nodes_of_file(path.with_name(f"{name.partition('@')[0]}.yaml"))
+    section = node.get(path.parent.name, node)  # a file of @package _global_ has a section for each group
+    return nodes | dict(walk(section))
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,8 @@
 """Constraints of settings that are not constructor arguments of a class of this package."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
-from annotated_types import Interval, Len
+from annotated_types import Interval, Len, doc
 
 from gan_lightning.config.constraints import Fraction, PositiveFloat, Seed
 
@@ -17,6 +17,9 @@ class Settings(TypedDict):
     trust_checkpoint: bool
     objective: str | None
     fps: Annotated[int, Interval(ge=1, le=100)]
+    out: Annotated[str | None, doc("a name")]
+    sort_by: Annotated[str | None, doc("a name")]
+    which: Literal["last", "best", "both"]
 
 
 class Optimizer(TypedDict):

@@ -62,7 +62,7 @@ VALUES = {
 }
 
 
-def plain(word: str) -> str:
+def normalize(word: str) -> str:
     """Return a word in lower case, with letters and digits only."""
     return "".join(letter for letter in word.lower() if letter.isalnum())
 
@@ -73,13 +73,13 @@ def suggest_key(key: str) -> str:
     Args:
         key: A key as typed, such as ``model.lambda_gp`` or ``--batch_size``.
     """
-    found = KEYS.get(plain(key.rpartition(".")[2]))
+    found = KEYS.get(normalize(key.rpartition(".")[2]))
     return f"; {found}" if found else ""
 
 
 def suggest_option(group: str, option: str) -> str:
     """Return a suggestion for an unknown option of a group, as it continues an error message; empty if none."""
-    found = OPTIONS.get(group, {}).get(plain(option))
+    found = OPTIONS.get(group, {}).get(normalize(option))
     return f", here it is {group}={found}" if found else ""
 
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations
 from gan_lightning.config.constraints import mismatch
-from gan_lightning.config.nodes import is_runtime_value, node_at, referenced_key, target_of, walk, walk_from
+from gan_lightning.config.nodes import is_runtime_value, node_at, referenced_key, target_of, walk, walk_node
 from gan_lightning.config.settings import SECTIONS
 from gan_lightning.config.signature import REQUIRED, Parameter, read
 from gan_lightning.config.synonyms import suggest_value
@@ -80,7 +80,7 @@ def errors_of_values(
         parameters: The result of :func:`parameters_of` for the configuration; pass it to check many keys in turn.
     """
     errors, parameters = [], parameters_of(config) if parameters is None else parameters
-    for path, node in walk_from(config, within) if within else walk(config):
+    for path, node in walk_node(node_at(config, within), within) if within else walk(config):
         section = isinstance(known.get(path), DictConfig) and not known[path]._is_none()
         if section and node._is_none():
             errors.append(f"{path}=null: is needed; set its keys, {path}.KEY=VALUE")
@@ -153,7 +153,7 @@ def unknown_parameters(path: str, section: DictConfig, taken: Collection[str] | 
             rejected = found.attributes.get("rejected_arguments", {})
         errors += [f"{path}.{key}: is not supported; {rejected[key]}" for key in section if key in rejected]
         errors += [
-            f"{path}.{key}: {target} takes no such argument{nearest(str(key), taken)}"
+            f"{path}.{key}: {target} takes no such argument{suggest(str(key), taken)}"
             + (f"; ~{path}.{key} leaves it out" if "_partial_" in section else "")
             for key in section
             if taken is not None and key not in taken and key not in rejected and not str(key).startswith("_")
@@ -221,7 +221,7 @@ def how_to_import(error: BaseException, packages: Collection[str] = ()) -> str:
     return f"is {name} installed? {OWN_CLASSES}"
 
 
-def nearest(word: str, candidates: Any) -> str:
+def suggest(word: str, candidates: Any) -> str:
     """Return a suggestion of the most similar name, as it continues an error message; empty if none is similar."""
     candidates = [str(candidate) for candidate in candidates]
     near = [c for c in candidates if c.rpartition(".")[2].casefold() == word.rpartition(".")[2].casefold()][:1]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.metric_logger import finite_checks, loss_terms
 from gan_lightning.callbacks.sample_grid import extent_of, surface
-from gan_lightning.config.compose import composer, parse_override
+from gan_lightning.config.compose import initialize_hydra, parse_override
 from gan_lightning.errors import UserError, short_message
 from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.modes import Modes
@@ -90,7 +90,7 @@ class LiveTraining(Callback):
     """
 
     def __init__(self, overrides: Sequence[str]) -> None:
-        self.config = composed(overrides)
+        self.config = compose_config(overrides)
         self.frames: list[Frame] = []
         self.real, self.error = torch.empty(0, 2), ""
         self.frame_interval, self.g_updates, self.d_updates = FRAME_INTERVAL, 0, 0
@@ -250,7 +250,7 @@ class LiveTraining(Callback):
             self.changed.notify_all()
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration of live training.
 
     Raises:
@@ -270,9 +270,8 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         raise UserError(*errors, *error.errors) from error
     if errors:
         raise UserError(*errors)
-    with composer() as hydra:
-        config = hydra.config_loader.load_configuration(name, words, RunMode.RUN, from_shell=False)
-    del config.hydra
+    with initialize_hydra():
+        config = compose(name, words)
     if "image_size" in config.data:
         raise UserError("data: needs points in the plane; use data=gaussian_ring, gaussian_grid or gaussian_mixture")
     if "discriminator" not in config.model:

@@ -16,11 +16,11 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.metric_logger import MetricLogger
-from gan_lightning.config.combinations import indivisible, world_size
+from gan_lightning.config.combinations import divisibility_error, world_size
 from gan_lightning.config.image_size import to_height_width
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.config.nodes import node_at, target_of
-from gan_lightning.config.validation import check, nearest, unknown_arguments
+from gan_lightning.config.validation import check, suggest, unknown_arguments
 from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import sanitize_class_names
@@ -79,7 +79,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     check_networks(config)
     model = build_model(config, sanitize_class_names(data.class_names), resumed=step is not None)
     trainer = build_trainer(config, run_dir, more_callbacks, step)
-    if error := indivisible(config.data.batch_size, trainer.world_size):
+    if error := divisibility_error(config.data.batch_size, trainer.world_size):
         raise UserError(error)
     check_objective(config.objective, trainer.callbacks)
     return Experiment(config, settings, model, data, trainer)
@@ -174,7 +174,7 @@ def check_objective(objective: str | None, found: Sequence[Any]) -> None:
     if not known:
         raise UserError(f"objective={objective}: nothing is measured in this run; eval.every_n_steps=NUMBER")
     if (name := objective.removeprefix("eval/")) not in known:
-        raise UserError(f"objective={objective}: is not measured{nearest(name, known)}; there are {', '.join(known)}")
+        raise UserError(f"objective={objective}: is not measured{suggest(name, known)}; there are {', '.join(known)}")
 
 
 def check_networks(config: DictConfig) -> None:

@@ -9,46 +9,44 @@ import math
 import os
 import re
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.hydra import Hydra
+from hydra import compose
 from hydra._internal.utils import get_args_parser  # Hydra's flags; there is no public way to them
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations, world_size
 from gan_lightning.config.compose import (
-    as_list,
-    composer,
+    errors_of_options,
     first_choice,
     group_options,
+    initialize_hydra,
     parse_override,
     parse_overrides,
     quote_value,
     values_of,
 )
 from gan_lightning.config.launch import errors_of_launch, num_processes
-from gan_lightning.config.nodes import RUNTIME_KEYS, node_at, walk
-from gan_lightning.config.synonyms import suggest_key, suggest_option
+from gan_lightning.config.nodes import RUNTIME_KEYS, node_at, nodes_by_option, walk
+from gan_lightning.config.synonyms import suggest_key
 from gan_lightning.config.validation import (
-    EXTRAS,
     errors_of_values,
-    how_to_install,
     make_paths_absolute,
-    nearest,
     parameters_of,
+    suggest,
 )
 from gan_lightning.errors import UserError, short_message
 from gan_lightning.io.paths import CONF, absolute, relative_path
 from gan_lightning.run.resume import OF_OPTIMIZER, OPTIONAL, compare_settings, print_rank_zero, resume
 
-SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing sweepers, each a package of its own
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OTHER_COMMANDS = {"latent": "gan-explore"}  # groups of other commands
 BATCH = 10  # jobs of a sweep that Hydra composes before it starts the first of them
@@ -71,8 +69,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
     if args.config_dir:
         args.config_dir = str(absolute(args.config_dir))
     if args.help:
-        with composer(args.config_dir) as hydra:
-            print(help_text(hydra))
+        with initialize_hydra(args.config_dir) as loader:
+            print(help_text(loader))
         raise SystemExit
     if args.hydra_help or args.shell_completion or args.info is not None:
         return "train", argv, None
@@ -84,8 +82,8 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {relative_path(Path(args.config_dir))}: there is no such folder")
     name, before = args.config_name or "train", None
-    with composer(args.config_dir) as hydra:
-        parsed, errors = parse_overrides(args.overrides, hydra.config_loader)
+    with initialize_hydra(args.config_dir) as loader:
+        parsed, errors = parse_overrides(args.overrides, loader)
         errors = errors_of_launch() + errors
         if not args.multirun:
             errors += [f"{o.input_line}: several values; add -m for a sweep" for o in parsed if o.is_sweep_override()]
@@ -93,10 +91,10 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
         may_set_directories = ("hydra", "experiment", "debug")  # files of conf may set hydra.run.dir as well
         others = any(o.key_or_group.startswith(may_set_directories) for o in parsed)
         if not errors and (args.multirun or args.config_dir or args.config_name or others or set_in_home()):
-            parsed = with_absolute_directories(hydra, name, parsed, args.multirun)
+            parsed = make_directories_absolute(loader, name, parsed, args.multirun)
         typed = {o.key_or_group: o for o in parsed}
         if "ckpt_path" in typed and typed["ckpt_path"].value() is not None and not errors:
-            name, parsed, before = resume(hydra.config_loader, typed, parsed, args.multirun)
+            name, parsed, before = resume(loader, typed, parsed, args.multirun)
         overrides = [o.input_line for o in parsed]
         unnamed = name == "train" and "hydra.run.dir" not in typed and not args.multirun
         if unnamed and not errors and num_processes() > 1:
@@ -104,23 +102,23 @@ def check_command_line(argv: list[str]) -> tuple[str, list[str], Path | None]:
                 "hydra.run.dir: several processes were started, and each would name the run directory by its own "
                 "clock; hydra.run.dir=FOLDER"
             )
-        errors += errors_of_overrides(hydra, name, parsed, before, args.multirun)
+        errors += errors_of_overrides(loader, name, parsed, before, args.multirun)
         if args.multirun and not errors and (jobs := num_jobs(parsed)) > BATCH:
             print_rank_zero(f"sweep of {jobs:,} jobs")
-            overrides += batch_limit(hydra, name, parsed)
+            overrides += batch_limit(name, parsed)
     if errors:
         raise UserError(*dict.fromkeys(errors))
     sweep_dir = Path(typed["hydra.sweep.dir"].value()) if args.multirun else None
     return name, [*flags_of(args), *overrides], sweep_dir
 
 
-def batch_limit(hydra: Hydra, name: str, parsed: list[Override]) -> list[str]:
+def batch_limit(name: str, parsed: list[Override]) -> list[str]:
     """Return the override that lets a large sweep start soon, where its launcher and sweeper take it.
 
     Hydra composes every job of a batch before the first one starts, which takes a second for five.
     """
     lines = [first_choice(o) for o in parsed]
-    settings = hydra.config_loader.load_configuration(name, lines, RunMode.MULTIRUN, from_shell=False).hydra
+    settings = compose(name, lines, return_hydra_config=True).hydra
     choices = settings.runtime.choices
     if choices["hydra/launcher"] != "basic" or choices["hydra/sweeper"] != "basic":
         print_rank_zero("composing all of them before the first starts, up to 0.3 s each")
@@ -158,7 +156,9 @@ def flags_of(args: Namespace) -> list[str]:
     return flags + [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
 
 
-def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override], sweeping: bool) -> list[Override]:
+def make_directories_absolute(
+    loader: ConfigLoader, name: str, parsed: list[Override], sweeping: bool
+) -> list[Override]:
     """Replace the directory of a run and of a sweep by its absolute path, wherever it was set.
 
     Hydra does not expand ``~`` and Lightning does, so that a run would be written to two directories; and
@@ -167,7 +167,7 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override], s
     Raises:
         UserError: The directory cannot be determined, or is the root or home directory.
     """
-    loader, ours, lines = hydra.config_loader, OmegaConf.load(CONF / "train.yaml").hydra, []
+    ours, lines = OmegaConf.load(CONF / "train.yaml").hydra, []
     for override in parsed:
         if override.is_sweep_override() or override.is_delete() or override.key_or_group == "ckpt_path":
             continue
@@ -175,7 +175,7 @@ def with_absolute_directories(hydra: Hydra, name: str, parsed: list[Override], s
         forced = override.key_or_group not in OPTIONAL and not group_options(loader, override.key_or_group)
         lines.append(f"++{override.input_line.lstrip('+')}" if forced else override.input_line)
     try:
-        config = loader.load_configuration(name, lines, RunMode.RUN, from_shell=False)
+        config = compose(name, lines, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError):  # the last of a group that is set to null
         return parsed  # the checks that follow report what is wrong
     found = {}
@@ -206,9 +206,9 @@ def set_in_home() -> bool:
     return any(str(node._get_node("dir")._value()).startswith("~") for node in (ours.run, ours.sweep))
 
 
-def help_text(hydra: Hydra) -> str:
+def help_text(loader: ConfigLoader) -> str:
     """Return the text of --help: the groups with their options, and the most important keys."""
-    groups = {group: group_options(hydra.config_loader, group) for group in hydra.config_loader.list_groups("")}
+    groups = {group: group_options(loader, group) for group in loader.list_groups("")}
     listed = "\n".join(
         f"{group}: {', '.join(names)}" for group, names in groups.items() if group not in ("hydra", *OTHER_COMMANDS)
     )
@@ -216,31 +216,28 @@ def help_text(hydra: Hydra) -> str:
 
 
 def errors_of_overrides(
-    hydra: Hydra, name: str, parsed: list[Override], before: dict[str, Any] | None, sweeping: bool
+    loader: ConfigLoader, name: str, parsed: list[Override], before: dict[str, Any] | None, sweeping: bool
 ) -> list[str]:
     """Return every error of parsed overrides: groups, keys, values, combinations, and changes of a resumed run.
 
     Args:
-        hydra: Hydra, set up to compose.
+        loader: Hydra's loader of configurations.
         name: Name of the configuration.
         parsed: The overrides.
         before: The configuration of the run that is resumed.
         sweeping: Whether the overrides are of a sweep.
     """
-    groups, values, errors = split_groups(hydra, parsed)
+    groups, values, errors = split_groups(loader, parsed)
     picked = [first_choice(o) for o in groups]
-
-    def compose(overrides: list[str]) -> DictConfig:
-        return hydra.config_loader.load_configuration(name, overrides, RunMode.RUN, from_shell=False)
-
+    compose_with = partial(compose, name, return_hydra_config=True)
     try:
-        plain = compose(picked)
+        plain = compose_with(picked)
         choices = plain.hydra.runtime.choices
         bare = plain
         if choices.get("experiment") or choices.get("debug"):
             drop = ("experiment", "debug")
             kept = {group: c for group, c in choices.items() if group not in drop and not group.startswith("hydra")}
-            bare = compose([f"{group}={choice}" for group, choice in kept.items() if choice])
+            bare = compose_with([f"{group}={choice}" for group, choice in kept.items() if choice])
         known = {path: value for path, value in walk(bare) if not path.startswith("hydra")}
         good, wrong = split_keys(values, plain, known)
         errors += wrong
@@ -249,7 +246,7 @@ def errors_of_overrides(
             for override in good:
                 OmegaConf.update(full, override.key_or_group, override.value(), merge=True)
         else:
-            full = compose(picked + [first_choice(o) for o in good])
+            full = compose_with(picked + [first_choice(o) for o in good])
         make_paths_absolute(full)
     except (HydraException, OmegaConfBaseException) as error:
         return [*errors, short_message(error)]
@@ -264,7 +261,7 @@ def errors_of_overrides(
             errors += errors_of_sweep(override, full, known)
     rejected = {re.split("[=:]", error, maxsplit=1)[0] for error in errors}
     right = [o for o in good if o.key_or_group not in rejected]
-    together = full if len(right) == len(good) else compose(picked + [first_choice(o) for o in right])
+    together = full if len(right) == len(good) else compose_with(picked + [first_choice(o) for o in right])
     if not (errors and errors_of_values(together, known)):
         typed = [o.key_or_group for o in right]
         errors += errors_without_effect(typed, OmegaConf.to_container(together))
@@ -282,12 +279,12 @@ def errors_of_overrides(
     return errors
 
 
-def split_groups(hydra: Hydra, parsed: list[Override]) -> tuple[list[Override], list[Override], list[str]]:
+def split_groups(loader: ConfigLoader, parsed: list[Override]) -> tuple[list[Override], list[Override], list[str]]:
     """Split overrides into valid choices of groups and those of values; return both, and the errors of the others."""
     groups, values, errors = [], [], []
     for override in parsed:
         group, section = override.key_or_group, override.key_or_group.partition(".")[0]
-        names = group_options(hydra.config_loader, group)
+        names = group_options(loader, group)
         if override.is_delete() and not (section in OPTIONAL or OF_OPTIMIZER.fullmatch(group)):
             errors.append(f"{override.input_line}: is needed; only {', '.join(OPTIONAL)} can be left out")
         elif group == "hydra.mode":
@@ -297,27 +294,12 @@ def split_groups(hydra: Hydra, parsed: list[Override]) -> tuple[list[Override], 
         elif not names:
             values.append(override)
         elif None in values_of(override) and not override.is_delete():
-            errors.append(f"{override.input_line}: {without(group, names)}")
+            errors.append(f"{override.input_line}: {advice_for_null(group, names)}")
         elif found := errors_of_options(override, names):
             errors += found
         else:
             groups.append(override)
     return groups, values, errors
-
-
-def errors_of_options(override: Override, names: list[str]) -> list[str]:
-    """Return an error for each option that a group does not have."""
-    group, errors = override.key_or_group, []
-    choices = [str(c) for choice in values_of(override) for c in as_list(choice) if c is not None]
-    for choice in (choice for choice in choices if choice not in names):
-        if group == "hydra/launcher" and (extra := choice.partition("_")[0]) in EXTRAS:
-            errors.append(f"{group}={choice}: needs {how_to_install(extra)}")
-        elif group == "hydra/sweeper" and choice in SWEEPERS:
-            errors.append(f"{group}={choice}: needs {how_to_install(f'hydra-{choice}-sweeper')}")
-        else:
-            near = suggest_option(group, choice) or nearest(choice, names)
-            errors.append(f"{group}={choice}: no such option{near}; there are {', '.join(names)}")
-    return errors
 
 
 def split_keys(values: list[Override], plain: DictConfig, known: dict[str, Any]) -> tuple[list[Override], list[str]]:
@@ -332,8 +314,8 @@ def split_keys(values: list[Override], plain: DictConfig, known: dict[str, Any])
     sections = [path for path, node in known.items() if isinstance(node, DictConfig)]
     for override in values:
         key, adds = override.key_or_group, override.is_add() or override.is_force_add()
-        added = adds and in_foreign_class(plain, key)
-        own = own_section(key, known) and (adds or node_at(plain, key) is not None)
+        added = adds and belongs_to_third_party(plain, key)
+        own = user_section(key, known) and (adds or node_at(plain, key) is not None)
         if key.partition(".")[0] in RUNTIME_KEYS:
             errors.append(f"{key}: {RUNTIME_KEYS[key.partition('.')[0]]}")
         elif key.startswith("loss.") and "loss" not in known:
@@ -342,7 +324,7 @@ def split_keys(values: list[Override], plain: DictConfig, known: dict[str, Any])
             good.append(override)
         else:
             more = options_with_key(key) if key.rpartition(".")[0] in known else ""
-            near = nearest(key, sections) if override.is_delete() else more or suggestion(key, known)
+            near = suggest(key, sections) if override.is_delete() else more or suggest_known_key(key, known)
             errors.append(f"{key}: there is no such key{near}")
     return good, errors
 
@@ -351,13 +333,13 @@ def errors_of_files(config: DictConfig, known: dict[str, Any], where: str) -> li
     """Return an error for each unknown key that a configuration file sets; ``where`` names the file."""
     errors = []
     for path, _ in walk(config):
-        if path in known or path.startswith("hydra") or in_foreign_class(config, path):
+        if path in known or path.startswith("hydra") or belongs_to_third_party(config, path):
             continue
-        if section := own_section(path, known):
+        if section := user_section(path, known):
             if node_at(config, f"{section}._target_") is None:
                 errors.append(f"{section}: names no class; +{section}._target_=CLASS adds one of your own")
         else:
-            errors.append(f"{path}: there is no such key{nearest_key(path, known)} (in {where})")
+            errors.append(f"{path}: there is no such key{suggest_known_key(path, known)} (in {where})")
     return errors
 
 
@@ -395,14 +377,14 @@ def errors_without_effect(typed: list[str], config: dict[str, Any]) -> list[str]
     return [f"{key}: has no effect, since callbacks.evaluate was left out" for key in unused]
 
 
-def without(group: str, names: list[str]) -> str:
+def advice_for_null(group: str, names: list[str]) -> str:
     """Return the advice for GROUP=null."""
     if group in ("experiment", "debug"):
         return "leave it out; there is none by default"
     return f"~{group} leaves it out" if group in OPTIONAL else f"is needed; there are {', '.join(names)}"
 
 
-def in_foreign_class(config: DictConfig, key: str) -> bool:
+def belongs_to_third_party(config: DictConfig, key: str) -> bool:
     """Return whether a key is an argument of a third-party or user-supplied class, which takes what its signature says.
 
     So are the arguments of our Trainer that it passes on to Lightning's.
@@ -412,22 +394,20 @@ def in_foreign_class(config: DictConfig, key: str) -> bool:
     return target is not None and (target._is_missing() or not ours.match(str(target._value())))
 
 
-def own_section(key: str, known: dict[str, Any]) -> str:
+def user_section(key: str, known: dict[str, Any]) -> str:
     """Return the section of a user-supplied class that a key belongs to, such as ``callbacks.mine``; else ``""``."""
     section = ".".join(key.split(".")[:2])
     return section if section.startswith(OPEN_SECTIONS) and section not in known else ""
 
 
-def suggestion(key: str, known: dict[str, Any]) -> str:
-    """Return what to use for an unknown key: a key of the same name elsewhere, a synonym, or the nearest key."""
-    near = nearest_key(key, known)
+def suggest_known_key(key: str, known: dict[str, Any]) -> str:
+    """Return what to use for an unknown key: a key of the same name elsewhere, a synonym, or the nearest key.
+
+    Sections are suggested only for a key without a dot.
+    """
+    near = suggest(key, [path for path, node in known.items() if "." not in key or not isinstance(node, DictConfig)])
     same_name = near.rpartition(".")[2] == key.rpartition(".")[2] and "." in key
     return near if same_name else suggest_key(key) or near
-
-
-def nearest_key(key: str, known: dict[str, Any]) -> str:
-    """Return the nearest key; sections are considered only for a key without a dot."""
-    return nearest(key, [path for path, node in known.items() if "." not in key or not isinstance(node, DictConfig)])
 
 
 def options_with_key(key: str) -> str:
@@ -438,12 +418,5 @@ def options_with_key(key: str) -> str:
         group, choice = "optimizer", f"optimizer@model.{place}"
     else:
         choice = group
-    owners = []
-    for path in sorted((CONF / group).glob("*.yaml")) if tail else []:
-        node = OmegaConf.load(path)
-        keys = dict(walk(node))
-        if "base" in node.get("defaults", []):
-            keys |= dict(walk(OmegaConf.load(path.with_name("base.yaml"))))
-        if path.stem != "base" and (key if group in node else tail) in keys:
-            owners.append(path.stem)
+    owners = [option for option, nodes in nodes_by_option(group).items() if tail and tail in nodes]
     return f" here; it is a setting of {choice}={', '.join(owners)}" if owners else ""

@@ -73,9 +73,9 @@ class Sweep:
         with ExitStack() as held:
             with suppress(OSError):  # not writable, which the jobs report, or a file system without locks
                 self.records.mkdir(parents=True, exist_ok=True)
-                held.enter_context(file_lock(self.records, refuse_to_wait))
+                held.enter_context(file_lock(self.records, raise_locked))
                 for stale in self.directory.glob(".jobs-*"):
-                    with suppress(OSError), file_lock(stale, refuse_to_wait):
+                    with suppress(OSError), file_lock(stale, raise_locked):
                         shutil.rmtree(stale, ignore_errors=True)
             try:
                 yield
@@ -157,7 +157,7 @@ class Sweep:
         print(where)
 
 
-def refuse_to_wait() -> None:
+def raise_locked() -> None:
     """Raise BlockingIOError: another process holds a lock."""
     raise BlockingIOError
 

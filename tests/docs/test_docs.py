@@ -144,10 +144,10 @@ def test_commands_in_docs_are_valid(words, page, tmp_path, monkeypatch, request)
     monkeypatch.chdir(tmp_path)
     program, *arguments = words
     if program in (plain := {"gan-sample": sample, "gan-export": export, "gan-report": report, "gan-play": play}):
-        plain[program].parser().parse_args(arguments)
+        plain[program].build_parser().parse_args(arguments)
         return
     if program == "gan-explore":
-        assert explore.composed(arguments[1:])[1] == []
+        assert explore.compose_config(arguments[1:])[1] == []
         return
     if program == "gan-evaluate":
         assert evaluate.parse_request([word for word in arguments if "=" in word])[1] == []

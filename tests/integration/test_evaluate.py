@@ -459,8 +459,12 @@ def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: is stored in the checkpoint"),
         (["eval.split=test"], "no real samples are held out of training"),
-        (["eval.num_generated=1,2"], "eval.num_generated=1,2: several values; evaluate them one by one"),
-        (["allow=weights,split"], "several values; allow=[weights,split]"),
+        (["eval.num_generated=1,2"], "eval.num_generated=1,2: several values; give one"),
+        (["allow=weights,split"], "several values; give one, or a list: allow=[weights,split]"),
+        (["feature=inception,classifier"], "feature=inception,classifier: several values; choose one option"),
+        (["feature=[inception,classifier]"], "feature=[inception,classifier]: several values; choose one option"),
+        (["+eval.num_real=3"], "+eval.num_real=3: keys cannot be added or deleted here"),
+        (["~metric"], "~metric: keys cannot be added or deleted here"),
         (["network.width=3"], "network.width: belongs to training; "),
         (["metric=fidd", "eval.num_generated=abc"], "eval.num_generated=abc: must be a whole number"),
         (["feature=custom", "feature.network._target_=mine.Network"], "add its folder to PYTHONPATH"),
@@ -477,6 +481,7 @@ def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
         ),
         (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fid, kid"),
         (["metric=[]"], "metric=[]: no option is chosen; there are all"),
+        (["metric=[fid,null]"], "metric=[fid,null]: no option is chosen; there are all"),
         (["data=null"], "data=null: no option is chosen"),
         (["eval.cache=null"], "eval.cache=null: must be"),
         (["eval.cache=3"], "eval.cache=3: must be"),
@@ -527,7 +532,9 @@ def test_failed_setup_of_feature_network_stops_all_evaluations(trained, here):
 
 
 def test_comma_separated_values_are_one_error_with_fix():
-    assert evaluate_request.parse_request(["metric=fid,kid"])[1] == ["metric=fid,kid: several values; metric=[fid,kid]"]
+    assert evaluate_request.parse_request(["metric=fid,kid"])[1] == [
+        "metric=fid,kid: several values; give one, or a list: metric=[fid,kid]"
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
@@ -634,7 +641,7 @@ def test_files_of_logger_inside_run_are_not_taken_for_run(trained, here):
     inside = here / "runs" / "one" / "more"
     trained(inside, "model=vanilla", *QUICK)
     assert find_runs(here / "runs") == [here / "runs" / "one", inside]
-    assert [kind for _, kind in program.sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
+    assert [kind for _, kind in program.find_sources([here / "runs"], "last")[0]] == ["checkpoint"] * 2
 
 
 def test_files_without_valid_scores_are_reported(here):

@@ -9,7 +9,7 @@ from gan_lightning.cli import export as program
 def test_onnx_generator_runs_without_torch(run, tmp_path):
     run(tmp_path / "run", "model=cgan", "trainer.max_steps=1", "~callbacks.sample_grid", "~logger")
     words = str(tmp_path / "run" / "checkpoints" / "last.ckpt"), "--out", str(tmp_path / "out")
-    program.export(program.parser().parse_args(words))
+    program.export(program.build_parser().parse_args(words))
     code = (
         "import sys; sys.modules['torch'] = None; import numpy as np, onnxruntime as ort\n"
         "session = ort.InferenceSession('generator.onnx')\n"

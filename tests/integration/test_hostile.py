@@ -24,7 +24,7 @@ from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.demo.images_tab import ImagesTab
-from gan_lightning.demo.live_training import composed
+from gan_lightning.demo.live_training import compose_config
 from gan_lightning.errors import UserError
 from gan_lightning.feature.inception import Inception
 from gan_lightning.io.cache import TensorCache
@@ -141,7 +141,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def gan_sample(path: Path) -> None:
-    sample.sample(sample.parser().parse_args([str(path), "--num", "2"]))
+    sample.sample(sample.build_parser().parse_args([str(path), "--num", "2"]))
 
 
 def gan_train(path: Path) -> None:
@@ -153,7 +153,7 @@ COMMANDS = {
     "gan-sample": gan_sample,
     "gan-evaluate": lambda path: evaluate.evaluate([path], []),
     "gan-train": gan_train,
-    "gan-export": lambda path: export.export(export.parser().parse_args([str(path), "--no-onnx"])),
+    "gan-export": lambda path: export.export(export.build_parser().parse_args([str(path), "--no-onnx"])),
     "gan-explore": lambda path: explore.explore(path, ["latent.steps=1"]),
 }
 
@@ -244,7 +244,7 @@ def test_hydra_flags_that_unpickle_files_are_rejected(place, name):
 
 @pytest.mark.parametrize("word", hostile.SETTINGS)
 def test_hostile_settings_of_demo_are_rejected(place, word):
-    check_line(error_of(lambda: composed(["model=vanilla", "data=gaussian_ring", word]), place.parent))
+    check_line(error_of(lambda: compose_config(["model=vanilla", "data=gaussian_ring", word]), place.parent))
     assert not [*place.iterdir()]
 
 
@@ -296,7 +296,7 @@ def test_oversized_score_files_are_rejected_within_limits(place, name):
 
 def gan_report(run: Path, place: Path) -> str:
     """Return the output of gan-report and the text of its page."""
-    output = report.report(report.parser().parse_args([str(run), "--out", str(place / "report.html")]))
+    output = report.report(report.build_parser().parse_args([str(run), "--out", str(place / "report.html")]))
     page = html.unescape((place / "report.html").read_text())
     first, *rest = output.splitlines()
     assert first.startswith("1 run in ")

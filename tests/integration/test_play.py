@@ -329,7 +329,7 @@ def test_port_in_use_is_reported(tmp_path):
 def test_missing_gradio_error_names_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r"pip install 'gan-lightning\[play\]'"):
-        program.page(Path("runs"))
+        program.build_page(Path("runs"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tiny import TINY
 
 from gan_lightning.cli import evaluate, explore, export, report, sample
 from gan_lightning.config.nodes import walk
-from gan_lightning.demo.live_training import composed
+from gan_lightning.demo.live_training import compose_config
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF
 from gan_lightning.run.command_line import check_command_line
@@ -378,4 +378,4 @@ def test_gan_report_accepts_or_explains_every_command_line(checkpoint, tmp_path_
 @given(args=st.lists(st.one_of(garbage, assignments), max_size=3))
 def test_live_training_accepts_or_explains_every_setting(args):
     with contextlib.suppress(UserError):
-        assert "discriminator" in composed(["model=vanilla", "data=gaussian_ring", *args]).model
+        assert "discriminator" in compose_config(["model=vanilla", "data=gaussian_ring", *args]).model

@@ -159,7 +159,7 @@ def test_an_export_can_be_explored(checkpoint, tmp_path):
     from gan_lightning.cli import export
 
     path = checkpoint("model=cgan")
-    export.export(export.parser().parse_args([str(path), "--out", str(tmp_path / "out"), "--no-onnx"]))
+    export.export(export.build_parser().parse_args([str(path), "--out", str(tmp_path / "out"), "--no-onnx"]))
     ours, theirs = (CircularWalk()(gan_lightning.load(place)) for place in (path, tmp_path / "out"))
     for one, other in zip(ours.rows, theirs.rows, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
@@ -435,7 +435,8 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
             "latent=wolk",
             "no such option, the nearest is walk; there are attribute, blend, directions, interpolate, invert",
         ),
-        ("latent=null", "no such option"),
+        ("latent=null", "latent=null: no option is chosen; there are attribute"),
+        ("latent=[walk,blend]", "several values; choose one option"),
         ("latent.stps=3", "there is no such key, the nearest is latent.steps"),
         ("latent.steps=x", "must be a whole number of at least 1"),
         ("latent=directions latent.method=sefa", "method=sefa: must be one of first_layer, pca, random"),
@@ -455,7 +456,7 @@ def test_without_the_package_for_films_the_rest_is_there(checkpoint, tmp_path, m
         ("latent=invert", "latent.image: is needed"),
         ("latent=invert latent.image=/nowhere.png", "latent.image=/nowhere.png: No such file"),
         ("latent=interpolate,walk", "several values; choose one option"),
-        ("latent=interpolate latent.seeds=1,2", "several values; a list is written latent.seeds=[...]"),
+        ("latent=interpolate latent.seeds=1,2", "several values; give one, or a list: latent.seeds=[1,2]"),
         ("+x=1", "keys cannot be added or deleted"),
         ("~latent", "keys cannot be added or deleted"),
         (

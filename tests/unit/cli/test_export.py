@@ -38,7 +38,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def gan_export(*words: object) -> str:
-    return program.export(program.parser().parse_args([*map(str, words)]))
+    return program.export(program.build_parser().parse_args([*map(str, words)]))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_gan_sample_draws_the_same_of_an_export(checkpoint, tmp_path):
     gan_export(checkpoint, "--out", tmp_path / "out", "--no-onnx")
     for path in (checkpoint, tmp_path / "out"):
         words = str(path), "--num", "6", "--classes", "3,7", "--out", str(tmp_path / f"{path.name}.npz")
-        sample.sample(sample.parser().parse_args(words))
+        sample.sample(sample.build_parser().parse_args(words))
     one, other = (np.load(tmp_path / name) for name in ("last.ckpt.npz", "out.npz"))
     assert [*one["labels"]] == [*other["labels"]] == [3, 7] * 3
     assert np.abs(one["images"].astype(int) - other["images"]).max() <= 1

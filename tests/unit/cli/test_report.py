@@ -38,7 +38,7 @@ def changed(folder: Path, **changes: object) -> None:
 
 
 def gan_report(*words: object) -> str:
-    return program.report(program.parser().parse_args([*map(str, words)]))
+    return program.report(program.build_parser().parse_args([*map(str, words)]))
 
 
 class Page(HTMLParser):

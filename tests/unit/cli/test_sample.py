@@ -15,8 +15,8 @@ from processes import ENDED
 
 import gan_lightning
 from gan_lightning.cli.explore import explore
+from gan_lightning.cli.export import build_parser as export_parser
 from gan_lightning.cli.export import export
-from gan_lightning.cli.export import parser as export_parser
 from gan_lightning.cli.sample import main
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import class_rows, strip, to_uint8

@@ -167,7 +167,7 @@ def test_every_file_composes(compose, option):
 @pytest.mark.parametrize("option", OF_EXPLORE)
 def test_every_way_through_latent_space_composes(option):
     words = [word(option), *(["latent.image=a.png"] if option == "latent/invert" else [])]
-    config, faults = explore.composed(words)
+    config, faults = explore.compose_config(words)
     assert faults == unknown_arguments(config) == []
 
 

@@ -147,7 +147,7 @@ def test_it_is_explored_and_sampled(trained_run, tmp_path):
     for way, more in {"invert": words, "truncate": ()}.items():
         told = explore.explore(path, [f"latent={way}", f"out={tmp_path}/{way}", *more])
         assert told.splitlines() == [f"{tmp_path}/{way}.png", f"{tmp_path}/{way}.json"]
-    sample.sample(sample.parser().parse_args([str(path), "--num", "3", "--out", f"{tmp_path}/s.npz"]))
+    sample.sample(sample.build_parser().parse_args([str(path), "--num", "3", "--out", f"{tmp_path}/s.npz"]))
     assert np.load(tmp_path / "s.npz")["images"].shape == (3, 16, 16, 1)
 
 

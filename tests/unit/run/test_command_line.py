@@ -166,7 +166,7 @@ def test_impossible_values_of_some(words, key, wanted):
         (["model.clip_value=1"], r"model\.clip_value: .*it is a setting of model=wgan$"),
         (["data.attribute=Smiling"], r"data\.attribute: .*it is a setting of data=celeba"),
         (["loss=hinge", "loss.label_smoothing=0.1"], r"loss\.label_smoothing: .*loss=minimax, non_saturating"),
-        (["network.depth=3"], r"network\.depth: .*network=mlp"),
+        (["network.depth=3"], r"network\.depth: .*network=mlp, mlp_points$"),
         (["model=vanilla", "data=gaussian_ring", "data.image_size=32"], r"data\.image_size: "),
         (["data.batch_size=3", "trainer=ddp"], r"data\.batch_size=3: must be a multiple of the 2 devices"),
         (
