@@ -250,8 +250,8 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
 )
 def test_incompatible_settings_are_error(tmp_path, monkeypatch, overrides, expected):
     monkeypatch.chdir(tmp_path)
-    errors = faults(*overrides)
-    assert any(re.search(expected, error) for error in errors), errors
+    messages = faults(*overrides)
+    assert any(re.search(expected, error) for error in messages), messages
 
 
 def test_conditional_model_needs_folder_with_sub_folders(tmp_path):
@@ -304,10 +304,10 @@ def test_invalid_arguments_are_error(arguments, expected):
 
 
 def test_all_errors_are_reported_together():
-    errors = faults("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
+    messages = faults("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
     for part in ("model=wgann", "sed", "trainer.max_steps=0", "data.batch_size=x", "network.widht", "foo"):
-        assert sum(error.startswith(part) for error in errors) == 1, (part, errors)
-    assert len(errors) == 6
+        assert sum(error.startswith(part) for error in messages) == 1, (part, messages)
+    assert len(messages) == 6
 
 
 @pytest.mark.parametrize(
@@ -505,8 +505,8 @@ def test_user_supplied_class_is_added_by_file(tmp_path, monkeypatch, source):
 
 @pytest.mark.parametrize("key", ["eval.patience", "network.x", "callbacks.x", "logger.x", "metric.x", "trainer.x"])
 def test_added_key_hides_no_other_error(key):
-    errors = faults(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
-    keys = [re.split("[:=]", error, maxsplit=1)[0] for error in errors]
+    messages = faults(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
+    keys = [re.split("[:=]", error, maxsplit=1)[0] for error in messages]
     assert {key, "modle", "trainer.max_steps", "data.batch_size"} <= {*keys}
 
 
@@ -602,9 +602,9 @@ def test_resume_command_omits_time_limit_that_stopped_sweep(monkeypatch):
 def test_inconsistent_rank_variables_are_error(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    errors = faults()
-    assert len(errors) == len(expected)
-    for text, start in zip(errors, expected, strict=True):
+    messages = faults()
+    assert len(messages) == len(expected)
+    for text, start in zip(messages, expected, strict=True):
         assert text.startswith(start)
 
 
