@@ -191,13 +191,13 @@ def test_times_worse_compares_last_with_best_score(name, metric, values, ratio):
 def test_evaluation_between_monitor_steps_stops_run(run, tmp_path, monkeypatch):
     values = iter([1.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
-    words = (
+    overrides = (
         "eval.every_n_steps=1",
         "eval.num_generated=20",
         "callbacks.monitor.every_n_steps=50",
         "callbacks.monitor.stop=true",
     )
-    trainer = run(tmp_path, "model=vanilla", *words, "trainer.max_steps=4")
+    trainer = run(tmp_path, "model=vanilla", *overrides, "trainer.max_steps=4")
     assert trainer.global_step == 3
     assert "9.0 times worse" in summary.exit_status_and_reason(trainer)[1]
 

@@ -60,7 +60,7 @@ def decode_mp4(video: Path) -> np.ndarray:
 
 
 # These two cover the generators' layers and models with and without classes.
-MODELS = {"vanilla": ("model=vanilla",), "acgan, rectangular, in colour, averaged": ("model=acgan", *WIDE)}
+MODELS = {"vanilla": ("model=vanilla",), "acgan, rectangular, colour, EMA": ("model=acgan", *WIDE)}
 
 
 @pytest.mark.parametrize("kind", ["walk", "directions"])
@@ -512,12 +512,12 @@ def rename_classes(path: Path, target: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "word", ["latent.classes=[dogs,10,'sea lion',f]", "latent.classes=['dogs','10',\"sea lion\",'f']"]
+    "override", ["latent.classes=[dogs,10,'sea lion',f]", "latent.classes=['dogs','10',\"sea lion\",'f']"]
 )
-def test_classes_are_selected_by_name(checkpoint, tmp_path, monkeypatch, word):
+def test_classes_are_selected_by_name(checkpoint, tmp_path, monkeypatch, override):
     path, results = rename_classes(checkpoint("model=cgan"), tmp_path / "named.ckpt"), []
     monkeypatch.setattr("gan_lightning.latent.video.write", lambda what, *_: results.append(what) or "")
-    program.explore(path, ["latent=walk", "latent.steps=2", word])
+    program.explore(path, ["latent=walk", "latent.steps=2", override])
     assert results[0].captions == ["dogs", "class 10", "sea lion", "f"]
     expected = CircularWalk(steps=2, classes=[1, 2, 3, 5])(gan_lightning.load(path))
     assert all(torch.equal(one, other) for one, other in zip(results[0].rows, expected.rows, strict=True))

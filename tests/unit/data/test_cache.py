@@ -96,7 +96,7 @@ def test_damaged_list_of_generated_images_is_rebuilt(paths, tmp_path):
         assert found.read_text() == "[]"
 
 
-DAMAGES = "cut", "longer", "one bit", "no description", "half a description", "lies", "nested"
+DAMAGES = "cut", "longer", "one bit", "no description", "half a description", "wrong description", "nested"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_damaged_cache_file_is_rebuilt(paths, tmp_path, caplog, monkeypatch, how
         description.write_text(description.read_text()[:30])
     elif how == "nested":
         description.write_text("[" * 200_000)
-    elif how == "lies":
+    elif how == "wrong description":
         description.write_text(json.dumps(json.loads(description.read_text()) | {"broken": {"x": "y"}}))
     else:
         content = pixels.read_bytes()

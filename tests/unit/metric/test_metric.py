@@ -130,7 +130,7 @@ def test_statistics_of_float32_features_use_float64():
 # --- KID, Inception Score -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [1 << 25, 1000], ids=["one kernel for all subsets", "one for each"])
+@pytest.mark.parametrize("block", [1 << 25, 1000], ids=["one kernel for all subsets", "one kernel per subset"])
 def test_kid_agrees_with_torch_fidelity(block, monkeypatch):
     monkeypatch.setattr(kid, "BLOCK", block)
     one, two = normal(700, 32, 1).float(), normal(600, 32, 2, 0.1, 1.1).float()
@@ -156,7 +156,7 @@ def exact_kid(real: torch.Tensor, fake: torch.Tensor) -> float:
     )
 
 
-@pytest.mark.parametrize("block", [1 << 25, 100], ids=["one kernel for all subsets", "one for each"])
+@pytest.mark.parametrize("block", [1 << 25, 100], ids=["one kernel for all subsets", "one kernel per subset"])
 @pytest.mark.parametrize("name", ["plain", "offset", "constants", "duplicates, offset", "outlier 1e5"])
 def test_kid_equals_exact_arithmetic(name, block, monkeypatch):
     """In float64 the kernel at an offset of 1e6 is 1e36, and its rounding error exceeds the result."""

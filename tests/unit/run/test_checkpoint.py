@@ -220,16 +220,13 @@ INVALID_STATES = {
     "empty moments": (change_moments(lambda _: torch.zeros(0)), "exp_avg of weight 0 has the shape"),
     "integer moments": (change_moments(torch.Tensor.long), "exp_avg of weight 0 has the type torch.int64"),
     "complex moments": (change_moments(lambda x: x.to(torch.complex64)), "has the type torch.complex64"),
-    "moments on no device": (change_moments(lambda x: x.to("meta")), "is no plain tensor"),
+    "moments on the meta device": (change_moments(lambda x: x.to("meta")), "is no plain tensor"),
     "moments are text": (change_moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
     "no moments": (lambda c: c["optimizer_states"][0]["state"][0].pop("exp_avg"), "weight 0 lacks 'exp_avg'"),
-    "more moments than the settings say": (
-        change_first("max_exp_avg_sq", torch.zeros(3)),
-        "weight 0 has 'max_exp_avg_sq'",
-    ),
-    "more moments, and the settings": (add_amsgrad_state, "weight 0 has 'max_exp_avg_sq'"),
+    "unexpected moments": (change_first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
+    "unexpected moments and setting": (add_amsgrad_state, "weight 0 has 'max_exp_avg_sq'"),
     "steps of a wrong size": (change_first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
-    "state of no weight": (
+    "state of an unknown weight": (
         lambda c: c["optimizer_states"][0]["state"].update({999: {}}),
         "state of a weight 999 that is none",
     ),
@@ -261,7 +258,7 @@ INVALID_STATES = {
     "scale is text": (lambda c: c.update(MixedPrecision={"scale": "x"}), "its state of the gradient scaler is none"),
     "integer weights": (change_weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
     "weights of another shape": (change_weights(lambda x: x[None]), "has the shape"),
-    "weights on no device": (change_weights(lambda x: x.to("meta")), "is no plain tensor"),
+    "weights on the meta device": (change_weights(lambda x: x.to("meta")), "is no plain tensor"),
     "no weights": (lambda c: c.update(state_dict={}), "they are no named tensors"),
 }
 
@@ -329,12 +326,12 @@ def test_valid_optimizer_state_is_loaded(run, tmp_path, overrides):
 
 
 SETTINGS = {
-    "of an earlier torch": drop_setting("decoupled_weight_decay"),
+    "missing in an earlier torch": drop_setting("decoupled_weight_decay"),
     "maximize": set_setting("maximize", True),
     "weight_decay": set_setting("weight_decay", 0.5),
-    "rate": set_setting("lr", 1.0),
-    "no rate": drop_setting("lr"),
-    "rate is text": set_setting("lr", "x"),
+    "lr": set_setting("lr", 1.0),
+    "no lr": drop_setting("lr"),
+    "lr is text": set_setting("lr", "x"),
     "betas": set_setting("betas", (0.9, 0.9)),
     "too many betas": set_setting("betas", (0.5, 0.9, 0.9)),
     "capturable": set_setting("capturable", "x"),
