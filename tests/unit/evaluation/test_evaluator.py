@@ -207,7 +207,7 @@ def test_cache_distinguishes_logits_of_other_weights(cache, build):
         assert (evaluator.real.logits is None) == (scale is None)
         scores_by_scale[scale] = {score.name: score for score in evaluator.score(evaluator.real, {"num_generated": 26})}
     assert len({named_scores["fid"].hash for named_scores in scores_by_scale.values()}) == 1, (
-        "the features are the same"
+        "hashes of equal features differ"
     )
     one, two = (scores_by_scale[scale]["inception_score"] for scale in (0.01, 0.02))
     assert one.value != two.value
