@@ -1,4 +1,4 @@
-"""A unit test starts no process: one costs seconds, and what fails in it is harder to see."""
+"""Unit tests must not start processes: a process takes seconds, and its failures are harder to diagnose."""
 
 import sys
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
 ALLOWED = {"fc-list", "system_profiler", "uname", "cmd.exe"}  # matplotlib lists fonts, platform.uname() the processor
 
 FOLDER = Path(__file__).parent
@@ -16,7 +16,7 @@ started: list[str] = []
 
 
 def record_processes(event: str, args: tuple[Any, ...]) -> None:
-    if running and event in STARTS and not (args and PurePath(str(args[0])).name in ALLOWED):
+    if running and event in PROCESS_EVENTS and not (args and PurePath(str(args[0])).name in ALLOWED):
         started.append(f"{event} {args[0] if args else ''}")
 
 
@@ -26,7 +26,7 @@ sys.addaudithook(record_processes)
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     global running
-    running = item.path.is_relative_to(FOLDER)  # pytest calls this for tests of the other tiers too
+    running = item.path.is_relative_to(FOLDER)  # pytest also calls this for the other tiers
     try:
         return (yield)
     finally:
@@ -35,8 +35,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_process() -> Iterator[None]:
-    """Fail a test that has started a process, itself or in a fixture of its module."""
+    """Fail a test if it or a fixture of its module has started a process."""
     yield
     found = [*started]
     started.clear()
-    assert found == [], "a unit test starts no process; move it to tests/integration"
+    assert found == [], "a unit test must not start a process; move it to tests/integration"

@@ -1,4 +1,4 @@
-"""The plain loop that ours is measured against plays the same game; the page of results compares like with like."""
+"""Benchmarks: the plain training loop equals ours, and the page of results compares equal protocols only."""
 
 import json
 import sys
@@ -15,11 +15,11 @@ import same
 
 
 @pytest.mark.parametrize("name", results.VARIANTS)
-def test_the_plain_loop_is_the_same_game(run, tmp_path, name):
-    """From the same weights on the same minibatches and draws its losses are the same to rounding."""
-    words = f"model={name}", "~callbacks.sample_grid", "trainer.max_steps=5", "trainer.precision=64-true"
-    trainer = run(tmp_path, *words, "+callbacks.plain={_target_: same.Plain}")
-    plain = next(guest for guest in trainer.callbacks if isinstance(guest, same.Plain))
+def test_plain_loop_has_same_losses(run, tmp_path, name):
+    """Both start with equal weights and use equal minibatches and random draws."""
+    overrides = f"model={name}", "~callbacks.sample_grid", "trainer.max_steps=5", "trainer.precision=64-true"
+    trainer = run(tmp_path, *overrides, "+callbacks.plain={_target_: same.Plain}")
+    plain = next(callback for callback in trainer.callbacks if isinstance(callback, same.Plain))
     torch.testing.assert_close(same.losses(trainer), plain.losses, rtol=1e-9, atol=1e-12)
     assert len(plain.losses.unique()) == plain.losses.numel() == 10
 
@@ -30,13 +30,13 @@ def result(value: float, **card: Any) -> dict[str, Any]:
     return {"best_by": "fid", "curve": [{"step": 1, "scores": scores}], "cards": {json.dumps(card): card}}
 
 
-def test_the_page_compares_like_with_like(tmp_path, monkeypatch):
+def test_results_page_compares_equal_protocols_only(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
 
-    def write(kind: str, seed: int, **found: Any) -> None:
+    def write(kind: str, seed: int, **result_arguments: Any) -> None:
         path = results.path_of("mnist", "dcgan", kind, seed)
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(result(**found)))
+        path.write_text(json.dumps(result(**result_arguments)))
 
     for seed in range(3):
         write("ours", seed, value=10 + 0.1 * seed)
@@ -51,13 +51,13 @@ def test_the_page_compares_like_with_like(tmp_path, monkeypatch):
         results.page()
 
 
-def test_a_mean_that_is_lower_by_noise_is_inconclusive():
+def test_difference_of_means_within_noise_is_inconclusive():
     assert results.against([10.0, 14.0, 6.0], [12.0, 16.0, 8.0]).startswith("inconclusive")
     assert results.against([12.0, 16.0, 8.0], [10.0, 14.0, 6.0]).startswith("inconclusive")
     assert results.against([10.0], [20.0]) == "inconclusive (one seed)"
 
 
-def test_the_page_has_what_a_gpu_has_left(tmp_path, monkeypatch):
+def test_results_page_has_full_length_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     assert results.full_length() == []
     scores = [{"metric": "fid", "value": 12.345, "card_hash": "abc"}, {"metric": "recall", "value": 0.5}]

@@ -1,9 +1,9 @@
-"""The text of errors."""
+"""Short messages of exceptions."""
 
 from gan_lightning.errors import short_message
 
 
-def test_errors_of_others_are_told_short():
+def test_short_message_is_first_line_of_cause():
     hydra = ValueError("Could not override\nfull_key: a.b\nobject_type=dict")
     assert short_message(hydra) == "Could not override"
     around = ValueError("around")

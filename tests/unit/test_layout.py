@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
-# Options without a module of their own: lists of other options, and settings that several share.
+# Options without a module: lists of other options, and settings that several options share.
 WITHOUT_MODULE = {"metric/default", "metric/all", "network/mlp_points", "callbacks/default", "data/base"}
 WITHOUT_FOLDER = {"logger", "debug", "experiment", "optimizer", "protocol"}  # groups that configure other libraries
 TABLE = re.findall(r"^    ( ?\d+)  (\w+) ", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
@@ -34,20 +34,22 @@ def modules() -> dict[str, Path]:
     return {name.removesuffix(".__init__"): path for name, path in files.items()}
 
 
-def test_a_folder_imports_only_lower_ones():
-    """A module of a folder may import others of it, without a cycle; ``gan_lightning.load`` may import anything."""
+def test_folder_imports_only_folders_below():
+    """Modules of one folder may import each other without a cycle; ``gan_lightning.load`` may import any module."""
     graph = {name: imports(path) for name, path in modules().items() if name != "gan_lightning"}
     assert {name.split(".")[1] for name in graph} == LEVEL.keys()
     assert len(TABLE) == len(LEVEL)
     for name, imported in graph.items():
-        own = name.split(".")[1]
-        wrong = [other for other in imported if own != (top := other.split(".")[1]) and LEVEL[top] >= LEVEL[own]]
-        assert wrong == [], name
+        folder = name.split(".")[1]
+        forbidden = [
+            other for other in imported if folder != (top := other.split(".")[1]) and LEVEL[top] >= LEVEL[folder]
+        ]
+        assert forbidden == [], name
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_an_option_configures_the_module_of_its_name(path):
+def test_option_configures_module_of_same_name(path):
     targets = set(re.findall(r"_target_: (gan_lightning\.[\w.]+)\.\w+", path.read_text()))
     if path.parent.name == "trainer":
         assert targets <= {"gan_lightning.trainer"}
@@ -57,15 +59,19 @@ def test_an_option_configures_the_module_of_its_name(path):
         assert targets == {f"gan_lightning.{path.parent.name}.{path.stem}"}
 
 
-def test_every_class_of_ours_in_an_option_exists():
-    found = {one for path in CONF.rglob("*.yaml") for one in re.findall(r"_target_: (gan_[\w.]+)", path.read_text())}
-    assert len(found) > 30
-    for target in found:
+def test_classes_in_options_exist():
+    targets = {
+        target_name
+        for path in CONF.rglob("*.yaml")
+        for target_name in re.findall(r"_target_: (gan_[\w.]+)", path.read_text())
+    }
+    assert len(targets) > 30
+    for target in targets:
         module, _, name = target.rpartition(".")
         assert name in {node.name for node in ast.parse(modules()[module].read_text()).body if hasattr(node, "name")}
 
 
-def test_variants_import_no_other_variant():
+def test_models_import_no_other_model():
     for path in (PACKAGE / "model").glob("*.py"):
         if (CONF / "model" / path.with_suffix(".yaml").name).exists():
             assert {name for name in imports(path) if name.startswith("gan_lightning.model")} <= {
@@ -75,34 +81,34 @@ def test_variants_import_no_other_variant():
             }
 
 
-def test_the_package_itself_imports_nothing_at_once():
+def test_package_imports_no_submodule_at_import():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert {node.module for node in at_once} == {"pathlib", "typing"}
+    top_level = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {node.module for node in top_level} == {"pathlib", "typing"}
 
 
-def test_every_test_is_in_a_tier():
+def test_every_test_file_is_in_a_tier():
     tests = ROOT / "tests"
     assert {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")} == {"unit", "integration", "docs"}
 
 
-def test_unit_tests_stand_in_the_folder_of_what_they_test():
+def test_unit_test_folders_mirror_package():
     folders = {path.parent.name for path in (ROOT / "tests" / "unit").glob("*/test_*.py")}
     assert folders <= LEVEL.keys()
 
 
-def test_no_module_is_named_after_nothing():
+def test_no_module_has_meaningless_name():
     names = {path.stem for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]}
     assert names & {"util", "utils", "helpers", "helper", "misc", "common"} == set()
 
 
-def test_yaml_files_have_no_key_twice():
-    """A plain YAML parser would take the last one."""
+def test_yaml_files_have_no_duplicate_keys():
+    """A plain YAML parser would silently use the last one."""
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node, deep=False):
             keys = [self.construct_object(key, deep) for key, _ in node.value]
-            assert len(keys) == len(set(keys)), f"a key twice in {path}"
+            assert len(keys) == len(set(keys)), f"duplicate key in {path}"
             return super().construct_mapping(node, deep)
 
     for path in CONF.rglob("*.yaml"):

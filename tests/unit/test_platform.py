@@ -1,4 +1,4 @@
-"""Windows: no name that it lacks is used without a fallback."""
+"""Windows: POSIX-only names are used only with a fallback."""
 
 import ast
 from collections.abc import Iterator
@@ -10,18 +10,21 @@ from windows import ABSENT_MODULES, ABSENT_NAMES
 ROOT = Path(__file__).parents[2]
 
 
-def refused(text: str) -> Iterator[str]:
-    """Uses of what Windows lacks in a module, without ``hasattr`` or a ``try`` around them."""
+def unguarded_uses(text: str) -> Iterator[str]:
+    """Yield uses of names that Windows lacks, outside of ``hasattr`` and ``try``."""
     tree = ast.parse(text)
     guarded = {
         node
-        for tried in ast.walk(tree)
-        if isinstance(tried, ast.Try)
-        and any("ImportError" in ast.unparse(one) or "AttributeError" in ast.unparse(one) for one in tried.handlers)
-        for statement in tried.body
+        for try_node in ast.walk(tree)
+        if isinstance(try_node, ast.Try)
+        and any(
+            "ImportError" in ast.unparse(handler) or "AttributeError" in ast.unparse(handler)
+            for handler in try_node.handlers
+        )
+        for statement in try_node.body
         for node in ast.walk(statement)
     }
-    asked = {
+    hasattr_names = {
         node.args[1].value
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "hasattr" and isinstance(node.args[1], ast.Constant)
@@ -42,7 +45,7 @@ def refused(text: str) -> Iterator[str]:
                 "Path.replace, which fails while another process has the file open; use gan_lightning.io.files.replace"
             ]
         for name in found:
-            allowed = name in asked or ("madvise" in asked and name.startswith("MADV_"))
+            allowed = name in hasattr_names or ("madvise" in hasattr_names and name.startswith("MADV_"))
             if node not in guarded and not allowed:
                 yield f"line {node.lineno}: {name}"
 
@@ -59,8 +62,8 @@ def refused(text: str) -> Iterator[str]:
         "(folder / 'a').replace(folder / 'b')",
     ],
 )
-def test_posix_only_names_are_found(text):
-    assert len([*refused(text)]) == 1
+def test_posix_only_names_are_detected(text):
+    assert len([*unguarded_uses(text)]) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,8 +76,8 @@ def test_posix_only_names_are_found(text):
         "text.replace('a', 'b')",
     ],
 )
-def test_posix_only_names_with_a_fallback_are_allowed(text):
-    assert not [*refused(text)]
+def test_posix_only_names_with_fallback_are_allowed(text):
+    assert not [*unguarded_uses(text)]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,6 @@ def test_posix_only_names_with_a_fallback_are_allowed(text):
     [*sorted((ROOT / "gan_lightning").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_no_posix_only_name_is_used_without_a_fallback(path):
-    if path.name != "files.py":  # which has the function to rename files with
-        assert not [*refused(path.read_text(encoding="utf-8"))]
+def test_module_uses_no_posix_only_name_without_fallback(path):
+    if path.name != "files.py":  # it contains the replacement for Path.replace
+        assert not [*unguarded_uses(path.read_text(encoding="utf-8"))]

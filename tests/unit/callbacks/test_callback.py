@@ -1,4 +1,4 @@
-"""The guests of a run: checkpoints, scalars, pictures, rates, the bar and signals."""
+"""Callbacks: metrics, sample images, learning rates, the progress bar, signals and the last checkpoint."""
 
 import csv
 import errno
@@ -38,14 +38,14 @@ def steps_of(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-def table(folder: Path) -> list[dict[str, str]]:
+def read_metrics(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return [*csv.DictReader(file)]
 
 
-# Scalars
+# Metrics
 
-FIGURES = {
+METRICS = {
     "step",
     "images_seen",
     "images_per_second",
@@ -53,11 +53,11 @@ FIGURES = {
     "d/output_fake",
     "d/adversarial",
     "g/adversarial",
-    *(f"{player}/{name}" for player in "gd" for name in ("gradient_norm", "lr")),
+    *(f"{network}/{name}" for network in "gd" for name in ("gradient_norm", "lr")),
 }
 
 
-ACCURACIES = {"d/accuracy_real", "d/accuracy_fake"}  # of a critic there are none
+ACCURACIES = {"d/accuracy_real", "d/accuracy_fake"}  # a critic has none
 TERMS = {
     "acgan": {"d/class_real", "d/class_fake", "g/class_fake", *ACCURACIES},
     "wgan": set(),
@@ -66,7 +66,7 @@ TERMS = {
 }
 
 
-def test_metrics_csv_has_every_figure(run, tmp_path, variant):
+def test_metrics_csv_has_every_metric(run, tmp_path, variant):
     run(
         tmp_path,
         f"model={variant}",
@@ -74,25 +74,25 @@ def test_metrics_csv_has_every_figure(run, tmp_path, variant):
         "callbacks.metric_logger.every_n_steps=3",
         "model.d_steps=2",
     )
-    lines = table(tmp_path)
+    lines = read_metrics(tmp_path)
     assert [int(line["step"]) for line in lines] == [3, 6, 7]
     columns = set(lines[0])
-    assert columns >= FIGURES
+    assert columns >= METRICS
     if variant in TERMS:
-        assert columns == FIGURES | TERMS[variant]
+        assert columns == METRICS | TERMS[variant]
     for line in lines:
         assert all(math.isfinite(float(value)) for value in line.values())
         assert float(line["images_seen"]) == int(line["step"]) * 2 * 4
         assert 0 <= float(line.get("d/accuracy_real", 0)) <= 1
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert set(found.Tags()["scalars"]) == columns - {"step"}
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == columns - {"step"}
     for tag in columns - {"step"}:
-        assert [event.step for event in found.Scalars(tag)] == [3, 6, 7]
-        logged = [event.value for event in found.Scalars(tag)]
+        assert [event.step for event in events.Scalars(tag)] == [3, 6, 7]
+        logged = [event.value for event in events.Scalars(tag)]
         assert logged == pytest.approx([float(line[tag]) for line in lines], rel=1e-6)
 
 
-def test_figures_are_what_they_are_called(build):
+def test_logged_metrics_have_expected_values(build):
     model, data = build("model=vanilla")
     logits = Logits(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 3.0, -1.0, -5.0]))
     fake = torch.zeros(4, *data.shape)
@@ -103,13 +103,13 @@ def test_figures_are_what_they_are_called(build):
             if i < 2:
                 parameter.grad.view(-1)[0] = 3.0 + i
         optimizers.append(torch.optim.SGD(network.parameters(), rate))
-    guest = MetricLogger()
-    guest.outputs = {
+    callback = MetricLogger()
+    callback.outputs = {
         "d": StepOutput({"adversarial": torch.tensor(1.5)}, fake, logits),
         "g": StepOutput({"adversarial": torch.tensor(0.5)}, fake, Logits(None, logits.fake)),
     }
-    guest.then, guest.since = time.perf_counter() - 2, 10
-    values = guest.measure(SimpleNamespace(datamodule=data, world_size=1, optimizers=optimizers), model, 30)
+    callback.then, callback.since = time.perf_counter() - 2, 10
+    values = callback.measure(SimpleNamespace(datamodule=data, world_size=1, optimizers=optimizers), model, 30)
     assert 0 < values.pop("images_per_second") <= 20 * 4 / 2
     assert values == pytest.approx(
         {
@@ -128,89 +128,89 @@ def test_figures_are_what_they_are_called(build):
     )
 
 
-def test_accuracy_is_about_the_boundary_of_the_loss(build):
-    """Least squares parts 1 from 0; a perfect D has half of its fakes above 0."""
+def test_accuracy_uses_decision_boundary_of_loss(build):
+    """Least squares has its boundary between 0 and 1; a perfect D has half of its fakes above 0."""
     model, _ = build("model=vanilla", "loss=least_squares")
     logits = Logits(torch.tensor([1.1, 0.9, 0.4, 1.0]), torch.tensor([0.1, -0.1, 0.1, -0.1]))
     outputs = {"d": StepOutput({}, torch.zeros(4, 2), logits)}
     assert {kind: float(share) for kind, share in accuracies(model, outputs).items()} == {"real": 0.75, "fake": 1.0}
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, monkeypatch):
+def test_non_finite_loss_stops_run(run, tmp_path, monkeypatch):
     loss = GAN.generator_loss
 
-    def broken(self: GAN, *args: Any) -> Any:
+    def non_finite_loss(self: GAN, *args: Any) -> Any:
         terms, logits = loss(self, *args)
         return terms | {"extra": terms["adversarial"] * (math.nan if self.global_step == 2 else 1.0)}, logits
 
-    monkeypatch.setattr(GAN, "generator_loss", broken)
+    monkeypatch.setattr(GAN, "generator_loss", non_finite_loss)
     with pytest.raises(UserError, match=r"step 3: g/extra is nan"):
         run(tmp_path, "model=vanilla", "trainer.max_steps=5", EVERY_STEP, "callbacks.checkpoint.every_n_steps=1")
-    assert [int(line["step"]) for line in table(tmp_path)] == [1, 2]
-    assert steps_of(tmp_path)[-1] == "step_00000002.ckpt", "a checkpoint of what has diverged"
+    assert [int(line["step"]) for line in read_metrics(tmp_path)] == [1, 2]
+    assert steps_of(tmp_path)[-1] == "step_00000002.ckpt", "a checkpoint with a non-finite loss was saved"
 
 
-def test_what_has_diverged_is_not_saved(run, tmp_path, monkeypatch):
-    """Checkpoints may be due more often than figures; they must not push out the good ones."""
+def test_diverged_run_is_not_saved(run, tmp_path, monkeypatch):
+    """Checkpoints may be saved more often than metrics are logged; they must not replace valid ones."""
     loss = GAN.discriminator_loss
 
-    def broken(self: GAN, *args: Any) -> Any:
+    def non_finite_loss(self: GAN, *args: Any) -> Any:
         terms, logits = loss(self, *args)
         return {name: term * (math.inf if self.global_step >= 2 else 1.0) for name, term in terms.items()}, logits
 
-    monkeypatch.setattr(GAN, "discriminator_loss", broken)
-    words = "model=vanilla", "trainer.max_steps=9", "callbacks.checkpoint.every_n_steps=2"
+    monkeypatch.setattr(GAN, "discriminator_loss", non_finite_loss)
+    overrides = "model=vanilla", "trainer.max_steps=9", "callbacks.checkpoint.every_n_steps=2"
     with pytest.raises(UserError, match=r"step 3: d/adversarial is (inf|nan)"):
-        run(tmp_path, *words, "callbacks.checkpoint.keep=1")
+        run(tmp_path, *overrides, "callbacks.checkpoint.keep=1")
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000002.ckpt"]
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize("name", ["vanilla", "cgan"])
-def test_pictures_at_round_steps_and_the_last(run, tmp_path, name):
+def test_sample_grids_are_saved_at_round_steps_and_last_step(run, tmp_path, name):
     trainer = run(tmp_path, f"model={name}", "trainer.max_steps=12")
     folder = tmp_path / "samples"
     steps = [1, 2, 5, 10, 12]
-    drawn = [f"step_{step:08d}.png" for step in steps]
-    assert sorted(path.name for path in folder.iterdir()) == ["real.png", *drawn, "timeline.png"]
+    files = [f"step_{step:08d}.png" for step in steps]
+    assert sorted(path.name for path in folder.iterdir()) == ["real.png", *files, "timeline.png"]
     labels = torch.arange(10).repeat_interleave(8) if name == "cgan" else None
     rows = 10 if name == "cgan" else 8
     expected = grid(trainer.lightning_module.sample(8 * rows, labels, seed=0), columns=8)
     assert expected.shape == (3, rows * 18 + 2, 8 * 18 + 2)
     real = grid(trainer.datamodule.real(8 * rows, labels), columns=8)
-    if name == "cgan":  # the names of the classes stand at the left
-        names = read_png(folder / drawn[-1])[:, :, : -expected.shape[2]]
-        assert all((names[:, 18 * row : 18 * row + 18] < 128).any() for row in range(rows))
-        expected, real = (torch.cat([names, picture], dim=2) for picture in (expected, real))
-    assert torch.equal(read_png(folder / drawn[-1]), expected)
-    assert not torch.equal(read_png(folder / drawn[0]), expected)
+    if name == "cgan":  # class names are written at the left
+        captions = read_png(folder / files[-1])[:, :, : -expected.shape[2]]
+        assert all((captions[:, 18 * row : 18 * row + 18] < 128).any() for row in range(rows))
+        expected, real = (torch.cat([captions, image], dim=2) for image in (expected, real))
+    assert torch.equal(read_png(folder / files[-1]), expected)
+    assert not torch.equal(read_png(folder / files[0]), expected)
     assert torch.equal(read_png(folder / "real.png"), real)
-    found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
-    assert [event.step for event in found.Images("samples")] == steps
-    assert [event.step for event in found.Images("real")] == [0]
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [event.step for event in events.Images("samples")] == steps
+    assert [event.step for event in events.Images("real")] == [0]
 
 
-def test_pictures_of_an_abandoned_continuation_are_removed_with_the_next_save(run, compose, tmp_path):
-    words = "model=vanilla", "trainer.max_steps=10"
-    run(tmp_path, *words, "callbacks.checkpoint.every_n_steps=1", "callbacks.checkpoint.keep=null")
+def test_sample_grids_of_abandoned_continuation_are_removed(run, compose, tmp_path):
+    overrides = "model=vanilla", "trainer.max_steps=10"
+    run(tmp_path, *overrides, "callbacks.checkpoint.every_n_steps=1", "callbacks.checkpoint.keep=null")
     stale = tmp_path / "samples" / "step_00000003.png"
     stale.write_bytes(b"of another continuation")
     (tmp_path / "samples" / "mine.png").touch()
     first = tmp_path / "checkpoints" / "step_00000001.ckpt"
 
-    class Stops(Callback):
+    class StoppingCallback(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             trainer.should_stop = trainer.global_step == 3
 
-    train(compose(*words), tmp_path, first, more_callbacks=[Stops()])
+    train(compose(*overrides), tmp_path, first, more_callbacks=[StoppingCallback()])
     names = ["mine.png", "real.png", *(f"step_{step:08d}.png" for step in (1, 2, 3)), "timeline.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
-    assert read_png(stale).shape == (3, 8 * 18 + 2, 8 * 18 + 2), "drawn anew"
+    assert read_png(stale).shape == (3, 8 * 18 + 2, 8 * 18 + 2), "the sample grid was not replaced"
 
 
-def test_the_timeline_grows_and_holds_the_same_noise(run, tmp_path):
+def test_timeline_has_one_row_per_step_of_same_noise(run, tmp_path):
     heights = []
     for steps in (1, 2, 5):
         run(tmp_path / str(steps), "model=vanilla", f"trainer.max_steps={steps}")
@@ -218,12 +218,12 @@ def test_the_timeline_grows_and_holds_the_same_noise(run, tmp_path):
     row = 16 + 2 * 2
     assert heights == [row, 2 * row, 3 * row]
     folder = tmp_path / "5" / "samples"
-    timeline, picture = read_png(folder / "timeline.png"), read_png(folder / "step_00000002.png")
-    assert torch.equal(timeline[:, row : 2 * row, -picture.shape[2] :], picture[:, :row])
+    timeline, image = read_png(folder / "timeline.png"), read_png(folder / "step_00000002.png")
+    assert torch.equal(timeline[:, row : 2 * row, -image.shape[2] :], image[:, :row])
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])
-def test_a_damaged_image_of_an_earlier_step_is_left_out_of_the_timeline(run, tmp_path, caplog, content):
+def test_damaged_sample_grid_is_left_out_of_timeline(run, tmp_path, caplog, content):
     run(tmp_path, "model=vanilla", "trainer.max_steps=2")
     path = tmp_path / "samples" / "step_00000001.png"
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
@@ -233,7 +233,7 @@ def test_a_damaged_image_of_an_earlier_step_is_left_out_of_the_timeline(run, tmp
     assert f"{path}: cannot be read and is left out of timeline.png" in caplog.text
 
 
-def test_a_timeline_of_classes_holds_the_first_sample_of_each(run, tmp_path):
+def test_conditional_timeline_has_first_sample_of_each_class(run, tmp_path):
     trainer = run(tmp_path, "model=cgan", "trainer.max_steps=2")
     labels = torch.arange(10).repeat_interleave(8)
     images = trainer.lightning_module.sample(80, labels, seed=0)
@@ -244,33 +244,33 @@ def test_a_timeline_of_classes_holds_the_first_sample_of_each(run, tmp_path):
         assert torch.equal(drawn, to_uint8(images[8 * label]).expand(3, -1, -1))
 
 
-def test_names_of_every_script_stand_beside_the_rows(run, tmp_path):
-    """Folders of one picture each, with names that no terminal and not every font shows."""
+def test_class_names_of_every_script_are_drawn_beside_rows(run, tmp_path):
+    """Not every font has all characters of these names, and the line break must be escaped."""
     names = "cats", "été", "猫", "a\nb", "x" * 100
     for number, name in enumerate(names):
         write_png(tmp_path / "photos" / name / "a.png", torch.full((3, 16, 16), 40 * number, dtype=torch.uint8))
-    words = "model=cgan", "data=image_folder", f"data.root={tmp_path}/photos", "data.batch_size=2"
-    trainer = run(tmp_path / "run", *words, "trainer.max_steps=1")
+    overrides = "model=cgan", "data=image_folder", f"data.root={tmp_path}/photos", "data.batch_size=2"
+    trainer = run(tmp_path / "run", *overrides, "trainer.max_steps=1")
     assert len(trainer.lightning_module.class_names) == 5
     assert trainer.lightning_module.class_names == [
         name.replace("\n", "\\n") for name in trainer.datamodule.class_names
     ]
-    picture = read_png(tmp_path / "run" / "samples" / "step_00000001.png")
-    beside = picture[:, :, : -(8 * 18 + 2)]
-    assert len({beside[:, 18 * row : 18 * row + 18].numpy().tobytes() for row in range(5)}) == 5
+    image = read_png(tmp_path / "run" / "samples" / "step_00000001.png")
+    captions = image[:, :, : -(8 * 18 + 2)]
+    assert len({captions[:, 18 * row : 18 * row + 18].numpy().tobytes() for row in range(5)}) == 5
 
 
-def test_points_give_a_scatter(run, tmp_path):
+def test_points_are_drawn_as_scatter_plot(run, tmp_path):
     run(tmp_path, "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=2")
     first, second = (read_png(tmp_path / "samples" / f"step_{step:08d}.png") for step in (1, 2))
     assert first.shape == second.shape == (3, 480, 480)
     assert not torch.equal(first, second)
-    assert len(first.flatten(1).unique(dim=1).T) > 50, "hardly anything is drawn"
+    assert len(first.flatten(1).unique(dim=1).T) > 50, "the scatter plot is nearly empty"
     assert (tmp_path / "samples" / "timeline.png").exists()
 
 
-def test_watching_puts_modes_back(build):
-    """Also those of single layers, as of one that is held in evaluation mode on purpose."""
+def test_sample_restores_training_mode(build):
+    """The mode of a single layer is restored too: a user may keep one in eval mode."""
     model, _ = build("model=dcgan")
     model.train()
     model.generator.project.eval()
@@ -279,47 +279,47 @@ def test_watching_puts_modes_back(build):
     assert [module.training for module in model.modules()] == before
 
 
-# Rates, bar, signals
+# Learning rates, progress bar, signals
 
 
 @pytest.mark.parametrize(("schedule", "factors"), [("linear_decay", [1, 0.75, 0.5, 0.25]), ("constant", [1] * 4)])
-def test_rates_by_hand(run, tmp_path, schedule, factors):
-    words = "model=wgan_gp", "trainer.max_steps=4", EVERY_STEP, f"callbacks.learning_rate.schedule={schedule}"
-    run(tmp_path, *words, "model.discriminator_optimizer.lr=4e-3")
-    lines = table(tmp_path)
+def test_learning_rate_schedules_have_expected_values(run, tmp_path, schedule, factors):
+    overrides = "model=wgan_gp", "trainer.max_steps=4", EVERY_STEP, f"callbacks.learning_rate.schedule={schedule}"
+    run(tmp_path, *overrides, "model.discriminator_optimizer.lr=4e-3")
+    lines = read_metrics(tmp_path)
     assert [float(line["g/lr"]) for line in lines] == pytest.approx([1e-4 * factor for factor in factors])
     assert [float(line["d/lr"]) for line in lines] == pytest.approx([4e-3 * factor for factor in factors])
 
 
-def test_a_rate_is_a_function_of_the_step_alone():
+def test_learning_rate_depends_only_on_step():
     optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr) for lr in (0.1, 0.2)]
     trainer, module = SimpleNamespace(optimizers=optimizers, max_steps=10), SimpleNamespace()
-    guest = LearningRate("linear_decay")
-    guest.on_fit_start(trainer, module)
+    callback = LearningRate("linear_decay")
+    callback.on_fit_start(trainer, module)
     for step in (7, 2, 2, 9):
         trainer.global_step = step
-        guest.on_train_batch_start(trainer, module)
+        callback.on_train_batch_start(trainer, module)
         rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         assert rates == pytest.approx([0.1 * (1 - step / 10), 0.2 * (1 - step / 10)])
 
 
-def test_the_bar_counts_generator_steps(run, tmp_path, capsys):
-    words = "model=wgan", "trainer.max_steps=5", "callbacks.progress.refresh_s=1e-9"
-    trainer = run(tmp_path, *words, "callbacks.checkpoint.every_n_steps=2")
-    (bar,) = [guest.progress_bar for guest in trainer.callbacks if isinstance(guest, Progress)]
+def test_progress_bar_counts_generator_steps(run, tmp_path, capsys):
+    overrides = "model=wgan", "trainer.max_steps=5", "callbacks.progress.refresh_s=1e-9"
+    trainer = run(tmp_path, *overrides, "callbacks.checkpoint.every_n_steps=2")
+    (bar,) = [callback.progress_bar for callback in trainer.callbacks if isinstance(callback, Progress)]
     assert (bar.initial, bar.n, bar.total) == (0, 5, 5)
-    told = capsys.readouterr().err
-    assert "5/5" in told
-    assert f"images={5 * 5 * 4}" in told
-    assert "d=" in told
-    assert "g=" in told
-    trainer = run(tmp_path, *words, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
-    (bar,) = [guest.progress_bar for guest in trainer.callbacks if isinstance(guest, Progress)]
+    output = capsys.readouterr().err
+    assert "5/5" in output
+    assert f"images={5 * 5 * 4}" in output
+    assert "d=" in output
+    assert "g=" in output
+    trainer = run(tmp_path, *overrides, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
+    (bar,) = [callback.progress_bar for callback in trainer.callbacks if isinstance(callback, Progress)]
     assert (bar.initial, bar.n, bar.total) == (2, 5, 5)
     assert "2/5" in capsys.readouterr().err
 
 
-def test_the_bar_of_a_run_that_fails_is_closed(run, tmp_path, monkeypatch):
+def test_progress_bar_of_failed_run_is_closed(run, tmp_path, monkeypatch):
     closed = []
     monkeypatch.setattr("tqdm.tqdm.close", lambda bar: closed.append(bar))
     monkeypatch.setattr(GAN, "generator_loss", lambda *_: 1 / 0)
@@ -328,14 +328,14 @@ def test_the_bar_of_a_run_that_fails_is_closed(run, tmp_path, monkeypatch):
     assert closed
 
 
-def test_signal_handlers_are_put_back(run, tmp_path):
+def test_signal_handlers_are_restored(run, tmp_path):
     before = [signal.getsignal(signum) for signum in SIGNALS]
     trainer = run(tmp_path, "model=vanilla")
     assert [signal.getsignal(signum) for signum in SIGNALS] == before
-    assert [guest.signum for guest in trainer.callbacks if isinstance(guest, GracefulStop)] == [0]
+    assert [callback.signum for callback in trainer.callbacks if isinstance(callback, GracefulStop)] == [0]
 
 
-def test_a_second_signal_ends_at_once():
+def test_second_signal_exits_immediately():
     stop = GracefulStop()
     stop.on_train_batch_start()
     stop.handle(signal.SIGTERM, None)
@@ -347,8 +347,8 @@ def test_a_second_signal_ends_at_once():
     assert trainer.should_stop
 
 
-def test_signals_that_are_sent_repeatedly_do_not_hurry():
-    """A closed terminal sends SIGHUP twice, and SIGXCPU comes every second."""
+def test_repeated_automatic_signals_do_not_exit_immediately():
+    """A closed terminal sends SIGHUP twice, and SIGXCPU is sent every second."""
     for signum in (signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1):
         stop = GracefulStop()
         stop.on_train_batch_start()
@@ -360,25 +360,27 @@ def test_signals_that_are_sent_repeatedly_do_not_hurry():
         assert caught.value.code == 143
 
 
-def test_a_signal_that_is_ignored_stays_ignored(run, tmp_path, monkeypatch):
-    """nohup ignores SIGHUP; the shell ignores SIGINT in the background, where kill -INT is meant all the same."""
-    found = {}
+def test_ignored_sighup_stays_ignored_and_sigint_does_not(run, tmp_path, monkeypatch):
+    """nohup ignores SIGHUP. A shell ignores SIGINT of background jobs, where kill -INT should still stop the run."""
+    handlers = {}
     monkeypatch.setattr(
-        GracefulStop, "on_train_batch_start", lambda *_: found.update({one: signal.getsignal(one) for one in SIGNALS})
+        GracefulStop,
+        "on_train_batch_start",
+        lambda *_: handlers.update({signum: signal.getsignal(signum) for signum in SIGNALS}),
     )
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGINT)}
+    before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in (signal.SIGHUP, signal.SIGINT)}
     try:
         run(tmp_path, "model=vanilla")
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-    assert found[signal.SIGHUP] == signal.SIG_IGN
-    assert callable(found[signal.SIGINT])
-    assert callable(found[signal.SIGXCPU])
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert handlers[signal.SIGHUP] == signal.SIG_IGN
+    assert callable(handlers[signal.SIGINT])
+    assert callable(handlers[signal.SIGXCPU])
 
 
-class Failing(Callback):
-    """Fails in its last hooks."""
+class FailingHooks(Callback):
+    """Raises in the given hooks."""
 
     def __init__(self, *hooks: str) -> None:
         for hook in hooks:
@@ -399,41 +401,41 @@ class Failing(Callback):
         ("on_train_epoch_end", "on_exception", "teardown"),
     ],
 )
-def test_last_hooks_that_fail_do_not_cost_the_last_checkpoint(compose, tmp_path, hooks):
-    words = "model=vanilla", "trainer.max_steps=3", "callbacks.metric_logger.every_n_steps=2"
-    handlers = [signal.getsignal(one) for one in SIGNALS]
+def test_last_checkpoint_is_saved_if_last_hooks_fail(compose, tmp_path, hooks):
+    overrides = "model=vanilla", "trainer.max_steps=3", "callbacks.metric_logger.every_n_steps=2"
+    handlers = [signal.getsignal(signum) for signum in SIGNALS]
     with pytest.raises(ZeroDivisionError):
-        train(compose(*words), tmp_path, more_callbacks=[Failing(*hooks)])
-    assert [signal.getsignal(one) for one in SIGNALS] == handlers, "a notebook would not hear Ctrl-C any more"
+        train(compose(*overrides), tmp_path, more_callbacks=[FailingHooks(*hooks)])
+    assert [signal.getsignal(signum) for signum in SIGNALS] == handlers, "Ctrl-C would no longer work in a notebook"
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
 
 
-@pytest.mark.parametrize("at", ["on_train_batch_end", "on_train_epoch_end"])
-def test_a_stop_that_comes_late_and_a_hook_that_fails_do_not_cost_the_last_checkpoint(compose, tmp_path, at):
-    class StopsLate(Failing):
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end"])
+def test_last_checkpoint_is_saved_if_late_stop_and_hook_fails(compose, tmp_path, hook):
+    class StoppingLate(FailingHooks):
         pass
 
     def stop(self: Any, trainer: Any, *_: Any) -> None:
         trainer.should_stop = trainer.global_step >= 2
 
-    setattr(StopsLate, at, stop)
-    words = "model=vanilla", "trainer.max_steps=4" if at == "on_train_batch_end" else "trainer.max_steps=2"
+    setattr(StoppingLate, hook, stop)
+    overrides = "model=vanilla", "trainer.max_steps=4" if hook == "on_train_batch_end" else "trainer.max_steps=2"
     with pytest.raises(ZeroDivisionError):
-        train(compose(*words), tmp_path, more_callbacks=[StopsLate("on_train_end")])
+        train(compose(*overrides), tmp_path, more_callbacks=[StoppingLate("on_train_end")])
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
 
 
-def test_a_hook_that_fails_between_two_steps_costs_none(compose, tmp_path):
-    """An exception in a step leaves weights that are those of no step, one after it does not."""
+def test_checkpoint_is_saved_if_hook_fails_between_steps(compose, tmp_path):
+    """An exception within a step leaves partly updated weights, one between two steps does not."""
 
-    class Fails(Callback):
+    class FailingCallback(Callback):
         def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
             if trainer.global_step == 2:
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[Fails()])
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[FailingCallback()])
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
 
 
@@ -446,139 +448,141 @@ FAILURES = (
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("step", [2, 4])
-def test_a_callback_that_fails_after_a_step_does_not_cost_the_checkpoint_of_it(compose, tmp_path, error, step):
-    """Lightning calls no further callback at this step, so neither the one that saves."""
+def test_checkpoint_is_saved_if_callback_fails_after_step(compose, tmp_path, error, step):
+    """Lightning then calls no further callback at this step, so not the Checkpoint callback either."""
 
-    class Fails(Callback):
+    class FailingCallback(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.global_step == step:
                 raise error
 
-    words = "model=vanilla", "trainer.max_steps=4"
+    overrides = "model=vanilla", "trainer.max_steps=4"
     with pytest.raises(type(error)) as caught:
-        train(compose(*words), tmp_path, more_callbacks=[Fails()])
+        train(compose(*overrides), tmp_path, more_callbacks=[FailingCallback()])
     assert caught.value is error
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert read(last)["global_step"] == step
-    assert [int(line["step"]) for line in table(tmp_path)] == [step], "figures are those of the checkpoint"
+    assert [int(line["step"]) for line in read_metrics(tmp_path)] == [step], (
+        "metrics and checkpoint differ in their step"
+    )
     assert last_metrics(tmp_path)["step"] == step
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.step for event in found.Scalars("d/adversarial")] == [step]
-    assert train(compose(*words), tmp_path, ckpt_path=last).global_step == 4
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("d/adversarial")] == [step]
+    assert train(compose(*overrides), tmp_path, ckpt_path=last).global_step == 4
 
 
-def test_an_error_in_a_step_saves_no_half_of_it(compose, tmp_path, monkeypatch):
+def test_error_within_step_saves_no_partial_step(compose, tmp_path, monkeypatch):
     backward_terms = GenerativeModel.backward_terms
 
-    def fails(self: GenerativeModel, player: str, *args: Any) -> Any:
-        if player == "g" and self.global_step == 2:  # D has been updated
+    def fail(self: GenerativeModel, network: str, *args: Any) -> Any:
+        if network == "g" and self.global_step == 2:  # D has been updated
             raise ZeroDivisionError
-        return backward_terms(self, player, *args)
+        return backward_terms(self, network, *args)
 
-    monkeypatch.setattr(GenerativeModel, "backward_terms", fails)
+    monkeypatch.setattr(GenerativeModel, "backward_terms", fail)
     with pytest.raises(ZeroDivisionError):
         train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=1"), tmp_path)
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000001.ckpt", "step_00000002.ckpt"]
 
 
-def test_a_logger_that_fails_does_not_cost_the_checkpoint_of_the_step(compose, tmp_path, monkeypatch):
-    """As where somebody has removed the folder that a logger writes to."""
+def test_checkpoint_is_saved_if_logger_fails(compose, tmp_path, monkeypatch):
+    """A logger fails if somebody has removed its folder."""
 
-    def fails(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "events")
 
-    def removed(self: Any, metrics: Any, step: int) -> None:
+    def fail_at_step_3(self: Any, metrics: Any, step: int) -> None:
         if step == 3:
-            monkeypatch.setattr(TensorBoardLogger, "save", fails)
-            fails()
+            monkeypatch.setattr(TensorBoardLogger, "save", fail)
+            fail()
 
-    monkeypatch.setattr(TensorBoardLogger, "log_metrics", removed)
+    monkeypatch.setattr(TensorBoardLogger, "log_metrics", fail_at_step_3)
     with pytest.raises(FileNotFoundError):
         train(compose("model=vanilla", "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=3"), tmp_path)
     assert steps_of(tmp_path) == ["last.ckpt", "step_00000003.ckpt"]
-    assert [int(line["step"]) for line in table(tmp_path)] == [3]
+    assert [int(line["step"]) for line in read_metrics(tmp_path)] == [3]
 
 
-def test_a_full_disk_is_not_filled_further(compose, tmp_path):
-    class Fails(Callback):
+def test_nothing_is_saved_to_full_disk(compose, tmp_path):
+    class FailingCallback(Callback):
         def on_train_batch_end(self, *_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", "curve")
 
     with pytest.raises(OSError, match="No space left"):
-        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[Fails()])
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[FailingCallback()])
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_an_error_after_a_step_is_told_where_that_step_cannot_be_saved(compose, tmp_path, monkeypatch, caplog):
-    class Fails(Callback):
+def test_error_is_raised_if_checkpoint_cannot_be_written(compose, tmp_path, monkeypatch, caplog):
+    class FailingCallback(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             monkeypatch.setattr(trainer, "save_checkpoint", self.full)
             raise ZeroDivisionError
 
-        def full(self, path: Path) -> None:
+        def fail_to_write(self, path: Path) -> None:
             raise OSError(errno.EACCES, "Permission denied", str(path))
 
     with pytest.raises(ZeroDivisionError):
-        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[Fails()])
+        train(compose("model=vanilla", "trainer.max_steps=4"), tmp_path, more_callbacks=[FailingCallback()])
     assert "step_00000001.ckpt: cannot be written (Permission denied)" in caplog.text
 
 
-def test_whatever_ends_a_run_its_last_step_has_figures(compose, tmp_path):
-    class Stops(Callback):
+def test_metrics_are_logged_at_last_step(compose, tmp_path):
+    class StoppingCallback(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             trainer.should_stop = trainer.global_step == 5
 
     config = compose("model=vanilla", "trainer.max_steps=20", "callbacks.metric_logger.every_n_steps=3")
-    trainer = train(config, tmp_path, more_callbacks=[Stops()])
-    lines = table(tmp_path)
+    trainer = train(config, tmp_path, more_callbacks=[StoppingCallback()])
+    lines = read_metrics(tmp_path)
     assert [int(line["step"]) for line in lines] == [3, 5]
     assert lines[-1]["images_seen"] == "20"
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.step for event in found.Scalars("d/adversarial")] == [3, 5]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("d/adversarial")] == [3, 5]
     ended = log_summary(config, trainer, tmp_path, time.time())
     assert ended["metrics"] == pytest.approx({name: float(lines[-1][name]) for name in lines[-1] if name != "step"})
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
     assert exit_status_and_reason(trainer) == (0, "a callback set trainer.should_stop")
 
 
-# The end of a run
+# End of a run
 
 
-def test_tensorboard_has_hparams_config_and_pictures(run, compose, tmp_path):
-    words = "model=vanilla", "trainer.max_steps=2", EVERY_STEP
-    trainer = run(tmp_path, *words)
-    metrics = log_summary(compose(*words), trainer, tmp_path, time.time())["metrics"]
+def test_tensorboard_has_hparams_config_and_images(run, compose, tmp_path):
+    overrides = "model=vanilla", "trainer.max_steps=2", EVERY_STEP
+    trainer = run(tmp_path, *overrides)
+    metrics = log_summary(compose(*overrides), trainer, tmp_path, time.time())["metrics"]
     assert metrics["images_seen"] == 8
-    found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
-    (text,) = found.Tensors("config/text_summary")
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
+    (text,) = events.Tensors("config/text_summary")
     assert b"max_steps: 2" in text.tensor_proto.string_val[0]
-    (grid_event, _) = found.Images("samples")
+    (grid_event, _) = events.Images("samples")
     assert grid_event.width == 8 * 18 + 2
-    data = found.summary_metadata
+    data = events.summary_metadata
     assert "_hparams_/session_start_info" in data
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     start = plugin_data_pb2.HParamsPluginData.FromString(data["_hparams_/session_start_info"].plugin_data.content)
-    told = start.session_start_info.hparams
-    assert told["model.d_steps"].number_value == 1
-    assert told["model.generator_optimizer.lr"].number_value == 2e-4
-    assert told["seed"].number_value == 0
+    hparams = start.session_start_info.hparams
+    assert hparams["model.d_steps"].number_value == 1
+    assert hparams["model.generator_optimizer.lr"].number_value == 2e-4
+    assert hparams["seed"].number_value == 0
     info = plugin_data_pb2.HParamsPluginData.FromString(data["_hparams_/experiment"].plugin_data.content)
     for metric in info.experiment.metric_infos:
-        last = found.Scalars(metric.name.tag)[-1]
+        last = events.Scalars(metric.name.tag)[-1]
         assert last.value == pytest.approx(metrics[metric.name.tag.removeprefix("final/")], rel=1e-6)
     for tag in metrics:
-        assert [event.step for event in found.Scalars(tag)] == [1, 2], "the final figures stand at a step of their own"
+        assert [event.step for event in events.Scalars(tag)] == [1, 2], "final values need tags or steps of their own"
 
 
-def test_a_guest_can_be_built_in_plain_python():
+def test_callbacks_can_be_constructed_in_python():
     assert MetricLogger().every_n_steps == 50
     assert SampleGrid().columns == 8
     assert LearningRate().schedule(0.5) == 1
     assert Progress().progress_bar is None
 
 
-def test_a_notification_that_a_signal_interrupted_does_not_keep_tensorboard_waiting(compose, tmp_path):
+def test_interrupted_notification_does_not_block_tensorboard(compose, tmp_path):
     """A signal between release and removal of a waiter leaves it in the queue's list; the next notification is lost.
 
     TensorBoard's thread then waits for its next flush, two minutes by default.

@@ -1,4 +1,4 @@
-"""How the commands end."""
+"""Exit status, messages and signal handling of the commands."""
 
 import errno
 import io
@@ -15,7 +15,7 @@ from gan_lightning.io.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "expected"),
     [
         (UserError("a: wrong", "b: wrong"), 2, "a: wrong\nb: wrong\n"),
         (OSError(errno.ENOSPC, "No space left", "x.png"), 2, "x.png: cannot be written (No space left); --out sets"),
@@ -23,30 +23,30 @@ from gan_lightning.io.signals import DISCONNECTED, INSISTENT, SIGNALS, leave
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
-def test_what_the_user_can_mend_has_no_traceback(capsys, error, status, told):
-    with pytest.raises(SystemExit) as left, exit_on_error("--out"):
+def test_user_error_has_no_traceback(capsys, error, status, expected):
+    with pytest.raises(SystemExit) as exit_info, exit_on_error("--out"):
         raise error
-    assert left.value.code == status
-    assert capsys.readouterr().err.startswith(told)
+    assert exit_info.value.code == status
+    assert capsys.readouterr().err.startswith(expected)
 
 
-def test_what_is_a_fault_of_ours_keeps_its_traceback():
+def test_unexpected_exception_keeps_traceback():
     with pytest.raises(ZeroDivisionError), exit_on_error("--out"):
         raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("signum", [one for one in SIGNALS if one != signal.SIGINT])
-def test_signals_end_a_command_so_that_it_cleans_up(capsys, signum):
+def test_signal_ends_command_after_cleanup(capsys, signum):
     before, cleaned = signal.signal(signum, signal.SIG_DFL), []
     try:
-        with pytest.raises(SystemExit) as left, exit_on_error("--out"):  # noqa: PT012
+        with pytest.raises(SystemExit) as exit_info, exit_on_error("--out"):  # noqa: PT012
             try:
                 signal.raise_signal(signum)
             finally:
                 if signum not in INSISTENT:
-                    signal.raise_signal(signum)  # as a terminal that is closed sends it, twice
+                    signal.raise_signal(signum)  # a closing terminal sends the signal twice
                 cleaned.append(True)
-        assert left.value.code == 128 + signum
+        assert exit_info.value.code == 128 + signum
         assert cleaned
         assert capsys.readouterr().err == f"interrupted by {signal.Signals(signum).name}\n"
         assert signal.getsignal(signum) == signal.SIG_DFL
@@ -54,10 +54,10 @@ def test_signals_end_a_command_so_that_it_cleans_up(capsys, signum):
         signal.signal(signum, before)
 
 
-def test_ignored_signals_stay_ignored_and_listeners_are_left_alone():
-    """As under nohup, and where submitit waits for SIGUSR2."""
-    heard = []
-    listener = lambda *_: heard.append(True)  # noqa: E731
+def test_ignored_signals_and_existing_handlers_are_kept():
+    """nohup ignores SIGHUP, and submitit handles SIGUSR2."""
+    received = []
+    listener = lambda *_: received.append(True)  # noqa: E731
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGUSR2, listener)
     try:
         with exit_on_error("--out"):
@@ -65,14 +65,14 @@ def test_ignored_signals_stay_ignored_and_listeners_are_left_alone():
             signal.raise_signal(signal.SIGHUP)
             signal.raise_signal(signal.SIGUSR2)
             assert signal.getsignal(signal.SIGTERM) == leave
-        assert heard == [True]
+        assert received == [True]
     finally:
         for signum, handler in zip((signal.SIGHUP, signal.SIGUSR2), before, strict=True):
             signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize("kind", ["pipe without a reader", "closed terminal"])
-def test_a_command_survives_the_end_of_its_reader(monkeypatch, kind):
+def test_command_survives_closed_output(monkeypatch, kind):
     reader, writer = os.pipe() if kind.startswith("pipe") else os.openpty()
     os.close(reader)
     with os.fdopen(writer, "w", buffering=1) as stream:
@@ -86,12 +86,12 @@ def test_a_command_survives_the_end_of_its_reader(monkeypatch, kind):
     assert done
 
 
-def test_windows_reports_a_pipe_without_a_reader_as_an_invalid_argument():
+def test_windows_reports_pipe_without_reader_as_einval():
     assert (errno.EINVAL in DISCONNECTED) == (os.name == "nt")
 
 
-def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
-    """With PYTHONIOENCODING=ascii an error line was lost, and a print ended in a traceback."""
+def test_characters_missing_from_terminal_encoding_are_escaped(monkeypatch):
+    """With PYTHONIOENCODING=ascii an error line was lost, and print raised UnicodeEncodeError."""
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     handler = logging.StreamHandler(sys.stdout)

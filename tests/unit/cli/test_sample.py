@@ -1,4 +1,4 @@
-"""gan-sample: pictures, arrays and folders from a checkpoint, and what it says to mistakes."""
+"""gan-sample: images, arrays and folders of samples from a checkpoint, and its error messages."""
 
 import copy
 import errno
@@ -32,7 +32,7 @@ MODELS = {
 
 @pytest.fixture
 def checkpoint(request, run, tmp_path_factory) -> Path:
-    """A tiny run's checkpoint, one for each kind and all tests."""
+    """The checkpoint of a tiny run, trained once for each kind."""
     name = request.param
     if name not in CHECKPOINTS:
         folder = tmp_path_factory.mktemp(name)
@@ -47,16 +47,16 @@ CHECKPOINTS: dict[str, Path] = {}
 NAMES = ["cats", "dogs", "sea lion", "été", "a,b", "10", "x/y", "cats2", "i", "j"]
 
 
-def changed(path: Path, target: Path, **kept: object) -> Path:
-    """A copy of a checkpoint with other entries among its hyperparameters."""
+def change_hyperparameters(path: Path, target: Path, **hyperparameters: object) -> Path:
+    """Write a copy of a checkpoint with changed hyperparameters."""
     content = read(path)
-    content["hyper_parameters"] |= kept
+    content["hyper_parameters"] |= hyperparameters
     torch.save(content, target)
     return target
 
 
 def with_value(path: Path, target: Path, name: str, value: float) -> Path:
-    """A copy of a checkpoint with one number of one tensor changed."""
+    """Write a copy of a checkpoint with one changed value of one tensor."""
     content = read(path)
     content["state_dict"][name] = content["state_dict"][name].clone()
     content["state_dict"][name].view(-1)[0] = value
@@ -65,23 +65,23 @@ def with_value(path: Path, target: Path, name: str, value: float) -> Path:
     return target
 
 
-def of(*names: str) -> pytest.MarkDecorator:
+def with_checkpoints(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("checkpoint", names, indirect=True)
 
 
-def gan_sample(monkeypatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["gan-sample", *map(str, words)])
+def gan_sample(monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["gan-sample", *map(str, arguments)])
     main()
 
 
-@of("dcgan", "cgan", "ema")
-def test_a_grid(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("dcgan", "cgan", "ema")
+def test_grid_has_samples_in_order(checkpoint, tmp_path, monkeypatch, capsys):
     out = tmp_path / "deep" / "grid.png"
     gan_sample(monkeypatch, checkpoint, "--num", 5, "--columns", 3, "--out", out)
     assert capsys.readouterr().out == f"5 samples in {out}\n"
-    with Image.open(out) as picture:
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    if gan_lightning.load(checkpoint).num_classes:  # the names of the classes stand at the left
+    with Image.open(out) as image:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    if gan_lightning.load(checkpoint).num_classes:  # class names are written at the left
         assert (pixels[:, :, : -(3 * 18 + 2)] < 128).any()
         pixels = pixels[:, :, -(3 * 18 + 2) :]
     assert pixels.shape == (3, 2 * 18 + 2, 3 * 18 + 2)
@@ -91,8 +91,8 @@ def test_a_grid(checkpoint, tmp_path, monkeypatch, capsys):
     assert torch.equal(pixels[:, 2:18, 20:36], second)
 
 
-@of("cgan")
-def test_classes_come_in_turn(checkpoint, tmp_path, monkeypatch):
+@with_checkpoints("cgan")
+def test_classes_alternate(checkpoint, tmp_path, monkeypatch):
     out = tmp_path / "a.npz"
     gan_sample(monkeypatch, checkpoint, "--num", 5, "--classes", "3,7", "--seed", 2, "--out", out)
     with np.load(out) as arrays:
@@ -103,48 +103,48 @@ def test_classes_come_in_turn(checkpoint, tmp_path, monkeypatch):
         assert np.array_equal(arrays["images"], to_uint8(images).permute(0, 2, 3, 1).numpy())
 
 
-@of("dcgan")
-def test_arrays_of_an_unconditional_model_have_no_labels(checkpoint, tmp_path, monkeypatch):
+@with_checkpoints("dcgan")
+def test_arrays_of_unconditional_model_have_no_labels(checkpoint, tmp_path, monkeypatch):
     gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays.files == ["images"]
         assert arrays["images"].shape == (4, 16, 16, 3)
 
 
-@of("points")
-def test_points(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("points")
+def test_points_are_written_as_array_and_plot(checkpoint, tmp_path, monkeypatch, capsys):
     gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["points"].shape == (4, 2)
     gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0
     capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         gan_sample(monkeypatch, checkpoint, "--out", tmp_path / "folder")
-    assert left.value.code == 2
+    assert exit_info.value.code == 2
     assert "points are not images" in capsys.readouterr().err
 
 
-@of("dcgan", "cgan")
-def test_a_folder_of_pictures(checkpoint, tmp_path, monkeypatch):
+@with_checkpoints("dcgan", "cgan")
+def test_folder_of_images_is_written(checkpoint, tmp_path, monkeypatch):
     gan_sample(monkeypatch, checkpoint, "--num", 3, "--out", tmp_path / "folder")
     conditional = bool(gan_lightning.load(checkpoint).num_classes)
     names = [f"{i:06d}_class{i}.png" if conditional else f"{i:06d}.png" for i in range(3)]
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == names
-    with Image.open(tmp_path / "folder" / names[0]) as picture:
-        assert picture.size == (16, 16)
+    with Image.open(tmp_path / "folder" / names[0]) as image:
+        assert image.size == (16, 16)
 
 
-@of("cgan")
-def test_a_seed_decides(checkpoint, tmp_path, monkeypatch):
+@with_checkpoints("cgan")
+def test_samples_depend_on_seed(checkpoint, tmp_path, monkeypatch):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         gan_sample(monkeypatch, checkpoint, "--num", 4, "--seed", seed, "--out", tmp_path / f"{name}.png")
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c
 
 
-@of("ema")
-def test_the_average_is_what_samples(checkpoint):
+@with_checkpoints("ema")
+def test_ema_weights_are_sampled(checkpoint):
     model = gan_lightning.load(checkpoint)
     assert not model.training
     z, y = torch.randn(4, model.latent_dim), torch.arange(4)
@@ -154,11 +154,11 @@ def test_the_average_is_what_samples(checkpoint):
     with torch.no_grad():
         for parameter in model.generator.parameters():
             parameter.zero_()
-    assert torch.equal(model.sample(4, y, seed=3), drawn), "the live generator takes no part"
+    assert torch.equal(model.sample(4, y, seed=3), drawn), "the samples depend on the weights without EMA"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "expected"),
     [
         (["--num", "0"], "--num 0: must be at least 1"),
         (["--columns", "0"], "--columns 0: must be at least 1"),
@@ -170,18 +170,18 @@ def test_the_average_is_what_samples(checkpoint):
         (["--num", "0", "--out", "a.jpg"], "--num 0: must be at least 1\n--out a.jpg"),
     ],
 )
-@of("cgan")
-def test_mistakes_are_told(checkpoint, tmp_path, monkeypatch, capsys, words, told):
+@with_checkpoints("cgan")
+def test_invalid_arguments_are_reported(checkpoint, tmp_path, monkeypatch, capsys, arguments, expected):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as left:
-        gan_sample(monkeypatch, checkpoint, *words)
-    assert left.value.code == 2
-    assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_info:
+        gan_sample(monkeypatch, checkpoint, *arguments)
+    assert exit_info.value.code == 2
+    assert expected in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == []
 
 
-@of("cgan")
-def test_samples_of_two_calls_are_not_mixed(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("cgan")
+def test_samples_are_not_added_to_existing_folder(checkpoint, tmp_path, monkeypatch, capsys):
     gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "pictures")
     with pytest.raises(SystemExit):
         gan_sample(monkeypatch, checkpoint, "--num", 2, "--seed", 1, "--out", tmp_path / "pictures")
@@ -189,39 +189,39 @@ def test_samples_of_two_calls_are_not_mixed(checkpoint, tmp_path, monkeypatch, c
     assert len([*(tmp_path / "pictures").iterdir()]) == 4
 
 
-@of("dcgan")
-def test_mistakes_about_the_checkpoint(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("dcgan")
+def test_invalid_checkpoint_and_output_are_reported(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     half = tmp_path / "half.ckpt"
     half.write_bytes(checkpoint.read_bytes()[:1000])
     blocked = tmp_path / "file"
     blocked.touch()
-    for words, told in (
+    for arguments, expected in (
         (["nowhere.ckpt"], "nowhere.ckpt: there is no such checkpoint"),
         ([half], "half.ckpt: cannot be read (damaged"),
         ([checkpoint, "--classes", "3"], "is not conditional"),
         ([checkpoint, "--out", blocked / "grid.png"], "cannot be written"),
     ):
-        with pytest.raises(SystemExit) as left:
-            gan_sample(monkeypatch, *words)
-        assert left.value.code == 2
-        assert told in capsys.readouterr().err
+        with pytest.raises(SystemExit) as exit_info:
+            gan_sample(monkeypatch, *arguments)
+        assert exit_info.value.code == 2
+        assert expected in capsys.readouterr().err
 
 
-@of("cgan")
-def test_a_checkpoint_has_the_names_of_its_classes(checkpoint):
+@with_checkpoints("cgan")
+def test_checkpoint_has_class_names(checkpoint):
     assert read(checkpoint)["hyper_parameters"]["class_names"] == [*"0123456789"]
     assert gan_lightning.load(checkpoint).class_names == [*"0123456789"]
 
 
-@of("dcgan")
-def test_a_model_without_classes_has_no_names(checkpoint):
+@with_checkpoints("dcgan")
+def test_unconditional_model_has_no_class_names(checkpoint):
     assert gan_lightning.load(checkpoint).class_names == []
 
 
-@of("cgan")
-def test_classes_are_chosen_by_name(checkpoint, tmp_path, monkeypatch):
-    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
+@with_checkpoints("cgan")
+def test_classes_are_selected_by_name(checkpoint, tmp_path, monkeypatch):
+    path = change_hyperparameters(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
     model = gan_lightning.load(path)
     assert model.class_names == NAMES
     expected = model.sample(3, labels=[0, 5, 4], seed=1)
@@ -229,62 +229,62 @@ def test_classes_are_chosen_by_name(checkpoint, tmp_path, monkeypatch):
     assert torch.equal(model.sample(labels=["cats", "10", "a,b"], seed=1), expected)
     for array in (["cats", "10", "a,b"], np.array([0, 5, 4], object), np.array([0, 5, 4], ">i8")):
         assert torch.equal(model.sample(labels=np.array(array), seed=1), expected)
-    for words, labels in (("cats,dogs", [0, 1, 0]), ("10,a,b,été", [5, 4, 3]), ("j,sea lion", [9, 2, 9])):
-        gan_sample(monkeypatch, path, "--num", 3, "--classes", words, "--out", tmp_path / "a.npz")
+    for names, labels in (("cats,dogs", [0, 1, 0]), ("10,a,b,été", [5, 4, 3]), ("j,sea lion", [9, 2, 9])):
+        gan_sample(monkeypatch, path, "--num", 3, "--classes", names, "--out", tmp_path / "a.npz")
         with np.load(tmp_path / "a.npz") as arrays:
             assert arrays["labels"].tolist() == labels
             assert arrays["class_names"].tolist() == NAMES
 
 
-@of("cgan")
-def test_mistakes_about_classes_in_python(checkpoint):
+@with_checkpoints("cgan")
+def test_invalid_labels_of_sample_are_value_errors(checkpoint):
     model = gan_lightning.load(checkpoint)
-    for more, told in (
+    for kwargs, expected in (
         ({"num": 1, "labels": ["cat"]}, "labels: there is no class 'cat'; the classes are 0 to 9"),
         ({"num": 3, "labels": "cat"}, r"labels='cat': must be a list .*; labels=\['cat'\] \* 3"),
         ({"num": 3, "labels": ["1"]}, "labels: must be 3 integers"),
         ({}, "num=None: "),
     ):
-        with pytest.raises(ValueError, match=told):
-            model.sample(**more)
+        with pytest.raises(ValueError, match=expected):
+            model.sample(**kwargs)
 
 
-@of("cgan")
-def test_a_wrong_name_is_told_with_the_right_ones(checkpoint, tmp_path, monkeypatch, capsys):
-    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
+@with_checkpoints("cgan")
+def test_unknown_class_name_is_error_with_suggestion(checkpoint, tmp_path, monkeypatch, capsys):
+    path = change_hyperparameters(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
     with pytest.raises(SystemExit):
         gan_sample(monkeypatch, path, "--classes", "Dog", "--out", tmp_path / "a.npz")
-    told = "--classes Dog: there is no class 'Dog'; did you mean dogs? The classes are cats, dogs, sea lion, "
-    assert capsys.readouterr().err.startswith(told)
+    expected = "--classes Dog: there is no class 'Dog'; did you mean dogs? The classes are cats, dogs, sea lion, "
+    assert capsys.readouterr().err.startswith(expected)
     assert not (tmp_path / "a.npz").exists()
 
 
-@of("cgan")
-def test_files_of_a_folder_carry_the_class(checkpoint, tmp_path, monkeypatch):
-    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
+@with_checkpoints("cgan")
+def test_file_names_contain_class_name(checkpoint, tmp_path, monkeypatch):
+    path = change_hyperparameters(checkpoint, tmp_path / "named.ckpt", class_names=NAMES)
     gan_sample(monkeypatch, path, "--num", 10, "--out", tmp_path / "out")
     found = [name.stem.partition("_")[2] for name in sorted((tmp_path / "out").iterdir())]
     assert found == ["cats", "dogs", "sea_lion", "été", "a_b", "class10", "x_y", "cats2", "i", "j"]
 
 
-@of("cgan")
-def test_a_grid_has_a_row_a_class_with_its_name(checkpoint, tmp_path, monkeypatch):
-    path, out = changed(checkpoint, tmp_path / "named.ckpt", class_names=NAMES), tmp_path / "a.png"
+@with_checkpoints("cgan")
+def test_grid_has_one_captioned_row_per_class(checkpoint, tmp_path, monkeypatch):
+    path, out = change_hyperparameters(checkpoint, tmp_path / "named.ckpt", class_names=NAMES), tmp_path / "a.png"
     gan_sample(monkeypatch, path, "--num", 7, "--classes", "dogs,été", "--columns", 3, "--out", out)
-    with Image.open(out) as picture:
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    with Image.open(out) as image:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     grid = pixels[:, :, -(3 * 18 + 2) :]
-    assert grid.shape == (3, 3 * 18 + 2, 3 * 18 + 2), "two rows of dogs, of 3 and of 1, and one of été"
+    assert grid.shape == (3, 3 * 18 + 2, 3 * 18 + 2), "expected two rows of dogs, with 3 and 1 images, and one of été"
     images = to_uint8(gan_lightning.load(path).sample(7, labels=[1, 3, 1, 3, 1, 3, 1], seed=0)).expand(-1, 3, -1, -1)
     for number, (row, column) in {0: (0, 0), 2: (0, 1), 6: (1, 0), 1: (2, 0), 5: (2, 2)}.items():
         assert torch.equal(grid[:, 2 + 18 * row : 18 + 18 * row, 2 + 18 * column : 18 + 18 * column], images[number])
-    assert (grid[:, 20:36, 20:] == 255).all(), "white where a class has no more samples"
+    assert (grid[:, 20:36, 20:] == 255).all(), "cells without a sample are not white"
     rows = [pixels[:, top : top + 18, : -(3 * 18 + 2)] for top in (0, 18, 36)]
-    assert torch.equal(rows[0], rows[1]), "dogs"
-    assert not torch.equal(rows[0], rows[2]), "été"
+    assert torch.equal(rows[0], rows[1]), "both rows should have the caption dogs"
+    assert not torch.equal(rows[0], rows[2]), "the third row should have the caption été"
 
 
-def test_images_are_arranged_by_class_in_one_pass():
+def test_class_rows_compares_labels_in_one_pass():
     class Label(int):
         compared = 0
 
@@ -296,22 +296,22 @@ def test_images_are_arranged_by_class_in_one_pass():
 
     labels = [Label(i % 200) for i in range(400)]
     images, width, captions = class_rows(torch.arange(400.0).view(400, 1, 1, 1), labels, [], 8)
-    assert Label.compared < 4000, "not every class with every sample"
+    assert Label.compared < 4000, "every class is compared with every sample"
     assert width == 2
     assert images.flatten().tolist()[:4] == [0, 200, 1, 201]
     assert captions[:2] == ["class 0", "class 1"]
 
 
-def test_characters_that_no_font_has_do_not_become_boxes():
+def test_characters_missing_from_font_become_question_marks():
     images = [torch.zeros(3, 20, 20, dtype=torch.uint8)]
     assert torch.equal(strip(images, ["犬 λ"]), strip(images, ["? λ"]))
     assert not torch.equal(strip(images, ["λ"]), strip(images, ["?"]))
 
 
 @pytest.mark.parametrize("names", [["a"], "cats", [*"abcdefghi", "\x1b[2J"], [*"abcdefghi", "x" * 256], [0] * 10])
-@of("cgan")
-def test_names_that_were_tampered_with_are_refused(checkpoint, tmp_path, names):
-    path = changed(checkpoint, tmp_path / "named.ckpt", class_names=names)
+@with_checkpoints("cgan")
+def test_invalid_class_names_of_checkpoint_are_rejected(checkpoint, tmp_path, names):
+    path = change_hyperparameters(checkpoint, tmp_path / "named.ckpt", class_names=names)
     with pytest.raises(UserError, match=r"named\.ckpt: class_names: must be 10 printable texts") as caught:
         gan_lightning.load(path)
     assert len(caught.value.errors) == 1
@@ -319,21 +319,21 @@ def test_names_that_were_tampered_with_are_refused(checkpoint, tmp_path, names):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("part", ["generator.*weight", "generator_ema.*weight", "generator_ema.*running_var"])
-@of("ema")
-def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path, monkeypatch, capsys, part, value):
+@with_checkpoints("ema")
+def test_non_finite_weights_are_error(checkpoint, tmp_path, monkeypatch, capsys, part, value):
     name = next(name for name in read(checkpoint)["state_dict"] if fnmatch(name, part))
     path = with_value(checkpoint, tmp_path / "bad.ckpt", name, value)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         gan_sample(monkeypatch, path, "--out", tmp_path / "a.png")
-    assert left.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"{path}: {name}: 1 of ")
-    assert "values are NaN or infinite" in told
-    assert told.count("\n") == 1
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"{path}: {name}: 1 of ")
+    assert "values are NaN or infinite" in message
+    assert message.count("\n") == 1
 
 
-@of("points")
-def test_samples_that_are_not_finite_are_refused(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("points")
+def test_non_finite_samples_are_error(checkpoint, tmp_path, monkeypatch, capsys):
     content = read(checkpoint)
     for name, value in content["state_dict"].items():
         if name.startswith("generator.") and value.is_floating_point():
@@ -346,31 +346,31 @@ def test_samples_that_are_not_finite_are_refused(checkpoint, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("key", ["init_from", "ckpt_path"])
-@of("cgan")
-def test_training_does_not_start_from_weights_that_are_not_finite(checkpoint, run, tmp_path, key):
+@with_checkpoints("cgan")
+def test_training_does_not_start_from_non_finite_weights(checkpoint, run, tmp_path, key):
     name = next(name for name in read(checkpoint)["state_dict"] if fnmatch(name, "generator.*weight"))
     path = with_value(checkpoint, tmp_path / "run/checkpoints/last.ckpt", name, float("nan"))
-    words = [*MODELS["cgan"], "~callbacks.progress", "~callbacks.sample_grid", "~logger", "trainer.max_steps=3"]
-    more = {"ckpt_path": path} if key == "ckpt_path" else {}
-    words += [f"init_from={path}"] if key == "init_from" else []
+    overrides = [*MODELS["cgan"], "~callbacks.progress", "~callbacks.sample_grid", "~logger", "trainer.max_steps=3"]
+    kwargs = {"ckpt_path": path} if key == "ckpt_path" else {}
+    overrides += [f"init_from={path}"] if key == "init_from" else []
     with pytest.raises(UserError, match=rf"last\.ckpt: {name}: 1 of .* NaN or infinite"):
-        run(tmp_path / "run", *words, **more)
+        run(tmp_path / "run", *overrides, **kwargs)
 
 
-@of("cgan")
-def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("cgan")
+def test_run_directory_selects_best_or_latest_checkpoint(checkpoint, tmp_path, monkeypatch, capsys):
     run, content = tmp_path / "run", read(checkpoint)
     folder = run / "checkpoints"
     folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for step, name in ((2, "step_00000002"), (4, "step_00000004"), (4, "last"), (2, "best")):
-        changed = copy.deepcopy(content) | {"global_step": step}
-        progress = changed["loops"]["fit_loop"]["epoch_loop.manual_optimization.optim_step_progress"]
+        checkpoint_content = copy.deepcopy(content) | {"global_step": step}
+        progress = checkpoint_content["loops"]["fit_loop"]["epoch_loop.manual_optimization.optim_step_progress"]
         progress["total"]["completed"] = step
-        torch.save(changed, folder / f"{name}.ckpt")
+        torch.save(checkpoint_content, folder / f"{name}.ckpt")
     (run / "config.yaml").touch()
-    for place in ("run", "run/checkpoints", run):
-        gan_sample(monkeypatch, place, "--num", 1, "--out", "a.npz")
+    for source in ("run", "run/checkpoints", run):
+        gan_sample(monkeypatch, source, "--num", 1, "--out", "a.npz")
         assert capsys.readouterr().out == "using run/checkpoints/best.ckpt\n1 samples in a.npz\n"
     (folder / "best.ckpt").write_bytes(b"torn")
     assert choose(run)[0] == Path("run/checkpoints/last.ckpt")
@@ -384,11 +384,11 @@ def test_a_run_directory_stands_for_its_best_or_latest_checkpoint(checkpoint, tm
     assert len(caught.value.errors) == 4
 
 
-@of("cgan")
-def test_a_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
+@with_checkpoints("cgan")
+def test_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
     load, read_files = torch.load, []
     monkeypatch.setattr(
-        torch, "load", lambda file, *words, **more: read_files.append(file) or load(file, *words, **more)
+        torch, "load", lambda file, *arguments, **kwargs: read_files.append(file) or load(file, *arguments, **kwargs)
     )
     run = checkpoint.parent.parent
     for path in (run, checkpoint):
@@ -403,7 +403,7 @@ def test_a_checkpoint_is_read_once(checkpoint, tmp_path, monkeypatch):
             read_files.clear()
 
 
-def test_folders_that_are_no_run_are_told_in_one_line(tmp_path, monkeypatch, capsys):
+def test_folder_that_is_no_run_is_one_line_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for name in ("one", "two"):
@@ -412,7 +412,7 @@ def test_folders_that_are_no_run_are_told_in_one_line(tmp_path, monkeypatch, cap
         (tmp_path / "sweep" / name / "config.yaml").touch()
     (tmp_path / "young").mkdir()
     (tmp_path / "young" / "config.yaml").touch()
-    for place, told in (
+    for source, expected in (
         (
             "photos",
             "photos: has no checkpoints, as a run directory has, and is no folder of gan-export, since",
@@ -420,56 +420,56 @@ def test_folders_that_are_no_run_are_told_in_one_line(tmp_path, monkeypatch, cap
         ("sweep", "sweep: holds 2 runs, and one is needed: sweep/one, sweep/two\n"),
         ("young", "young: this run has saved no checkpoint"),
     ):
-        with pytest.raises(SystemExit) as left:
-            gan_sample(monkeypatch, place)
-        assert left.value.code == 2
+        with pytest.raises(SystemExit) as exit_info:
+            gan_sample(monkeypatch, source)
+        assert exit_info.value.code == 2
         err = capsys.readouterr().err
-        assert err.startswith(told)
+        assert err.startswith(expected)
         assert err.count("\n") == 1
 
 
-@of("dcgan")
-def test_a_folder_is_flushed_once(checkpoint, tmp_path, monkeypatch):
+@with_checkpoints("dcgan")
+def test_folder_is_flushed_to_disk_once(checkpoint, tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "sync"):
         monkeypatch.setattr(os, name, lambda *_, name=name: calls.append(name))
     gan_sample(monkeypatch, checkpoint, "--num", 20, "--out", tmp_path / "out")
-    assert calls == ["sync", "fsync"], "all files, then the directory's new name"
+    assert calls == ["sync", "fsync"], "expected one sync of all files, then fsync of the renamed directory"
     assert len([*(tmp_path / "out").iterdir()]) == 20
 
 
-@of("dcgan")
-def test_what_a_kill_has_left_is_cleaned_by_the_next_call(checkpoint, tmp_path, monkeypatch):
-    killed, living = ENDED, os.getppid()
-    for number in (killed, living, os.getpid()):
+@with_checkpoints("dcgan")
+def test_files_of_killed_process_are_removed_by_next_call(checkpoint, tmp_path, monkeypatch):
+    ended, living = ENDED, os.getppid()
+    for number in (ended, living, os.getpid()):
         (tmp_path / f".out.{number}.part").mkdir()
         (tmp_path / f".out.{number}.part" / "000000.png").touch()
         (tmp_path / f".a.png.{number}.part").touch()
-    kept = {f".other.{killed}.part", ".out.x.part", f".out.{killed}.part.png"}
-    for name in kept:
+    remaining = {f".other.{ended}.part", ".out.x.part", f".out.{ended}.part.png"}
+    for name in remaining:
         (tmp_path / name).touch()
-    kept |= {f".out.{living}.part", f".a.png.{living}.part"}
+    remaining |= {f".out.{living}.part", f".a.png.{living}.part"}
     (tmp_path / "out").mkdir()
     gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "out")
     gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "a.png")
-    assert {path.name for path in tmp_path.iterdir()} == kept | {"out", "a.png"}
+    assert {path.name for path in tmp_path.iterdir()} == remaining | {"out", "a.png"}
     assert len([*(tmp_path / "out").iterdir()]) == 2
 
 
-@of("dcgan")
-def test_a_folder_that_cannot_be_written_leaves_nothing(checkpoint, tmp_path, monkeypatch, capsys):
-    def full(*_: object, **__: object) -> None:
+@with_checkpoints("dcgan")
+def test_failed_write_leaves_no_files(checkpoint, tmp_path, monkeypatch, capsys):
+    def fail_with_full_disk(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "out"))
 
-    monkeypatch.setattr("gan_lightning.io.image.png", full)
+    monkeypatch.setattr("gan_lightning.io.image.png", fail_with_full_disk)
     with pytest.raises(SystemExit):
         gan_sample(monkeypatch, checkpoint, "--num", 2, "--out", tmp_path / "out")
     assert capsys.readouterr().err.startswith(f"{tmp_path}/out: cannot be written (No space left on device)")
     assert [*tmp_path.iterdir()] == []
 
 
-@of("dcgan")
-def test_homes_are_expanded_and_what_is_printed_is_short(checkpoint, tmp_path, monkeypatch, capsys):
+@with_checkpoints("dcgan")
+def test_home_directory_is_expanded_and_printed_path_is_relative(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home").mkdir()

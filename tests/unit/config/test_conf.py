@@ -1,4 +1,4 @@
-"""Every file of conf composes, and what can be combined takes a training step; what cannot is refused in words."""
+"""Composition of every file of conf/, and a training step of every valid combination; others are errors."""
 
 import importlib.util
 import logging
@@ -28,36 +28,36 @@ from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.command_line import check_command_line
 from gan_lightning.run.fit import train
 
-BUILT_ON = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
+BASE_FILES = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
-OF_EXPLORE = [name for name in FILES if name.startswith("latent/")]
-OPTIONS = [name for name in FILES if name not in (*BUILT_ON, *OF_EXPLORE)]
+EXPLORE_OPTIONS = [name for name in FILES if name.startswith("latent/")]
+OPTIONS = [name for name in FILES if name not in (*BASE_FILES, *EXPLORE_OPTIONS)]
 
 
 def options(group: str) -> list[str]:
     return [name.partition("/")[2] for name in OPTIONS if name.startswith(f"{group}/")]
 
 
-def word(option: str) -> str:
-    """A file as it is chosen on the command line."""
+def to_override(option: str) -> str:
+    """Return the command-line override that selects a file."""
     return option.replace("/", "=").replace("optimizer=", "optimizer@model.generator_optimizer=")
 
 
-# Networks that a model or data refuse, in words that their refusals hold.
+# Patterns of error messages about unsuitable networks.
 CONVOLUTIONAL_ONLY = r"model=dcgan: needs convolutional networks; model=vanilla"
 LIPSCHITZ = r"loss=wasserstein: needs a Lipschitz critic; model=wgan, model=wgan_gp or network\.discriminator\.spectral"
 
 
 @pytest.fixture(scope="session")
 def compose(compose) -> Callable[..., DictConfig]:
-    """Of conftest, and it takes ``optimizer@model.generator_optimizer=sgd`` too."""
+    """The fixture of conftest, extended by ``optimizer@model.generator_optimizer=sgd``."""
 
-    def compose_all(*words: str) -> DictConfig:
-        config = compose(*(word for word in words if "@" not in word))
-        for word in words:
-            key = word.partition("@")[2].partition("=")[0]
+    def compose_all(*overrides: str) -> DictConfig:
+        config = compose(*(override for override in overrides if "@" not in override))
+        for override in overrides:
+            key = override.partition("@")[2].partition("=")[0]
             if key:
-                OmegaConf.update(config, key, OmegaConf.select(composed((word,)), key), merge=False)
+                OmegaConf.update(config, key, OmegaConf.select(composed((override,)), key), merge=False)
         return config
 
     return compose_all
@@ -65,20 +65,20 @@ def compose(compose) -> Callable[..., DictConfig]:
 
 @pytest.fixture
 def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
-    """``step("model=wgan", ...)``: one training step of the program without its guests, which moves both players."""
+    """``step("model=wgan", ...)``: train one step without callbacks; check that both networks have changed."""
 
-    def step(*words: str, guests: bool = False) -> Any:
-        config, before = compose(*words), {}
+    def step(*overrides: str, callbacks: bool = False) -> Any:
+        config, before = compose(*overrides), {}
         config.trainer.max_steps = 1
-        if not guests:
+        if not callbacks:
             config.callbacks, config.logger = None, None
         on_fit_start = GenerativeModel.on_fit_start
 
-        def note(self: GenerativeModel) -> None:
+        def record_weights(self: GenerativeModel) -> None:
             before.update({name: weight.detach().clone() for name, weight in self.named_parameters()})
             on_fit_start(self)
 
-        monkeypatch.setattr(GenerativeModel, "on_fit_start", note)
+        monkeypatch.setattr(GenerativeModel, "on_fit_start", record_weights)
         logging.disable(logging.INFO)
         try:
             trainer = train(config, tmp_path)
@@ -87,8 +87,8 @@ def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
             monkeypatch.setattr(GenerativeModel, "on_fit_start", on_fit_start)
         assert trainer.global_step == 1
         after = dict(trainer.lightning_module.named_parameters())
-        moved = {name.partition(".")[0] for name, weight in after.items() if not torch.equal(weight, before[name])}
-        assert moved >= trainer.lightning_module.networks().keys()
+        changed = {name.partition(".")[0] for name, weight in after.items() if not torch.equal(weight, before[name])}
+        assert changed >= trainer.lightning_module.networks().keys()
         assert all(weight.isfinite().all() for weight in after.values())
         return trainer
 
@@ -100,7 +100,7 @@ def step(compose, tmp_path, monkeypatch) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A folder of data sets: twelve samples each of MNIST, Fashion-MNIST, CIFAR-10, CelebA and a folder of pictures."""
+    """A folder of data sets: twelve samples each of MNIST, Fashion-MNIST, CIFAR-10, CelebA and an image folder."""
     root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for name in ("MNIST", "FashionMNIST"):
         raw = root / name / "raw"
@@ -117,12 +117,12 @@ def root(tmp_path_factory) -> Path:
     faces, rows = root / "celeba" / "img_align_celeba", ["12", "Male Smiling"]
     faces.mkdir(parents=True)
     for i in range(12):
-        picture = Image.fromarray(random.integers(0, 256, (36, 30, 3), np.uint8))
-        picture.save(faces / f"{i:06}.jpg")
+        image = Image.fromarray(random.integers(0, 256, (36, 30, 3), np.uint8))
+        image.save(faces / f"{i:06}.jpg")
         rows.append(f"{i:06}.jpg {1 if i % 2 else -1} {1 if i % 3 else -1}")
         sub_folder = root / "pictures" / ("cats" if i % 2 else "dogs")
         sub_folder.mkdir(parents=True, exist_ok=True)
-        picture.save(sub_folder / f"{i}.png")
+        image.save(sub_folder / f"{i}.png")
     (root / "celeba" / "list_attr_celeba.txt").write_text("\n".join(rows) + "\n")
     return root
 
@@ -133,7 +133,7 @@ def num(value: int) -> bytes:
 
 @pytest.fixture
 def files(root, monkeypatch) -> Callable[[str], list[str]]:
-    """``files("mnist")``: the words that choose a data set, with the files above instead of the real ones."""
+    """``files("mnist")``: the overrides that select a data set's files above instead of the real ones."""
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", None]])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [])
     monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": None})
@@ -152,8 +152,8 @@ def files(root, monkeypatch) -> Callable[[str], list[str]]:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_file_composes(compose, option):
-    config = compose(word(option))
+def test_option_composes_and_is_valid(compose, option):
+    config = compose(to_override(option))
     if option == "feature/custom":
         config.feature.network = {"_target_": "torch.nn.Flatten"}
     if option == "data/image_folder":
@@ -164,31 +164,30 @@ def test_every_file_composes(compose, option):
     assert unknown_arguments(config) == []
 
 
-@pytest.mark.parametrize("option", OF_EXPLORE)
-def test_every_way_through_latent_space_composes(option):
-    words = [word(option), *(["latent.image=a.png"] if option == "latent/invert" else [])]
-    config, faults = explore.compose_config(words)
-    assert faults == unknown_arguments(config) == []
+@pytest.mark.parametrize("option", EXPLORE_OPTIONS)
+def test_latent_option_composes_and_is_valid(option):
+    overrides = [to_override(option), *(["latent.image=a.png"] if option == "latent/invert" else [])]
+    config, errors = explore.compose_config(overrides)
+    assert errors == unknown_arguments(config) == []
 
 
-def test_every_file_is_an_option_that_help_lists(capsys):
+def test_help_lists_all_options(capsys):
     with pytest.raises(SystemExit):
         check_command_line(["--help"])
     listed = capsys.readouterr().out
     for group in sorted({name.partition("/")[0] for name in OPTIONS}):
         assert f"\n{group}: {', '.join(options(group))}\n" in listed
-    assert len(OPTIONS) == len(FILES) - len(BUILT_ON) - len(OF_EXPLORE) > 40
-    assert set(BUILT_ON) < set(FILES)
+    assert len(OPTIONS) == len(FILES) - len(BASE_FILES) - len(EXPLORE_OPTIONS) > 40
+    assert set(BASE_FILES) < set(FILES)
 
 
-def test_every_option_is_a_choice_that_counts():
-    """Two options of a group never compose to the same."""
+def test_options_of_group_compose_to_different_configurations():
     for group in ("model", "loss", "network", "data", "trainer", "logger", "callbacks", "experiment", "debug"):
         texts = [OmegaConf.to_yaml(composed((f"{group}={option}",))) for option in options(group)]
         assert len(set(texts)) == len(texts) > 2, group
 
 
-def test_keys_that_help_names_exist(compose):
+def test_keys_named_in_help_exist(compose):
     train = OmegaConf.load(CONF / "train.yaml")
     known = {path for path, _ in walk(compose())} | {f"hydra.{path}" for path, _ in walk(train.hydra)}
     text = train.hydra.help.template.replace("train.py", "")
@@ -198,33 +197,33 @@ def test_keys_that_help_names_exist(compose):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
-def test_the_seed_of_the_data_is_the_run_s(compose, name):
-    if f"data/{name}" not in BUILT_ON:
+def test_data_use_seed_of_run(compose, name):
+    if f"data/{name}" not in BASE_FILES:
         assert compose(f"data={name}", "seed=5").data.seed == 5
 
 
-# --- what goes with what ---------------------------------------------------------------------------------------------
+# --- combinations ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", options("loss"))
-def test_every_model_plays_every_loss(step, variant, loss):
-    words = f"model={variant}", f"loss={loss}"
+def test_model_trains_with_loss(step, variant, loss):
+    overrides = f"model={variant}", f"loss={loss}"
     if loss == "wasserstein" and variant not in ("wgan", "wgan_gp"):
         with pytest.raises(UserError, match=LIPSCHITZ):
-            step(*words)
-        words = *words, "network.discriminator.spectral_norm=true"
-    model = step(*words).lightning_module
+            step(*overrides)
+        overrides = *overrides, "network.discriminator.spectral_norm=true"
+    model = step(*overrides).lightning_module
     assert type(model.loss).__name__.lower() == loss.replace("_", "")
 
 
 @pytest.mark.parametrize("network", options("network"))
-def test_every_model_plays_with_every_network(step, learner, network):
-    words = f"model={learner}", f"network={network}"
+def test_model_trains_with_network(step, learner, network):
+    overrides = f"model={learner}", f"network={network}"
     if learner == "dcgan" and network.startswith("mlp"):
         with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
-            step(*words)
+            step(*overrides)
         return
-    model, name = step(*words).lightning_module, network.partition("_")[0]
+    model, name = step(*overrides).lightning_module, network.partition("_")[0]
     assert type(model.generator).__name__.lower() == f"{name}generator"
     other = model.encoder if learner == "vae" else model.discriminator
     assert type(other).__name__.lower() == f"{name}discriminator"
@@ -233,10 +232,10 @@ def test_every_model_plays_with_every_network(step, learner, network):
 @pytest.mark.parametrize("network", ["dcgan", "resnet", "mlp"])
 @pytest.mark.parametrize("image_size", [28, 48, [24, 16]], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_network_makes_every_size(step, network, image_size, channels):
+def test_network_trains_with_image_size_and_channels(step, network, image_size, channels):
     size = str(image_size).replace(" ", "")
-    words = f"network={network}", f"data.image_size={size}", f"data.channels={channels}"
-    trainer = step(f"model={'vanilla' if network == 'mlp' else 'dcgan'}", *words)
+    overrides = f"network={network}", f"data.image_size={size}", f"data.channels={channels}"
+    trainer = step(f"model={'vanilla' if network == 'mlp' else 'dcgan'}", *overrides)
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     model = trainer.lightning_module
     assert model.sample(2).shape == (2, channels, height, width)
@@ -245,7 +244,7 @@ def test_every_network_makes_every_size(step, network, image_size, channels):
 
 @pytest.mark.parametrize("image_size", ["30", "[32,30]", "4", "[8,6]", "[32,32,32]"])
 @pytest.mark.parametrize("network", ["dcgan", "resnet"])
-def test_sizes_that_a_network_cannot_make_are_refused(compose, network, image_size):
+def test_image_size_unsuitable_for_network_is_error(compose, network, image_size):
     with pytest.raises(UserError, match=r"data\.image_size=.*(multiples of 4, from 8 on|a side or \[height,width\])"):
         check(compose(f"network={network}", f"data.image_size={image_size}"))
 
@@ -267,54 +266,54 @@ LABELLED = {
 
 @pytest.mark.parametrize("data", LABELLED)
 @pytest.mark.parametrize("model", ["cgan", "acgan"])
-def test_conditional_models_play_on_all_labelled_data(step, files, model, data):
-    words = files(data) + {
+def test_conditional_model_trains_on_labelled_data(step, files, model, data):
+    overrides = files(data) + {
         "celeba": ["data.attribute=Smiling"],
         "stream": ["data.num_classes=3", "data.limit=null"],
     }.get(data, [])
-    trainer = step(f"model={model}", f"data={data}", *words)
-    played = trainer.lightning_module
-    assert trainer.datamodule.num_classes == played.num_classes == LABELLED[data]
+    trainer = step(f"model={model}", f"data={data}", *overrides)
+    conditional = trainer.lightning_module
+    assert trainer.datamodule.num_classes == conditional.num_classes == LABELLED[data]
     if model == "acgan":
-        assert played.discriminator.class_head.out_features == LABELLED[data]
+        assert conditional.discriminator.class_head.out_features == LABELLED[data]
     else:
-        assert played.discriminator.num_classes == LABELLED[data]
+        assert conditional.discriminator.num_classes == LABELLED[data]
 
 
-def test_all_data_sets_are_tried():
+def test_all_data_sets_are_covered():
     assert sorted(LABELLED) == options("data")
 
 
 @pytest.mark.parametrize("model", ["cgan", "acgan"])
-def test_conditional_models_refuse_faces_without_an_attribute(compose, step, files, model):
-    words = f"model={model}", "data=celeba", *files("celeba")
+def test_conditional_model_needs_attribute_of_celeba(compose, step, files, model):
+    overrides = f"model={model}", "data=celeba", *files("celeba")
     with pytest.raises(UserError, match=rf"data\.attribute=null: model={model} needs labels; data\.attribute=Smiling"):
-        check(compose(*words))
+        check(compose(*overrides))
     with pytest.raises(UserError, match=rf"data\.attribute=null: model={model} needs labels"):
-        step(*words)
+        step(*overrides)
 
 
 @pytest.mark.parametrize("data", ["celeba", "image_folder", "mnist"])
-def test_other_models_need_no_labels(step, files, data):
+def test_unconditional_model_needs_no_labels(step, files, data):
     trainer = step("model=dcgan", f"data={data}", *files(data))
     assert trainer.lightning_module.num_classes == 0
     assert len(trainer.datamodule.samples) == 12
 
 
 @pytest.mark.parametrize("data", ["gaussian_ring", "gaussian_grid", "gaussian_mixture"])
-def test_every_model_plays_with_points(step, learner, data):
-    words = f"model={learner}", f"data={data}"
+def test_model_trains_on_points(step, learner, data):
+    overrides = f"model={learner}", f"data={data}"
     if learner == "dcgan":
         with pytest.raises(UserError, match=CONVOLUTIONAL_ONLY):
-            step(*words)
+            step(*overrides)
         return
-    model = step(*words).lightning_module
+    model = step(*overrides).lightning_module
     assert model.sample(3).shape == (3, 2)
     assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules())
 
 
 @pytest.mark.parametrize("network", ["dcgan", "resnet"])
-def test_points_refuse_networks_of_pictures(compose, network):
+def test_convolutional_network_is_error_for_points(compose, network):
     with pytest.raises(UserError, match=rf"network={network}: needs images.*network=mlp_points"):
         check(compose("model=vanilla", "data=gaussian_ring", f"network={network}"))
 
@@ -323,13 +322,13 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop, "sgd": t
 
 
 @pytest.mark.parametrize("optimizer", options("optimizer"))
-@pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_every_optimizer_moves_either_player(step, player, optimizer):
-    model = step(f"optimizer@model.{player}_optimizer={optimizer}").lightning_module
-    place = ["generator", "discriminator"].index(player)
-    kinds = [type(found.optimizer) for found in model.optimizers()]
-    assert kinds[place] is OPTIMIZERS[optimizer]
-    assert kinds[1 - place] is torch.optim.Adam
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_optimizer_is_set_for_one_network(step, network, optimizer):
+    model = step(f"optimizer@model.{network}_optimizer={optimizer}").lightning_module
+    index = ["generator", "discriminator"].index(network)
+    kinds = [type(optimizer_of_network.optimizer) for optimizer_of_network in model.optimizers()]
+    assert kinds[index] is OPTIMIZERS[optimizer]
+    assert kinds[1 - index] is torch.optim.Adam
 
 
 # --- experiments -----------------------------------------------------------------------------------------------------
@@ -339,40 +338,40 @@ HEADER = ("Source", "Command", "Hardware", "Time", "Score")
 
 
 def header(name: str) -> dict[str, str]:
-    """The lines at an experiment's top that begin with a word and two spaces or more."""
+    """Return the fields at the top of an experiment's file: lines of a word followed by two or more spaces."""
     text = (CONF / "experiment" / f"{name}.yaml").read_text()
     return dict(re.findall(r"^# ([A-Z]\w+) {2,}(\S.*)$", text, re.M))
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_experiments_take_a_step(step, compose, files, name):
+def test_experiment_trains_one_step(step, compose, files, name):
     data = next(data for data in sorted(LABELLED, key=len, reverse=True) if name.endswith(data))
-    own = [f"data.image_size={SIZES[data]}", *files(data)] if data in SIZES else []
-    check(compose(f"experiment={name}", *own))
-    words = ["network.depth=1"] if "depth" in compose(f"experiment={name}").network else []
-    trainer = step(f"experiment={name}", *own, *words)
+    data_overrides = [f"data.image_size={SIZES[data]}", *files(data)] if data in SIZES else []
+    check(compose(f"experiment={name}", *data_overrides))
+    overrides = ["network.depth=1"] if "depth" in compose(f"experiment={name}").network else []
+    trainer = step(f"experiment={name}", *data_overrides, *overrides)
     assert trainer.datamodule.shape[1:] == ((SIZES[data], SIZES[data]) if data in SIZES else ())
     assert type(trainer.lightning_module).__name__.lower().startswith(name.partition("_")[0])
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_experiments_say_where_they_come_from(name):
-    told = header(name)
-    assert [word for word in HEADER if word not in told] == []
-    assert "https://" in told["Source"]
-    assert f"experiment={name}" in told["Command"]
+def test_experiment_header_has_source_command_and_score(name):
+    fields = header(name)
+    assert [field for field in HEADER if field not in fields] == []
+    assert "https://" in fields["Source"]
+    assert f"experiment={name}" in fields["Command"]
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_the_commands_of_experiments_are_accepted(name):
-    program_name, script, *words = shlex.split(header(name)["Command"])
+def test_command_in_experiment_header_is_valid(name):
+    program_name, script, *overrides = shlex.split(header(name)["Command"])
     assert (program_name, script) == ("python", "train.py")
-    assert check_command_line(words) == ("train", words, None)
+    assert check_command_line(overrides) == ("train", overrides, None)
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_experiments_set_what_they_say(name):
-    """Each is more than its groups: a budget of its own, and another width than a laptop's."""
+def test_experiment_name_matches_model_and_data(name):
+    """The number of steps shows that an experiment is more than a choice of options."""
     node = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
     assert node.trainer.max_steps >= 10_000
     chosen = {key.removeprefix("override /"): value for line in node.defaults for key, value in line.items()}
@@ -382,28 +381,28 @@ def test_experiments_set_what_they_say(name):
 # --- debug, trainer, logger, callbacks -------------------------------------------------------------------------------
 
 
-def test_debug_options_are_short(step):
+def test_debug_options_shorten_training(step):
     assert composed(("debug=one_batch",)).trainer.max_steps == 1
     assert composed(("debug=overfit",)).data.limit == composed(("debug=overfit",)).data.batch_size == 16
     assert composed(("debug=profile",)).trainer.profiler == "simple"
     assert composed(("debug=profile",)).trainer.max_steps == 100
-    # What is chosen with it gives way to it, an experiment does not.
+    # A debug option overrides other defaults, but not the values of an experiment.
     both = composed(("experiment=cgan_mnist", "debug=one_batch"))
     assert (both.network.width, both.data._target_) == (1200, "gan_lightning.data.mnist.MNIST")
 
 
 @pytest.mark.parametrize("name", options("debug"))
-def test_debug_options_run(step, name):
-    profiler = step(f"debug={name}", guests=True).profiler
+def test_debug_option_trains(step, name):
+    profiler = step(f"debug={name}", callbacks=True).profiler
     assert type(profiler).__name__ == ("SimpleProfiler" if name == "profile" else "PassThroughProfiler")
 
 
-def test_a_debug_option_shortens_an_experiment():
-    """It is asked for beside the experiment, to look whether that runs at all."""
+def test_debug_option_shortens_experiment():
+    """A user adds it to an experiment to check whether that runs at all."""
     assert composed(("experiment=cgan_mnist", "debug=one_batch")).trainer.max_steps == 1
 
 
-def test_trainer_options(step):
+def test_trainer_options_change_only_their_keys(step):
     default, cpu, gpu, ddp = (composed((f"trainer={name}",)).trainer for name in ("default", "cpu", "gpu", "ddp"))
     changed = [{key for key in other if other[key] != default[key]} for other in (cpu, gpu, ddp)]
     assert changed == [{"accelerator"}, {"accelerator", "benchmark"}, {"devices", "strategy"}]
@@ -412,24 +411,24 @@ def test_trainer_options(step):
     assert type(step("trainer=cpu").accelerator).__name__ == "CPUAccelerator"
 
 
-def test_loggers_of_files(step, tmp_path):
-    step("logger=csv", guests=True)
+def test_csv_and_tensorboard_loggers_write_files(step, tmp_path):
+    step("logger=csv", callbacks=True)
     assert "d/adversarial" in (tmp_path / "csv" / "metrics.csv").read_text().splitlines()[0]
     assert not (tmp_path / "tensorboard").exists()
-    step("logger=tensorboard", guests=True)
+    step("logger=tensorboard", callbacks=True)
     assert [*(tmp_path / "tensorboard").glob("events.out.tfevents.*")]
 
 
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
-def test_loggers_whose_package_is_missing_say_which(step, package):
+def test_logger_with_missing_package_is_error_with_advice(step, package):
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
-    with pytest.raises(UserError, match=rf"logger\.{package}: .*pip install 'gan-lightning\[{package}\]'$") as fault:
-        step(f"logger={package}", guests=True)
-    assert len(fault.value.errors) == 1
+    with pytest.raises(UserError, match=rf"logger\.{package}: .*pip install 'gan-lightning\[{package}\]'$") as error:
+        step(f"logger={package}", callbacks=True)
+    assert len(error.value.errors) == 1
 
 
-def test_advice_on_an_import_names_the_package():
+def test_import_advice_names_package():
     def advice(statement: str, package: str = "") -> str:
         try:
             exec(statement)
@@ -440,9 +439,9 @@ def test_advice_on_an_import_names_the_package():
     def requirement(name: str) -> str:
         return f"raise ModuleNotFoundError(\"Requirement '{name}>=1' not met. HINT: pip install\")"
 
-    own = "For your own class, add its folder to PYTHONPATH"
+    user_class = "For your own class, add its folder to PYTHONPATH"
     assert advice("from torch.optim import Adm", "torch") == "torch is installed, but has no such class"
-    assert advice("import nowhere.at_all", "nowhere") == f"is nowhere installed? {own}"
+    assert advice("import nowhere.at_all", "nowhere") == f"is nowhere installed? {user_class}"
     assert (
         advice("from gan_lightning.model import nowhere", "gan_lightning")
         == "gan_lightning is installed, but has no such class"
@@ -452,49 +451,49 @@ def test_advice_on_an_import_names_the_package():
     assert advice(requirement("mlflow")) == "pip install 'gan-lightning[mlflow]'"
 
 
-def test_run_folders_are_where_loggers_write(compose):
+def test_loggers_write_to_run_directory(compose):
     for name in options("logger"):
         config = compose(f"logger={name}")
         config.run_dir = "a/run"
         assert str(config.logger[name].save_dir).startswith("a/run")
 
 
-def test_each_callback_is_an_option_alone_and_the_default_is_all_of_them():
-    alone = [name for name in options("callbacks") if name != "default"]
-    for name in alone:
+def test_default_callbacks_are_all_callback_options():
+    names = [name for name in options("callbacks") if name != "default"]
+    for name in names:
         assert [*composed((f"callbacks={name}",)).callbacks] == [name]
-    assert sorted(composed(()).callbacks) == alone
+    assert sorted(composed(()).callbacks) == names
 
 
 @pytest.mark.parametrize("name", [name for name in options("callbacks") if name != "default"])
-def test_each_callback_runs_alone(compose, run, tmp_path, name):
+def test_callback_runs_alone(compose, run, tmp_path, name):
     run(tmp_path, f"callbacks={name}", "~logger.tensorboard", "trainer.max_steps=1")
-    left = {path.name for path in tmp_path.iterdir()}
-    made = {"checkpoint": {"checkpoints"}, "sample_grid": {"samples"}, "metric_logger": {"metrics.csv"}}
-    assert left == {"config.yaml"} | made.get(name, set())
+    written = {path.name for path in tmp_path.iterdir()}
+    expected = {"checkpoint": {"checkpoints"}, "sample_grid": {"samples"}, "metric_logger": {"metrics.csv"}}
+    assert written == {"config.yaml"} | expected.get(name, set())
     kind = type(instantiate(compose(f"callbacks={name}").callbacks[name], name)).__name__
     assert kind.lower() in (name.replace("_", ""), f"training{name}")
 
 
-def test_a_run_without_callbacks_and_loggers(run, tmp_path):
+def test_run_without_callbacks_and_loggers_writes_only_config(run, tmp_path):
     assert run(tmp_path, "~callbacks", "~logger").global_step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-class Picky(torch.nn.Module):
-    """A network of a user's own whose constructor rejects an image size."""
+class RejectingNetwork(torch.nn.Module):
+    """A user-supplied network whose constructor rejects an image size."""
 
     def __init__(self, shape: list[int], **_: Any) -> None:
         super().__init__()
         raise ValueError(f"sides of {shape[1]} are not supported")
 
 
-def test_what_constructors_reject_is_an_error_before_data_are_read(compose, tmp_path, monkeypatch):
+def test_errors_of_constructors_are_reported_before_data_are_read(compose, tmp_path, monkeypatch):
     monkeypatch.setattr("gan_lightning.data.digits.Digits.read", lambda *_: pytest.fail("data were read"))
     config = compose("model=vanilla")
     for name in ("generator", "discriminator"):
-        config.network[name]._target_ = f"{Picky.__module__}.Picky"
+        config.network[name]._target_ = f"{RejectingNetwork.__module__}.RejectingNetwork"
     with pytest.raises(UserError) as caught:
         train(config, tmp_path)
-    told = "sides of 16 are not supported"
-    assert list(caught.value.errors) == [f"network.generator: {told}", f"network.discriminator: {told}"]
+    message = "sides of 16 are not supported"
+    assert list(caught.value.errors) == [f"network.generator: {message}", f"network.discriminator: {message}"]

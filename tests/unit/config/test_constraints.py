@@ -1,4 +1,4 @@
-"""Constraints stand in the constructors' signatures: read from source without importing it, enforced in Python."""
+"""Constraints in constructors' signatures: read from source without importing it, and enforced in Python."""
 
 import inspect
 import sys
@@ -19,7 +19,7 @@ Pairs = Annotated[Sequence[Annotated[Sequence[float], Len(2, 2)]], MinLen(1), do
 
 
 @pytest.mark.parametrize(
-    ("annotation", "right", "wrong", "words"),
+    ("annotation", "valid", "invalid", "expected"),
     [
         (bool, [True], [1, None, "true"], "true or false"),
         (int, [3], [True, 1.5, "3", None], "a whole number"),
@@ -40,10 +40,10 @@ Pairs = Annotated[Sequence[Annotated[Sequence[float], Len(2, 2)]], MinLen(1), do
         (Any, [1, "a", None], [], "Any"),
     ],
 )
-def test_a_value_is_compared_with_its_annotation(annotation, right, wrong, words):
-    assert [value for value in right if mismatch(annotation, value)] == []
-    assert [value for value in wrong if mismatch(annotation, value) != words] == []
-    assert describe(annotation) == words
+def test_values_are_validated_against_annotation(annotation, valid, invalid, expected):
+    assert [value for value in valid if mismatch(annotation, value)] == []
+    assert [value for value in invalid if mismatch(annotation, value) != expected] == []
+    assert describe(annotation) == expected
 
 
 SOURCE = """
@@ -97,8 +97,8 @@ Weight = Annotated[float, Interval(gt=0)]
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """A module of a user's own and a package that it imports from."""
+def user_module(tmp_path, monkeypatch):
+    """A user's module and a package that it imports from."""
     (tmp_path / "mine.py").write_text(SOURCE)
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").write_text(PACKAGE)
@@ -108,13 +108,13 @@ def mine(tmp_path, monkeypatch):
         cached.cache_clear()
 
 
-@pytest.mark.usefixtures("mine")
-def test_a_class_is_read_with_its_base_classes_and_options():
-    found = read("mine.Mine")
-    assert not found.is_open
-    wanted = {name: describe(one.annotation) for name, one in found.parameters.items()}
-    assert wanted == {
-        "steps": "a number above 0",  # the base class's own annotation, not that of the options
+@pytest.mark.usefixtures("user_module")
+def test_signature_includes_base_classes_and_unpacked_options():
+    signature_of_class = read("mine.Mine")
+    assert not signature_of_class.is_open
+    expected = {name: describe(parameter.annotation) for name, parameter in signature_of_class.parameters.items()}
+    assert expected == {
+        "steps": "a number above 0",  # the annotation of the base class, not that of the options
         "extra": "true or false",
         "seed": "a whole number",
         "weight": "a number above 0",
@@ -123,17 +123,17 @@ def test_a_class_is_read_with_its_base_classes_and_options():
         "old": "a whole number or null",
         "x": "Any or null",
     }
-    assert (found.parameters["weight"].default, found.parameters["seed"].default) == (10.0, 0)
-    assert found.parameters["extra"].default is REQUIRED
-    assert found.attributes == {"needs_labels": True, "provides": {"norm": ("a",)}, "names": ("a", "b")}
+    assert (signature_of_class.parameters["weight"].default, signature_of_class.parameters["seed"].default) == (10.0, 0)
+    assert signature_of_class.parameters["extra"].default is REQUIRED
+    assert signature_of_class.attributes == {"needs_labels": True, "provides": {"norm": ("a",)}, "names": ("a", "b")}
     child = read("mine.Child")
-    assert (child.parameters, child.attributes["names"]) == (found.parameters, ("c",))
+    assert (child.parameters, child.attributes["names"]) == (signature_of_class.parameters, ("c",))
     assert [*read("mine.function").parameters] == ["a", "b"]
 
 
-@pytest.mark.usefixtures("mine")
-def test_what_cannot_be_read_takes_everything():
-    assert read("mine.Other").is_open, "it does not pass its arguments on to the base class"
+@pytest.mark.usefixtures("user_module")
+def test_unreadable_class_accepts_all_arguments():
+    assert read("mine.Other").is_open, "its arguments are not passed to the base class"
     assert read("mine.Unreadable").is_open
     assert read("mine.Nothing") is read("nowhere.Nothing") is read("mine") is read("") is None
     assert "mine" not in sys.modules
@@ -160,7 +160,7 @@ class Collected(Validated):
         self.options = options
 
 
-def test_a_constructor_enforces_its_annotations():
+def test_constructor_enforces_annotations():
     assert Child(2, weight=0.5).weight == 0.5
     with pytest.raises(ValueError, match=r"^weight=0: must be a number above 0; norm=x: must be one of none, batch$"):
         Part(0, "x")
@@ -175,7 +175,7 @@ def test_a_constructor_enforces_its_annotations():
     assert [*inspect.signature(Part).parameters] == ["weight", "norm"]
 
 
-def test_a_reference_restricts_what_it_refers_to():
+def test_constraint_applies_to_referenced_key():
     part = {
         "_target_": "gan_lightning.network.mlp.MLPDiscriminator",
         "shape": "${data_info.shape}",
@@ -187,12 +187,12 @@ def test_a_reference_restricts_what_it_refers_to():
     ]
 
 
-def test_references_in_a_circle_end():
+def test_circular_references_are_errors():
     config = OmegaConf.create({"seed": "${a.b}", "a": {"b": "${seed}"}})
     assert all(error.startswith(("seed: ", "a.b: ")) for error in errors_of_values(config, {}))
 
 
-def test_arguments_that_a_class_does_not_take_are_errors():
+def test_unknown_arguments_are_errors():
     optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "betas": [0.5, 0.9], "nesterov": "x"}
     model = {"_target_": "gan_lightning.model.wgan_gp.WGANGP", "gp_wieght": 1, "seed": -1}
     config = OmegaConf.create({"model": {**model, "optimizer": optimizer}})
@@ -200,7 +200,7 @@ def test_arguments_that_a_class_does_not_take_are_errors():
     assert first.startswith(
         "model.gp_wieght: gan_lightning.model.wgan_gp.WGANGP takes no such argument, the nearest is gp_"
     )
-    assert [one.partition(":")[0] for one in rest] == [
+    assert [error.partition(":")[0] for error in rest] == [
         "model.optimizer",
         "model.seed=-1",
         "model.optimizer.betas",
@@ -208,8 +208,8 @@ def test_arguments_that_a_class_does_not_take_are_errors():
     ]
 
 
-def test_annotations_of_the_package_are_read_and_enforced_alike():
-    """What a class restricts in Python is what the command line reads from its source."""
+def test_annotations_from_source_equal_runtime_annotations():
+    """The command line reads constraints from source, and constructors enforce them at run time."""
     from typing import get_type_hints
 
     from gan_lightning.evaluation.evaluator import Evaluator
@@ -217,8 +217,8 @@ def test_annotations_of_the_package_are_read_and_enforced_alike():
     from gan_lightning.network.resnet import ResNetDiscriminator
 
     for kind in (GAN, Evaluator, ResNetDiscriminator):
-        found = read(f"{kind.__module__}.{kind.__qualname__}").parameters
+        parameters = read(f"{kind.__module__}.{kind.__qualname__}").parameters
         for name, hint in get_type_hints(kind.__init__, include_extras=True).items():
-            if name != "return" and "Any" not in describe(found[name].annotation):  # other than a class
-                assert describe(found[name].annotation) == describe(hint), name
+            if name != "return" and "Any" not in describe(parameters[name].annotation):  # classes are described as Any
+                assert describe(parameters[name].annotation) == describe(hint), name
     assert constraints.PositiveInt.__metadata__

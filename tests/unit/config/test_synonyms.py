@@ -1,9 +1,9 @@
-"""Settings as other repositories name them are answered with the project's own key, or with a reason."""
+"""Settings as other repositories name them: the error suggests the key of this project, or gives a reason."""
 
 import pytest
 from command_errors import errors
 
-HABITS = {
+SYNONYMS = {
     "epochs=50": "trainer.max_steps",
     "num_epochs=50": "trainer.max_steps",
     "niter=25": "trainer.max_steps",
@@ -60,20 +60,20 @@ HABITS = {
 }
 
 
-@pytest.mark.parametrize("typed", HABITS)
-def test_a_habit_of_other_repositories_is_answered(typed):
-    (fault,) = errors(typed)
-    assert HABITS[typed] in fault
+@pytest.mark.parametrize("override", SYNONYMS)
+def test_setting_of_other_repositories_is_error_with_suggestion(override):
+    (error,) = errors(override)
+    assert SYNONYMS[override] in error
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("flags", "expected"),
     [(["--epochs", "50"], "trainer.max_steps"), (["--batch_size=64"], "data.batch_size"), (["--lr", "1"], "lr=RATE")],
 )
-def test_a_flag_of_other_repositories_is_answered(words, found):
-    told = errors(*words)
-    assert "settings are KEY=VALUE" in told[0]
-    assert any(found in line for line in told[1:])
+def test_flag_of_other_repositories_is_error_with_suggestion(flags, expected):
+    messages = errors(*flags)
+    assert "settings are KEY=VALUE" in messages[0]
+    assert any(expected in line for line in messages[1:])
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_a_flag_of_other_repositories_is_answered(words, found):
         "fast_dev_run",
     ],
 )
-def test_options_of_lightning_that_would_have_no_effect_are_rejected(key):
-    assert any(fault.startswith(f"trainer.{key}: is not supported; ") for fault in errors(f"+trainer.{key}=1"))
+def test_unsupported_trainer_options_of_lightning_are_errors(key):
+    assert any(error.startswith(f"trainer.{key}: is not supported; ") for error in errors(f"+trainer.{key}=1"))

@@ -1,4 +1,4 @@
-"""Order and flips of the batches, and what each data set holds."""
+"""Data modules: batch order, flips, image conversion, the included data sets and the validation of samples."""
 
 import os
 import re
@@ -54,7 +54,7 @@ def naive_order(seed: int, n: int, count: int) -> list[int]:
 @pytest.mark.parametrize(
     ("n", "minibatch", "d_steps"), [(64, 8, 1), (10, 4, 1), (10, 4, 5), (3, 8, 1), (1, 4, 2), (7, 7, 3)]
 )
-def test_order_is_the_naive_one(n, minibatch, d_steps):
+def test_step_loader_order_matches_naive_implementation(n, minibatch, d_steps):
     steps = 3 * n // (minibatch * d_steps) + 4
     loader = StepBatchLoader(*numbers(n), minibatch, d_steps, seed=5, stop=steps)
     batches = list(loader)
@@ -67,7 +67,7 @@ def test_order_is_the_naive_one(n, minibatch, d_steps):
         assert sorted(order[epoch * n : (epoch + 1) * n]) == list(range(n))
 
 
-def test_epochs_and_seeds_differ():
+def test_order_differs_between_epochs_and_seeds():
     def order(seed, start):
         return torch.cat(
             [s for s, _ in StepBatchLoader(*numbers(40), 10, seed=seed, start=start, stop=start + 4)]
@@ -79,7 +79,7 @@ def test_epochs_and_seeds_differ():
     assert order(0, 4) == order(0, 4)
 
 
-def test_a_loader_that_starts_later_goes_on_with_the_same_batches():
+def test_loader_started_later_yields_same_batches():
     complete = [s.tolist() for s, _ in StepBatchLoader(*numbers(10), 4, 2, seed=1, stop=9)]
     for start in (1, 4, 5, 8, 9):
         later = StepBatchLoader(*numbers(10), 4, 2, seed=1, start=start, stop=9)
@@ -89,7 +89,7 @@ def test_a_loader_that_starts_later_goes_on_with_the_same_batches():
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 @pytest.mark.parametrize("n", [5, 50])
-def test_ranks_share_the_same_minibatches(n, world_size):
+def test_ranks_together_yield_minibatches_of_one_process(n, world_size):
     minibatch, d_steps, steps = 8, 3, 4
     alone = [s.view(d_steps, minibatch) for s, _ in StepBatchLoader(*numbers(n), minibatch, d_steps, stop=steps)]
     ranks = [
@@ -105,7 +105,7 @@ def test_ranks_share_the_same_minibatches(n, world_size):
 
 
 class Stripes(ImageData):
-    """Pictures whose left half is black and whose right is white, so that a flip shows."""
+    """Images with a black left half and a white right half, so that a flip is visible."""
 
     def read(self, rows):
         images = torch.zeros(256, 1, 8, 8, dtype=torch.uint8)
@@ -123,7 +123,7 @@ def attach(data, step=0, d_steps=1, rank=0, world_size=1):
 
 
 def flipped(data, samples, step=0, **place) -> list[bool]:
-    """Which samples come back mirrored; fails where one is neither mirrored nor itself."""
+    """Return for each sample whether it was mirrored; fail where it is neither mirrored nor unchanged."""
     batch, _ = attach(data, step, **place).on_after_batch_transfer((samples, torch.zeros(len(samples))), 0)
     same = (batch == from_uint8(samples)).flatten(1).all(1)
     mirrored = (batch == from_uint8(samples.flip(-1))).flatten(1).all(1)
@@ -131,28 +131,28 @@ def flipped(data, samples, step=0, **place) -> list[bool]:
     return mirrored.tolist()
 
 
-def test_flips_mirror_half_and_are_a_function_of_seed_and_step():
+def test_flips_mirror_half_and_depend_only_on_seed_and_step():
     data = Stripes("data", 8, 1, flip=True, seed=3)
     data.setup()
-    coins = {step: flipped(data, data.samples, step) for step in range(20)}
-    share = np.mean(list(coins.values()))
-    assert 0.47 < share < 0.53  # 5120 coins: four deviations are 0.028
-    assert all(0.3 < np.mean(coin) < 0.7 for coin in coins.values())
-    assert len({tuple(coin) for coin in coins.values()}) == 20
+    flips = {step: flipped(data, data.samples, step) for step in range(20)}
+    share = np.mean(list(flips.values()))
+    assert 0.47 < share < 0.53  # 5120 flips: four standard deviations are 0.028
+    assert all(0.3 < np.mean(step_flips) < 0.7 for step_flips in flips.values())
+    assert len({tuple(step_flips) for step_flips in flips.values()}) == 20
     torch.manual_seed(99)
-    assert flipped(data, data.samples, 7) == coins[7]
+    assert flipped(data, data.samples, 7) == flips[7]
     other = Stripes("data", 8, 1, flip=True, seed=4)
-    assert flipped(other, data.samples, 7) != coins[7]
+    assert flipped(other, data.samples, 7) != flips[7]
 
 
-def test_without_flip_nothing_is_mirrored():
+def test_flip_false_mirrors_nothing():
     data = Stripes("data", 8, 1)
     data.setup()
     assert not any(flipped(data, data.samples, 7))
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_flip_as_one_process_would(world_size):
+def test_ranks_flip_same_samples_as_one_process(world_size):
     data = Stripes("data", 8, 1, flip=True)
     data.setup()
     d_steps, minibatch = 2, 16
@@ -167,7 +167,7 @@ def test_ranks_flip_as_one_process_would(world_size):
     assert torch.equal(torch.cat(ranks, dim=1), alone)
 
 
-def test_uint8_survives_the_round_trip():
+def test_uint8_round_trip_is_exact():
     levels = torch.arange(256, dtype=torch.uint8)
     scaled = from_uint8(levels)
     assert scaled.dtype == torch.float32
@@ -180,31 +180,31 @@ def test_uint8_survives_the_round_trip():
     assert torch.equal(to_uint8(double), levels)
 
 
-def test_channels_both_ways():
+def test_with_channels_converts_between_gray_and_rgb():
     colour = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], dtype=torch.uint8)[..., None, None]
     gray = with_channels(colour, 1)
     assert gray.flatten().tolist() == [76, 150, 29, 9]  # 255 times .299, .587 and .114
     assert gray.dtype == torch.uint8
-    picture = torch.randint(256, (5000, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    pillow = [np.asarray(Image.fromarray(p.permute(1, 2, 0).numpy()).convert("L")) for p in picture]
-    ours = with_channels(picture, 1).squeeze(1).int()
+    images = torch.randint(256, (5000, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pillow = [np.asarray(Image.fromarray(p.permute(1, 2, 0).numpy()).convert("L")) for p in images]
+    ours = with_channels(images, 1).squeeze(1).int()
     assert (ours - torch.from_numpy(np.stack(pillow)).int()).abs().max() <= 1
     assert torch.equal(with_channels(gray, 3), gray.repeat(1, 3, 1, 1))
     assert with_channels(gray, 1) is gray
     assert with_channels(colour, 3) is colour
 
 
-def test_resize_to_a_rectangle():
-    picture = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    picture[..., 4:] = 200
-    resized = resize(picture, (6, 4))
+def test_resize_to_rectangle():
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    images[..., 4:] = 200
+    resized = resize(images, (6, 4))
     assert resized.shape == (2, 1, 6, 4)
     assert resized[0, 0, :, 0].max() < 30
     assert resized[0, 0, :, 3].min() > 170
-    assert resize(picture, (8, 8)) is picture
+    assert resize(images, (8, 8)) is images
 
 
-def test_limit_and_real_rows():
+def test_limit_shortens_data_and_real_selects_by_label():
     data = Stripes("data", 8, 1, limit=10)
     data.setup()
     assert len(data.samples) == len(data.labels) == 10
@@ -219,7 +219,7 @@ def test_limit_and_real_rows():
     assert torch.equal(digits.real(5), from_uint8(digits.samples[:5]))
 
 
-def test_a_class_without_samples_is_shown_black():
+def test_real_is_black_for_class_without_samples():
     digits = Digits("data", limit=1)
     digits.setup()
     label = int(digits.labels[0])
@@ -228,20 +228,20 @@ def test_a_class_without_samples_is_shown_black():
     assert torch.equal(real[1], torch.full_like(real[1], -1))
 
 
-def test_the_loader_takes_the_trainers_place():
+def test_train_dataloader_uses_step_and_rank_of_trainer():
     data = attach(Stripes("data", 8, 1, batch_size=8), step=3, d_steps=2, rank=1, world_size=2)
     data.setup()
     loader = data.train_dataloader()
     assert (loader.start, loader.stop, loader.rank, loader.world_size) == (3, 100, 1, 2)
     samples, labels = next(iter(loader))
-    assert samples.shape == (8, 1, 8, 8)  # two minibatches of 8, of which this rank has half
+    assert samples.shape == (8, 1, 8, 8)  # two minibatches of 8; this rank gets half
     assert labels.shape == (8,)
 
 
-# --- the data sets that come ready ----------------------------------------------------------------------------------
+# --- included data sets ---------------------------------------------------------------------------------------------
 
 
-def test_digits_look_like_digits():
+def test_digits_are_classified_by_nearest_class_mean():
     data = Digits("data", 32, 1)
     data.setup()
     assert data.samples.shape == (1797, 1, 32, 32)
@@ -256,7 +256,7 @@ def test_digits_look_like_digits():
     assert (guesses == data.labels[test]).float().mean() > 0.8
 
 
-def test_digits_in_colour_and_of_another_size():
+def test_digits_with_three_channels_and_another_size():
     data = Digits("data", [28, 20], 3, limit=20)
     data.setup()
     assert data.samples.shape == (20, 3, 28, 20)
@@ -268,7 +268,7 @@ def test_digits_in_colour_and_of_another_size():
     [(GaussianRing(num=20_000), 8, 2 * np.sin(np.pi / 8), 1.0), (GaussianGrid(num=20_000), 25, 2.0, 4.0)],
     ids=["ring", "grid"],
 )
-def test_points_lie_around_distinct_centres(data, modes, nearest, extent):
+def test_points_are_normal_around_distinct_centres(data, modes, nearest, extent):
     data.setup()
     centres = data.centres()
     assert centres.shape == (modes, 2)
@@ -281,12 +281,12 @@ def test_points_lie_around_distinct_centres(data, modes, nearest, extent):
     distances = torch.cdist(data.samples, centres)
     assert torch.equal(distances.argmin(1), data.labels)
     share = (distances.min(1).values < 3 * data.std).float().mean()
-    assert share == pytest.approx(1 - np.exp(-4.5), abs=0.003)  # 98.89 %; one deviation of this share is 0.0007
+    assert share == pytest.approx(1 - np.exp(-4.5), abs=0.003)  # 98.89 %; one standard deviation of it is 0.0007
     counts = data.labels.bincount(minlength=modes)
     assert (counts - 20_000 / modes).abs().max() < 5 * (20_000 / modes) ** 0.5
 
 
-def test_points_follow_the_seed():
+def test_points_depend_on_seed():
     def points(seed):
         data = GaussianRing(num=100, seed=seed)
         data.setup()
@@ -305,7 +305,7 @@ def test_points_follow_the_seed():
         (CIFAR10, "cifar-10-batches-py", "data_batch_5"),
     ],
 )
-def test_a_failed_download_says_which_files_to_put_where(monkeypatch, tmp_path, kind, folder, file, failure):
+def test_failed_download_error_lists_files_and_target_folder(monkeypatch, tmp_path, kind, folder, file, failure):
     def fail(*_, **__):
         raise failure
 
@@ -316,26 +316,26 @@ def test_a_failed_download_says_which_files_to_put_where(monkeypatch, tmp_path, 
         assert part in str(error.value)
 
 
-def test_files_are_fetched_by_one_at_a_time(tmp_path, monkeypatch):
-    """By the jobs of a sweep, say, or by the processes of a run."""
-    inside, most = [], []
+def test_downloads_of_concurrent_jobs_are_serialized(tmp_path, monkeypatch):
+    """The jobs of a sweep and the processes of a run download to the same folder."""
+    active, num_active = [], []
 
     def fetch(*_, **__):
-        inside.append(1)
-        most.append(len(inside))
+        active.append(1)
+        num_active.append(len(active))
         time.sleep(0.05)
-        inside.pop()
+        active.pop()
 
     monkeypatch.setattr(MNIST, "dataset", fetch)
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(MNIST(tmp_path / "data").fetch, True) for _ in range(4)]:
             done.result()
-    assert most == [1, 1, 1, 1]
+    assert num_active == [1, 1, 1, 1]
 
 
-def test_other_faults_of_a_download_are_not_hidden(tmp_path, monkeypatch):
+def test_unexpected_download_exception_is_not_caught(tmp_path, monkeypatch):
     def fail(*_, **__):
-        raise KeyError("a fault of ours")
+        raise KeyError("programming error")
 
     monkeypatch.setattr(MNIST, "dataset", fail)
     with pytest.raises(KeyError):
@@ -346,10 +346,10 @@ def test_other_faults_of_a_download_are_not_hidden(tmp_path, monkeypatch):
 
 
 def root_of(folder: str) -> Path:
-    """Where the real data are; only what is not there at all is skipped, what cannot be read fails."""
+    """Return the root of the real data; skip if the folder is missing, so that unreadable data still fail."""
     root = Path(os.environ.get("GAN_DATA_DIR", "data"))
     if not (root / folder).is_dir():
-        pytest.skip(f"no {folder} in {root}; GAN_DATA_DIR says where it is")
+        pytest.skip(f"no {folder} in {root}; set GAN_DATA_DIR to the data root")
     return root
 
 
@@ -358,7 +358,7 @@ def root_of(folder: str) -> Path:
     ("kind", "folder", "count"),
     [(MNIST, "MNIST", 60_000), (FashionMNIST, "FashionMNIST", 60_000), (CIFAR10, "cifar-10-batches-py", 50_000)],
 )
-def test_downloaded_data(kind, folder, count):
+def test_downloaded_data_have_expected_counts(kind, folder, count):
     data = kind(root_of(folder))
     data.setup()
     assert len(data.samples) == count
@@ -366,24 +366,24 @@ def test_downloaded_data(kind, folder, count):
 
 
 @pytest.mark.slow
-def test_real_celeba():
+def test_real_celeba_has_shape_and_smiling_share():
     data = CelebA(root_of("celeba"), attribute="Smiling", limit=2000)
     data.setup()
     assert data.samples.shape == (2000, 3, 64, 64)
     assert 0.4 < data.labels.float().mean() < 0.6
 
 
-# --- Stacked MNIST, and what is held out -----------------------------------------------------------------------------
+# --- Stacked MNIST and held-out samples ------------------------------------------------------------------------------
 
 
-def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch, tmp_path):
-    """Of pictures whose gray level is their digit."""
+def test_stacked_mnist_label_is_number_shown_by_channels(monkeypatch, tmp_path):
+    """Each fake image has its digit as gray level."""
 
     def fetch(self, train=True):
         digits = torch.arange(50) % 10
         level = digits if train else digits + 100
-        pictures = level[:, None, None].expand(-1, 28, 28).byte()
-        return SimpleNamespace(data=pictures, targets=digits, classes=[f"{i} - {i}" for i in range(10)])
+        images = level[:, None, None].expand(-1, 28, 28).byte()
+        return SimpleNamespace(data=images, targets=digits, classes=[f"{i} - {i}" for i in range(10)])
 
     monkeypatch.setattr(StackedMNIST, "fetch", fetch)
     data = StackedMNIST(tmp_path, num=500)
@@ -392,35 +392,35 @@ def test_stacked_digits_are_the_number_that_their_channels_show(monkeypatch, tmp
     assert (data.num_classes, data.class_names[7], data.class_names[123]) == (1000, "007", "123")
     shown = (data.samples[:, :, 0, 0].long() * torch.tensor([100, 10, 1])).sum(1)
     assert torch.equal(data.labels, shown)
-    assert len(data.labels.unique()) > 300, "they are drawn at random"
+    assert len(data.labels.unique()) > 300, "digits are not drawn at random"
     again = StackedMNIST(tmp_path, num=500, seed=5)
     again.setup()
-    assert torch.equal(again.samples, data.samples), "the same for every seed"
+    assert torch.equal(again.samples, data.samples), "samples depend on the seed"
     held_out, labels = data.held_out()
-    assert held_out.min() >= 100, "test digits"
+    assert held_out.min() >= 100, "held-out samples contain training digits"
     assert torch.equal(((held_out[:, :, 0, 0].long() - 100) * torch.tensor([100, 10, 1])).sum(1), labels)
 
 
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
-def test_the_test_digits_are_held_out(kind, tmp_path, monkeypatch):
-    asked = []
+def test_mnist_held_out_is_test_set(kind, tmp_path, monkeypatch):
+    splits = []
 
     def dataset(root, train, download):
-        asked.append(train)
-        pictures = torch.full((3, 28, 28), 1 if train else 2, dtype=torch.uint8)
-        return SimpleNamespace(data=pictures, targets=torch.tensor([0, 1, 2]), classes=["a", "b", "c"])
+        splits.append(train)
+        images = torch.full((3, 28, 28), 1 if train else 2, dtype=torch.uint8)
+        return SimpleNamespace(data=images, targets=torch.tensor([0, 1, 2]), classes=["a", "b", "c"])
 
     monkeypatch.setattr(kind, "dataset", staticmethod(dataset))
     data = kind(tmp_path, image_size=32)
     data.setup()
-    pictures, labels = data.held_out()
-    assert asked == [True, False]
-    assert (int(data.samples.max()), int(pictures.max())) == (1, 2)
-    assert pictures.shape == (3, 1, 32, 32)
+    images, labels = data.held_out()
+    assert splits == [True, False]
+    assert (int(data.samples.max()), int(images.max())) == (1, 2)
+    assert images.shape == (3, 1, 32, 32)
     assert labels.tolist() == [0, 1, 2]
 
 
-def test_a_mixture_lies_where_it_is_wanted():
+def test_gaussian_mixture_has_given_centres_and_std():
     data = GaussianMixture([[0, 0], [5, 1]], std=0.1, num=4000)
     data.setup()
     assert data.class_names == ["(0, 0)", "(5, 1)"]
@@ -438,7 +438,7 @@ def test_a_mixture_lies_where_it_is_wanted():
         ([[1, 0], [0.123412, 0], [0.123408, 0]], ["(1, 0)", "1 (0.1234, 0)", "2 (0.1234, 0)"]),
     ],
 )
-def test_centres_that_look_the_same_have_numbers(centres, names):
+def test_class_names_of_equal_centres_are_numbered(centres, names):
     data = GaussianMixture(centres, num=30)
     data.setup()
     assert data.class_names == names
@@ -451,7 +451,7 @@ LABELS, NAMES = torch.arange(40) % 4, list("abcd")
 
 
 class Own(ImageData):
-    """A user's data set, which returns what the test wants."""
+    """A user's data set that returns the given values."""
 
     def __init__(self, samples=IMAGES, labels=LABELS, names=NAMES, returned=None, held_out=None, **data):
         super().__init__("data", 8, 1, **data)
@@ -473,7 +473,7 @@ def errors_of(**returned) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("samples", "told"),
+    ("samples", "expected"),
     [
         (IMAGES / 255, r"float32 in \[0, 1\], .*: \(samples \* 255\)\.round\(\)\.to\(torch\.uint8\)$"),
         (IMAGES / 255 * 0.3, r"float32 in \[0, 0\.3\], .*\(samples \* 255\)"),
@@ -496,20 +496,20 @@ def errors_of(**returned) -> tuple[str, ...]:
         (np.array(["a.png"] * 40), "samples are text"),
     ],
 )
-def test_samples_that_are_no_images_are_refused(samples, told):
-    faults = errors_of(samples=samples)
-    assert re.search(told, faults[0])
+def test_samples_that_are_not_images_are_rejected(samples, expected):
+    errors = errors_of(samples=samples)
+    assert re.search(expected, errors[0])
 
 
-def test_samples_as_the_last_axis(monkeypatch):
-    """As in MATLAB's files of SVHN; a limit would cut the wrong axis."""
+def test_samples_along_last_axis_are_rejected(monkeypatch):
+    """MATLAB files of SVHN have this layout; a limit would cut the wrong axis."""
     monkeypatch.setattr(Own, "read", lambda self, rows: self.returned)
-    (fault,) = [line for line in errors_of(samples=IMAGES.permute(2, 3, 1, 0)) if "samples have the shape" in line]
-    assert "samples.permute(3, 2, 0, 1)" in fault
+    (error,) = [line for line in errors_of(samples=IMAGES.permute(2, 3, 1, 0)) if "samples have the shape" in line]
+    assert "samples.permute(3, 2, 0, 1)" in error
 
 
 @pytest.mark.parametrize(
-    ("labels", "names", "told"),
+    ("labels", "names", "expected"),
     [
         (torch.eye(4)[LABELS], NAMES, r"labels have the shape \(40, 4\), one-hot, .*labels\.argmax\(1\)"),
         (LABELS[:, None], NAMES, r"labels have the shape \(40, 1\), .*labels\.flatten\(\)"),
@@ -526,20 +526,20 @@ def test_samples_as_the_last_axis(monkeypatch):
         (LABELS, {"a": 0, "b": 1}, "class names are a value of type dict"),
     ],
 )
-def test_labels_and_names_that_cannot_be_used_are_refused(labels, names, told):
-    (fault,) = errors_of(labels=labels, names=names)
-    assert re.search(told, fault)
+def test_invalid_labels_and_class_names_are_rejected(labels, names, expected):
+    (error,) = errors_of(labels=labels, names=names)
+    assert re.search(expected, error)
 
 
-def test_all_errors_of_a_data_set_come_at_once():
-    faults = errors_of(samples=IMAGES / 255, labels=LABELS[:30] + 1, names=["a", "a"])
-    assert len(faults) == 3
-    for told in ("float32", "40 samples and 30 labels", "more than once"):
-        assert any(told in fault for fault in faults)
+def test_all_errors_of_data_set_are_reported_together():
+    errors = errors_of(samples=IMAGES / 255, labels=LABELS[:30] + 1, names=["a", "a"])
+    assert len(errors) == 3
+    for expected in ("float32", "40 samples and 30 labels", "more than once"):
+        assert any(expected in error for error in errors)
 
 
 @pytest.mark.parametrize("returned", [(IMAGES, LABELS), IMAGES[:2], None, [IMAGES]])
-def test_another_number_of_values_is_refused(monkeypatch, returned):
+def test_read_must_return_three_values(monkeypatch, returned):
     monkeypatch.setattr(Own, "read", lambda self, rows: returned)
     with pytest.raises(UserError, match=r"Own: returns .*return three values: samples, labels and class names"):
         Own().setup()
@@ -554,7 +554,7 @@ def test_another_number_of_values_is_refused(monkeypatch, returned):
         (IMAGES, LABELS > 1, ["no", "yes"]),
     ],
 )
-def test_arrays_lists_and_other_integers_are_taken(samples, labels, names):
+def test_numpy_arrays_lists_and_other_integer_types_are_accepted(samples, labels, names):
     data = Own(samples, labels, names)
     data.setup()
     assert torch.equal(data.samples, torch.as_tensor(np.ascontiguousarray(np.asarray(samples))))
@@ -563,7 +563,7 @@ def test_arrays_lists_and_other_integers_are_taken(samples, labels, names):
     assert data.class_names == [str(name) for name in names]
 
 
-def test_arrays_in_another_byte_order_are_read():
+def test_numpy_arrays_of_other_byte_order_are_accepted():
     data = Own(IMAGES.numpy(), LABELS.numpy().astype(">i8"))
     data.setup()
     assert torch.equal(data.labels, LABELS)
@@ -573,7 +573,7 @@ def test_arrays_in_another_byte_order_are_read():
 
 
 @pytest.mark.parametrize(
-    ("samples", "labels", "told"),
+    ("samples", "labels", "expected"),
     [
         (IMAGES, LABELS.numpy().astype(object), r"labels are a NumPy array of objects; .* labels\.astype\(np\.int64\)"),
         (IMAGES.numpy().astype(object), LABELS, r"samples are a NumPy array of objects; .*samples\.astype\("),
@@ -581,12 +581,12 @@ def test_arrays_in_another_byte_order_are_read():
         (IMAGES, LABELS.to_sparse(), r"labels are a sparse tensor; .* labels\.to_dense\(\)"),
     ],
 )
-def test_containers_that_are_not_read_are_named(samples, labels, told):
-    with pytest.raises(UserError, match=f"^Own: {told}"):
+def test_object_arrays_and_sparse_tensors_are_rejected(samples, labels, expected):
+    with pytest.raises(UserError, match=f"^Own: {expected}"):
         check_samples("Own", (samples, labels, NAMES), True)
 
 
-def test_without_classes_labels_may_be_missing(caplog):
+def test_labels_are_optional_without_class_names(caplog):
     data = Own(labels=None, names=None)
     data.setup()
     assert (data.labels.tolist(), data.class_names) == ([0] * 40, [])
@@ -595,13 +595,13 @@ def test_without_classes_labels_may_be_missing(caplog):
     assert "Own: the labels are ignored, since there are no class names" in caplog.text
 
 
-def test_empty_classes_are_named(caplog):
+def test_classes_without_samples_are_warned_about(caplog):
     Own(names=[*NAMES, "e", "f"]).setup()
     assert "Own: 2 of 6 classes have no samples: 'e', 'f'; leave their names out" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("samples", "told"),
+    ("samples", "expected"),
     [
         (IMAGES // 16, "use only the values 0 to 15 of 0 to 255"),
         (IMAGES % 2, "use only the values 0 to 1 of 0 to 255.*times 255"),
@@ -610,16 +610,16 @@ def test_empty_classes_are_named(caplog):
         (torch.full_like(IMAGES, 7), "all pixels of nearly all images are 7"),
     ],
 )
-def test_images_of_a_small_range_get_a_warning(caplog, samples, told):
+def test_images_with_small_value_range_are_warned_about(caplog, samples, expected):
     Own(samples).setup()
-    assert re.search(f"Own: .*{told}", caplog.text)
+    assert re.search(f"Own: .*{expected}", caplog.text)
     caplog.clear()
     Own().setup()
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
-    ("held_out", "told"),
+    ("held_out", "expected"),
     [
         ((IMAGES / 255, LABELS, NAMES), r"Own, test set: samples are float32 in \[0, 1\]"),
         ((IMAGES, LABELS + 1, []), "Own, test set: labels run from 1 to 4"),
@@ -627,15 +627,15 @@ def test_images_of_a_small_range_get_a_warning(caplog, samples, told):
         ((IMAGES, LABELS), "Own, test set: returns a tuple of 2 values"),
     ],
 )
-def test_test_sets_are_validated_too(held_out, told):
+def test_held_out_samples_are_validated(held_out, expected):
     data = Own(held_out=held_out)
     data.setup()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=expected):
         data.held_out()
 
 
 class OwnPoints(InMemoryDataModule):
-    """A user's points."""
+    """A user's data set of points."""
 
     def __init__(self, samples, labels=LABELS, names=NAMES, test=None):
         super().__init__(8, 0)
@@ -652,7 +652,7 @@ class OwnPoints(InMemoryDataModule):
 
 
 @pytest.mark.parametrize(
-    ("samples", "told"),
+    ("samples", "expected"),
     [
         (torch.zeros(40), r"OwnPoints: samples have the shape \(40,\), .*samples\.reshape\(N, -1\)"),
         (torch.zeros(0, 2), "OwnPoints: there are no samples"),
@@ -661,24 +661,24 @@ class OwnPoints(InMemoryDataModule):
         (torch.zeros(41, 2), "OwnPoints: there are 41 samples and 40 labels"),
     ],
 )
-def test_points_are_validated_too(samples, told):
-    with pytest.raises(UserError, match=told):
+def test_points_are_validated(samples, expected):
+    with pytest.raises(UserError, match=expected):
         OwnPoints(samples).setup()
 
 
-def test_samples_with_channels_are_images_also_outside_of_imagedata():
-    """They would train in a range that generators do not have."""
+def test_image_range_is_validated_without_imagedata():
+    """Generators output values in [-1, 1]."""
     images = IMAGES / 255
     for samples, low, high, fix in ((images, "0", "1", "2 * samples - 1"), (IMAGES.float(), "0", "255", "samples / ")):
-        told = rf"OwnPoints: images in \[{low}, {high}\], and should be in \[-1, 1\]: {re.escape(fix)}"
-        with pytest.raises(UserError, match=told):
+        expected = rf"OwnPoints: images in \[{low}, {high}\], and should be in \[-1, 1\]: {re.escape(fix)}"
+        with pytest.raises(UserError, match=expected):
             OwnPoints(samples).setup()
     data = OwnPoints(2 * images - 1)
     data.setup()
     assert data.shape == IMAGES.shape[1:]
 
 
-def test_held_out_points_are_of_the_same_shape():
+def test_held_out_points_must_have_training_shape():
     points = torch.randn(40, 2)
     data = OwnPoints(points.numpy(), test=(points[:, :1], LABELS, []))
     data.setup()
@@ -693,7 +693,7 @@ def test_held_out_points_are_of_the_same_shape():
 
 
 class PlainModule(LightningDataModule):
-    """A data module as it is written for plain Lightning."""
+    """A data module written for plain Lightning."""
 
     batch_size = 8
 
@@ -701,7 +701,7 @@ class PlainModule(LightningDataModule):
         return DataLoader(TensorDataset(IMAGES / 127.5 - 1, LABELS), 8)
 
 
-def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, compose, tmp_path):
+def test_plain_lightning_data_module_is_rejected_with_one_error(monkeypatch, compose, tmp_path):
     monkeypatch.setattr("gan_lightning.run.build.instantiate", lambda *_, **__: PlainModule())
     with pytest.raises(
         UserError,
@@ -713,12 +713,12 @@ def test_a_data_module_of_plain_lightning_is_refused_in_one_line(monkeypatch, co
 
 @pytest.mark.parametrize("limit", [None, 2, 5000])
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST, StackedMNIST])
-def test_digits_with_labels_of_another_set(kind, tmp_path, monkeypatch, limit):
-    """The counts differ, however few are used."""
+def test_digits_with_labels_of_other_split_are_rejected(kind, tmp_path, monkeypatch, limit):
+    """The counts are compared before a limit applies."""
 
     def dataset(root, train, download):
-        pictures = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
-        return SimpleNamespace(data=pictures, targets=torch.arange(4), classes=list("0123456789"))
+        images = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
+        return SimpleNamespace(data=images, targets=torch.arange(4), classes=list("0123456789"))
 
     monkeypatch.setattr(kind, "dataset", staticmethod(dataset))
     data = kind(tmp_path, limit=limit)
@@ -732,7 +732,7 @@ def test_digits_with_labels_of_another_set(kind, tmp_path, monkeypatch, limit):
 
 
 def idx(values: np.ndarray) -> bytes:
-    """An array in MNIST's format."""
+    """Return an array in MNIST's IDX format."""
     shape = b"".join(size.to_bytes(4, "big") for size in values.shape)
     return bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes()
 
@@ -746,7 +746,7 @@ def mnist_files(folder: Path, train_labels: int = 6) -> Path:
 
 
 @pytest.mark.parametrize("passed", ["", "MNIST", "MNIST/raw"])
-def test_any_of_the_folders_of_mnist_is_a_root(tmp_path, passed):
+def test_mnist_root_may_be_any_of_its_folders(tmp_path, passed):
     mnist_files(tmp_path / "MNIST" / "raw")
     data = MNIST(tmp_path / passed, limit=5)
     data.setup()
@@ -754,13 +754,13 @@ def test_any_of_the_folders_of_mnist_is_a_root(tmp_path, passed):
     assert len(data.held_out()[0]) == 4
 
 
-def test_labels_of_the_test_set_under_the_name_of_the_training_set(tmp_path):
+def test_mnist_test_labels_in_training_file_are_rejected(tmp_path):
     mnist_files(tmp_path / "MNIST" / "raw", train_labels=4)
     with pytest.raises(UserError, match="train-labels-idx1-ubyte: there are 6 samples and 4 labels"):
         MNIST(tmp_path, limit=3).setup()
 
 
-def test_labels_beyond_the_ten_digits(tmp_path):
+def test_labels_above_nine_are_rejected(tmp_path):
     folder = mnist_files(tmp_path / "FashionMNIST" / "raw")
     (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(6) + 5))
     with pytest.raises(UserError, match=r"data=fashion_mnist .*labels run from 5 to 10, and should run from 0 to 9"):
@@ -769,7 +769,7 @@ def test_labels_beyond_the_ten_digits(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"<html>", bytes(20), idx(np.zeros((6, 28, 28)))[:-9]])
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
-def test_damaged_files_of_digits_are_an_error_in_one_line(tmp_path, name, content):
+def test_damaged_mnist_file_is_one_error(tmp_path, name, content):
     folder = mnist_files(tmp_path / "MNIST" / "raw")
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match="data=mnist: its files are missing or damaged") as error:
@@ -785,7 +785,7 @@ def test_damaged_files_of_digits_are_an_error_in_one_line(tmp_path, name, conten
         ("MNIST/raw/train-images.idx3-ubyte", "MNIST/raw/train-images-idx3-ubyte"),
     ],
 )
-def test_files_in_another_place_are_found(tmp_path, monkeypatch, place, target):
+def test_misplaced_files_are_suggested_with_target(tmp_path, monkeypatch, place, target):
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).write_bytes(b"x")
 
@@ -798,8 +798,8 @@ def test_files_in_another_place_are_found(tmp_path, monkeypatch, place, target):
     assert f"{tmp_path / place} looks like one of them: move it to {tmp_path / target}" in str(error.value)
 
 
-def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch):
-    """``data.root=/`` and a failed download would search the whole machine."""
+def test_search_for_misplaced_files_is_bounded(tmp_path, monkeypatch):
+    """With ``data.root=/`` a failed download would search the whole file system."""
     monkeypatch.setattr(files, "MAX_ENTRIES", 5)
     for i in range(9):
         (tmp_path / f"{i}").touch()
@@ -812,29 +812,29 @@ def test_the_search_for_files_in_another_place_is_bounded(tmp_path, monkeypatch)
     )
 
 
-def test_a_folder_that_may_not_be_searched_is_passed_over(tmp_path, monkeypatch):
+def test_search_for_misplaced_files_skips_unreadable_folder(tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked" / "a.gz").touch()
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "a.gz").touch()
     original = Path.stat
 
-    def hindered(path: Path, **options: bool) -> os.stat_result:
+    def deny_stat(path: Path, **options: bool) -> os.stat_result:
         if path.parent.name == "locked":
             raise PermissionError(13, "Permission denied")
         return original(path, **options)
 
-    monkeypatch.setattr(Path, "stat", hindered)
+    monkeypatch.setattr(Path, "stat", deny_stat)
     found = misplaced_file_hint(tmp_path, tmp_path / "x", ["a.gz"])
     assert "looks like one of them" in found
     assert find_data_root(tmp_path / "locked", "locked", "a") == tmp_path / "locked"
 
 
 @pytest.mark.parametrize("limit", [None, 2])
-def test_cifar_batches_with_too_few_labels(tmp_path, monkeypatch, limit):
+def test_cifar_batches_with_too_few_labels_are_rejected(tmp_path, monkeypatch, limit):
     def dataset(root, train, download):
-        pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
-        return SimpleNamespace(data=pictures, targets=[0, 1, 2, 3], classes=list("0123456789"))
+        images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+        return SimpleNamespace(data=images, targets=[0, 1, 2, 3], classes=list("0123456789"))
 
     monkeypatch.setattr(CIFAR10, "dataset", staticmethod(dataset))
     (tmp_path / "cifar-10-batches-py").mkdir()

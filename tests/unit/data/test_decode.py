@@ -1,4 +1,4 @@
-"""Pictures of every kind that people have, decoded."""
+"""Decoding of images: formats, modes, bit depths, orientation, cropping and errors."""
 
 import random
 import struct
@@ -18,32 +18,32 @@ from gan_lightning.errors import UserError
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp", "ppm", "jpg", "tga", "jp2", "ico"])
-def test_formats(tmp_path, suffix):
+def test_file_format_is_decoded(tmp_path, suffix):
     path = tmp_path / f"picture.{suffix}"
     colours().save(path, **({"lossless": True} if suffix == "webp" else {}))
-    picture = one(path)
-    assert near(at(picture, 0.2, 0.5), RED, 6)
-    assert near(at(picture, 0.8, 0.5), BLUE, 6)
+    image = one(path)
+    assert near(at(image, 0.2, 0.5), RED, 6)
+    assert near(at(image, 0.8, 0.5), BLUE, 6)
 
 
-def test_gray_and_black_and_white(tmp_path):
+def test_gray_and_one_bit_images_are_decoded(tmp_path):
     ramp = Image.fromarray(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1)))
     ramp.save(tmp_path / "gray.png")
-    picture = one(tmp_path / "gray.png", (32, 32))
-    assert torch.equal(picture, torch.arange(0, 256, 8, dtype=torch.uint8).expand(3, 32, 32))
-    assert torch.equal(one(tmp_path / "gray.png", (32, 32), channels=1), picture[:1])
+    image = one(tmp_path / "gray.png", (32, 32))
+    assert torch.equal(image, torch.arange(0, 256, 8, dtype=torch.uint8).expand(3, 32, 32))
+    assert torch.equal(one(tmp_path / "gray.png", (32, 32), channels=1), image[:1])
     Image.new("1", (32, 32), 1).save(tmp_path / "bits.png")
     assert at(one(tmp_path / "bits.png"), 0.5, 0.5) == (255, 255, 255)
 
 
-def test_colour_to_gray(tmp_path):
+def test_colour_is_converted_to_gray(tmp_path):
     colours(left=RED, right=GREEN).save(tmp_path / "picture.png")
-    picture = one(tmp_path / "picture.png", channels=1)
-    assert (at(picture, 0.2, 0.5), at(picture, 0.8, 0.5)) == ((76,), (150,))
+    image = one(tmp_path / "picture.png", channels=1)
+    assert (at(image, 0.2, 0.5), at(image, 0.8, 0.5)) == ((76,), (150,))
 
 
-def transparent_pictures() -> dict[str, tuple[Image.Image, dict]]:
-    """Left half transparent (black or green below), right half opaque blue or black."""
+def transparent_images() -> dict[str, tuple[Image.Image, dict]]:
+    """Return images with a transparent left half (black or green below) and an opaque blue or black right half."""
     rgba = Image.new("RGBA", (32, 32), (0, 255, 0, 0))
     rgba.paste((0, 0, 255, 255), (16, 0, 32, 32))
     la = Image.new("LA", (32, 32), (0, 0))
@@ -62,47 +62,47 @@ def transparent_pictures() -> dict[str, tuple[Image.Image, dict]]:
     }
 
 
-@pytest.mark.parametrize("name", transparent_pictures())
+@pytest.mark.parametrize("name", transparent_images())
 def test_transparency_becomes_white(tmp_path, name):
-    picture, options = transparent_pictures()[name]
-    picture.save(tmp_path / name, **options)
+    image, options = transparent_images()[name]
+    image.save(tmp_path / name, **options)
     decoded = one(tmp_path / name)
     assert at(decoded, 0.2, 0.5) == (255, 255, 255)
     assert at(decoded, 0.8, 0.5) == ((0, 0, 0) if name in ("la.png", "gray.png") else BLUE)
     assert at(one(tmp_path / name, channels=1), 0.2, 0.5) == (255,)
 
 
-def test_half_transparent_is_mixed_with_white(tmp_path):
+def test_partial_transparency_is_mixed_with_white(tmp_path):
     Image.new("RGBA", (16, 16), (0, 0, 0, 128)).save(tmp_path / "half.png")
     assert near(at(one(tmp_path / "half.png"), 0.5, 0.5), (127, 127, 127), 1)
 
 
-def test_opaque_palette(tmp_path):
+def test_opaque_palette_is_decoded(tmp_path):
     colours().quantize(4).save(tmp_path / "palette.png")
     assert near(at(one(tmp_path / "palette.png"), 0.2, 0.5), RED)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
-def test_cmyk(tmp_path, suffix):
+def test_cmyk_is_converted_to_rgb_and_gray(tmp_path, suffix):
     colours(left=RED, right=(255, 255, 255)).convert("CMYK").save(tmp_path / f"print.{suffix}", quality=95)
     assert opened(tmp_path / f"print.{suffix}", "mode") == "CMYK"
-    picture = one(tmp_path / f"print.{suffix}")
-    assert near(at(picture, 0.2, 0.5), RED, 8)
-    assert near(at(picture, 0.8, 0.5), (255, 255, 255), 8)
+    image = one(tmp_path / f"print.{suffix}")
+    assert near(at(image, 0.2, 0.5), RED, 8)
+    assert near(at(image, 0.8, 0.5), (255, 255, 255), 8)
     assert near(at(one(tmp_path / f"print.{suffix}", channels=1), 0.2, 0.5), (76,), 8)
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif", "big_endian.tif", "int32.tif", "deep.pgm"])
-def test_16_bits_are_scaled_and_not_clipped(tmp_path, name):
+def test_16_bit_values_are_scaled_and_not_clipped(tmp_path, name):
     values = np.zeros((16, 16), dtype=np.uint16)
     values[:, :4], values[:, 4:8], values[:, 8:12], values[:, 12:] = 0, 257, 32896, 49344
     if name == "int32.tif":
-        picture = Image.fromarray(values.astype(np.int32))
+        image = Image.fromarray(values.astype(np.int32))
     elif name == "big_endian.tif":
-        picture = Image.frombytes("I;16B", (16, 16), values.astype(">u2").tobytes())
+        image = Image.frombytes("I;16B", (16, 16), values.astype(">u2").tobytes())
     else:
-        picture = Image.fromarray(values)
-    picture.save(tmp_path / name)
+        image = Image.fromarray(values)
+    image.save(tmp_path / name)
     assert opened(tmp_path / name, "mode").startswith("I")
     assert one(tmp_path / name)[0, 8, [1, 6, 10, 14]].tolist() == [0, 1, 128, 192]
     assert one(tmp_path / name, channels=1)[0, 8, [1, 6, 10, 14]].tolist() == [0, 1, 128, 192]
@@ -111,14 +111,14 @@ def test_16_bits_are_scaled_and_not_clipped(tmp_path, name):
 @pytest.mark.parametrize(
     "values", [np.float32([0, 0.5, 1]), np.int32([-40000, 0, 40000]), np.int32([0, 10**8, 2 * 10**8])]
 )
-def test_without_a_fixed_white_the_own_range_counts(tmp_path, values):
+def test_float_and_signed_values_are_scaled_by_their_range(tmp_path, values):
     Image.fromarray(np.repeat(np.tile(values, (12, 1)), 4, axis=1)).save(tmp_path / "measured.tif")
     assert one(tmp_path / "measured.tif", (12, 12), 1)[0, 6, [1, 6, 10]].tolist() == pytest.approx(
         [0, 127.5, 255], abs=0.6
     )
 
 
-def test_a_flat_measurement_and_one_with_holes(tmp_path):
+def test_constant_float_image_is_black_and_nan_is_broken(tmp_path):
     Image.fromarray(np.full((8, 8), 3.5, dtype=np.float32)).save(tmp_path / "flat.tif")
     assert one(tmp_path / "flat.tif").max() == 0
     Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(tmp_path / "nan.tif")
@@ -127,11 +127,11 @@ def test_a_flat_measurement_and_one_with_holes(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation(tmp_path, suffix, orientation):
-    upright = Image.new("RGB", (48, 32), RED)  # red, but for a green corner at the top right and blue below it
+def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
+    upright = Image.new("RGB", (48, 32), RED)  # red left half, green top right, blue bottom right
     upright.paste(GREEN, (24, 0, 48, 16))
     upright.paste(BLUE, (24, 16, 48, 32))
-    method = Image.Transpose  # undoes what a viewer does for this orientation
+    method = Image.Transpose  # inverse of the transform that a viewer applies for this orientation
     undo = [
         None, None, method.FLIP_LEFT_RIGHT, method.ROTATE_180, method.FLIP_TOP_BOTTOM,
         method.TRANSPOSE, method.ROTATE_90, method.TRANSVERSE, method.ROTATE_270,
@@ -147,19 +147,19 @@ def test_exif_rotation(tmp_path, suffix, orientation):
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
-def test_of_an_animation_the_first_frame(tmp_path, suffix):
+def test_first_frame_of_animation_is_decoded(tmp_path, suffix):
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
     frames[0].save(tmp_path / f"film.{suffix}", save_all=True, append_images=frames[1:])
     assert opened(tmp_path / f"film.{suffix}", "n_frames") == 3
     assert near(at(one(tmp_path / f"film.{suffix}"), 0.5, 0.5), RED)
 
 
-def test_content_decides_and_not_the_name(tmp_path):
+def test_format_is_detected_from_content(tmp_path):
     colours().save(tmp_path / "really_png.jpg", format="PNG")
     assert at(one(tmp_path / "really_png.jpg"), 0.2, 0.5) == RED
 
 
-def test_postscript_is_not_run(tmp_path):
+def test_postscript_is_rejected(tmp_path):
     (tmp_path / "program.jpg").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     )
@@ -168,36 +168,36 @@ def test_postscript_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(("stored", "size"), [((60, 20), (20, 20)), ((20, 60), (20, 20)), ((40, 40), (40, 20))])
-def test_the_crop_is_central(tmp_path, stored, size):
-    """What is cut away is blue on both sides; a green middle stays."""
-    picture = Image.new("RGB", stored, BLUE)
+def test_crop_is_central(tmp_path, stored, size):
+    """The parts that should be cropped are blue, the centre is green."""
+    image = Image.new("RGB", stored, BLUE)
     height, width = size
     scale = min(stored[0] / width, stored[1] / height)
     kept = width * scale, height * scale
     box = [int((stored[i] + sign * kept[i]) / 2) for sign in (-1, 1) for i in (0, 1)]
-    picture.paste(GREEN, tuple(box))
-    picture.save(tmp_path / "picture.png")
+    image.paste(GREEN, tuple(box))
+    image.save(tmp_path / "picture.png")
     assert (one(tmp_path / "picture.png", size) == torch.tensor(GREEN).view(3, 1, 1)).all()
 
 
-def test_large_jpegs_keep_their_content(tmp_path):
-    """The decoder's shortcut for large pictures moves no detail that the small one can show."""
+def test_draft_mode_keeps_content_of_large_jpegs(tmp_path):
+    """Decoding a large JPEG at reduced size must not shift details that the small image can show."""
     noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     large = Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
     decoded = decode([tmp_path / "large.jpg"], (32, 32), 3)
     box = large.crop((80, 0, 560, 480)).resize((32, 32), Image.Resampling.BICUBIC)
-    wanted = torch.from_numpy(np.array(box)).permute(2, 0, 1).float()
-    assert (decoded.images[0].float() - wanted).abs().mean() < 0.5
+    expected = torch.from_numpy(np.array(box)).permute(2, 0, 1).float()
+    assert (decoded.images[0].float() - expected).abs().mean() < 0.5
     assert list(decoded.sizes) == [(640, 480)]
 
 
-def test_tiny_pictures_are_enlarged(tmp_path):
+def test_small_images_are_enlarged(tmp_path):
     Image.new("RGB", (1, 1), GREEN).save(tmp_path / "dot.png")
     assert at(one(tmp_path / "dot.png", (64, 48)), 0.5, 0.5) == GREEN
 
 
-def test_many_pictures_keep_their_places(tmp_path):
+def test_order_of_many_images_is_kept(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(3 * CHUNK + 5)]
     for i, path in enumerate(paths):
         Image.new("L", (4, 4), i).save(path)
@@ -211,30 +211,30 @@ def test_many_pictures_keep_their_places(tmp_path):
     assert len(decoded.broken) == 2
 
 
-def test_bombs_are_refused_in_every_thread_and_warnings_stay_away(tmp_path, monkeypatch):
+def test_decompression_bombs_are_rejected_in_every_thread(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for i in range(2 * CHUNK):
-        Image.new("L", (10, 10) if i % 2 else (15, 10)).save(tmp_path / f"{i}.png")  # 150: Pillow itself only warns
+        Image.new("L", (10, 10) if i % 2 else (15, 10)).save(tmp_path / f"{i}.png")  # 150: Pillow only warns
     Image.new("L", (30, 10)).save(tmp_path / "huge.png")
     paths = sorted(tmp_path.iterdir())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         decoded = decode(paths, (4, 4), 1)
         assert caught == []
-        warnings.warn("filters are as they were", stacklevel=1)
+        warnings.warn("filters are restored", stacklevel=1)
         assert len(caught) == 1
     assert len(decoded.rows) == CHUNK
     assert len(decoded.broken) == CHUNK + 1
     assert all("more than 100 pixels" in line for line in decoded.broken.values())
 
 
-def test_pictures_that_exceed_memory(tmp_path):
+def test_images_that_exceed_memory_are_error(tmp_path):
     with pytest.raises(UserError, match=r"3,000 images of this size take 38,025 GB or more.*data\.limit"):
         decode([tmp_path / "a.png"] * 3000, (65_000, 65_000), 3)
 
 
-def deep(folder: Path, peak: int, kind=np.uint16, suffix="png", num=3) -> list[Path]:
-    """Ramps from 0 to ``peak``, of which the first ends at a third of it."""
+def write_ramps(folder: Path, peak: int, kind=np.uint16, suffix="png", num=3) -> list[Path]:
+    """Write ramps from 0 to ``peak``; the first ends at a third of it."""
     folder.mkdir(exist_ok=True)
     for i in range(num):
         values = np.linspace(0, peak if i else peak // 3, 16).round().astype(kind)
@@ -246,31 +246,31 @@ def deep(folder: Path, peak: int, kind=np.uint16, suffix="png", num=3) -> list[P
     ("peak", "white"), [(255, 255), (900, 1023), (4095, 4095), (4096, 16383), (16384, 65535), (65535, 65535)]
 )
 @pytest.mark.parametrize(("kind", "suffix"), [(np.uint16, "png"), (np.int32, "tif"), (np.uint16, "tif")])
-def test_deep_images_are_scaled_by_the_bits_that_the_set_uses(tmp_path, peak, white, kind, suffix):
-    paths = deep(tmp_path / "deep", peak, kind, suffix)
+def test_high_bit_depth_is_scaled_by_bits_used_in_data_set(tmp_path, peak, white, kind, suffix):
+    paths = write_ramps(tmp_path / "deep", peak, kind, suffix)
     assert opened(paths[0], "mode").startswith("I")
     found = decode(paths, (16, 16), 1)
     assert (found.white, found.deep, found.stretched) == (white, 3, 0)
     for image, high in zip(found.images, (peak // 3, peak, peak), strict=True):
         assert int(image.max()) == pytest.approx(255 * high / white, abs=0.6)
     assert found.levels == (0, round(255 * peak / white))
-    later = decode(paths[:1], (16, 16), 1, white=found.white)  # what is held out has the scale of the training set
+    later = decode(paths[:1], (16, 16), 1, white=found.white)  # held-out images use the scale of the training set
     assert torch.equal(later.images[0], found.images[0])
 
 
-def test_values_beyond_a_given_white_are_clipped(tmp_path):
-    (path,) = deep(tmp_path / "deep", 3 * 5000, num=1)
+def test_values_above_given_white_are_clipped(tmp_path):
+    (path,) = write_ramps(tmp_path / "deep", 3 * 5000, num=1)
     assert int(decode([path], (16, 16), 1, white=4095).images.max()) == 255
 
 
-def test_black_deep_images_stay_black(tmp_path):
-    found = decode(deep(tmp_path / "deep", 0), (16, 16), 1)
+def test_black_16_bit_images_stay_black(tmp_path):
+    found = decode(write_ramps(tmp_path / "deep", 0), (16, 16), 1)
     assert (int(found.images.max()), found.white, found.levels) == (0, 65535, (0, 0))
 
 
 @pytest.mark.parametrize("cache", [None, "cache"])
-def test_the_bits_that_a_set_uses_are_a_warning(tmp_path, caplog, cache):
-    deep(tmp_path / "deep", 4000, num=6)
+def test_number_of_used_bits_is_warned_about(tmp_path, caplog, cache):
+    write_ramps(tmp_path / "deep", 4000, num=6)
     for _ in range(2):
         caplog.clear()
         data = ImageFolder(
@@ -278,39 +278,42 @@ def test_the_bits_that_a_set_uses_are_a_warning(tmp_path, caplog, cache):
         )
         data.setup()
         held_out, _ = data.held_out()
-        told = [record.message for record in caplog.records if record.levelname == "WARNING"]
-        assert len(told) == 1
-        assert f"data.root={tmp_path / 'deep'}: 4 images in a format of 16 or 32 bits a pixel use 12 of them" in told[0]
-        assert "so 4,095 becomes white" in told[0]
+        messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert len(messages) == 1
+        assert (
+            f"data.root={tmp_path / 'deep'}: 4 images in a format of 16 or 32 bits a pixel use 12 of them"
+            in messages[0]
+        )
+        assert "so 4,095 becomes white" in messages[0]
         assert int(data.samples[1].max()) == int(held_out.max()) == round(255 * 4000 / 4095)
 
 
 @pytest.mark.parametrize("peaks", [[4095] * 5 + [65535], [255, 255, 1023], [4000, 10_000, 65535, 4000]])
-def test_a_set_that_one_image_makes_dark_is_a_warning(tmp_path, caplog, peaks):
-    """As one hot pixel does, or one image of 16 bits among images of 12."""
+def test_data_set_darkened_by_one_image_is_warned_about(tmp_path, caplog, peaks):
+    """One hot pixel has this effect, or one 16-bit image among 12-bit images."""
     for i, peak in enumerate(peaks):
         Image.fromarray(np.linspace(0, peak, 256).reshape(16, 16).astype(np.uint16)).save(tmp_path / f"{i}.png")
     data = ImageFolder(tmp_path, 16, channels=1, cache=None)
     data.setup()
     dark = sum(peak < (max(peaks) + 1) // 4 for peak in peaks)
     bits = max(peaks).bit_length()
-    told = (
+    expected = (
         f"data.root={tmp_path}: {dark} of {len(peaks)} images with more than 8 bits a pixel use less than a quarter of "
     )
     (line,) = [record.message for record in caplog.records if "a quarter of" in record.message]
-    assert line.startswith(f"{told}0 to {2**bits - 1:,}")
+    assert line.startswith(f"{expected}0 to {2**bits - 1:,}")
 
 
 @pytest.mark.parametrize("peaks", [[4095, 4095, 65535, 65535], [0, 0, 0, 65535], [16384] * 3])
-def test_a_set_of_which_most_images_are_bright_gets_no_such_warning(tmp_path, caplog, peaks):
+def test_mostly_bright_data_set_is_not_warned_about(tmp_path, caplog, peaks):
     for i, peak in enumerate(peaks):
         Image.fromarray(np.linspace(0, peak, 256).reshape(16, 16).astype(np.uint16)).save(tmp_path / f"{i}.png")
     ImageFolder(tmp_path, 16, channels=1, cache=None).setup()
     assert "a quarter of" not in caplog.text
 
 
-def deep_colour(path: Path, peak: int) -> Path:
-    """Write an image of 16 bits a channel, which Pillow reads and does not write."""
+def write_16_bit_colour(path: Path, peak: int) -> Path:
+    """Write an image with 16 bits per channel, which Pillow reads but cannot write."""
     values = np.zeros((8, 8, 3), np.uint16)
     values[4:] = peak
     path.parent.mkdir(exist_ok=True)
@@ -338,28 +341,32 @@ def deep_colour(path: Path, peak: int) -> Path:
 
 @pytest.mark.parametrize(("peak", "reached"), [(4095, 15), (16383, 63), (65535, None)])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_colour_that_uses_fewer_bits_is_a_warning(tmp_path, caplog, suffix, peak, reached):
-    deep_colour(tmp_path / "photos" / f"a.{suffix}", peak)
+def test_16_bit_colour_using_fewer_bits_is_warned_about(tmp_path, caplog, suffix, peak, reached):
+    write_16_bit_colour(tmp_path / "photos" / f"a.{suffix}", peak)
     colours((8, 8)).save(tmp_path / "photos" / "b.png")
     for _ in range(2):
         caplog.clear()
         ImageFolder(tmp_path / "photos", 8, cache=tmp_path / "cache").setup()
-        told = f"data.root={tmp_path / 'photos'}: 16-bit colour is read by its high byte and reaches only {reached} of "
-        told += "255; save it with 8 bits a channel"
-        assert [record.message for record in caplog.records] == ([told] if reached else [])
+        expected = (
+            f"data.root={tmp_path / 'photos'}: 16-bit colour is read by its high byte and reaches only {reached} of "
+        )
+        expected += "255; save it with 8 bits a channel"
+        assert [record.message for record in caplog.records] == ([expected] if reached else [])
 
 
-def test_images_that_are_scaled_each_by_itself_are_a_warning(tmp_path, caplog):
-    deep(tmp_path / "floats", 1, np.float32, "tif")
+def test_images_scaled_individually_are_warned_about(tmp_path, caplog):
+    write_ramps(tmp_path / "floats", 1, np.float32, "tif")
     ImageFolder(tmp_path / "floats", 16).setup()
     assert "3 images hold floats, negative values or values above 65,535; each is scaled by its own" in caplog.text
 
 
-@pytest.mark.parametrize(("low", "high", "told"), [(0, 15, "only the values 0 to 15"), (9, 9, "are 9;"), (0, 64, "")])
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0, 15, "only the values 0 to 15"), (9, 9, "are 9;"), (0, 64, "")]
+)
 @pytest.mark.parametrize("memory_gb", [1, 1e-9])
-def test_a_set_of_a_small_range_is_a_warning(tmp_path, caplog, low, high, told, memory_gb):
+def test_small_value_range_is_warned_about(tmp_path, caplog, low, high, expected, memory_gb):
     (tmp_path / "photos").mkdir()
     for level in (low, high):
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "photos" / f"{level}.png")
     ImageFolder(tmp_path / "photos", 8, cache=tmp_path / "cache", memory_gb=memory_gb).setup()
-    assert told in caplog.text if told else caplog.text == ""
+    assert expected in caplog.text if expected else caplog.text == ""

@@ -1,4 +1,4 @@
-"""A folder of the user's own pictures: its classes, its report, what is broken in it."""
+"""A folder of the user's own images: classes, report, unreadable files, and layouts that are warned about."""
 
 import itertools
 import logging
@@ -24,7 +24,7 @@ from gan_lightning.latent.video import gif
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Three classes, one of them nested, one loose picture, other files, hidden ones and an empty sub-folder."""
+    """Three classes, one of them nested, one loose image, other files, hidden files and an empty sub-folder."""
     root = tmp_path / "pictures"
     files = {
         "b_green/1.png": GREEN, "b_green/2.JPG": GREEN, "a_red/1.png": RED, "a_red/deep/er/2.png": RED,
@@ -42,15 +42,15 @@ def folder(tmp_path) -> Path:
     return root
 
 
-def test_sub_folders_become_classes(folder, caplog):
+def test_sub_folders_are_classes(folder, caplog):
     data = ImageFolder(root=folder, image_size=[8, 16], flip=False)
     with caplog.at_level(logging.INFO):
         data.setup()
     assert data.class_names == ["a_red", "b_green", "c blue"]
     assert data.samples.shape == (6, 3, 8, 16)
     assert data.labels.tolist() == [0, 1, 2, 0, 1, 0]
-    for picture, label in zip(data.samples, data.labels, strict=True):
-        assert near(at(picture, 0.5, 0.5), [RED, GREEN, BLUE][label])
+    for image, label in zip(data.samples, data.labels, strict=True):
+        assert near(at(image, 0.5, 0.5), [RED, GREEN, BLUE][label])
     report = caplog.text
     assert "6 images" in report
     assert "all 20 x 12" in report
@@ -61,7 +61,7 @@ def test_sub_folders_become_classes(folder, caplog):
     assert ".heic 1" in report
 
 
-def test_loose_pictures_have_no_labels(folder, caplog):
+def test_images_without_sub_folders_have_no_classes(folder, caplog):
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=folder / "a_red" / "deep" / "er")
         data.setup()
@@ -71,7 +71,7 @@ def test_loose_pictures_have_no_labels(folder, caplog):
     assert "classes" not in caplog.text
 
 
-def test_the_report_tells_the_spread_of_sizes(tmp_path, caplog):
+def test_report_has_range_of_sizes_and_modes(tmp_path, caplog):
     for i, size in enumerate([(30, 20), (8, 9), (30, 20), (100, 50)]):
         Image.new("L" if i else "RGB", size).save(tmp_path / f"{i}.png")
     with caplog.at_level(logging.INFO):
@@ -79,7 +79,7 @@ def test_the_report_tells_the_spread_of_sizes(tmp_path, caplog):
     assert "8 x 9 to 100 x 50, most often 30 x 20 (2); modes L 3, RGB 1" in caplog.text
 
 
-def test_many_classes_are_shortened(tmp_path, caplog):
+def test_report_shortens_long_list_of_classes(tmp_path, caplog):
     for i in range(60):
         (tmp_path / f"kind{i:02}").mkdir()
         Image.new("L", (8, 8)).save(tmp_path / f"kind{i:02}" / "1.png")
@@ -91,21 +91,21 @@ def test_many_classes_are_shortened(tmp_path, caplog):
     assert "kind49 1 and 10 more" in caplog.text
 
 
-def test_limit_comes_before_decoding(folder, monkeypatch, caplog):
+def test_limit_applies_before_decoding(folder, monkeypatch, caplog):
     (folder / "a_red" / "deep" / "er" / "2.png").write_bytes(b"broken, and never looked at")
-    asked = []
+    decoded = []
     monkeypatch.setattr(
-        "gan_lightning.data.cache.decode", lambda paths, *rest: asked.extend(paths) or decode(paths, *rest)
+        "gan_lightning.data.cache.decode", lambda paths, *rest: decoded.extend(paths) or decode(paths, *rest)
     )
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=folder, limit=4)
         data.setup()
-    assert len(asked) == len(data.samples) == 4
+    assert len(decoded) == len(data.samples) == 4
     assert data.labels.tolist() == [0, 1, 2, 0]
     assert "4 images of 6" in caplog.text
 
 
-def test_classes_that_a_limit_leaves_empty_are_dropped(folder, caplog):
+def test_classes_emptied_by_limit_are_dropped(folder, caplog):
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=folder, limit=2)
         data.setup()
@@ -116,19 +116,19 @@ def test_classes_that_a_limit_leaves_empty_are_dropped(folder, caplog):
 
 
 @pytest.mark.parametrize("limit", [3, 2])
-def test_what_is_held_out_has_the_numbers_of_the_training_classes(folder, limit):
-    """A green one is beyond the third; a blue one too where there are two, and has no number in training."""
+def test_held_out_labels_match_training_classes(folder, limit):
+    """Held-out images of a class without training images are left out: the blue one if the limit is 2."""
     (folder / "a_red" / "deep" / "er" / "2.png").unlink()
     (folder / "a_red" / "3.png").unlink()
     data = ImageFolder(root=folder, limit=limit)
     data.setup()
-    pictures, labels = data.held_out()
-    assert near(at(pictures[0], 0, 0), GREEN)
-    assert (len(pictures), labels.tolist()) == (1, [data.class_names.index("b_green")])
+    images, labels = data.held_out()
+    assert near(at(images[0], 0, 0), GREEN)
+    assert (len(images), labels.tolist()) == (1, [data.class_names.index("b_green")])
 
 
-def spoil(folder: Path) -> list[Path]:
-    """Seven broken pictures of different kinds."""
+def break_images(folder: Path) -> list[Path]:
+    """Write seven broken images of different kinds."""
     good = (folder / "b_green" / "2.JPG").read_bytes()
     broken = {
         "b_green/cut.jpg": good[: len(good) // 2], "b_green/empty.png": b"", "b_green/text.png": b"hello",
@@ -140,8 +140,8 @@ def spoil(folder: Path) -> list[Path]:
     return [folder / name for name in broken]
 
 
-def test_broken_pictures_are_all_found_and_told(folder):
-    broken = spoil(folder)
+def test_all_broken_images_are_reported_together(folder):
+    broken = break_images(folder)
     with pytest.raises(UserError) as error:
         ImageFolder(root=folder).setup()
     message = str(error.value)
@@ -153,26 +153,26 @@ def test_broken_pictures_are_all_found_and_told(folder):
     assert len(error.value.errors) == 1
 
 
-def test_broken_pictures_can_be_left_out(folder, caplog):
-    spoil(folder)
+def test_skip_broken_leaves_out_broken_images(folder, caplog):
+    break_images(folder)
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=folder, skip_broken=True)
         data.setup()
     assert data.class_names == ["a_red", "b_green"]  # the only blue one is broken
     assert data.labels.tolist() == [0, 1, 0, 1, 0]
-    for picture, label in zip(data.samples, data.labels, strict=True):
-        assert near(at(picture, 0.5, 0.5), [RED, GREEN][label])
-    assert "left out: 7 of 12 images cannot be read: '" in caplog.text, "and which"
+    for image, label in zip(data.samples, data.labels, strict=True):
+        assert near(at(image, 0.5, 0.5), [RED, GREEN][label])
+    assert "left out: 7 of 12 images cannot be read: '" in caplog.text, "the report lists no broken file"
     assert "1 classes without" in caplog.text
 
 
-def test_nothing_but_broken_pictures(tmp_path):
+def test_folder_of_only_broken_images_is_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(UserError, match=r"1 of 1 images cannot be read.*there are no others"):
         ImageFolder(root=tmp_path, skip_broken=True).setup()
 
 
-def test_a_missing_path(tmp_path):
+def test_root_without_images_is_error(tmp_path):
     with pytest.raises(UserError, match=r"data\.root=.*nowhere.*no such folder"):
         ImageFolder(root=tmp_path / "nowhere").setup()
     with pytest.raises(UserError, match="is empty"):
@@ -186,23 +186,23 @@ def test_a_missing_path(tmp_path):
         ImageFolder(root=tmp_path / "a.zip").setup()
 
 
-def test_relative_to_the_current_folder(folder, monkeypatch):
+def test_relative_root_is_below_current_directory(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     data = ImageFolder(root="pictures")
     data.setup()
     assert len(data.samples) == 6
 
 
-def test_names_cannot_speak_to_the_terminal(tmp_path, caplog):
-    evil = "\x1b[2J\x1b]0;owned\x07\u202e"
-    (tmp_path / evil).mkdir()
+def test_control_characters_of_file_names_are_escaped(tmp_path, caplog):
+    control = "\x1b[2J\x1b]0;owned\x07\u202e"
+    (tmp_path / control).mkdir()
     (tmp_path / "tame").mkdir()
     colours().save(tmp_path / "tame" / "1.png")
-    (tmp_path / evil / f"{evil}.png").write_bytes(b"x")
-    (tmp_path / f"notes.{evil}").write_text("x")
+    (tmp_path / control / f"{control}.png").write_bytes(b"x")
+    (tmp_path / f"notes.{control}").write_text("x")
     with pytest.raises(UserError) as error:
         ImageFolder(root=tmp_path).setup()
-    colours().save(tmp_path / evil / "good.png")
+    colours().save(tmp_path / control / "good.png")
     data = ImageFolder(root=tmp_path, skip_broken=True)
     with caplog.at_level(logging.INFO):
         data.setup()
@@ -212,7 +212,7 @@ def test_names_cannot_speak_to_the_terminal(tmp_path, caplog):
     assert "left out" in caplog.text
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_class_name_that_is_not_utf8_is_escaped(tmp_path):
     try:
         os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH102
     except OSError:
@@ -225,7 +225,7 @@ def test_names_that_are_no_text(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in directories")
-def test_links_and_pipes(folder, tmp_path):
+def test_links_are_followed_and_pipes_ignored(folder, tmp_path):
     (folder / "a_red" / "deep" / "back").symlink_to(folder)
     (folder / "b_green" / "sibling").symlink_to(folder / "c blue")
     os.mkfifo(folder / "b_green" / "pipe.png")
@@ -235,7 +235,7 @@ def test_links_and_pipes(folder, tmp_path):
     (folder / "b_green" / "gone.png").unlink()
     data = ImageFolder(root=folder)
     data.setup()
-    assert data.labels.bincount().tolist() == [3, 3, 1]  # the sibling's picture is in both
+    assert data.labels.bincount().tolist() == [3, 3, 1]  # the linked folder's image is in both classes
 
 
 # --- order of classes and files -------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def colour_of(number: int) -> tuple[int, int, int]:
     return number * 20, 255 - number * 20, 0
 
 
-def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, caplog):
+def test_numbered_classes_and_files_are_in_numeric_order(tmp_path, caplog):
     for number in range(12):
         (tmp_path / str(number)).mkdir()
         for i in (10, 9):  # 9 comes first
@@ -255,9 +255,9 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, caplog):
         data.setup()
     assert data.class_names == [str(number) for number in range(12)]
     assert data.labels.tolist() == [*range(12)] * 2
-    for picture, label in zip(data.samples, data.labels, strict=True):
-        assert near(at(picture, 0.1, 0.5), colour_of(int(label)))
-    assert [at(picture, 0.9, 0.5)[2] for picture in data.samples] == [9] * 12 + [10] * 12
+    for image, label in zip(data.samples, data.labels, strict=True):
+        assert near(at(image, 0.1, 0.5), colour_of(int(label)))
+    assert [at(image, 0.9, 0.5)[2] for image in data.samples] == [9] * 12 + [10] * 12
     assert f"12 classes: {', '.join(f'{number} 2' for number in range(12))}" in caplog.text
 
 
@@ -276,31 +276,31 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, caplog):
         ["café 2", "café 10"],
     ],
 )
-def test_natural_order(names):
+def test_natural_order_of_names(names):
     for seed in range(5):
         shuffled = random.Random(seed).sample(names, len(names))
         assert sorted(shuffled, key=natural) == names
 
 
 def test_natural_order_is_total():
-    """Names that differ only in case, zeros or Unicode form have an order too."""
+    """Names that differ only in case, leading zeros or Unicode form must still have one order."""
     names = ["a1", "A1", "a01", "A01", "é", "e\N{COMBINING ACUTE ACCENT}", "É"]
     assert len({tuple(sorted(p, key=natural)) for p in itertools.permutations(names)}) == 1
 
 
-# --- layouts that are not what the user meant -----------------------------------------------------------------------
+# --- unusual layouts ------------------------------------------------------------------------------------------------
 
 
-def photos(folder: Path, num: int, suffix="png") -> Path:
+def save_images(folder: Path, num: int, suffix="png") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(num):
         colours((8, 8), (i, 0, 0)).save(folder / f"{i}.{suffix}")
     return folder
 
 
-def own_run(folder: Path, mark: str) -> Path:
-    """A run directory with grids of an older version, which have no mark."""
-    photos(folder / "samples", 3)
+def save_run_dir(folder: Path, mark: str) -> Path:
+    """Write a run directory with sample grids that have no PNG mark, as an older version wrote them."""
+    save_images(folder / "samples", 3)
     (folder / "config.yaml").write_text("model:\n  _target_: gan_lightning.model.dcgan.DCGAN\n")
     if mark == "checkpoints":
         (folder / mark).mkdir()
@@ -310,22 +310,22 @@ def own_run(folder: Path, mark: str) -> Path:
 
 
 @pytest.mark.parametrize("mark", ["checkpoints", "metrics.csv", "result.json"])
-def test_run_directories_are_no_data(tmp_path, caplog, mark):
-    photos(tmp_path, 4)
+def test_run_directories_are_left_out(tmp_path, caplog, mark):
+    save_images(tmp_path, 4)
     for i in range(7):
-        own_run(tmp_path / "runs" / f"2026-01-0{i + 1}", mark)
+        save_run_dir(tmp_path / "runs" / f"2026-01-0{i + 1}", mark)
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=tmp_path, image_size=8)
         data.setup()
     assert (len(data.samples), data.class_names) == (4, [])
-    told = "left out: 7 run directories of gan-lightning ('runs/2026-01-01', 'runs/2026-01-02', "
-    assert told in caplog.text
+    expected = "left out: 7 run directories of gan-lightning ('runs/2026-01-01', 'runs/2026-01-02', "
+    assert expected in caplog.text
     assert "and 2 more" in caplog.text
 
 
-def test_a_sweep_is_no_data(tmp_path):
-    photos(tmp_path, 4)
-    photos(tmp_path / "sweep" / "pictures", 3)
+def test_sweep_directory_is_left_out(tmp_path):
+    save_images(tmp_path, 4)
+    save_images(tmp_path / "sweep" / "pictures", 3)
     (tmp_path / "sweep" / "multirun.yaml").touch()
     (tmp_path / "sweep" / "sweep.csv").touch()
     data = ImageFolder(root=tmp_path, image_size=8)
@@ -333,27 +333,27 @@ def test_a_sweep_is_no_data(tmp_path):
     assert (len(data.samples), data.class_names) == (4, [])
 
 
-def test_a_data_set_with_a_configuration_of_its_own_is_data(tmp_path):
+def test_folder_with_unrelated_config_file_is_used(tmp_path):
     for name in ("cats", "dogs"):
-        photos(tmp_path / name / "samples", 2)
+        save_images(tmp_path / name / "samples", 2)
         (tmp_path / name / "config.yaml").write_text("camera: leica\n")
     data = ImageFolder(root=tmp_path, image_size=8)
     data.setup()
     assert (len(data.samples), data.class_names) == (4, ["cats", "dogs"])
 
 
-def test_a_run_directory_can_be_the_root_itself(tmp_path):
-    own_run(tmp_path / "run", "metrics.csv")
+def test_root_inside_run_directory_is_used(tmp_path):
+    save_run_dir(tmp_path / "run", "metrics.csv")
     data = ImageFolder(root=tmp_path / "run" / "samples", image_size=8)
     data.setup()
     assert len(data.samples) == 3
 
 
-def test_images_that_were_generated_are_no_data(tmp_path, caplog):
-    photos(tmp_path, 4)
-    picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+def test_generated_images_are_left_out(tmp_path, caplog):
+    save_images(tmp_path, 4)
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
     for name in ("samples.png", "renamed.PNG", "out/000000.png", "out/000001.png"):
-        write_png(tmp_path / name, picture)
+        write_png(tmp_path / name, image)
     (tmp_path / "walk.gif").write_bytes(gif(np.zeros((2, 8, 8, 3), np.uint8), 10))
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=tmp_path, image_size=8)
@@ -362,8 +362,8 @@ def test_images_that_were_generated_are_no_data(tmp_path, caplog):
     assert "left out: 5 images that gan-lightning generated ('renamed.PNG', " in caplog.text
 
 
-def test_nothing_but_generated_images(tmp_path, caplog):
-    """Who points at a folder of samples means these."""
+def test_folder_of_only_generated_images_is_used(tmp_path, caplog):
+    """A user who passes a folder of samples wants to use them."""
     for name in ("cats/1.png", "cats/2.png", "dogs/1.png"):
         write_png(tmp_path / name, torch.zeros(3, 8, 8, dtype=torch.uint8))
     with caplog.at_level(logging.INFO):
@@ -374,9 +374,9 @@ def test_nothing_but_generated_images(tmp_path, caplog):
     assert "left out" not in caplog.text
 
 
-def test_the_marks_of_generated_images_are_looked_for_once(tmp_path, monkeypatch):
-    """To open a million files at every start takes hours on a network file system."""
-    photos(tmp_path / "photos", 4)
+def test_list_of_generated_images_is_cached(tmp_path, monkeypatch):
+    """Opening a million files at every start takes hours on a network file system."""
+    save_images(tmp_path / "photos", 4)
     write_png(tmp_path / "photos" / "samples.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
     opened, original = [], cache.is_generated
     monkeypatch.setattr(cache, "is_generated", lambda path: opened.append(path.name) or original(path))
@@ -395,25 +395,25 @@ def test_the_marks_of_generated_images_are_looked_for_once(tmp_path, monkeypatch
     assert (num_images(), len(opened)) == (5, 15)
 
 
-def test_files_that_cannot_be_read_are_searched_for_marks_again(tmp_path, monkeypatch):
+def test_unreadable_files_are_not_cached_as_not_generated(tmp_path, monkeypatch):
     write_png(tmp_path / "photos" / "samples.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
-    photos(tmp_path / "photos", 2)
+    save_images(tmp_path / "photos", 2)
     original = cache.is_generated
 
-    def hindered(path: Path) -> bool:
+    def deny_generated(path: Path) -> bool:
         if path.name == "samples.png":
             raise PermissionError(13, "Permission denied")
         return original(path)
 
-    monkeypatch.setattr(cache, "is_generated", hindered)
+    monkeypatch.setattr(cache, "is_generated", deny_generated)
     paths = sorted((tmp_path / "photos").iterdir())
     assert cache.Cache(tmp_path / "cache", 1).generated(paths) == []
     monkeypatch.setattr(cache, "is_generated", original)
     assert cache.Cache(tmp_path / "cache", 1).generated(paths) == [2]
 
 
-def test_a_limit_and_what_is_held_out_count_without_generated_images(tmp_path):
-    photos(tmp_path, 4)
+def test_limit_and_held_out_exclude_generated_images(tmp_path):
+    save_images(tmp_path, 4)
     for i in range(3):
         write_png(tmp_path / f"{i}_sample.png", torch.full((3, 8, 8), 99, dtype=torch.uint8))
     data = ImageFolder(root=tmp_path, image_size=8, limit=3)
@@ -422,8 +422,8 @@ def test_a_limit_and_what_is_held_out_count_without_generated_images(tmp_path):
     assert data.held_out()[0][:, 0, 0, 0].tolist() == [3]
 
 
-def test_paths_that_nothing_uses_later_are_let_go_of(tmp_path):
-    photos(tmp_path, 6)
+def test_paths_beyond_limit_are_kept_only_with_limit(tmp_path):
+    save_images(tmp_path, 6)
     data = ImageFolder(root=tmp_path, image_size=8)
     data.setup()
     assert data.beyond is None
@@ -433,18 +433,20 @@ def test_paths_that_nothing_uses_later_are_let_go_of(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["thumbs", "Thumbs", "thumbnails", "_thumbs"])
-def test_a_sub_folder_of_the_name_of_thumbnails_is_left_out_with_a_warning(tmp_path, name, caplog):
-    """Thumbs up and thumbs down may be classes."""
-    photos(tmp_path / "fists", 2)
-    photos(tmp_path / name, 2)
-    photos(tmp_path / "fists" / "thumbnails", 2)
+def test_thumbnail_sub_folder_is_left_out_with_warning(tmp_path, name, caplog):
+    """The warning is needed because the names may be classes: thumbs up and thumbs down."""
+    save_images(tmp_path / "fists", 2)
+    save_images(tmp_path / name, 2)
+    save_images(tmp_path / "fists" / "thumbnails", 2)
     data = ImageFolder(root=tmp_path, image_size=8)
     data.setup()
     assert data.class_names == ["fists"]
     warnings = [record.message for record in caplog.records if "thumbnails" in record.message]
-    told = f"data.root={tmp_path}: the sub-folder {name!r} is left out, since it seems to contain thumbnails; rename it"
+    expected = (
+        f"data.root={tmp_path}: the sub-folder {name!r} is left out, since it seems to contain thumbnails; rename it"
+    )
     assert len(warnings) == 1
-    assert told in warnings[0]
+    assert expected in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -456,7 +458,7 @@ def test_a_sub_folder_of_the_name_of_thumbnails_is_left_out_with_a_warning(tmp_p
         "train-00", "test_3", "split1", "fold_2", "train-00001", "part-3",
     ],
 )  # fmt: skip
-def test_names_of_splits(name):
+def test_split_names_are_recognized(name):
     assert layout.is_split(name)
 
 
@@ -468,12 +470,12 @@ def test_names_of_splits(name):
         "split", "fold", "banana split", "part", "10", "party3", "masks",
     ],
 )  # fmt: skip
-def test_names_of_classes_are_not_those_of_splits(name):
+def test_class_names_are_not_taken_for_splits(name):
     assert not layout.is_split(name)
 
 
 @pytest.mark.parametrize(
-    ("counts", "told"),
+    ("counts", "expected"),
     [
         (
             {"train": 9, "masks": 9},
@@ -487,26 +489,26 @@ def test_names_of_classes_are_not_those_of_splits(name):
         ({"train-00": 9, "train-01": 9}, "'train-00', 'train-01' are splits of a data set"),
         ({"validation": 5, "extra": 9}, "'validation' look like splits of a data set and are used as classes"),
         ({"train": 9, "extra": 5}, "'train' look like splits of a data set and are used as classes"),
-        ({"train": 9, "bus": 9, "car": 9}, ""),  # a class of vehicles
-        ({"cats": 9, "masks": 9}, ""),  # a class of things
+        ({"train": 9, "bus": 9, "car": 9}, ""),  # "train" is a vehicle here
+        ({"cats": 9, "masks": 9}, ""),  # "masks" is an object here
         ({"masks": 9, "labels": 9}, ""),
     ],
 )
-def test_folders_that_are_hardly_classes_get_a_warning(caplog, counts, told):
+def test_folders_of_annotations_and_splits_are_warned_about(caplog, counts, expected):
     layout.warn_of_layout(Path("D"), 0, counts)
     messages = [record.message for record in caplog.records]
-    assert len(messages) == bool(told)
-    assert all(message.startswith(f"data.root=D: its sub-folders {told}") for message in messages)
+    assert len(messages) == bool(expected)
+    assert all(message.startswith(f"data.root=D: its sub-folders {expected}") for message in messages)
 
 
 @pytest.mark.parametrize(
     "name", ["@eaDir", "__MACOSX", ".thumbnails", "Thumbnails", ".ipynb_checkpoints", "lost+found", "wandb", "venv/lib"]
 )
-def test_folders_of_systems_and_tools_are_no_data(tmp_path, name, caplog):
-    photos(tmp_path / "cats", 2)
-    photos(tmp_path / "dogs", 2)
-    photos(tmp_path / name, 5)
-    photos(tmp_path / "cats" / name, 5)
+def test_folders_of_operating_systems_and_tools_are_left_out(tmp_path, name, caplog):
+    save_images(tmp_path / "cats", 2)
+    save_images(tmp_path / "dogs", 2)
+    save_images(tmp_path / name, 5)
+    save_images(tmp_path / "cats" / name, 5)
     for place in (tmp_path, tmp_path / "cats"):
         (place / "venv").mkdir(exist_ok=True)
         (place / "venv" / "pyvenv.cfg").touch()
@@ -527,10 +529,10 @@ def test_folders_of_systems_and_tools_are_no_data(tmp_path, name, caplog):
         ["Test Data", "Training Data"], ["images_test", "images_train"], ["test_set", "train_set", "unlabeled"],
     ],
 )  # fmt: skip
-def test_splits_are_not_taken_for_classes(tmp_path, names, caplog):
+def test_split_folders_are_not_classes(tmp_path, names, caplog):
     for name in names:
-        photos(tmp_path / name / "cats", 2)
-        photos(tmp_path / name / "dogs", 2)
+        save_images(tmp_path / name / "cats", 2)
+        save_images(tmp_path / name / "dogs", 2)
     data = ImageFolder(root=tmp_path, image_size=8)
     data.setup()
     assert (len(data.samples), data.class_names, data.labels.unique().tolist()) == (4 * len(names), [], [0])
@@ -543,9 +545,9 @@ def test_splits_are_not_taken_for_classes(tmp_path, names, caplog):
     assert one_split.class_names == ["cats", "dogs"]
 
 
-def test_splits_among_classes_get_a_warning(tmp_path, caplog):
+def test_splits_among_classes_are_warned_about(tmp_path, caplog):
     for name in ("cats", "train", "val"):
-        photos(tmp_path / name, 2)
+        save_images(tmp_path / name, 2)
     data = ImageFolder(root=tmp_path, image_size=8)
     data.setup()
     assert data.class_names == ["cats", "train", "val"]
@@ -553,20 +555,20 @@ def test_splits_among_classes_get_a_warning(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("loose", "warned"), [(5, True), (4, True), (3, False)])
-def test_loose_images_that_outnumber_the_classes_get_a_warning(tmp_path, caplog, loose, warned):
-    photos(tmp_path, loose)
-    photos(tmp_path / "cats", 2)
-    photos(tmp_path / "dogs", 2)
+def test_loose_images_outnumbering_classes_are_warned_about(tmp_path, caplog, loose, warned):
+    save_images(tmp_path, loose)
+    save_images(tmp_path / "cats", 2)
+    save_images(tmp_path / "dogs", 2)
     ImageFolder(root=tmp_path, image_size=8).setup()
-    told = (
+    expected = (
         f"data.root={tmp_path}: {loose} images directly in it are left out, and only the 4 in its sub-folders are used"
     )
-    assert (told in caplog.text) == warned
+    assert (expected in caplog.text) == warned
 
 
-def test_a_single_sub_folder_gets_a_warning(tmp_path, caplog):
-    photos(tmp_path / "photos" / "cats", 2)
-    photos(tmp_path / "photos" / "dogs", 2)
+def test_single_sub_folder_is_warned_about(tmp_path, caplog):
+    save_images(tmp_path / "photos" / "cats", 2)
+    save_images(tmp_path / "photos" / "dogs", 2)
     data = ImageFolder(root=tmp_path, image_size=8)
     data.setup()
     assert data.class_names == ["photos"]
@@ -574,17 +576,17 @@ def test_a_single_sub_folder_gets_a_warning(tmp_path, caplog):
     assert f"data.root={tmp_path / 'photos'} " in caplog.text
 
 
-def test_a_class_that_is_almost_empty_gets_a_warning(tmp_path, caplog):
-    photos(tmp_path / "cats", 100)
-    photos(tmp_path / "dogs", 100)
-    photos(tmp_path / "New folder", 1)
+def test_almost_empty_class_is_warned_about(tmp_path, caplog):
+    save_images(tmp_path / "cats", 100)
+    save_images(tmp_path / "dogs", 100)
+    save_images(tmp_path / "New folder", 1)
     ImageFolder(root=tmp_path, image_size=8).setup()
     assert "1 sub-folders, which are classes, hold a hundredth or less of the 100 images" in caplog.text
     assert "'New folder'" in caplog.text
 
 
-def test_the_layout_is_reported_once(tmp_path, caplog):
-    photos(tmp_path / "train" / "cats", 4)
+def test_layout_is_reported_once(tmp_path, caplog):
+    save_images(tmp_path / "train" / "cats", 4)
     (tmp_path / "notes.txt").touch()
     with caplog.at_level(logging.INFO):
         data = ImageFolder(root=tmp_path, image_size=8, limit=3)

@@ -1,4 +1,4 @@
-"""Chunks of litdata's: what is dealt out, in which order, and what is refused."""
+"""Streaming of litdata chunks: order, resuming, invalid samples and the disk limit of the local cache."""
 
 import io
 import json
@@ -24,35 +24,35 @@ def root(tmp_path_factory):
     return pack(tmp_path_factory.mktemp("stream"), map(sample, range(NUM)))
 
 
-def loader(root, minibatch=8, d_steps=1, start=0, stop=30, window=2, **more) -> StreamLoader:
-    steps = {"minibatch": minibatch, "d_steps": d_steps, "start": start, "stop": stop, "seed": 1} | more
+def loader(root, minibatch=8, d_steps=1, start=0, stop=30, window=2, **kwargs) -> StreamLoader:
+    steps = {"minibatch": minibatch, "d_steps": d_steps, "start": start, "stop": stop, "seed": 1} | kwargs
     return StreamLoader(Chunks(root, None, 1), 3, window, (8, 8), 3, **steps)
 
 
 def numbers(batch) -> list[int]:
-    """Which samples a batch has, after a look at their labels."""
-    pictures, labels = batch
-    found = pictures[:, 0, 0, 0].div(4, rounding_mode="floor").tolist()
+    """Return the sample numbers of a batch, after checking its labels."""
+    images, labels = batch
+    found = images[:, 0, 0, 0].div(4, rounding_mode="floor").tolist()
     assert labels.tolist() == [i % 3 for i in found]
     return found
 
 
-def test_every_epoch_has_all_once_in_an_order_of_its_own(root):
-    dealt = [i for batch in loader(root, stop=45, minibatch=4) for i in numbers(batch)]
-    epochs = dealt[:NUM], dealt[NUM : 2 * NUM], dealt[2 * NUM :]
+def test_epoch_has_every_sample_once_in_own_order(root):
+    numbers_read = [i for batch in loader(root, stop=45, minibatch=4) for i in numbers(batch)]
+    epochs = numbers_read[:NUM], numbers_read[NUM : 2 * NUM], numbers_read[2 * NUM :]
     assert all(sorted(epoch) == list(range(NUM)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert epochs[0] != sorted(epochs[0])
 
 
-def test_pictures_of_a_window_are_mixed(root):
+def test_samples_of_shuffle_window_are_mixed(root):
     chunks = [i // 7 for i in [i for batch in loader(root, stop=15, minibatch=4) for i in numbers(batch)]]
     assert len(set(chunks[:14])) == 2
     assert chunks[:14] != sorted(chunks[:14])
     assert chunks[:14] != sorted(chunks[:14], reverse=True)
 
 
-def test_the_order_is_a_function_of_seed_and_position(root):
+def test_order_depends_only_on_seed_and_position(root):
     complete = [numbers(batch) for batch in loader(root, d_steps=2)]
     assert [numbers(batch) for batch in loader(root, d_steps=2, start=11)] == complete[11:]
     assert [numbers(batch) for batch in loader(root, d_steps=2, seed=2)] != complete
@@ -64,16 +64,16 @@ def test_the_order_is_a_function_of_seed_and_position(root):
         assert [torch.cat(parts, 1).flatten().tolist() for parts in zip(*ranks, strict=True)] == complete
 
 
-def test_no_more_than_two_windows_are_held(root):
+def test_at_most_two_chunks_are_loaded(root):
     steps = loader(root, minibatch=4)
-    held = [len(steps.loaded) for _ in steps]
-    assert max(held) == 2
+    num_loaded = [len(steps.loaded) for _ in steps]
+    assert max(num_loaded) == 2
 
 
-def test_a_run_goes_on_bit_for_bit(run, root, tmp_path):
-    words = "model=cgan", "data=stream", f"data.root={root}", "data.num_classes=3", "data.image_size=16"
-    words = (
-        *words,
+def test_resumed_run_with_stream_is_bit_identical(run, root, tmp_path):
+    overrides = "model=cgan", "data=stream", f"data.root={root}", "data.num_classes=3", "data.image_size=16"
+    overrides = (
+        *overrides,
         "data.shuffle_window=2",
         "network.width=4",
         "data.batch_size=8",
@@ -81,15 +81,15 @@ def test_a_run_goes_on_bit_for_bit(run, root, tmp_path):
         "data.limit=null",
         "data.limit=null",
     )
-    run(tmp_path / "whole", *words, "trainer.max_steps=9")
-    run(tmp_path / "cut", *words, "trainer.max_steps=4")
+    run(tmp_path / "whole", *overrides, "trainer.max_steps=9")
+    run(tmp_path / "cut", *overrides, "trainer.max_steps=4")
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    run(tmp_path / "cut", *words, "trainer.max_steps=9", ckpt_path=last)
+    run(tmp_path / "cut", *overrides, "trainer.max_steps=9", ckpt_path=last)
     complete = read(tmp_path / "whole" / "checkpoints" / "last.ckpt")
     assert_equal(complete["state_dict"], read(last)["state_dict"])
 
 
-def test_the_first_are_held(root):
+def test_first_samples_are_reference_and_none_is_held_out(root):
     data = Stream(root, 8, num_classes=3, reference_size=20, batch_size=8, seed=0)
     data.setup()
     assert data.samples.shape == (20, 3, 8, 8)
@@ -100,14 +100,14 @@ def test_the_first_are_held(root):
 
 
 class Trap:
-    """Runs code where it is unpickled."""
+    """Fails the test when it is unpickled."""
 
     def __reduce__(self):
         return pytest.fail, ("unpickled",)
 
 
 @pytest.mark.parametrize(
-    ("samples", "more", "told"),
+    ("samples", "kwargs", "expected"),
     [
         ([{"image": b"no picture", "label": 0}] * 9, {}, "9 of 9 images of the stream cannot be read"),
         ([{"image": sample(0)["image"]}] * 9, {"num_classes": 3}, "have no labels"),
@@ -118,13 +118,13 @@ class Trap:
         ([sample(0)] * 9, {"limit": 3}, "data.limit: has no effect"),
     ],
 )
-def test_what_is_refused(tmp_path, samples, more, told):
-    data = Stream(pack(tmp_path, samples), 8, batch_size=8, seed=0, **more)
-    with pytest.raises(UserError, match=told):
+def test_invalid_stream_is_rejected(tmp_path, samples, kwargs, expected):
+    data = Stream(pack(tmp_path, samples), 8, batch_size=8, seed=0, **kwargs)
+    with pytest.raises(UserError, match=expected):
         data.setup()
 
 
-def test_a_description_that_lies_runs_nothing(tmp_path):
+def test_false_index_does_not_unpickle_samples(tmp_path):
     root = pack(tmp_path, [{"image": Trap()}] * 9)
     index = json.loads((tmp_path / "index.json").read_text())
     index["config"]["types"] = {"image": "bytes"}
@@ -134,49 +134,49 @@ def test_a_description_that_lies_runs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
-def test_a_place_without_an_index_is_told(tmp_path, content):
+def test_missing_or_invalid_index_is_error(tmp_path, content):
     if content is not None:
         (tmp_path / "index.json").write_text(content)
     with pytest.raises(UserError, match=r"data\.root=.*litdata cannot read it"):
         Chunks(str(tmp_path), None, 1)
 
 
-def test_without_litdata_the_extra_is_named(monkeypatch, root):
+def test_missing_litdata_error_names_extra(monkeypatch, root):
     monkeypatch.setitem(__import__("sys").modules, "litdata", None)
     with pytest.raises(UserError, match=r"pip install 'gan-lightning\[stream\]'"):
         Chunks(root, None, 1)
 
 
-def test_pictures_are_those_that_were_packed(root):
-    pictures, _ = next(iter(loader(root)))
-    assert pictures.dtype == torch.uint8
-    assert np.array_equal(pictures[:, 1:].numpy(), np.zeros((8, 2, 8, 8)))
+def test_decoded_images_equal_packed_images(root):
+    images, _ = next(iter(loader(root)))
+    assert images.dtype == torch.uint8
+    assert np.array_equal(images[:, 1:].numpy(), np.zeros((8, 2, 8, 8)))
 
 
-def test_a_label_of_no_class_is_told_wherever_it_is(tmp_path):
+def test_label_out_of_range_in_later_chunk_is_error(tmp_path):
     root = pack(tmp_path, [sample(0)] * 20 + [sample(0) | {"label": 7}])
     with pytest.raises(UserError, match=r"data\.num_classes=3: the labels run from 0 to 7"):
         list(loader(root, stop=3))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # litdata leaves files to be closed
-def test_what_is_far_away_is_fetched_by_chunks_and_the_disk_has_no_more_than_was_said(root, tmp_path):
-    """``local:`` is litdata's stand-in for places that are reached over a network."""
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # litdata leaves files open
+def test_remote_chunks_are_fetched_and_disk_use_is_bounded(root, tmp_path):
+    """``local:`` is litdata's stand-in for remote storage."""
     size = sum(path.stat().st_size for path in Path(root).glob("*.bin")) / 9
     chunks = Chunks(f"local:{root}", tmp_path / "cache", 3.5 * size / 1e9)
     assert chunks.labelled
     order = [4, 0, 8, 2, 5, 1, 7, 3, 6, 0, 4]
-    most = 0
+    peak = 0
     for chunk in order:
         assert [label for _, label in chunks.read(chunk)] == [i % 3 for i in range(NUM)][7 * chunk : 7 * chunk + 7]
-        there = list((tmp_path / "cache").rglob("*.bin"))
-        assert there, "nothing is kept"
-        most = max(most, len(there))
-    assert most <= 5
+        cached = list((tmp_path / "cache").rglob("*.bin"))
+        assert cached, "no chunk is cached"
+        peak = max(peak, len(cached))
+    assert peak <= 5
 
 
-def test_deep_images_of_a_stream_have_one_scale(tmp_path, caplog):
-    """Those that are held decide it, and those that are dealt out later have it too."""
+def test_16_bit_images_of_stream_share_one_scale(tmp_path, caplog):
+    """The reference samples determine the scale of all later samples."""
     samples = []
     for i in range(20):
         file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Scores beside each other: cards, tables over seeds, and what is within the noise."""
+"""Comparison of scores: protocol cards, tables over seeds, and significance."""
 
 import math
 
@@ -15,27 +15,27 @@ def row(value: float, seed: int = 0, card: dict | None = None, **experiment) -> 
     return Row("x", {"model": "dcgan", **experiment}, seed, 10, [line])
 
 
-def test_hashes_leave_the_origin_aside():
+def test_card_hash_ignores_origin():
     one = {"num_real": 10, "training_seed": 0, "versions": {"torch": "1"}}
     other = {"num_real": 10, "training_seed": 5, "versions": {"torch": "2"}}
     assert card_hash(one) == card_hash(other)
     assert differences([one, other]) == {}
     assert differences([one, {**one, "num_real": 11}]) == {"num_real": [10, 11]}
     assert differences([one, {**one, "num_real": 11}], allowed=["num_real"]) == {}
-    assert differences([{"a": 1}, {}]) == {}, "what does not apply sets nothing apart"
+    assert differences([{"a": 1}, {}]) == {}, "a missing key counts as a difference"
     assert differences([{"a": 1}, {}, {"a": 2}]) == {"a": [1, 2]}
 
 
-def test_unlike_rows_are_refused():
+def test_rows_of_different_protocols_are_error():
     with pytest.raises(UserError, match=r"num_real: 10 \(x\) / 11 \(x\)"):
         check_comparable([row(1.0), row(2.0, card={"metric": "FID", "num_real": 11})])
     check_comparable([row(1.0), row(2.0, seed=1)])
 
 
-def test_a_field_is_told_once_whichever_scores_differ_in_it():
+def test_differing_field_is_reported_once():
     rows = [row(1.0), row(2.0), row(3.0, card={"metric": "FID", "num_real": 11})]
-    for place, member in enumerate(rows):
-        member.path = str(place)
+    for index, member in enumerate(rows):
+        member.path = str(index)
     for member in rows[1:]:
         member.scores.append(member.scores[0] | {"metric": "kid"})
     with pytest.raises(UserError) as caught:
@@ -43,7 +43,7 @@ def test_a_field_is_told_once_whichever_scores_differ_in_it():
     assert [*caught.value.errors[1:-1]] == ["  num_real: 10 (0 and 1 more) / 11 (2)"]
 
 
-def test_the_table_is_sorted_and_has_means_over_seeds():
+def test_table_is_sorted_and_has_means_over_seeds():
     rows = [row(10 + i, i) for i in range(3)] + [row(5 + i, i, **{"model.k": 2}) for i in range(3)]
     table = summarise(rows, "fid", -1)
     assert [line["experiment"] for line in table] == ["dcgan model.k=2", "dcgan"]
@@ -54,8 +54,8 @@ def test_the_table_is_sorted_and_has_means_over_seeds():
     assert summarise(rows, "fid", 1)[0]["fid"] == 11
 
 
-def test_a_score_that_some_do_not_have_leaves_a_gap(capsys):
-    """Of unconditional models there is no class accuracy, of whatever number of seeds."""
+def test_missing_score_leaves_gap_in_table(capsys):
+    """Unconditional models have no class accuracy."""
     rows = [row(value, seed, model=model) for model in ("cgan", "dcgan") for seed, value in enumerate((1.0, 2.0))]
     for member in rows[:2]:
         member.scores.append(member.scores[0] | {"metric": "class_accuracy", "value": 0.5, "direction": 1})
@@ -68,26 +68,26 @@ def test_a_score_that_some_do_not_have_leaves_a_gap(capsys):
     assert " - " in line
 
 
-def test_a_seed_has_its_score_though_another_evaluation_lacks_it():
-    more = row(1.0)
-    more.scores.append(more.scores[0] | {"metric": "kid", "value": 0.5})
-    (line,) = summarise([row(1.0), more], "fid", -1)
+def test_score_is_used_if_another_evaluation_of_seed_lacks_it():
+    with_kid = row(1.0)
+    with_kid.scores.append(with_kid.scores[0] | {"metric": "kid", "value": 0.5})
+    (line,) = summarise([row(1.0), with_kid], "fid", -1)
     assert (line["kid"], line["seeds"]) == (0.5, 1)
 
 
-def test_choices_name_an_experiment_and_values_only_where_they_must():
+def test_experiment_names_have_values_only_if_options_are_equal():
     rows = [row(1, model="wgan", **{"model.clip": 1}), row(1, model="dcgan", **{"model.clip": 2})]
     assert experiment_names(rows) == ["wgan", "dcgan"]
     rows += [row(1, model="wgan", **{"model.clip": 3})]
     assert experiment_names(rows) == ["wgan model.clip=1", "dcgan model.clip=2", "wgan model.clip=3"]
 
 
-def test_what_a_choice_brings_along_and_what_stands_twice_is_not_told():
-    twice = [{"model.lr": lr, "model.generator.lr": lr, "network.width": 8} for lr in (1, 2)]
-    rows = [row(1, model="wgan", network="mlp", **one) for one in twice]
-    rows += [row(1, model="dcgan", network="conv", **twice[0] | {"network.width": 16})]
+def test_experiment_names_omit_implied_and_duplicate_values():
+    settings = [{"model.lr": lr, "model.generator.lr": lr, "network.width": 8} for lr in (1, 2)]
+    rows = [row(1, model="wgan", network="mlp", **one) for one in settings]
+    rows += [row(1, model="dcgan", network="conv", **settings[0] | {"network.width": 16})]
     assert experiment_names(rows) == ["wgan model.lr=1", "wgan model.lr=2", "dcgan model.lr=1"]
-    rows += [row(1, model="wgan", network="conv", **twice[0])]
+    rows += [row(1, model="wgan", network="conv", **settings[0])]
     assert experiment_names(rows)[-1] == "wgan network=conv model.lr=1"
     assert experiment_names([row(1, network="mlp"), row(1, network="conv")]) == [
         "dcgan network=mlp",
@@ -96,7 +96,7 @@ def test_what_a_choice_brings_along_and_what_stands_twice_is_not_told():
 
 
 @pytest.mark.parametrize(
-    ("best", "values", "told"),
+    ("best", "values", "expected"),
     [
         ([10, 10.5, 9.5], [20, 21, 19], "worse"),
         ([10, 14, 6], [12, 16, 8], "inconclusive (p = "),
@@ -106,5 +106,5 @@ def test_what_a_choice_brings_along_and_what_stands_twice_is_not_told():
         ([10, 10], [float("nan"), 1], "not measured"),
     ],
 )
-def test_a_difference_within_the_noise_is_inconclusive(best, values, told):
-    assert verdict(best, values).startswith(told)
+def test_difference_within_noise_is_inconclusive(best, values, expected):
+    assert verdict(best, values).startswith(expected)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes, partial files of killed processes, and safe reading of files."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from gan_lightning.io.files import atomic_write, read_json, read_regular, remove
 from gan_lightning.io.paths import absolute
 
 
-def test_a_file_appears_when_it_is_complete(tmp_path):
+def test_file_appears_when_complete(tmp_path):
     path = tmp_path / "new" / "folder" / "a.bin"
     with atomic_write(path) as file:
         file.write(b"half")
@@ -25,19 +25,19 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
     assert [*path.parent.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
-def test_the_old_file_stays_when_writing_fails(tmp_path, fault):
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_failed_write_keeps_old_file(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(fault), atomic_write(path, "w") as file:  # noqa: PT012
+    with pytest.raises(error), atomic_write(path, "w") as file:  # noqa: PT012
         file.write("new")
         file.flush()
-        raise fault
+        raise error
     assert path.read_text() == "old"
-    assert [*tmp_path.iterdir()] == [path], "the part is left behind"
+    assert [*tmp_path.iterdir()] == [path], "a partial file is left"
 
 
-def test_the_new_file_replaces_the_old(tmp_path):
+def test_new_file_replaces_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old and long")
     with atomic_write(path, "w") as file:
@@ -46,17 +46,17 @@ def test_the_new_file_replaces_the_old(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
-    def refuse(self, *_, **__):
+def test_write_error_names_target_file(tmp_path, monkeypatch):
+    def fail_to_open(self, *_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", fail_to_open)
     with pytest.raises(OSError, match=r"/a\.txt'"), atomic_write(tmp_path / "a.txt", "w"):
         pass
 
 
-def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
-    """Whatever their dates, as after a copy or with a wrong clock; copies under other names are no files of a step."""
+def test_files_are_ordered_by_step_in_name(tmp_path):
+    """Dates may be wrong, for example after a copy; files with other names are ignored."""
     names = ["step_00000009.ckpt", "step_00000010.ckpt", "step_00000011 (copy).ckpt", "step_x.ckpt", "last.ckpt"]
     for date, name in enumerate([*names, "step_00000008.png"]):
         (tmp_path / name).touch()
@@ -65,8 +65,8 @@ def test_files_are_ordered_by_the_steps_in_their_names(tmp_path):
     assert samples_by_step(tmp_path) == [(8, tmp_path / "step_00000008.png")]
 
 
-def test_only_regular_files_are_ordered_by_their_steps(tmp_path):
-    """To open a named pipe would block for ever."""
+def test_samples_by_step_lists_only_regular_files(tmp_path):
+    """Opening a named pipe would block forever."""
     (tmp_path / "step_1.png").touch()
     (tmp_path / "step_2.png").mkdir()
     (tmp_path / "step_3.png").symlink_to("nowhere")
@@ -76,7 +76,7 @@ def test_only_regular_files_are_ordered_by_their_steps(tmp_path):
     assert samples_by_step(tmp_path) == [(step, tmp_path / f"step_{step}.png") for step in (1, 4)]
 
 
-def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
+def test_directory_in_place_of_file_is_set_aside(tmp_path, caplog):
     (tmp_path / "a.csv").mkdir()
     (tmp_path / "a.csv.1").touch()
     set_aside(tmp_path / "a.csv")
@@ -88,7 +88,7 @@ def test_a_directory_in_the_place_of_a_file_is_set_aside(tmp_path, caplog):
     set_aside(tmp_path / "missing")
 
 
-def test_what_is_set_aside_replaces_nothing(tmp_path):
+def test_set_aside_overwrites_nothing(tmp_path):
     (tmp_path / "a.csv").mkdir()
     (tmp_path / "a.csv.1").symlink_to("missing")
     set_aside(tmp_path / "a.csv")
@@ -96,28 +96,28 @@ def test_what_is_set_aside_replaces_nothing(tmp_path):
     assert (tmp_path / "a.csv.2").is_dir()
 
 
-def test_parts_of_ended_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
-    """``gan-sample`` writes a directory of images, which has a part as well."""
+def test_only_partial_files_of_ended_processes_are_removed(tmp_path):
+    """A partial directory is removed, too: ``gan-sample`` writes a directory of images."""
     with atomic_write(tmp_path / "mine", sync=False) as file:
         file.write(b"1")
     running = os.getppid()
-    gone = [f".file.{ENDED}.part", f".folder.{ENDED}.part", f".link.{ENDED}.part"]
-    kept = [f".file.{running}.part", f".folder.{running}.part", ".user.part", f"file.{ENDED}.part", "mine"]
-    for name in (gone[0], kept[0], kept[2], kept[3]):
+    removed = [f".file.{ENDED}.part", f".folder.{ENDED}.part", f".link.{ENDED}.part"]
+    remaining = [f".file.{running}.part", f".folder.{running}.part", ".user.part", f"file.{ENDED}.part", "mine"]
+    for name in (removed[0], remaining[0], remaining[2], remaining[3]):
         (tmp_path / name).touch()
-    for name in (gone[1], kept[1]):
+    for name in (removed[1], remaining[1]):
         (tmp_path / name).mkdir()
         (tmp_path / name / "000000.png").touch()
-    (tmp_path / gone[2]).symlink_to(tmp_path / kept[1])
+    (tmp_path / removed[2]).symlink_to(tmp_path / remaining[1])
     remove_parts(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-    assert (tmp_path / kept[1] / "000000.png").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(remaining)
+    assert (tmp_path / remaining[1] / "000000.png").exists()
     remove_parts(tmp_path / "missing")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
-def test_a_pipe_or_a_device_in_the_place_of_a_file_is_set_aside(tmp_path):
-    """Reading it would block for ever, or never end."""
+def test_pipe_or_device_in_place_of_file_is_set_aside(tmp_path):
+    """Reading it would block forever, or never end."""
     os.mkfifo(tmp_path / "a.csv")
     (tmp_path / "b.csv").symlink_to("/dev/zero")
     for name in ("a.csv", "b.csv"):
@@ -126,13 +126,13 @@ def test_a_pipe_or_a_device_in_the_place_of_a_file_is_set_aside(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")
-def test_a_file_system_without_fsync_on_directories_is_warned_about_once(tmp_path, monkeypatch, caplog):
-    real = os.fsync
+def test_missing_fsync_of_directories_is_warned_about_once(tmp_path, monkeypatch, caplog):
+    original = os.fsync
 
     def fsync(descriptor):
         if os.path.isdir(f"/dev/fd/{descriptor}"):  # noqa: PTH112
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        real(descriptor)
+        original(descriptor)
 
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr(files, "without_fsync", set())
@@ -146,16 +146,16 @@ def test_a_file_system_without_fsync_on_directories_is_warned_about_once(tmp_pat
     ]
 
 
-def test_a_rename_over_an_open_file_is_retried_on_windows(tmp_path, monkeypatch):
-    attempts, real = [], Path.replace
+def test_rename_over_open_file_is_retried_on_windows(tmp_path, monkeypatch):
+    attempts, original = [], Path.replace
 
-    def refused_twice(self, target):
+    def fail_twice(self, target):
         attempts.append(target)
         if len(attempts) < 3:
             raise PermissionError(errno.EACCES, "another process holds it open")
-        return real(self, target)
+        return original(self, target)
 
-    monkeypatch.setattr(Path, "replace", refused_twice)
+    monkeypatch.setattr(Path, "replace", fail_twice)
     monkeypatch.setattr(files, "RETRY_S", 0)
     monkeypatch.setattr(files, "WINDOWS", True)
     with atomic_write(tmp_path / "a.txt", "w") as file:
@@ -165,11 +165,11 @@ def test_a_rename_over_an_open_file_is_retried_on_windows(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link outside", "device", "too large", "missing", "linked folder"])
-def test_only_regular_files_inside_the_directory_are_read(tmp_path, kind):
-    run, outside = tmp_path / "run", tmp_path / "outside"
+def test_read_regular_reads_only_regular_files_in_directory(tmp_path, kind):
+    run, outside_directory = tmp_path / "run", tmp_path / "outside"
     run.mkdir()
-    outside.mkdir()
-    (outside / "secret").write_text("secret")
+    outside_directory.mkdir()
+    (outside_directory / "secret").write_text("secret")
     path = run / "a"
     if kind == "pipe":
         if not hasattr(os, "mkfifo"):
@@ -178,28 +178,28 @@ def test_only_regular_files_inside_the_directory_are_read(tmp_path, kind):
     elif kind == "folder":
         path.mkdir()
     elif kind == "link outside":
-        path.symlink_to(outside / "secret")
+        path.symlink_to(outside_directory / "secret")
     elif kind == "device":
         path.symlink_to("/dev/zero")
     elif kind == "too large":
         with path.open("wb") as file:
             file.truncate(10**10)
     elif kind == "linked folder":
-        (run / "below").symlink_to(outside)
+        (run / "below").symlink_to(outside_directory)
         path = run / "below" / "secret"
     with pytest.raises(OSError, match=r"a|secret"):
         read_regular(path, run, 100)
 
 
-def test_regular_files_and_links_within_the_directory_are_read(tmp_path):
+def test_read_regular_reads_files_and_links_in_directory(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 100)
     (tmp_path / "b").symlink_to("a")
     assert read_regular(tmp_path / "a", tmp_path, 100) == read_regular(tmp_path / "b", tmp_path, 100) == b"x" * 100
 
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"", b"{", b"\xff", b"9" * 5000])
-def test_json_that_cannot_be_read_is_one_kind_of_error(tmp_path, content):
-    """Also where the parser gives up with a RecursionError."""
+def test_invalid_json_is_value_error(tmp_path, content):
+    """The JSON parser raises RecursionError for deep nesting."""
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"nested|line|decode|digits"):
         read_json(tmp_path / "a.json", tmp_path, 1 << 20)
@@ -209,13 +209,13 @@ def test_json_that_cannot_be_read_is_one_kind_of_error(tmp_path, content):
         read_json(tmp_path / "a.json", tmp_path, 3)
 
 
-def test_paths_of_users_are_expanded_and_absolute(tmp_path, monkeypatch):
+def test_home_and_relative_paths_are_absolute(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert absolute("~/job") == absolute("job") == tmp_path / "job"
 
 
-def test_a_home_directory_that_is_unknown_is_an_error_in_one_line(monkeypatch):
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it does where there is no entry
+def test_unknown_home_directory_is_error(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # its behaviour without a passwd entry
     with pytest.raises(UserError, match=r"^~/job: the home directory is unknown; set HOME"):
         absolute("~/job")

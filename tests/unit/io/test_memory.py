@@ -1,4 +1,4 @@
-"""What is too large is told before it is allocated, or when it was not to be had."""
+"""Detection of allocations that exceed the memory, before they are made or from the error that they raise."""
 
 import pytest
 import torch
@@ -7,38 +7,38 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.memory import check_fits_in_memory, is_out_of_memory
 
 
-def test_what_fits_is_let_through():
+def test_size_that_exceeds_memory_is_error():
     check_fits_in_memory("such batches", 1e6, "smaller ones")
-    told = r"^such batches take 1,000,000 GB or more, and this machine has .*; smaller ones$"
-    with pytest.raises(UserError, match=told):
+    expected = r"^such batches take 1,000,000 GB or more, and this machine has .*; smaller ones$"
+    with pytest.raises(UserError, match=expected):
         check_fits_in_memory("such batches", 1e15, "smaller ones")
 
 
-def test_a_system_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch):
+def test_unknown_memory_size_is_no_error(monkeypatch):
     monkeypatch.delattr("os.sysconf")  # as on Windows
     check_fits_in_memory("such batches", 1e15, "smaller ones")
 
 
 @pytest.mark.parametrize("sizes", [(2**50,), (2**40, 2**40)])
-def test_torchs_lack_of_memory_is_known(sizes):
+def test_out_of_memory_error_of_torch_is_recognized(sizes):
     with pytest.raises(RuntimeError) as caught:
         torch.empty(*sizes)
     assert is_out_of_memory(caught.value)
 
 
-def test_other_faults_are_not():
+def test_other_runtime_errors_are_not_out_of_memory():
     with pytest.raises(RuntimeError, match="overflow") as caught:
         torch.full((1,), 2**40, dtype=torch.int16)
     assert not is_out_of_memory(caught.value)
     assert is_out_of_memory(MemoryError())
 
 
-def test_a_run_that_is_too_large_says_so(run, tmp_path):
-    for words, told in (
+def test_run_that_exceeds_memory_is_error_naming_key(run, tmp_path):
+    for overrides, expected in (
         (("network.width=1000000",), "network: .* M parameters"),
         (("data.image_size=32768",), "data.batch_size: such minibatches"),
         (("data.batch_size=2000000000",), "data.batch_size: such minibatches"),
         (("model=vanilla", "data=gaussian_ring", "data.num=2147483647"), "data.num=2147483647: the points"),
     ):
-        with pytest.raises(UserError, match=told):
-            run(tmp_path, *words)
+        with pytest.raises(UserError, match=expected):
+            run(tmp_path, *overrides)

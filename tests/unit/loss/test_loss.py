@@ -1,4 +1,4 @@
-"""The five losses, for both players, against values worked out by hand."""
+"""The losses of generator and discriminator: values by formula, gradients, label smoothing and large logits."""
 
 from math import exp, log
 
@@ -16,7 +16,7 @@ from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.non_saturating import NonSaturating
 from gan_lightning.loss.wasserstein import Wasserstein
 
-REAL, FAKE = [0.0, 2.0, -1.5], [0.5, -3.0, 0.0, 1.25]  # batches of unequal size, so that sums are told from means
+REAL, FAKE = [0.0, 2.0, -1.5], [0.5, -3.0, 0.0, 1.25]  # unequal batch sizes, so that sums and means differ
 
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 
@@ -36,7 +36,7 @@ def from_conf(name: str):
 
 BINARY = mean([-log(p(x)) for x in REAL]) + mean([-log(1 - p(x)) for x in FAKE])
 
-BY_HAND = {
+EXPECTED = {
     "non_saturating": (BINARY, mean([-log(p(x)) for x in FAKE])),
     "minimax": (BINARY, mean([log(1 - p(x)) for x in FAKE])),
     "least_squares": (
@@ -48,40 +48,42 @@ BY_HAND = {
 }
 
 
-def test_every_loss_is_worked_out_here():
-    assert set(BY_HAND) == set(LOSSES)
+def test_every_loss_has_expected_values():
+    assert set(EXPECTED) == set(LOSSES)
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_values(name, dtype):
+def test_loss_equals_formula(name, dtype):
     loss, real, fake = from_conf(name), torch.tensor(REAL, dtype=dtype), torch.tensor(FAKE, dtype=dtype)
-    for value, by_hand in zip((loss.discriminator(real, fake), loss.generator(fake)), BY_HAND[name], strict=True):
+    for value, expected in zip((loss.discriminator(real, fake), loss.generator(fake)), EXPECTED[name], strict=True):
         assert value.shape == ()
         assert value.dtype == dtype
-        assert value.item() == pytest.approx(by_hand, rel=1e-6 if dtype == torch.float32 else 1e-12)
+        assert value.item() == pytest.approx(expected, rel=1e-6 if dtype == torch.float32 else 1e-12)
 
 
-def slopes(player, *logits: list[float]) -> list[Tensor]:
-    """Gradients of a player's loss in each batch of logits."""
+def logit_gradients(loss, *logits: list[float]) -> list[Tensor]:
+    """Return the gradients of a loss in each batch of logits."""
     inputs = [torch.tensor(values, dtype=torch.float64, requires_grad=True) for values in logits]
-    player(*inputs).backward()
+    loss(*inputs).backward()
     return [tensor.grad for tensor in inputs]
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_d_raises_real_logits_and_lowers_fakes_and_g_raises_its_own(name):
+def test_gradients_have_correct_sign(name):
     loss = from_conf(name)
-    real, fake = slopes(loss.discriminator, [0.1, -0.4], [0.3, 0.2, 0.1])
-    (own,) = slopes(loss.generator, [0.3, -0.2])
+    real, fake = logit_gradients(loss.discriminator, [0.1, -0.4], [0.3, 0.2, 0.1])
+    (fake_gradient,) = logit_gradients(loss.generator, [0.3, -0.2])
     assert (real < 0).all()
     assert (fake > 0).all()
-    assert (own < 0).all()
+    assert (fake_gradient < 0).all()
 
 
-def test_minimax_saturates_where_d_is_sure_and_non_saturating_does_not():
-    sure_of_fakes = [-20.0] * 4
-    (minimax,), (non_saturating,) = (slopes(loss().generator, sure_of_fakes) for loss in (Minimax, NonSaturating))
+def test_minimax_saturates_and_non_saturating_does_not():
+    confident_logits = [-20.0] * 4
+    (minimax,), (non_saturating,) = (
+        logit_gradients(loss().generator, confident_logits) for loss in (Minimax, NonSaturating)
+    )
     torch.testing.assert_close(minimax, torch.full((4,), -p(-20) / 4, dtype=torch.float64))
     torch.testing.assert_close(non_saturating, torch.full((4,), -p(20) / 4, dtype=torch.float64))
     assert minimax.abs().max() < 1e-8 < 0.24 < non_saturating.abs().min()
@@ -89,24 +91,24 @@ def test_minimax_saturates_where_d_is_sure_and_non_saturating_does_not():
 
 @pytest.mark.parametrize("loss", [NonSaturating, Minimax])
 @pytest.mark.parametrize("smoothing", [0.1, 0.3])
-def test_smoothing_moves_the_target_of_real_samples_only(loss, smoothing):
+def test_label_smoothing_affects_only_real_target(loss, smoothing):
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
-    by_torch = F.binary_cross_entropy_with_logits(real, torch.full_like(real, 1 - smoothing))
-    by_torch += F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
-    torch.testing.assert_close(loss(smoothing).discriminator(real, fake), by_torch)
-    assert not torch.isclose(loss(0.0).discriminator(real, fake), by_torch)
+    expected = F.binary_cross_entropy_with_logits(real, torch.full_like(real, 1 - smoothing))
+    expected += F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+    torch.testing.assert_close(loss(smoothing).discriminator(real, fake), expected)
+    assert not torch.isclose(loss(0.0).discriminator(real, fake), expected)
     assert torch.equal(loss(smoothing).generator(fake), loss(0.0).generator(fake))
 
 
-def test_smoothing_puts_the_optimum_at_the_target():
-    """With target 0.9 D does best where it says 0.9; without smoothing it never has enough."""
-    (at_optimum, _) = slopes(NonSaturating(0.1).discriminator, [log(0.9 / 0.1)], [0.0])
-    (without, _) = slopes(NonSaturating().discriminator, [log(0.9 / 0.1)], [0.0])
+def test_label_smoothing_moves_optimum_to_target():
+    """With target 0.9 the loss is minimal at D = 0.9; without smoothing it has no minimum."""
+    (at_optimum, _) = logit_gradients(NonSaturating(0.1).discriminator, [log(0.9 / 0.1)], [0.0])
+    (without_smoothing, _) = logit_gradients(NonSaturating().discriminator, [log(0.9 / 0.1)], [0.0])
     assert abs(at_optimum.item()) < 1e-12
-    assert without.item() == pytest.approx(-0.1)
+    assert without_smoothing.item() == pytest.approx(-0.1)
 
 
-EXTREME = {  # of D on (real, fake) = (-1000, 1000), of G on -1000 and on 1000
+EXTREME = {  # loss of D on (real, fake) = (-1000, 1000), loss of G on -1000 and on 1000
     NonSaturating: (2000.0, 1000.0, 0.0),
     Minimax: (2000.0, 0.0, -1000.0),
     LeastSquares: ((1001.0**2 + 1000.0**2) / 2, 1001.0**2 / 2, 999.0**2 / 2),
@@ -117,38 +119,38 @@ EXTREME = {  # of D on (real, fake) = (-1000, 1000), of G on -1000 and on 1000
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("loss", EXTREME)
-def test_large_logits_overflow_nothing(loss, dtype):
-    players = loss()
+def test_large_logits_do_not_overflow(loss, dtype):
+    losses = loss()
     low, high = (torch.tensor([x], dtype=dtype, requires_grad=True) for x in (-1000.0, 1000.0))
-    values = players.discriminator(low, high), players.generator(low), players.generator(high)
-    for value, by_hand in zip(values, EXTREME[loss], strict=True):
-        assert value.item() == pytest.approx(by_hand, rel=2e-2 if dtype == torch.bfloat16 else 1e-6)
+    values = losses.discriminator(low, high), losses.generator(low), losses.generator(high)
+    for value, expected in zip(values, EXTREME[loss], strict=True):
+        assert value.item() == pytest.approx(expected, rel=2e-2 if dtype == torch.bfloat16 else 1e-6)
     sum(values).backward()
     assert low.grad.isfinite().all()
     assert high.grad.isfinite().all()
 
 
-def test_d_at_rest_is_worth_two_log_two():
-    at_rest = torch.zeros(5)
-    assert NonSaturating().discriminator(at_rest, at_rest).item() == pytest.approx(2 * log(2))
-    assert NonSaturating().generator(at_rest).item() == pytest.approx(log(2))
+def test_loss_at_zero_logits_is_two_log_two():
+    zeros = torch.zeros(5)
+    assert NonSaturating().discriminator(zeros, zeros).item() == pytest.approx(2 * log(2))
+    assert NonSaturating().generator(zeros).item() == pytest.approx(log(2))
 
 
-def test_hinge_is_flat_beyond_its_margin():
-    real, fake = slopes(Hinge().discriminator, [1.5, 0.5], [-1.5, -0.5])
+def test_hinge_has_no_gradient_beyond_margin():
+    real, fake = logit_gradients(Hinge().discriminator, [1.5, 0.5], [-1.5, -0.5])
     assert real.tolist() == [0.0, -0.5]
     assert fake.tolist() == [0.0, 0.5]
-    (own,) = slopes(Hinge().generator, [-100.0, 100.0])
-    assert own.tolist() == [-0.5, -0.5]
+    (fake_gradient,) = logit_gradients(Hinge().generator, [-100.0, 100.0])
+    assert fake_gradient.tolist() == [-0.5, -0.5]
 
 
-def test_least_squares_rests_at_its_targets():
-    real, fake = slopes(LeastSquares().discriminator, [1.0], [0.0])
-    (own,) = slopes(LeastSquares().generator, [1.0])
-    assert (real.item(), fake.item(), own.item()) == (0.0, 0.0, 0.0)
+def test_least_squares_has_no_gradient_at_targets():
+    real, fake = logit_gradients(LeastSquares().discriminator, [1.0], [0.0])
+    (fake_gradient,) = logit_gradients(LeastSquares().generator, [1.0])
+    assert (real.item(), fake.item(), fake_gradient.item()) == (0.0, 0.0, 0.0)
 
 
-def test_wasserstein_knows_differences_only():
+def test_wasserstein_is_invariant_to_offset():
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
     loss = Wasserstein()
     torch.testing.assert_close(loss.discriminator(real + 7, fake + 7), loss.discriminator(real, fake))

@@ -1,4 +1,4 @@
-"""Metrics against closed forms, torch-fidelity on the same features, and what they must do to bad samples."""
+"""Metrics: closed forms, torch-fidelity and brute force as references, and the effect of worse samples."""
 
 import math
 from fractions import Fraction
@@ -28,18 +28,18 @@ def normal(num: int, dim: int, seed: int, mean: float = 0.0, std: float = 1.0) -
     return mean + std * torch.randn(num, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def seen(features: torch.Tensor, **more) -> FeatureSet:
-    labels = more.pop("labels", torch.zeros(len(features), dtype=torch.long))
-    return FeatureSet(more.pop("samples", features), features, labels, **more)
+def feature_set(features: torch.Tensor, **kwargs) -> FeatureSet:
+    labels = kwargs.pop("labels", torch.zeros(len(features), dtype=torch.long))
+    return FeatureSet(kwargs.pop("samples", features), features, labels, **kwargs)
 
 
 def measure(metric, real: torch.Tensor | FeatureSet, fake: torch.Tensor | FeatureSet) -> dict:
-    real, fake = (part if isinstance(part, FeatureSet) else seen(part) for part in (real, fake))
+    real, fake = (part if isinstance(part, FeatureSet) else feature_set(part) for part in (real, fake))
     return metric(real, metric.prepare(real), fake)
 
 
-def with_moments(dim: int, num: int, mean: torch.Tensor, root: torch.Tensor, seed: int) -> torch.Tensor:
-    """Samples whose own mean and covariance are exactly ``mean`` and ``root^T root``."""
+def samples_with_moments(dim: int, num: int, mean: torch.Tensor, root: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return samples whose mean is exactly ``mean`` and whose covariance is exactly ``root^T root``."""
     raw = normal(num, dim, seed)
     q, _ = torch.linalg.qr(raw - raw.mean(0))
     q -= q.mean(0)
@@ -51,32 +51,38 @@ def with_moments(dim: int, num: int, mean: torch.Tensor, root: torch.Tensor, see
 
 
 @pytest.mark.parametrize(("s1", "s2", "shift"), [(1.0, 1.0, 0.0), (1.0, 2.0, 0.0), (0.5, 3.0, 1.0), (1.0, 1.0, 2.0)])
-def test_fid_of_isotropic_gaussians_is_the_closed_form(s1, s2, shift):
+def test_fid_of_isotropic_gaussians_equals_closed_form(s1, s2, shift):
     dim = 16
-    one = with_moments(dim, 400, torch.zeros(dim, dtype=torch.float64), s1 * torch.eye(dim, dtype=torch.float64), 0)
-    two = with_moments(dim, 300, torch.full((dim,), shift).double(), s2 * torch.eye(dim, dtype=torch.float64), 1)
+    one = samples_with_moments(
+        dim, 400, torch.zeros(dim, dtype=torch.float64), s1 * torch.eye(dim, dtype=torch.float64), 0
+    )
+    two = samples_with_moments(
+        dim, 300, torch.full((dim,), shift).double(), s2 * torch.eye(dim, dtype=torch.float64), 1
+    )
     assert measure(FID(), one, two)["fid"] == pytest.approx(dim * shift**2 + dim * (s1 - s2) ** 2, abs=1e-9)
 
 
-def test_fid_of_commuting_covariances_is_the_closed_form():
+def test_fid_of_commuting_covariances_equals_closed_form():
     spectrum = torch.linspace(0.1, 5, 24, dtype=torch.float64), torch.linspace(4, 0.3, 24, dtype=torch.float64)
-    turn, _ = torch.linalg.qr(normal(24, 24, 5))
-    one, two = (with_moments(24, 200, torch.zeros(24).double(), s.diag() @ turn, i) for i, s in enumerate(spectrum))
+    rotation, _ = torch.linalg.qr(normal(24, 24, 5))
+    one, two = (
+        samples_with_moments(24, 200, torch.zeros(24).double(), s.diag() @ rotation, i) for i, s in enumerate(spectrum)
+    )
     expected = float((spectrum[0] - spectrum[1]).square().sum())
     assert measure(FID(), one, two)["fid"] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("rank", [4, 16, 64])
 def test_fid_is_exact_on_singular_covariances(rank):
-    """Of features in a subspace it is what it is within that subspace, to more digits than eigenvalues know."""
-    turn, _ = torch.linalg.qr(normal(64, 64, 9))
-    inside = normal(300, rank, 1), normal(300, rank, 2, 0.3, 1.4)
-    outside = [F.pad(part, (0, 64 - rank)) @ turn for part in inside]
-    assert measure(FID(), *outside)["fid"] == pytest.approx(exact_fid(*inside), abs=1e-9)
+    """The FID of features in a subspace equals that within the subspace; eigenvalues would be less exact."""
+    rotation, _ = torch.linalg.qr(normal(64, 64, 9))
+    within = normal(300, rank, 1), normal(300, rank, 2, 0.3, 1.4)
+    rotated = [F.pad(part, (0, 64 - rank)) @ rotation for part in within]
+    assert measure(FID(), *rotated)["fid"] == pytest.approx(exact_fid(*within), abs=1e-9)
 
 
 def exact_fid(one: torch.Tensor, two: torch.Tensor) -> float:
-    """From the eigenvalues of a symmetric form, which is exact enough where both covariances have full rank."""
+    """Compute FID from the eigenvalues of a symmetric form, exact enough where both covariances have full rank."""
     mean = (one.mean(0) - two.mean(0)).square().sum()
     c1, c2 = one.T.cov(), two.T.cov()
     values, vectors = torch.linalg.eigh(c1)
@@ -86,28 +92,28 @@ def exact_fid(one: torch.Tensor, two: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(("num", "dim"), [(500, 32), (50, 128), (128, 128)])
-def test_fid_of_a_set_against_itself_is_zero(num, dim, monkeypatch):
-    monkeypatch.setattr(fid, "max", lambda value, _: value, raising=False)  # before what is below zero is cut off
+def test_fid_of_set_with_itself_is_zero(num, dim, monkeypatch):
+    monkeypatch.setattr(fid, "max", lambda value, _: value, raising=False)  # so that negative values are not clamped
     features = normal(num, dim, 3)
     assert measure(FID(), features, features)["fid"] == pytest.approx(0, abs=1e-9)
 
 
-def test_fid_is_symmetric_and_knows_no_order():
+def test_fid_is_symmetric_and_independent_of_order():
     one, two = normal(300, 20, 1), normal(400, 20, 2, 0.5)
-    there, back = measure(FID(), one, two)["fid"], measure(FID(), two.flip(0), one)["fid"]
-    assert there == pytest.approx(back, rel=1e-12)
+    forward, backward = measure(FID(), one, two)["fid"], measure(FID(), two.flip(0), one)["fid"]
+    assert forward == pytest.approx(backward, rel=1e-12)
 
 
 def test_fid_agrees_with_torch_fidelity():
     one, two = normal(800, 64, 1).float(), normal(600, 64, 2, 0.2, 1.3).float()
-    theirs = fid_statistics_to_metric(
+    reference = fid_statistics_to_metric(
         *(fid_features_to_statistics(part.double()) for part in (one, two)), verbose=False
     )
-    assert measure(FID(), one, two)["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+    assert measure(FID(), one, two)["fid"] == pytest.approx(reference["frechet_inception_distance"], rel=1e-6)
 
 
-def test_fid_of_too_few_samples_is_a_number_with_a_warning():
-    few, many = seen(normal(20, 64, 1)), seen(normal(500, 64, 2))
+def test_fid_of_too_few_samples_is_finite_with_warning():
+    few, many = feature_set(normal(20, 64, 1)), feature_set(normal(500, 64, 2))
     assert math.isfinite(measure(FID(), many, few)["fid"])
     assert "20 samples cannot span 64 features" in FID().warnings(many, few)[0]
     assert FID().warnings(many, many) == []
@@ -115,8 +121,8 @@ def test_fid_of_too_few_samples_is_a_number_with_a_warning():
         statistics(normal(1, 4, 0))
 
 
-def test_statistics_of_float32_lose_nothing_to_it():
-    """Features of a large mean and a small spread, where sums in float32 would drown the covariance."""
+def test_statistics_of_float32_features_use_float64():
+    """With a large mean and a small spread, sums in float32 would lose the covariance to rounding."""
     features = (1000 + normal(400, 8, 1)).float()
     assert distance(statistics(features), statistics(features.double() - 1000)) == pytest.approx(8e6, rel=1e-9)
 
@@ -124,42 +130,44 @@ def test_statistics_of_float32_lose_nothing_to_it():
 # --- KID, Inception Score -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [1 << 25, 1000], ids=["one kernel for all subsets", "one for each"])
+@pytest.mark.parametrize("block", [1 << 25, 1000], ids=["one kernel for all subsets", "one kernel per subset"])
 def test_kid_agrees_with_torch_fidelity(block, monkeypatch):
     monkeypatch.setattr(kid, "BLOCK", block)
     one, two = normal(700, 32, 1).float(), normal(600, 32, 2, 0.1, 1.1).float()
-    theirs = kid_features_to_metric(
+    reference = kid_features_to_metric(
         two.double(), one.double(), kid_subsets=20, kid_subset_size=300, rng_seed=2020, verbose=False
     )
     ours = measure(KID(20, 300), one, two)
-    assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
-    assert ours["kid_std"] == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
+    assert ours["kid"] == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-6)
+    assert ours["kid_std"] == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-6)
 
 
 def exact_kid(real: torch.Tensor, fake: torch.Tensor) -> float:
-    """The squared MMD of whole sets in rational numbers, without a rounding error."""
-    ours, theirs = ([[Fraction(value) for value in row] for row in part.tolist()] for part in (fake, real))
+    """Compute the squared MMD of whole sets in rational numbers, without rounding."""
+    from_fake, from_real = ([[Fraction(value) for value in row] for row in part.tolist()] for part in (fake, real))
 
     def mean(one: list, other: list, own: bool) -> Fraction:
         pairs = [(x, y) for i, x in enumerate(one) for j, y in enumerate(other) if not (own and i == j)]
         products = (sum(a * b for a, b in zip(x, y, strict=True)) for x, y in pairs)
         return sum((product / len(one[0]) + 1) ** 3 for product in products) / len(pairs)
 
-    return float(mean(ours, ours, True) + mean(theirs, theirs, True) - 2 * mean(ours, theirs, False))
+    return float(
+        mean(from_fake, from_fake, True) + mean(from_real, from_real, True) - 2 * mean(from_fake, from_real, False)
+    )
 
 
-@pytest.mark.parametrize("block", [1 << 25, 100], ids=["one kernel for all subsets", "one for each"])
+@pytest.mark.parametrize("block", [1 << 25, 100], ids=["one kernel for all subsets", "one kernel per subset"])
 @pytest.mark.parametrize("name", ["plain", "offset", "constants", "duplicates, offset", "outlier 1e5"])
-def test_kid_is_that_of_exact_arithmetic(name, block, monkeypatch):
-    """In float64 the kernel at an offset of 1e6 is 1e36, and its rounding error larger than the whole result."""
+def test_kid_equals_exact_arithmetic(name, block, monkeypatch):
+    """In float64 the kernel at an offset of 1e6 is 1e36, and its rounding error exceeds the result."""
     monkeypatch.setattr(kid, "BLOCK", block)
-    real, fake = (part[:25].float() for part in hard(name, 4, torch.float64))
+    real, fake = (part[:25].float() for part in hard_samples(name, 4, torch.float64))
     assert measure(KID(1, 25), real, fake)["kid"] == pytest.approx(exact_kid(real, fake), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["plain", "offset", "constants", "duplicates, offset", "outlier 1e5", "all"])
-def test_fid_does_not_change_with_an_offset_that_all_features_share(name):
-    real, fake = hard(name, 16, torch.float64)
+def test_fid_is_invariant_to_common_offset(name):
+    real, fake = hard_samples(name, 16, torch.float64)
     centre = real.median(0).values
     found, expected = measure(FID(), real, fake)["fid"], measure(FID(), real - centre, fake - centre)["fid"]
     assert found == pytest.approx(expected, rel=1e-7)
@@ -167,42 +175,42 @@ def test_fid_does_not_change_with_an_offset_that_all_features_share(name):
         assert found == pytest.approx(exact_fid(real - centre, fake - centre), rel=1e-7)
 
 
-def test_kid_of_equal_laws_is_zero_in_expectation():
-    found = [measure(KID(50, 200), normal(1000, 8, 2 * i), normal(1000, 8, 2 * i + 1))["kid"] for i in range(8)]
-    spread = np.std(found, ddof=1) / math.sqrt(len(found))
-    assert abs(np.mean(found)) < 3 * spread
+def test_kid_of_equal_distributions_is_zero_in_expectation():
+    kids = [measure(KID(50, 200), normal(1000, 8, 2 * i), normal(1000, 8, 2 * i + 1))["kid"] for i in range(8)]
+    spread = np.std(kids, ddof=1) / math.sqrt(len(kids))
+    assert abs(np.mean(kids)) < 3 * spread
     assert measure(KID(50, 200), normal(1000, 8, 1), normal(1000, 8, 2, 0.5))["kid"] > 20 * spread
 
 
-def test_kid_of_few_samples_says_how_small_its_subsets_are():
-    few, many = seen(normal(100, 8, 1)), seen(normal(2000, 8, 2))
+def test_kid_of_few_samples_warns_about_subset_size():
+    few, many = feature_set(normal(100, 8, 1)), feature_set(normal(2000, 8, 2))
     assert math.isfinite(measure(KID(), many, few)["kid"])
     assert "subsets of 100" in KID().warnings(many, few)[0]
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
-def test_inception_score_of_balanced_certain_predictions_is_the_number_of_classes(classes):
+def test_inception_score_of_balanced_certain_predictions_is_num_classes(classes):
     logits = 1000.0 * F.one_hot(torch.arange(classes).repeat_interleave(100 // min(classes, 10)), classes)
-    found = measure(InceptionScore(splits=1), logits, seen(logits, logits=logits))
+    found = measure(InceptionScore(splits=1), logits, feature_set(logits, logits=logits))
     assert found["inception_score"] == pytest.approx(classes, rel=1e-12)
 
 
-def test_inception_score_of_one_class_or_of_no_opinion_is_one():
+def test_inception_score_of_one_class_or_uniform_logits_is_one():
     for logits in (torch.zeros(500, 10), 50.0 * F.one_hot(torch.zeros(500, dtype=torch.long), 10)):
-        score = measure(InceptionScore(), logits, seen(logits, logits=logits))["inception_score"]
+        score = measure(InceptionScore(), logits, feature_set(logits, logits=logits))["inception_score"]
         assert score == pytest.approx(1, abs=1e-9)
 
 
 def test_inception_score_agrees_with_torch_fidelity():
     logits = normal(1000, 10, 4).float()
-    theirs = isc_features_to_metric(logits, 10, True, 2020)
-    ours = measure(InceptionScore(), logits, seen(logits, logits=logits))
-    assert ours["inception_score"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
-    assert ours["inception_score_std"] == pytest.approx(theirs["inception_score_std"], rel=1e-6)
+    reference = isc_features_to_metric(logits, 10, True, 2020)
+    ours = measure(InceptionScore(), logits, feature_set(logits, logits=logits))
+    assert ours["inception_score"] == pytest.approx(reference["inception_score_mean"], rel=1e-6)
+    assert ours["inception_score_std"] == pytest.approx(reference["inception_score_std"], rel=1e-6)
 
 
-def test_inception_score_of_few_samples_is_told():
-    few = seen(torch.zeros(100, 10), logits=torch.zeros(100, 10))
+def test_inception_score_of_few_samples_is_warned_about():
+    few = feature_set(torch.zeros(100, 10), logits=torch.zeros(100, 10))
     assert "10 samples per split" in InceptionScore().warnings(few, few)[0]
 
 
@@ -212,18 +220,18 @@ def test_inception_score_of_few_samples_is_told():
 @pytest.mark.parametrize("k", [3, 5])
 def test_precision_and_recall_agree_with_torch_fidelity(k):
     real, fake = normal(900, 16, 1), normal(700, 16, 2, 0.3, 0.8)
-    theirs = prc_features_to_metric(
+    reference = prc_features_to_metric(
         fake, real, prc_neighborhood=k, prc_batch_size=10_000, save_cpu_ram=False, verbose=False
     )
     ours = measure(PrecisionRecall(k), real, fake)
-    assert ours["precision"] == pytest.approx(theirs["precision"], rel=1e-6)
-    assert ours["recall"] == pytest.approx(theirs["recall"], rel=1e-6)
+    assert ours["precision"] == pytest.approx(reference["precision"], rel=1e-6)
+    assert ours["recall"] == pytest.approx(reference["recall"], rel=1e-6)
     assert 0.1 < ours["precision"] < 1
     assert 0.1 < ours["recall"] < 1
-    assert ours["precision"] != ours["recall"], "swapped ones would not be seen"
+    assert ours["precision"] != ours["recall"], "a swap of precision and recall would not be detected"
 
 
-def test_blocks_do_not_change_the_figures(monkeypatch):
+def test_block_size_does_not_change_scores(monkeypatch):
     real, fake = normal(300, 8, 1), normal(257, 8, 2, 0.3)
     complete = [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())]
     monkeypatch.setattr(knn, "BLOCK", 900)  # three rows at a time
@@ -232,56 +240,56 @@ def test_blocks_do_not_change_the_figures(monkeypatch):
     assert [measure(metric, real, fake) for metric in (PrecisionRecall(), DensityCoverage())] == complete
 
 
-def test_ties_are_ties_in_spite_of_rounding():
-    """Of a set that is its own copy each ball holds k - 1 others and its centre."""
+def test_ties_are_not_broken_by_rounding():
+    """In a set compared with its copy, each ball contains k - 1 others and its centre."""
     features = normal(1000, 64, 1)
-    found = measure(DensityCoverage(), features, features)
-    assert found == {"density": 1.0, "coverage": 1.0}
+    result = measure(DensityCoverage(), features, features)
+    assert result == {"density": 1.0, "coverage": 1.0}
     assert measure(PrecisionRecall(), features, features) == {"precision": 1.0, "recall": 1.0}
 
 
 @pytest.mark.parametrize("k", [3, 5])
-def test_density_and_coverage_of_equal_laws_are_their_expectations(k):
+def test_density_and_coverage_of_equal_distributions(k):
     num = 1000
-    found = [measure(DensityCoverage(k), normal(num, 4, 2 * i), normal(num, 4, 2 * i + 1)) for i in range(20)]
+    results = [measure(DensityCoverage(k), normal(num, 4, 2 * i), normal(num, 4, 2 * i + 1)) for i in range(20)]
     expected = 1 - math.prod((num - i) / (2 * num - i) for i in range(1, k + 1))
     assert expected == pytest.approx({3: 0.8754, 5: 0.9690}[k], abs=1e-4)
-    assert np.mean([part["coverage"] for part in found]) == pytest.approx(expected, abs=0.012)
-    assert np.mean([part["density"] for part in found]) == pytest.approx(1, abs=0.03)
+    assert np.mean([part["coverage"] for part in results]) == pytest.approx(expected, abs=0.012)
+    assert np.mean([part["density"] for part in results]) == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.slow
-def test_the_example_of_prdc():
-    """N(0, I), 10,000 x 1000, k = 5, from the README of prdc; one draw, of which ours is another."""
+def test_precision_recall_density_coverage_of_prdc_example():
+    """N(0, I), 10,000 x 1000, k = 5, from the README of prdc; its numbers are from another draw."""
     real, fake = normal(10_000, 1000, 1), normal(10_000, 1000, 2)
-    found = measure(PrecisionRecall(5), real, fake) | measure(DensityCoverage(5), real, fake)
-    assert found["precision"] == pytest.approx(0.4772, abs=0.05)
-    assert found["recall"] == pytest.approx(0.4705, abs=0.05)
-    assert found["density"] == pytest.approx(1.0555, abs=0.15)
-    assert found["coverage"] == pytest.approx(0.9735, abs=0.01)
+    result = measure(PrecisionRecall(5), real, fake) | measure(DensityCoverage(5), real, fake)
+    assert result["precision"] == pytest.approx(0.4772, abs=0.05)
+    assert result["recall"] == pytest.approx(0.4705, abs=0.05)
+    assert result["density"] == pytest.approx(1.0555, abs=0.15)
+    assert result["coverage"] == pytest.approx(0.9735, abs=0.01)
 
 
-def test_density_and_coverage_are_those_of_prdc():
-    """Its few lines (compute_prdc), with all distances at once."""
+def test_density_and_coverage_equal_formulas_of_prdc():
+    """The formulas of compute_prdc, with all distances in one matrix."""
     real, fake, k = normal(400, 16, 1), normal(300, 16, 2, 0.2), 5
     radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
-    inside = torch.cdist(real, fake) < radii[:, None]
-    density = (1 / k) * inside.sum(0).double().mean()
+    covered = torch.cdist(real, fake) < radii[:, None]
+    density = (1 / k) * covered.sum(0).double().mean()
     coverage = (torch.cdist(real, fake).min(1).values < radii).double().mean()
     assert measure(DensityCoverage(k), real, fake) == pytest.approx(
         {"density": float(density), "coverage": float(coverage)}
     )
 
 
-def test_one_training_picture_repeated_has_a_recall_just_above_zero():
+def test_repeated_training_sample_has_recall_near_zero():
     real = normal(1000, 16, 1)
-    found = measure(PrecisionRecall(), real, real[:1].repeat(1000, 1))
-    assert found == {"precision": 1.0, "recall": 0.001}
-    found = measure(DensityCoverage(), real, real[:1].repeat(1000, 1))
-    assert found["coverage"] < 0.02
+    result = measure(PrecisionRecall(), real, real[:1].repeat(1000, 1))
+    assert result == {"precision": 1.0, "recall": 0.001}
+    result = measure(DensityCoverage(), real, real[:1].repeat(1000, 1))
+    assert result["coverage"] < 0.02
 
 
-def test_equal_samples_are_at_no_distance_at_all():
+def test_distance_of_equal_samples_is_exactly_zero():
     rows = 100 + normal(50, 300, 1).float().double()
     squared, index = knn.nearest(rows, rows, 50, "test")
     assert torch.equal(squared[:, 0], torch.zeros(50, dtype=torch.float64))
@@ -289,48 +297,47 @@ def test_equal_samples_are_at_no_distance_at_all():
     assert torch.equal(squared, distances(rows, rows).sort(1).values)
 
 
-def test_few_samples_are_told():
-    """Of precision, recall, density and coverage, and of the classes."""
+def test_few_samples_are_warned_about():
     for metric in (PrecisionRecall(), DensityCoverage()):
-        few, many = seen(normal(999, 2, 1)), seen(normal(1000, 2, 2))
+        few, many = feature_set(normal(999, 2, 1)), feature_set(normal(1000, 2, 2))
         assert metric.warnings(many, many) == []
         assert metric.warnings(many, few) == metric.warnings(few, many) != []
         assert "999 samples" in metric.warnings(few, many)[0]
-    few, many = (seen(certain([0] * number), logits=certain([0] * number)) for number in (39, 40))
+    few, many = (feature_set(certain_logits([0] * number), logits=certain_logits([0] * number)) for number in (39, 40))
     assert ClassHistogram().warnings(many, many) == []
     assert "39 samples of 4 classes" in ClassHistogram().warnings(many, few)[0]
 
 
-def test_too_few_neighbours_are_told():
+def test_fewer_samples_than_neighbours_are_error():
     with pytest.raises(ValueError, match="more than 3 samples"):
         measure(PrecisionRecall(3), normal(3, 4, 1), normal(50, 4, 2))
 
 
 def distances(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """All squared distances by brute force in float64."""
+    """Compute all squared distances by brute force in float64."""
     return (rows.double()[:, None] - columns.double()[None]).square().sum(-1)
 
 
 def by_brute_force(real: torch.Tensor, fake: torch.Tensor, k: int) -> dict[str, float]:
-    own, of_fake, across = distances(real, real), distances(fake, fake), distances(fake, real)
-    radii, of_fake = (part.sort(1).values[:, k] for part in (own, of_fake))
+    own, fake_radii, across = distances(real, real), distances(fake, fake), distances(fake, real)
+    radii, fake_radii = (part.sort(1).values[:, k] for part in (own, fake_radii))
     return {
         "precision": float((across <= radii).any(1).double().mean()),
-        "recall": float((across <= of_fake[:, None]).any(0).double().mean()),
+        "recall": float((across <= fake_radii[:, None]).any(0).double().mean()),
         "density": float((across < radii).sum()) / (k * len(fake)),
         "coverage": float((across < radii).any(0).double().mean()),
     }
 
 
 def relative_by_brute_force(features: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
-    """Distance to the nearest training sample, over that one's to the nearest other one."""
+    """Divide the distance to the nearest training sample by that sample's distance to its nearest other sample."""
     squared, index = distances(features, training).min(1)
     own = distances(training, training)
     return (squared / own.masked_fill(own == 0, math.inf).min(1).values[index]).sqrt()
 
 
 def with_outliers(real, fake, size):
-    """One generated point far away, and at the largest sizes a real one too."""
+    """Move one generated point far away, and at the largest sizes a real one too."""
     fake[0] = size
     if size >= 1e4:
         real[1, 0] = -size
@@ -347,12 +354,12 @@ def with_duplicates(real, fake, size):
 
 
 def with_constants(real, fake, size):
-    """Half of the features are constant, and large."""
+    """Make half of the features constant and large."""
     real[:, ::2] = fake[:, ::2] = size
     return real, fake
 
 
-HARD = {
+HARD_CASES = {
     "plain": [],
     "outlier 1e2": [(with_outliers, 1e2)],
     "outlier 1e3": [(with_outliers, 1e3)],
@@ -370,89 +377,94 @@ HARD = {
 }
 
 
-def hard(name: str, dim: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def hard_samples(name: str, dim: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     real, fake = normal(230, dim, 1), normal(190, dim, 2, 0.3, 0.7)
-    for change, size in HARD[name]:
+    for change, size in HARD_CASES[name]:
         real, fake = change(real, fake, size)
     return real.to(dtype), fake.to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(("dim", "k"), [(2, 1), (2, 5), (48, 3)])
-@pytest.mark.parametrize("name", HARD)
-def test_metrics_of_neighbours_are_those_of_brute_force(name, dim, k, dtype, monkeypatch):
-    """A rounding error, or a tolerance for it, may depend on the pair that is compared and on nothing else."""
-    monkeypatch.setattr(knn, "BLOCK", 230 * 64)  # four blocks, of which the last is smaller
-    real, fake = hard(name, dim, dtype)
-    found = measure(PrecisionRecall(k), real, fake) | measure(DensityCoverage(k), real, fake)
-    assert found == by_brute_force(real, fake, k)
+@pytest.mark.parametrize("name", HARD_CASES)
+def test_neighbour_metrics_equal_brute_force(name, dim, k, dtype, monkeypatch):
+    """A rounding error, or a tolerance for it, may depend only on the compared pair."""
+    monkeypatch.setattr(knn, "BLOCK", 230 * 64)  # four blocks, the last one smaller
+    real, fake = hard_samples(name, dim, dtype)
+    result = measure(PrecisionRecall(k), real, fake) | measure(DensityCoverage(k), real, fake)
+    assert result == by_brute_force(real, fake, k)
     assert torch.equal(knn.knn_radii(real, k), distances(real, real).sort(1).values[:, k])
     assert torch.equal(relative_distances(fake, real), relative_by_brute_force(fake, real))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("name", HARD)
-def test_copies_are_those_of_brute_force(name, dtype):
-    training, fake = hard(name, 16, dtype)
-    held_out = (normal(120, 16, 3) + (HARD[name][-1][1] if "offset" in name else 0)).to(dtype)
-    real = seen(training)
-    real.held_out = seen(held_out)
-    ours, theirs = relative_by_brute_force(fake, training), relative_by_brute_force(held_out, training)
-    limit = theirs[theirs > 0].min()
-    found = measure(Memorization(), real, fake)
-    assert found["copies"] == float((ours <= limit).double().mean())
-    assert found["copies_expected"] == float((theirs <= limit).sum()) / (len(held_out) + 1)
+@pytest.mark.parametrize("name", HARD_CASES)
+def test_memorization_equals_brute_force(name, dtype):
+    training, fake = hard_samples(name, 16, dtype)
+    held_out = (normal(120, 16, 3) + (HARD_CASES[name][-1][1] if "offset" in name else 0)).to(dtype)
+    real = feature_set(training)
+    real.held_out = feature_set(held_out)
+    fake_distances, held_out_distances = (
+        relative_by_brute_force(fake, training),
+        relative_by_brute_force(held_out, training),
+    )
+    limit = held_out_distances[held_out_distances > 0].min()
+    result = measure(Memorization(), real, fake)
+    assert result["copies"] == float((fake_distances <= limit).double().mean())
+    assert result["copies_expected"] == float((held_out_distances <= limit).sum()) / (len(held_out) + 1)
 
 
-def test_only_pairs_near_the_limit_are_listed(monkeypatch):
-    """Indices of all pairs inside took 1.4 GB for each block."""
+def test_only_pairs_near_limit_are_listed(monkeypatch):
+    """Indices of all pairs below the limit took 1.4 GB per block."""
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     (block,) = knn.pairwise_sq_distances(features, features, "test")
     exact = (features[:, None].double() - features).square().sum(2)
     limit = exact[7].clone()
-    listed, nonzero = [], torch.Tensor.nonzero
+    num_listed, nonzero = [], torch.Tensor.nonzero
 
-    def spy(mask, **options):
-        listed.append(int(mask.sum()))
+    def counting_nonzero(mask, **options):
+        num_listed.append(int(mask.sum()))
         return nonzero(mask, **options)
 
-    monkeypatch.setattr(torch.Tensor, "nonzero", spy)
+    monkeypatch.setattr(torch.Tensor, "nonzero", counting_nonzero)
     for edge in (True, False):
         assert torch.equal(block.within(limit, edge), exact <= limit if edge else exact < limit)
-    assert max(listed) < 100, "fifty are equal to the limit, and fifty are pairs of a sample with itself"
+    assert max(num_listed) < 100, "expected 50 pairs at the limit and 50 pairs of a sample with itself"
 
 
-def test_features_are_not_changed_by_their_distances():
+def test_nearest_does_not_modify_features():
     features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).double() + 5
     before = features.clone()
     knn.nearest(features, features, 2, "test")
     assert torch.equal(features, before)
 
 
-def test_one_far_sample_changes_no_other():
-    """In the plane, where one point of a diverging generator is enough to be 10,000 units away."""
+def test_outlier_does_not_change_scores_of_other_samples():
+    """For 2-D points one sample of a diverging generator may be 10,000 units away."""
     real = ring()[torch.arange(800) % 8] + normal(800, 2, 1, std=0.01)
     fake = 1.05 * ring()[torch.arange(800) % 8] + normal(800, 2, 2, std=0.002)
-    for far in (1.05, 1e2, 1e4, 1e8, 1e12, 1e100, math.nan):
-        fake[0] = torch.tensor([far, 0.0], dtype=torch.float64)
-        found = measure(PrecisionRecall(), real, fake) | measure(DensityCoverage(3), real, fake)
-        assert found == by_brute_force(real, fake, 3)
-        assert found["precision"] < 0.05, "five standard deviations from the modes"
-        assert float((relative_distances(fake, real) < 0.1).double().mean()) < 0.01, "nothing is copied"
+    for coordinate in (1.05, 1e2, 1e4, 1e8, 1e12, 1e100, math.nan):
+        fake[0] = torch.tensor([coordinate, 0.0], dtype=torch.float64)
+        result = measure(PrecisionRecall(), real, fake) | measure(DensityCoverage(3), real, fake)
+        assert result == by_brute_force(real, fake, 3)
+        assert result["precision"] < 0.05, "samples five standard deviations from the modes count as precise"
+        assert float((relative_distances(fake, real) < 0.1).double().mean()) < 0.01, (
+            "a sample that is no copy is close to a training sample"
+        )
 
 
 @pytest.mark.parametrize(("samples", "points"), [(300, 1), (100, 3), (2, 60)])
-def test_sets_of_a_few_repeated_points_are_those_of_brute_force(samples, points):
-    """A generator that has collapsed, or data of few distinct samples: nearly all distances are ties."""
+def test_neighbour_metrics_of_repeated_points_equal_brute_force(samples, points):
+    """With a collapsed generator, or few distinct real samples, nearly all distances are ties."""
     real, fake = normal(points, 12, 1).repeat(samples, 1), normal(2 * points, 12, 1)[:points].repeat(5, 1)
-    found = measure(PrecisionRecall(1), real, fake) | measure(DensityCoverage(1), real, fake)
-    assert found == by_brute_force(real, fake, 1)
+    result = measure(PrecisionRecall(1), real, fake) | measure(DensityCoverage(1), real, fake)
+    assert result == by_brute_force(real, fake, 1)
     assert torch.equal(relative_distances(fake, real), relative_by_brute_force(fake, real).nan_to_num(0.0))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7, 64, 2048])
-def test_a_distance_does_not_depend_on_how_many_are_computed_at_once(dim, monkeypatch):
-    """Or ties of one pair with itself, as in a generator that copies its training set, would depend on it."""
+def test_distance_does_not_depend_on_block_size(dim, monkeypatch):
+    """Otherwise ties, such as those of a generator that copies its training set, would depend on it."""
     rows = normal(40, dim, 1)
     expected = distances(rows, rows).sort(1).values
     for size in (1, dim, 3 * dim, 1 << 21):
@@ -463,28 +475,28 @@ def test_a_distance_does_not_depend_on_how_many_are_computed_at_once(dim, monkey
 # --- classes --------------------------------------------------------------------------------------------------------
 
 
-def certain(classes: list[int], of: int = 4) -> torch.Tensor:
-    return 10.0 * F.one_hot(torch.tensor(classes), of)
+def certain_logits(classes: list[int], num_classes: int = 4) -> torch.Tensor:
+    return 10.0 * F.one_hot(torch.tensor(classes), num_classes)
 
 
-def test_class_accuracy_counts_by_class():
-    logits = certain([0, 0, 1, 3, 3, 3])
-    fake = seen(logits, logits=logits, labels=torch.tensor([0, 1, 1, 3, 3, 2]))
-    found = measure(ClassAccuracy(), fake, fake)
-    assert found["class_accuracy"] == pytest.approx(4 / 6)
-    assert found["class_accuracy_each"] == pytest.approx([1, 0.5, 0, 1])
+def test_class_accuracy_is_also_given_per_class():
+    logits = certain_logits([0, 0, 1, 3, 3, 3])
+    fake = feature_set(logits, logits=logits, labels=torch.tensor([0, 1, 1, 3, 3, 2]))
+    result = measure(ClassAccuracy(), fake, fake)
+    assert result["class_accuracy"] == pytest.approx(4 / 6)
+    assert result["class_accuracy_each"] == pytest.approx([1, 0.5, 0, 1])
 
 
-def test_class_histogram_of_lost_classes():
-    real, fake = certain([0, 1, 2, 3] * 25), certain([0, 1] * 50)
-    found = measure(ClassHistogram(), seen(real, logits=real), seen(fake, logits=fake))
-    assert found["classes_found"] == 2
-    assert found["class_kl"] == pytest.approx(math.log(2))
-    assert found["class_share_each"] == [0.5, 0.5, 0, 0]
-    assert measure(ClassHistogram(), seen(real, logits=real), seen(real, logits=real))["class_kl"] == 0
+def test_class_histogram_counts_missing_classes():
+    real, fake = certain_logits([0, 1, 2, 3] * 25), certain_logits([0, 1] * 50)
+    result = measure(ClassHistogram(), feature_set(real, logits=real), feature_set(fake, logits=fake))
+    assert result["classes_found"] == 2
+    assert result["class_kl"] == pytest.approx(math.log(2))
+    assert result["class_share_each"] == [0.5, 0.5, 0, 0]
+    assert measure(ClassHistogram(), feature_set(real, logits=real), feature_set(real, logits=real))["class_kl"] == 0
 
 
-# --- points in the plane --------------------------------------------------------------------------------------------
+# --- 2-D points -----------------------------------------------------------------------------------------------------
 
 
 def ring(modes: int = 8) -> torch.Tensor:
@@ -493,53 +505,53 @@ def ring(modes: int = 8) -> torch.Tensor:
 
 
 def mixture(points: torch.Tensor) -> FeatureSet:
-    return seen(points, centres=ring(), std=0.01)
+    return feature_set(points, centres=ring(), std=0.01)
 
 
-def test_real_points_cover_all_modes_with_the_quality_of_the_law():
-    which = torch.randint(8, (100_000,), generator=torch.Generator().manual_seed(0))
-    found = measure(Modes(), mixture(ring()), mixture(ring()[which] + normal(100_000, 2, 1, std=0.01)))
-    assert found["modes"] == 8
-    assert found["quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.002)
-    assert found["reverse_kl"] == pytest.approx(0, abs=1e-3)
-    assert found["mode_share_each"] == pytest.approx([found["quality"] / 8] * 8, abs=0.005)
+def test_modes_of_true_distribution_are_all_covered():
+    mode = torch.randint(8, (100_000,), generator=torch.Generator().manual_seed(0))
+    result = measure(Modes(), mixture(ring()), mixture(ring()[mode] + normal(100_000, 2, 1, std=0.01)))
+    assert result["modes"] == 8
+    assert result["quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.002)
+    assert result["reverse_kl"] == pytest.approx(0, abs=1e-3)
+    assert result["mode_share_each"] == pytest.approx([result["quality"] / 8] * 8, abs=0.005)
 
 
-@pytest.mark.parametrize("kept", [1, 2, 4])
-def test_lost_modes_are_counted_and_cost_a_divergence(kept):
-    found = measure(Modes(), mixture(ring()), mixture(ring()[:kept].repeat(100, 1)))
-    assert (found["modes"], found["quality"]) == (kept, 1.0)
-    assert found["reverse_kl"] == pytest.approx(math.log(8 / kept))
+@pytest.mark.parametrize("num_modes", [1, 2, 4])
+def test_missing_modes_are_counted_and_raise_reverse_kl(num_modes):
+    result = measure(Modes(), mixture(ring()), mixture(ring()[:num_modes].repeat(100, 1)))
+    assert (result["modes"], result["quality"]) == (num_modes, 1.0)
+    assert result["reverse_kl"] == pytest.approx(math.log(8 / num_modes))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
-def test_modes_do_not_change_with_an_offset_of_the_plane(offset):
-    """With more than 25 points torch.cdist rounds by a share of the coordinates, here a hundred standard deviations."""
+def test_modes_are_invariant_to_offset(offset):
+    """With more than 25 points the rounding of torch.cdist grows with the coordinates, here to 100 std."""
     points = ring()[torch.arange(400) % 8] + normal(400, 2, 1, std=0.01)
     points[0] = 1e5
-    moved = FeatureSet(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, std=0.01)
+    shifted = FeatureSet(points + offset, points, torch.zeros(400).long(), centres=ring() + offset, std=0.01)
     distance = (points[:, None] - ring()).square().sum(-1).sqrt().min(1).values
-    found = measure(Modes(), moved, moved)
-    assert found["quality"] == float((distance <= 0.03).double().mean())
-    assert found["modes"] == 8
+    result = measure(Modes(), shifted, shifted)
+    assert result["quality"] == float((distance <= 0.03).double().mean())
+    assert result["modes"] == 8
 
 
-def test_far_points_are_bad_and_cover_nothing():
-    found = measure(Modes(), mixture(ring()), mixture(1.05 * ring().repeat(100, 1)))
-    assert (found["modes"], found["quality"]) == (0, 0.0)
+def test_points_far_from_modes_have_no_quality_and_cover_no_mode():
+    result = measure(Modes(), mixture(ring()), mixture(1.05 * ring().repeat(100, 1)))
+    assert (result["modes"], result["quality"]) == (0, 0.0)
     assert measure(Modes(num_stds=6), mixture(ring()), mixture(1.05 * ring()))["modes"] == 8
 
 
-def test_the_card_of_modes_has_the_keys_of_published_cards():
-    """Their hashes, by which published scores are compared, depend on the names."""
+def test_protocol_card_of_modes_keeps_published_keys():
+    """Published scores are compared by the hash of the card, which depends on the names."""
     assert Modes(num_stds=2).settings() == {"deviations": 2.0, "dtype": "float64"}
 
 
-# --- what every metric must do to worse samples ---------------------------------------------------------------------
+# --- degraded samples -----------------------------------------------------------------------------------------------
 
 
-def pictures(seed: int, num: int = 600) -> torch.Tensor:
-    """Blobs of four kinds (num, 1, 16, 16) in [0, 1]: left, right, wide, tall."""
+def make_images(seed: int, num: int = 600) -> torch.Tensor:
+    """Return blobs of four kinds (num, 1, 16, 16) in [0, 1]: left, right, wide, tall."""
     generator = torch.Generator().manual_seed(seed)
     kind = torch.arange(num) % 4
     centre = torch.tensor([[5.0, 8.0], [11.0, 8.0], [8.0, 8.0], [8.0, 8.0]])[kind] + torch.randn(
@@ -551,24 +563,24 @@ def pictures(seed: int, num: int = 600) -> torch.Tensor:
     return (-grid / 2).exp()[:, None]
 
 
-def features(images: torch.Tensor) -> torch.Tensor:
-    """Random convolutional features, the same every time."""
+def extract_features(images: torch.Tensor) -> torch.Tensor:
+    """Return random convolutional features; the weights are the same in every call."""
     weights = torch.randn(32, 1, 5, 5, generator=torch.Generator().manual_seed(7)) / 5
     maps = F.conv2d(images, weights, stride=2).relu()
     return torch.cat([maps.mean((2, 3)), maps.std((2, 3))], 1).double()
 
 
-def blur(images: torch.Tensor, by: int) -> torch.Tensor:
-    for _ in range(by):
+def blur(images: torch.Tensor, amount: int) -> torch.Tensor:
+    for _ in range(amount):
         images = F.avg_pool2d(images, 3, 1, 1)
     return images
 
 
-def noisy(images: torch.Tensor, by: float) -> torch.Tensor:
-    return images + by * torch.randn(images.shape, generator=torch.Generator().manual_seed(3))
+def noisy(images: torch.Tensor, amount: float) -> torch.Tensor:
+    return images + amount * torch.randn(images.shape, generator=torch.Generator().manual_seed(3))
 
 
-WORSE = {
+DEGRADATIONS = {
     "blur": [lambda x: blur(x, 1), lambda x: blur(x, 3)],
     "noise": [lambda x: noisy(x, 0.05), lambda x: noisy(x, 0.2)],
     "dropped classes": [lambda x: x[torch.arange(len(x)) % 4 < 3], lambda x: x[torch.arange(len(x)) % 4 < 1]],
@@ -576,95 +588,101 @@ WORSE = {
 }
 
 
-@pytest.mark.parametrize("fault", WORSE)
+@pytest.mark.parametrize("degradation", DEGRADATIONS)
 @pytest.mark.parametrize("name", ["fid", "kid", "recall", "coverage"])
-def test_worse_samples_get_worse_scores(name, fault):
+def test_degraded_samples_have_worse_scores(name, degradation):
     metric = {"fid": FID(), "kid": KID(20, 150), "recall": PrecisionRecall(), "coverage": DensityCoverage()}[name]
-    real, fresh = pictures(0), pictures(1)
-    scores = [measure(metric, features(real), features(change(fresh)))[name] for change in (lambda x: x, *WORSE[fault])]
+    real, fake = make_images(0), make_images(1)
+    scores = [
+        measure(metric, extract_features(real), extract_features(change(fake)))[name]
+        for change in (lambda x: x, *DEGRADATIONS[degradation])
+    ]
     sign = 1 if name in metric.lower else -1
     good, bad, worse = (sign * score for score in scores)
     assert good < bad <= worse
 
 
-@pytest.mark.parametrize("fault", ["blur", "noise"])
+@pytest.mark.parametrize("degradation", ["blur", "noise"])
 @pytest.mark.parametrize("name", ["precision", "density"])
-def test_unreal_samples_lose_precision_and_lost_ones_do_not(name, fault):
+def test_precision_drops_for_degraded_but_not_for_missing_samples(name, degradation):
     metric = PrecisionRecall() if name == "precision" else DensityCoverage()
-    real, fresh = pictures(0), pictures(1)
+    real, fake = make_images(0), make_images(1)
     good, bad, worse = (
-        measure(metric, features(real), features(change(fresh)))[name] for change in (lambda x: x, *WORSE[fault])
+        measure(metric, extract_features(real), extract_features(change(fake)))[name]
+        for change in (lambda x: x, *DEGRADATIONS[degradation])
     )
     assert good > bad >= worse
-    lost = measure(metric, features(real), features(WORSE["dropped classes"][1](fresh)))[name]
-    assert lost > 0.8 * good
+    dropped = measure(metric, extract_features(real), extract_features(DEGRADATIONS["dropped classes"][1](fake)))[name]
+    assert dropped > 0.8 * good
 
 
 # --- copies ---------------------------------------------------------------------------------------------------------
 
 
-def copied(share: float, num: int = 1000, of: int = 2000) -> dict:
-    training, held_out, fresh = normal(of, 12, 1), normal(1000, 12, 2), normal(num, 12, 3)
-    planted = training[torch.randperm(of, generator=torch.Generator().manual_seed(0))[: round(share * num)]]
-    real = seen(training)
-    real.held_out = seen(held_out)
-    return measure(Memorization(), real, torch.cat([planted, fresh[len(planted) :]]))
+def measure_copies(share: float, num: int = 1000, num_training: int = 2000) -> dict:
+    training, held_out, new = normal(num_training, 12, 1), normal(1000, 12, 2), normal(num, 12, 3)
+    copies = training[torch.randperm(num_training, generator=torch.Generator().manual_seed(0))[: round(share * num)]]
+    real = feature_set(training)
+    real.held_out = feature_set(held_out)
+    return measure(Memorization(), real, torch.cat([copies, new[len(copies) :]]))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
-def test_planted_copies_are_found(share):
-    found = copied(share)
-    assert share <= found["copies"] <= share + 0.006
-    assert found["copies_found"] == 1
+def test_copies_of_training_samples_are_found(share):
+    result = measure_copies(share)
+    assert share <= result["copies"] <= share + 0.006
+    assert result["copies_found"] == 1
 
 
-def test_fresh_samples_and_held_out_ones_are_no_copies():
-    found = copied(0.0)
-    assert found["copies"] < 0.005
-    assert found["copies_found"] == 0
-    assert found["copies_expected"] == pytest.approx(0.001, rel=0.01), "one in a thousand of the held-out ones"
-    real = seen(normal(2000, 12, 1))
+def test_new_and_held_out_samples_are_not_copies():
+    result = measure_copies(0.0)
+    assert result["copies"] < 0.005
+    assert result["copies_found"] == 0
+    assert result["copies_expected"] == pytest.approx(0.001, rel=0.01), "expected 1 of 1000 held-out samples"
+    real = feature_set(normal(2000, 12, 1))
     real.held_out, others = normal(2000, 12, 2).tensor_split(2)
-    real.held_out = seen(real.held_out)
+    real.held_out = feature_set(real.held_out)
     assert measure(Memorization(), real, others)["copies_found"] == 0
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
-def test_a_duplicate_among_the_held_out_hides_no_copies(noise):
-    """Folders of pictures hold some twice; the nearest held-out distance is then none at all."""
+def test_held_out_duplicate_of_training_sample_hides_no_copies(noise):
+    """Image folders contain duplicates; the smallest held-out distance is then zero."""
     training, held_out = normal(2000, 12, 1), normal(1000, 12, 2)
     held_out[17] = training[4]
-    real = seen(training)
-    real.held_out = seen(held_out)
+    real = feature_set(training)
+    real.held_out = feature_set(held_out)
     copies = training[:500] + noise * normal(500, 12, 3)
     assert measure(Memorization(), real, copies)["copies_found"] == 1
     assert measure(Memorization(), real, normal(1000, 12, 4))["copies_found"] == 0
-    real.held_out = seen(training[:1000])
-    assert measure(Memorization(), real, training[1000:1500])["copies_found"] == 0, "all of them are duplicates"
+    real.held_out = feature_set(training[:1000])
+    assert measure(Memorization(), real, training[1000:1500])["copies_found"] == 0, (
+        "all held-out samples are duplicates"
+    )
 
 
-def test_five_training_pictures_repeated_are_copies():
+def test_repeated_training_samples_are_copies():
     training = normal(2000, 12, 1)
-    real = seen(training)
-    real.held_out = seen(normal(1000, 12, 2))
-    found = measure(Memorization(), real, training[:5].repeat(200, 1))
-    assert (found["copies"], found["copies_found"]) == (1.0, 1)
+    real = feature_set(training)
+    real.held_out = feature_set(normal(1000, 12, 2))
+    result = measure(Memorization(), real, training[:5].repeat(200, 1))
+    assert (result["copies"], result["copies_found"]) == (1.0, 1)
 
 
-def test_few_held_out_samples_are_told():
-    real = seen(normal(100, 4, 1))
-    real.held_out = seen(normal(50, 4, 2))
+def test_few_held_out_samples_are_warned_about():
+    real = feature_set(normal(100, 4, 1))
+    real.held_out = feature_set(normal(50, 4, 2))
     assert "50 held-out samples" in Memorization().warnings(real, real)[0]
 
 
-def test_the_picture_of_neighbours_shows_a_copy_beside_its_original():
-    images = (255 * pictures(0, 100)).byte()
-    real = seen(features(pictures(0, 100)), samples=images)
-    fake_images = torch.cat([images[17:18], (255 * pictures(5, 20)).byte()])
-    fake = seen(torch.cat([real.features[17:18], features(pictures(5, 20))]), samples=fake_images)
-    drawn = Memorization().figure(real, fake, rows=3, columns=2)
+def test_memorization_figure_shows_copy_beside_original():
+    images = (255 * make_images(0, 100)).byte()
+    real = feature_set(extract_features(make_images(0, 100)), samples=images)
+    fake_images = torch.cat([images[17:18], (255 * make_images(5, 20)).byte()])
+    fake = feature_set(torch.cat([real.features[17:18], extract_features(make_images(5, 20))]), samples=fake_images)
+    figure = Memorization().figure(real, fake, rows=3, columns=2)
     side = 16 + 2
-    first, second = drawn[:, 2:side, 2:side], drawn[:, 2:side, side + 2 : 2 * side]
+    first, second = figure[:, 2:side, 2:side], figure[:, 2:side, side + 2 : 2 * side]
     assert torch.equal(first, second)
     assert torch.equal(first[0], images[17, 0])
-    assert drawn.shape[1:] == (3 * side + 2, 3 * side + 2)
+    assert figure.shape[1:] == (3 * side + 2, 3 * side + 2)

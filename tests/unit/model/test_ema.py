@@ -1,4 +1,4 @@
-"""The average of a generator's weights by itself; tests/unit/model/test_model.py has it in a run."""
+"""EMA of a generator's weights; tests/unit/model/test_model.py tests it within training."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from gan_lightning.model.ema import EMA
 
 
 class Tiny(nn.Module):
-    """A generator with a BatchNorm, as ours are called."""
+    """A generator with BatchNorm and the signature ``(z, y)``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,115 +23,115 @@ class Tiny(nn.Module):
         return self.norm(self.linear(z)) + self.label(y)
 
 
-def moved(network: nn.Module) -> list[torch.Tensor]:
-    """Put fresh weights into a network and return them."""
+def set_random_weights(network: nn.Module) -> list[torch.Tensor]:
+    """Set random weights and return them."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter))
     return [parameter.detach().clone() for parameter in network.parameters()]
 
 
-def test_it_starts_as_the_network():
+def test_ema_starts_as_copy_of_network():
     network = Tiny()
-    average = EMA(network, 0.9)
+    ema = EMA(network, 0.9)
     z, y = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
-    assert torch.equal(average.eval()(z, y), network.eval()(z, y))
+    assert torch.equal(ema.eval()(z, y), network.eval()(z, y))
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
-def test_closed_form(decay):
+def test_ema_equals_closed_form(decay):
     network = Tiny()
-    average = EMA(network, decay)
-    by_hand = [parameter.detach().clone() for parameter in network.parameters()]
+    ema = EMA(network, decay)
+    expected_weights = [parameter.detach().clone() for parameter in network.parameters()]
     for _ in range(4):
-        now = moved(network)
-        average.update(network)
-        by_hand = [decay * old + (1 - decay) * new for old, new in zip(by_hand, now, strict=True)]
-    for ours, expected in zip(average.network.parameters(), by_hand, strict=True):
-        torch.testing.assert_close(ours, expected)
+        weights = set_random_weights(network)
+        ema.update(network)
+        expected_weights = [decay * old + (1 - decay) * new for old, new in zip(expected_weights, weights, strict=True)]
+    for weight, expected in zip(ema.network.parameters(), expected_weights, strict=True):
+        torch.testing.assert_close(weight, expected)
 
 
-def test_it_is_a_copy_that_no_one_trains():
+def test_ema_weights_receive_no_gradient():
     network = Tiny()
-    average = EMA(network, 0.9)
-    assert [*average.parameters()]
-    assert not any(parameter.requires_grad for parameter in average.parameters())
+    ema = EMA(network, 0.9)
+    assert [*ema.parameters()]
+    assert not any(parameter.requires_grad for parameter in ema.parameters())
     assert all(parameter.requires_grad for parameter in network.parameters())
-    before = [parameter.clone() for parameter in average.parameters()]
-    moved(network)
-    assert all(torch.equal(a, b) for a, b in zip(before, average.parameters(), strict=True))
+    before = [parameter.clone() for parameter in ema.parameters()]
+    set_random_weights(network)
+    assert all(torch.equal(a, b) for a, b in zip(before, ema.parameters(), strict=True))
 
 
-def test_it_comes_back_from_its_state():
+def test_ema_is_restored_from_state_dict():
     network = Tiny()
-    average, other = EMA(network, 0.9), EMA(Tiny(), 0.9)
-    moved(network)
-    average.update(network)
-    other.load_state_dict(average.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(average.parameters(), other.parameters(), strict=True))
+    ema, other = EMA(network, 0.9), EMA(Tiny(), 0.9)
+    set_random_weights(network)
+    ema.update(network)
+    other.load_state_dict(ema.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(ema.parameters(), other.parameters(), strict=True))
 
 
-def test_calibration_measures_the_statistics_of_the_averaged_weights():
+def test_recalibration_estimates_statistics_of_ema_weights():
     network = Tiny()
-    moved(network)
-    average = EMA(network, 0.9)
-    average.network.norm.running_mean.fill_(100.0)  # of other weights
-    calibrated = average.recalibrate_batchnorm(latent_dim=3, num_classes=2)
+    set_random_weights(network)
+    ema = EMA(network, 0.9)
+    ema.network.norm.running_mean.fill_(100.0)  # the statistics of other weights
+    calibrated = ema.recalibrate_batchnorm(latent_dim=3, num_classes=2)
     z = torch.randn(20_000, 3)
-    hidden = average.network.linear(z)
+    hidden = ema.network.linear(z)
     assert not calibrated.training
     torch.testing.assert_close(calibrated.norm.running_mean, hidden.mean(0), atol=0.15, rtol=0.1)
     torch.testing.assert_close(calibrated.norm.running_var, hidden.var(0), atol=0.2, rtol=0.1)
-    assert (average.network.norm.running_mean == 100.0).all(), "the average itself is left as it is"
+    assert (ema.network.norm.running_mean == 100.0).all(), "recalibration changed the EMA's own statistics"
 
 
 @pytest.mark.parametrize("num_classes", [0, 2])
-def test_calibration_is_the_plain_mean_over_all_batches_whatever_was_measured_before(num_classes):
+def test_recalibration_averages_all_batches_and_ignores_old_statistics(num_classes):
     network = Tiny()
     for _ in range(3):
         network(torch.randn(8, 3) + 50, torch.zeros(8, dtype=torch.long))
-    average, batches, labels = EMA(network, 0.9), [], []
-    average.network.norm.register_forward_pre_hook(lambda layer, args: batches.append(args[0]))
-    average.network.register_forward_pre_hook(lambda layer, args: labels.append(args[1]))
-    norm = average.recalibrate_batchnorm(3, num_classes).norm
+    ema, batches, labels = EMA(network, 0.9), [], []
+    ema.network.norm.register_forward_pre_hook(lambda layer, args: batches.append(args[0]))
+    ema.network.register_forward_pre_hook(lambda layer, args: labels.append(args[1]))
+    norm = ema.recalibrate_batchnorm(3, num_classes).norm
     assert len(batches) > 10
     torch.testing.assert_close(norm.running_mean, torch.stack([h.mean(0) for h in batches]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([h.var(0) for h in batches]).mean(0))
-    assert set(torch.cat(labels).tolist()) == set(range(max(num_classes, 1))), "every class, and no other"
+    assert set(torch.cat(labels).tolist()) == set(range(max(num_classes, 1))), "expected every class and no other"
 
 
-def test_updates_leave_statistics_alone():
+def test_ema_update_does_not_change_statistics():
     network = Tiny()
-    average = EMA(network, 0.9)
+    ema = EMA(network, 0.9)
     network(torch.randn(8, 3) + 50, torch.zeros(8, dtype=torch.long))
-    average.update(network)
+    ema.update(network)
     assert (network.norm.running_mean != 0).all()
-    assert (average.network.norm.running_mean == 0).all()
-    assert (average.network.norm.running_var == 1).all()
+    assert (ema.network.norm.running_mean == 0).all()
+    assert (ema.network.norm.running_var == 1).all()
 
 
-def test_it_moves_to_another_type():
+def test_ema_can_be_converted_to_float64():
     network = Tiny().double()
-    average = EMA(Tiny(), 0.75).double()
-    by_hand = [0.75 * a + 0.25 * b for a, b in zip(average.parameters(), network.parameters(), strict=True)]
-    average.update(network)
-    for ours, expected in zip(average.parameters(), by_hand, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-14, atol=1e-14)
-    assert average.recalibrate_batchnorm(3, 2).norm.running_mean.dtype == torch.float64
+    ema = EMA(Tiny(), 0.75).double()
+    expected_weights = [0.75 * a + 0.25 * b for a, b in zip(ema.parameters(), network.parameters(), strict=True)]
+    ema.update(network)
+    for weight, expected in zip(ema.parameters(), expected_weights, strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-14, atol=1e-14)
+    assert ema.recalibrate_batchnorm(3, 2).norm.running_mean.dtype == torch.float64
 
 
-def test_calibration_draws_nothing_from_anyone():
-    average = EMA(Tiny(), 0.9)
+def test_recalibration_does_not_use_default_generator():
+    ema = EMA(Tiny(), 0.9)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    first = average.recalibrate_batchnorm(3, 2)
+    first = ema.recalibrate_batchnorm(3, 2)
     assert torch.equal(torch.rand(3), expected)
-    again = average.recalibrate_batchnorm(3, 2)
+    again = ema.recalibrate_batchnorm(3, 2)
     assert torch.equal(first.norm.running_mean, again.norm.running_mean)
 
 
-def test_without_batch_norm_there_is_nothing_to_measure():
+def test_recalibration_without_batch_norm_makes_no_forward_pass():
     class Plain(nn.Linear):
         calls = 0
 
@@ -144,17 +144,17 @@ def test_without_batch_norm_there_is_nothing_to_measure():
     assert isinstance(calibrated, Plain)
 
 
-def labels_of(average: EMA, num_classes: int, latent_dim: int = 3) -> torch.Tensor:
-    """The labels that recalibration draws."""
+def labels_of(ema: EMA, num_classes: int, latent_dim: int = 3) -> torch.Tensor:
+    """Return the labels that recalibration draws."""
     seen: list[torch.Tensor] = []
-    handle = average.network.register_forward_pre_hook(lambda layer, args: seen.append(args[1]))
-    average.recalibrate_batchnorm(latent_dim, num_classes)
+    handle = ema.network.register_forward_pre_hook(lambda layer, args: seen.append(args[1]))
+    ema.recalibrate_batchnorm(latent_dim, num_classes)
     handle.remove()
     return torch.cat(seen)
 
 
 class Labelled(Tiny):
-    """A generator whose BatchNorm sees the class."""
+    """A generator whose BatchNorm input depends on the class."""
 
     num_classes = 2
 
@@ -163,47 +163,47 @@ class Labelled(Tiny):
 
 
 @pytest.mark.parametrize("counts", [[30, 970], [1, 0], [7, 13], [2**40, 1]])
-def test_calibration_draws_labels_as_the_data_have_them(counts):
-    average = EMA(Labelled(), 0.9)
-    average.class_counts.copy_(torch.tensor(counts))
-    drawn, share = labels_of(average, 2), counts[1] / sum(counts)
-    assert len(drawn) == 50 * 64
-    assert float(drawn.double().mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / len(drawn)) ** 0.5)
-    norm = average.recalibrate_batchnorm(3, 2).norm
-    hidden = average.network.linear(torch.randn(20_000, 3))
-    hidden = hidden + 10 * average.network.label((torch.rand(20_000) < share).long())
+def test_recalibration_draws_labels_by_class_frequencies(counts):
+    ema = EMA(Labelled(), 0.9)
+    ema.class_counts.copy_(torch.tensor(counts))
+    labels, share = labels_of(ema, 2), counts[1] / sum(counts)
+    assert len(labels) == 50 * 64
+    assert float(labels.double().mean()) == pytest.approx(share, abs=4 * (share * (1 - share) / len(labels)) ** 0.5)
+    norm = ema.recalibrate_batchnorm(3, 2).norm
+    hidden = ema.network.linear(torch.randn(20_000, 3))
+    hidden = hidden + 10 * ema.network.label((torch.rand(20_000) < share).long())
     torch.testing.assert_close(norm.running_mean, hidden.mean(0), atol=0.5, rtol=0.1)
 
 
-@pytest.mark.parametrize("each", [0, 1, 500])
-def test_labels_of_balanced_or_unknown_data_are_drawn_as_before_they_were_counted(each):
-    """The same draws of a generator, so that nothing changes for balanced data."""
-    average = EMA(Labelled(), 0.9)
-    average.count_labels(torch.arange(2).repeat_interleave(each))
+@pytest.mark.parametrize("num_per_class", [0, 1, 500])
+def test_recalibration_of_balanced_or_unknown_data_uses_uniform_labels(num_per_class):
+    """The draws are those without counts, so that results for balanced data do not change."""
+    ema = EMA(Labelled(), 0.9)
+    ema.count_labels(torch.arange(2).repeat_interleave(num_per_class))
     generator, expected = torch.Generator().manual_seed(0), []
     for _ in range(50):
         torch.randn(64, 3, generator=generator)
         expected.append(torch.randint(2, (64,), generator=generator))
-    assert torch.equal(labels_of(average, 2), torch.cat(expected))
+    assert torch.equal(labels_of(ema, 2), torch.cat(expected))
 
 
 def test_counts_are_part_of_the_state():
-    average, other = EMA(Labelled(), 0.9), EMA(Labelled(), 0.9)
-    average.count_labels(torch.tensor([0, 1, 1, 1]))
-    other.load_state_dict(average.state_dict())
+    ema, other = EMA(Labelled(), 0.9), EMA(Labelled(), 0.9)
+    ema.count_labels(torch.tensor([0, 1, 1, 1]))
+    other.load_state_dict(ema.state_dict())
     assert other.class_counts.tolist() == [1, 3]
     assert torch.equal(
-        average.recalibrate_batchnorm(3, 2).norm.running_mean, other.recalibrate_batchnorm(3, 2).norm.running_mean
+        ema.recalibrate_batchnorm(3, 2).norm.running_mean, other.recalibrate_batchnorm(3, 2).norm.running_mean
     )
 
 
-def skewed(build, *words: str) -> tuple:
-    model, data = build("model=cgan", "network=dcgan", "model.ema_decay=0.5", *words)
+def skewed(build, *overrides: str) -> tuple:
+    model, data = build("model=cgan", "network=dcgan", "model.ema_decay=0.5", *overrides)
     data.labels = (torch.arange(len(data.labels)) % 13 == 0).long() * 7  # class 7 twice in 26, the others class 0
     return model, data
 
 
-def test_a_run_counts_the_labels_of_its_data(build, tmp_path):
+def test_training_counts_labels_of_data(build, tmp_path):
     model, data = skewed(build)
     before = model.sample(4, [0, 0, 7, 7])
     assert model.generator_ema.class_counts.tolist() == [0] * 10
@@ -211,9 +211,9 @@ def test_a_run_counts_the_labels_of_its_data(build, tmp_path):
     expected = [24, 0, 0, 0, 0, 0, 0, 2, 0, 0]
     assert model.generator_ema.class_counts.tolist() == expected
     assert not torch.equal(model.sample(4, [0, 0, 7, 7]), before)
-    drawn = labels_of(model.generator_ema, 10, model.latent_dim)
-    assert set(drawn.tolist()) == {0, 7}
-    assert float((drawn == 7).double().mean()) == pytest.approx(1 / 13, abs=0.02)
+    labels = labels_of(model.generator_ema, 10, model.latent_dim)
+    assert set(labels.tolist()) == {0, 7}
+    assert float((labels == 7).double().mean()) == pytest.approx(1 / 13, abs=0.02)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     again, _ = skewed(build, "seed=5")
     again.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"])
@@ -221,14 +221,14 @@ def test_a_run_counts_the_labels_of_its_data(build, tmp_path):
     assert torch.equal(again.sample(4, [0, 0, 7, 7]), model.sample(4, [0, 0, 7, 7]))
 
 
-def test_what_was_recalibrated_before_the_labels_were_counted_is_not_used_again(build):
+def test_counting_labels_invalidates_recalibration(build):
     model, data = skewed(build)
     before = model.sample(4, [0, 0, 7, 7])
     model.generator_ema.count_labels(data.labels)
     assert not torch.equal(model.sample(4, [0, 0, 7, 7]), before)
 
 
-def test_a_generator_without_classes_needs_no_labels(build):
+def test_recalibration_of_unconditional_generator_uses_label_zero(build):
     model, data = build("model=dcgan", "model.ema_decay=0.5")
     fit(model, data, 1)
     assert model.generator_ema.class_counts.tolist() == [len(data.labels)]
@@ -236,23 +236,23 @@ def test_a_generator_without_classes_needs_no_labels(build):
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_labels_of_a_plain_loader_are_not_known_until_they_are_given(build, caplog, known):
+def test_unknown_labels_of_plain_loader_are_warned_about(build, caplog, known):
     model, data = skewed(build)
     if known:
         model.generator_ema.count_labels(data.labels)
     fit(model, DataLoader(TensorDataset(data.scale(data.samples), data.labels), 13), 1)
-    warned = [line for line in caplog.messages if "generator_ema.count_labels(labels)" in line]
-    assert len(warned) == (not known)
+    warnings = [line for line in caplog.messages if "generator_ema.count_labels(labels)" in line]
+    assert len(warnings) == (not known)
     assert bool(model.generator_ema.class_counts.any()) == known
 
 
-def test_labels_are_not_asked_for_where_there_is_no_batch_norm(build, caplog):
+def test_unknown_labels_are_not_warned_about_without_batch_norm(build, caplog):
     model, data = skewed(build, "network.generator.norm=none")
     fit(model, DataLoader(TensorDataset(data.scale(data.samples), data.labels), 13), 1)
     assert "count_labels" not in caplog.text
 
 
-def test_the_card_says_which_labels_batch_norm_was_recalibrated_with(build, cache):
+def test_protocol_card_has_labels_of_batchnorm_recalibration(build, cache):
     model, data = skewed(build)
     evaluation = Evaluator(CustomModule(nn.Flatten()), {}, cache=str(cache))
     assert evaluation.generation_card(model)["batchnorm"] == "recalibrated, 50 x 64, uniform labels"
@@ -260,5 +260,5 @@ def test_the_card_says_which_labels_batch_norm_was_recalibrated_with(build, cach
     assert evaluation.generation_card(model)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
     raw, _ = build("model=cgan")
     assert evaluation.generation_card(raw)["batchnorm"] == "running statistics"
-    without, _ = build("model=dcgan", "model.ema_decay=0.5")
-    assert evaluation.generation_card(without)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"
+    unconditional, _ = build("model=dcgan", "model.ema_decay=0.5")
+    assert evaluation.generation_card(unconditional)["batchnorm"] == "recalibrated, 50 x 64, labels as in training"

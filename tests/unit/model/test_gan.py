@@ -1,4 +1,4 @@
-"""A training step by itself, without a trainer, and the parts that can be put into it."""
+"""A training step without a trainer, and its replaceable parts: augmentation, penalties, loss and schedules."""
 
 import math
 from types import SimpleNamespace
@@ -27,27 +27,27 @@ def gradients(module: torch.nn.Module) -> list[Tensor]:
     return [weight.grad.clone() for weight in module.parameters()]
 
 
-def test_the_gradients_of_a_step_need_no_trainer():
+def test_gradients_of_step_need_no_trainer():
     model = VanillaGAN(**networks())
     d, fake = model.discriminator_gradients(REAL, Y)
     assert fake is None
     assert d.fake.shape == REAL.shape
     expected = F.softplus(-model.discriminator(REAL, Y)).mean() + F.softplus(model.discriminator(d.fake, Y)).mean()
     torch.testing.assert_close(d.terms["adversarial"], expected.detach())
-    by_hand = torch.autograd.grad(expected, [*model.discriminator.parameters()])
-    torch.testing.assert_close(gradients(model.discriminator), [*by_hand])
+    expected_gradients = torch.autograd.grad(expected, [*model.discriminator.parameters()])
+    torch.testing.assert_close(gradients(model.discriminator), [*expected_gradients])
     assert all(weight.grad is None for weight in model.generator.parameters())
 
     g = model.generator_gradients(REAL, Y)
     assert not torch.equal(g.fake, d.fake)
     torch.testing.assert_close(g.terms["adversarial"], F.softplus(-model.discriminator(g.fake, Y)).mean().detach())
     assert all(weight.grad is not None for weight in model.generator.parameters())
-    torch.testing.assert_close(gradients(model.discriminator), [*by_hand])  # frozen meanwhile
+    torch.testing.assert_close(gradients(model.discriminator), [*expected_gradients])  # D is frozen in G's update
     tensors = [*d.logits, *g.logits[1:], d.fake, g.fake, *d.terms.values(), *g.terms.values()]
     assert not any(tensor.requires_grad for tensor in tensors)
 
 
-def test_a_reused_fake_keeps_its_graph_for_the_generator():
+def test_reused_fake_keeps_autograd_graph_for_generator():
     model = VanillaGAN(**networks(), reuse_fake=True)
     d, fake = model.discriminator_gradients(REAL, Y)
     assert torch.equal(d.fake, fake)
@@ -56,7 +56,7 @@ def test_a_reused_fake_keeps_its_graph_for_the_generator():
     assert all(weight.grad is not None for weight in model.generator.parameters())
 
 
-def test_a_variant_with_its_own_discriminator_loss_keeps_its_accuracies():
+def test_custom_discriminator_loss_keeps_accuracies():
     class Squared(VanillaGAN):
         def discriminator_loss(self, real: Tensor, fake: Tensor, y: Tensor) -> tuple[dict[str, Tensor], Logits]:
             logits = self.discriminate(real, fake, y)
@@ -70,7 +70,7 @@ def test_a_variant_with_its_own_discriminator_loss_keeps_its_accuracies():
 
 
 class Shift:
-    """An augmentation that adds a number to each sample, and remembers what it was given."""
+    """An augmentation that adds a random number to each sample and records its inputs."""
 
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
@@ -81,7 +81,7 @@ class Shift:
 
 
 @pytest.mark.parametrize("kind", [VanillaGAN, ACGAN])
-def test_an_augmentation_changes_real_and_generated_samples_in_both_updates(kind):
+def test_augmentation_applies_to_real_and_fake_in_both_updates(kind):
     model = kind(**networks(num_classes=6), augment=Shift())
     d, _ = model.discriminator_gradients(REAL, Y)
     assert [torch.equal(x, REAL) for x in model.augment.seen] == [True, False]
@@ -92,7 +92,7 @@ def test_an_augmentation_changes_real_and_generated_samples_in_both_updates(kind
     assert not torch.allclose(g.logits.fake, model.discriminator(g.fake, Y))
 
 
-def test_a_penalty_differentiates_with_respect_to_samples_before_augmentation():
+def test_penalty_differentiates_with_respect_to_unaugmented_samples():
     class Double:
         def __call__(self, x: Tensor, draw: Any) -> Tensor:
             return 2 * x
@@ -107,8 +107,8 @@ def test_a_penalty_differentiates_with_respect_to_samples_before_augmentation():
     torch.testing.assert_close(terms["gradient_penalty"], 10 * expected)
 
 
-def test_augmentations_of_two_ranks_are_those_of_one_process():
-    """Also of a larger generator batch, in which each minibatch has draws of its own."""
+def test_augmentations_of_ranks_equal_those_of_one_process():
+    """Each minibatch of a larger generator batch has its own draws."""
     model = VanillaGAN(**networks(), augment=Shift(), generator_batch_multiplier=2)
 
     def shifts(world: int, rank: int) -> Tensor:
@@ -122,13 +122,15 @@ def test_augmentations_of_two_ranks_are_those_of_one_process():
     assert torch.equal(shifts(1, 0), torch.cat([shifts(2, 0), shifts(2, 1)], dim=1))
 
 
-def test_penalties_are_further_terms():
-    def at_real(critic: Any, real: Tensor, fake: Tensor, y: Tensor, draw: Any) -> Tensor:
+def test_penalties_are_added_as_loss_terms():
+    def gradient_at_real(critic: Any, real: Tensor, fake: Tensor, y: Tensor, draw: Any) -> Tensor:
         assert draw(torch.rand, 3).shape == (3,)
         return 5 * input_gradient_norm(critic, real, y).square().mean()
 
-    model, plain = VanillaGAN(**networks(), penalties={"r1": at_real}), VanillaGAN(**networks())
-    (with_penalty, _), (without, _) = (one.discriminator_gradients(REAL, Y) for one in (model, plain))
+    model, plain = VanillaGAN(**networks(), penalties={"r1": gradient_at_real}), VanillaGAN(**networks())
+    (with_penalty, _), (without, _) = (
+        model_of_pair.discriminator_gradients(REAL, Y) for model_of_pair in (model, plain)
+    )
     assert [*with_penalty.terms] == ["adversarial", "r1"]
     assert torch.equal(with_penalty.terms["adversarial"], without.terms["adversarial"])
     expected = 5 * input_gradient_norm(model.critic, REAL, Y).square().mean()
@@ -137,7 +139,7 @@ def test_penalties_are_further_terms():
 
 
 class Relativistic:
-    """Jolicoeur-Martineau, 2018, with pairs within the minibatch."""
+    """Jolicoeur-Martineau (2018), with pairs within the minibatch."""
 
     boundary, needs_real_logits = 0.0, True
     seen: ClassVar[list[tuple[Tensor, Tensor]]] = []
@@ -150,18 +152,18 @@ class Relativistic:
         return F.softplus(real - fake).mean()
 
 
-@pytest.mark.parametrize(("kind", "times"), [(VanillaGAN, 1), (VanillaGAN, 2), (ACGAN, 1)])
-def test_a_loss_may_pair_generated_with_real_samples(kind, times):
-    model = kind(**networks(num_classes=6) | {"loss": Relativistic()}, generator_batch_multiplier=times)
+@pytest.mark.parametrize(("kind", "multiplier"), [(VanillaGAN, 1), (VanillaGAN, 2), (ACGAN, 1)])
+def test_loss_may_pair_fake_with_real_logits(kind, multiplier):
+    model = kind(**networks(num_classes=6) | {"loss": Relativistic()}, generator_batch_multiplier=multiplier)
     output = model.generator_gradients(REAL, Y)
     fake, real = Relativistic.seen[-1]
-    torch.testing.assert_close(real, model.discriminator(REAL, Y).detach().repeat(times))
+    torch.testing.assert_close(real, model.discriminator(REAL, Y).detach().repeat(multiplier))
     assert torch.equal(output.logits.fake, fake)
     assert torch.equal(output.logits.real, real)
     torch.testing.assert_close(output.terms["adversarial"], F.softplus(real - fake).mean())
 
 
-def test_a_run_with_parts_trains_and_passes_its_results_to_callbacks(build):
+def test_training_with_custom_parts_passes_outputs_to_callbacks(build):
     model, data = build("model=wgan_gp", "model.d_steps=2")
     model.augment, outputs = Shift(), Outputs()
     model.penalties["norm"] = lambda critic, real, fake, y, draw: critic(real, y).square().mean()
@@ -173,23 +175,23 @@ def test_a_run_with_parts_trains_and_passes_its_results_to_callbacks(build):
     assert model.history[-1][1]["g"]["adversarial"] == outputs.last["g"].terms["adversarial"]
 
 
-def test_schedules_set_numbers_of_optimizers_and_of_the_model(build):
-    """At each step, as a pure function of progress, so that a resumed run needs no state of them."""
+def test_schedules_set_numbers_of_optimizers_and_model(build):
+    """Each number is a pure function of progress, so that a resumed run needs no state of schedules."""
     model, data = build("model=wgan_gp", "model.d_steps=1", "model.ema_decay=0.5")
     names = "generator_optimizer.lr", "discriminator_optimizer.beta2", "gp_weight", "generator_ema.decay"
     model.schedules = {name: Linear(0.1, 0.5) for name in names}
-    seen: list[list[float]] = []
+    values: list[list[float]] = []
 
     class Numbers(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             g, d = (optimizer.param_groups[0] for optimizer in trainer.optimizers)
-            seen.append([g["lr"], d["betas"][1], model.gp_weight, model.generator_ema.decay])
+            values.append([g["lr"], d["betas"][1], model.gp_weight, model.generator_ema.decay])
 
     fit(model, data, 4, Numbers())
-    assert seen == [pytest.approx([value] * 4) for value in (0.1, 0.2, 0.3, 0.4)]
+    assert values == [pytest.approx([value] * 4) for value in (0.1, 0.2, 0.3, 0.4)]
 
 
-def test_a_scheduled_number_that_a_graph_reads_is_changed_in_place():
+def test_scheduled_tensor_is_changed_in_place_for_cuda_graphs():
     model = WGANGP(**networks())
     model.gp_weight = weight = torch.tensor(1.0)
     model.set_number("gp_weight", 0.25)
@@ -198,14 +200,14 @@ def test_a_scheduled_number_that_a_graph_reads_is_changed_in_place():
 
 
 @pytest.mark.parametrize("name", ["gp_wieght", "generator_optimizer.beta3", "nothing.lr", "reuse_fake", "generator"])
-def test_a_schedule_of_an_unknown_number_is_an_error(build, name):
+def test_schedule_of_unknown_number_is_error(build, name):
     model, data = build("model=wgan_gp")
     model.schedules = {name: Linear(0.1, 0.5)}
     with pytest.raises(UserError, match=f"schedules: {name}: there is no such number"):
         fit(model, data, 1)
 
 
-def test_schedules():
+def test_linear_and_cosine_schedules_have_expected_values():
     assert [Linear(1.0, 3.0, until=0.5)(progress) for progress in (0, 0.25, 0.5, 1)] == [1, 2, 3, 3]
     cosine = Cosine(1.0, 3.0, until=0.5)
     expected = [1, 3 - 2 * (1 + math.cos(math.pi / 4)) / 2, 2, 3, 3]

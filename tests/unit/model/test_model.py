@@ -1,4 +1,4 @@
-"""The contract of every variant in conf/model, a seventh among them, and what a baseline shares of it."""
+"""The behaviour that all models in conf/model share: update order, minibatches, seeds, sampling, EMA, clipping."""
 
 import math
 from types import SimpleNamespace
@@ -19,37 +19,37 @@ from gan_lightning.model.vanilla import VanillaGAN
 OFF = tuple(
     f"~callbacks.{name}" for name in ("metric_logger", "sample_grid", "progress", "checkpoint", "graceful_stop")
 )
-SILENT = (*OFF, "~logger.tensorboard")
+NO_CALLBACKS = (*OFF, "~logger.tensorboard")
 
 
-# The contract
+# Updates and batches
 
 
 @pytest.mark.parametrize("d_steps", [1, 3])
-def test_players_move_in_turn(build, variant, d_steps):
+def test_networks_are_updated_in_turn(build, variant, d_steps):
     model, data = build(f"model={variant}", f"model.d_steps={d_steps}")
     model, seen = fit_and_record((model, data), steps=2)
     order = [(snapshot.network, snapshot.when) for snapshot in seen.snapshots]
-    one = [("d", "pre"), ("d", "post")] * d_steps + [("g", "pre"), ("g", "post")]
-    assert order == one * 2
+    order_of_step = [("d", "pre"), ("d", "post")] * d_steps + [("g", "pre"), ("g", "post")]
+    assert order == order_of_step * 2
     assert model.trainer.global_step == 2
     g, g_grad = seen.start[0], [None] * len(seen.start[0])
     for step in range(2):
-        mine = seen.snapshots[step * len(one) : (step + 1) * len(one)]
-        *of_d, before, after = mine
-        for pre, post in zip(of_d[::2], of_d[1::2], strict=True):
+        of_step = seen.snapshots[step * len(order_of_step) : (step + 1) * len(order_of_step)]
+        *d_updates, before, after = of_step
+        for pre, post in zip(d_updates[::2], d_updates[1::2], strict=True):
             assert pre.d_trainable
-            assert not same(pre.d, post.d), "D stands still in its step"
+            assert not same(pre.d, post.d), "D is unchanged by its step"
             for snapshot in (pre, post):
-                assert same(snapshot.g, g), "G moved in D's step"
+                assert same(snapshot.g, g), "G changed in D's step"
                 assert same(snapshot.g_grad, g_grad), "D's step left a gradient in G"
         d = before.d
-        assert same(before.d_grad, of_d[-1].d_grad), "G's step left a gradient in D"
-        assert same(after.d, d), "D moved in G's step"
-        assert not same(before.g, after.g), "G stands still in its step"
-        assert [snapshot.step for snapshot in mine] == [step] * (len(mine) - 1) + [mine[-1].step]
+        assert same(before.d_grad, d_updates[-1].d_grad), "G's step left a gradient in D"
+        assert same(after.d, d), "D changed in G's step"
+        assert not same(before.g, after.g), "G is unchanged by its step"
+        assert [snapshot.step for snapshot in of_step] == [step] * (len(of_step) - 1) + [of_step[-1].step]
         g, g_grad = after.g, after.g_grad
-    assert same(weights(model.discriminator), d), "D moved after G's step"
+    assert same(weights(model.discriminator), d), "D changed after G's step"
     assert all(p.requires_grad for p in [*model.generator.parameters(), *model.discriminator.parameters()])
     for network, start in zip((model.generator, model.discriminator), seen.start, strict=True):
         matrices = [(a, b) for a, b in zip(start, weights(network), strict=True) if a.ndim > 1]
@@ -58,7 +58,7 @@ def test_players_move_in_turn(build, variant, d_steps):
 
 
 @pytest.mark.parametrize("d_steps", [1, 2])
-def test_every_discriminator_step_has_a_fresh_minibatch(build, variant, d_steps):
+def test_every_discriminator_update_has_new_minibatch(build, variant, d_steps):
     model, data = build(f"model={variant}", f"model.d_steps={d_steps}", "data.limit=26")
     _, seen = fit_and_record((model, data), steps=3)
     assert [len(real) for real in seen.reals] == [4] * (3 * d_steps)
@@ -67,11 +67,11 @@ def test_every_discriminator_step_has_a_fresh_minibatch(build, variant, d_steps)
     expected = torch.cat([data.samples[loader.rows(step)] for step in range(3)])
     assert torch.equal(torch.cat(seen.reals), data.scale(expected))
     rows = torch.cat([loader.rows(step) for step in range(3)])
-    assert len(set(rows.tolist())) == len(rows), "a picture came twice within the first epoch"
+    assert len(set(rows.tolist())) == len(rows), "an image occurs twice in the first epoch"
 
 
 IMAGES, LABELS = torch.zeros(40, 1, 4, 4), torch.arange(40) % 3
-NEEDED = "must be a pair of samples"
+PAIR_EXPECTED = "must be a pair of samples"
 
 
 @pytest.mark.parametrize(
@@ -80,97 +80,101 @@ NEEDED = "must be a pair of samples"
         (5, DataLoader(TensorDataset(IMAGES, LABELS), 8), r"batch of 8 samples: must be a multiple of model.d_steps=5"),
         (5, DataLoader(TensorDataset(IMAGES, LABELS), 3), r"batch of 3 samples: must be a multiple of model.d_steps=5"),
         (2, DataLoader(TensorDataset(IMAGES[:5], LABELS[:5]), 4), r"batch of 1 samples: .* drop_last=True"),
-        (1, DataLoader(TensorDataset(IMAGES), 8), NEEDED),
-        (1, DataLoader(IMAGES, 8), NEEDED),
-        (1, DataLoader(IMAGES, 2), NEEDED),  # a tensor of two samples is not samples and labels
-        (1, DataLoader(TensorDataset(IMAGES, LABELS, LABELS), 8), NEEDED),
+        (1, DataLoader(TensorDataset(IMAGES), 8), PAIR_EXPECTED),
+        (1, DataLoader(IMAGES, 8), PAIR_EXPECTED),
+        (1, DataLoader(IMAGES, 2), PAIR_EXPECTED),  # a tensor of two samples is not samples and labels
+        (1, DataLoader(TensorDataset(IMAGES, LABELS, LABELS), 8), PAIR_EXPECTED),
         (1, DataLoader(TensorDataset(IMAGES, torch.eye(40)[:, :3]), 8), r"labels of shape \(8, 3\) .* \(8,\)"),
         (1, DataLoader(TensorDataset(IMAGES, LABELS.float()), 8), r"labels of type torch.float32"),
         (2, DataLoader([(IMAGES[:8], LABELS[:6])], batch_size=None), r"labels of shape \(6,\) .* \(8,\)"),
         (1, DataLoader([(IMAGES[:0], LABELS[:0])], batch_size=None), r"batch of 0 samples"),
     ],
 )
-def test_a_batch_that_is_not_d_steps_minibatches_is_an_error(d_steps, loader, message):
+def test_batch_that_is_not_d_steps_minibatches_is_error(d_steps, loader, message):
     model = VanillaGAN(**networks(), d_steps=d_steps)
     with pytest.raises(UserError, match=message):
         fit(model, loader, 3)
 
 
 NOISE = torch.linspace(-1, 1, 8 * 16).reshape(8, 1, 4, 4)
-EIGHT = torch.arange(8) % 3
+EIGHT_LABELS = torch.arange(8) % 3
 
 
 @pytest.mark.parametrize(
     ("samples", "labels", "message"),
     [
-        (torch.zeros(8, 1, 4, 4, dtype=torch.uint8), EIGHT, r"uint8; .* floats in \[-1, 1\]: samples / 127\.5 - 1"),
-        (NOISE.double(), EIGHT, r"float64; .* float32: samples\.to\(torch\.float32\)"),
-        ((NOISE + 1) * 127.5, EIGHT, r"in \[0, 255\], .* \[-1, 1\]: samples / 127\.5 - 1"),
-        (NOISE * 2, EIGHT, r"in \[-2, 2\], and should be in \[-1, 1\]$"),
-        (NOISE * torch.nan, EIGHT, "NaN or infinite"),
-        (NOISE * torch.inf, EIGHT, "NaN or infinite"),
-        (NOISE.permute(0, 2, 3, 1), EIGHT, r"\(4, 4, 1\), .* \(1, 4, 4\); channels are last: samples\.permute"),
-        (NOISE[:, 0], EIGHT, r"\(4, 4\), .* \(1, 4, 4\); add the axis of the channels: samples\[:, None\]"),
-        (NOISE.expand(-1, 3, -1, -1), EIGHT, r"\(3, 4, 4\), and the networks expect \(1, 4, 4\)$"),
-        (NOISE, EIGHT + 1, "labels run from 1 to 3, .* 0 to 2.* labels - 1"),
-        (NOISE, EIGHT - 1, "labels run from -1 to 1, .* 0 to 2"),
-        (NOISE, EIGHT.to(torch.uint8), r"labels are uint8; .* labels\.long\(\)"),
+        (
+            torch.zeros(8, 1, 4, 4, dtype=torch.uint8),
+            EIGHT_LABELS,
+            r"uint8; .* floats in \[-1, 1\]: samples / 127\.5 - 1",
+        ),
+        (NOISE.double(), EIGHT_LABELS, r"float64; .* float32: samples\.to\(torch\.float32\)"),
+        ((NOISE + 1) * 127.5, EIGHT_LABELS, r"in \[0, 255\], .* \[-1, 1\]: samples / 127\.5 - 1"),
+        (NOISE * 2, EIGHT_LABELS, r"in \[-2, 2\], and should be in \[-1, 1\]$"),
+        (NOISE * torch.nan, EIGHT_LABELS, "NaN or infinite"),
+        (NOISE * torch.inf, EIGHT_LABELS, "NaN or infinite"),
+        (NOISE.permute(0, 2, 3, 1), EIGHT_LABELS, r"\(4, 4, 1\), .* \(1, 4, 4\); channels are last: samples\.permute"),
+        (NOISE[:, 0], EIGHT_LABELS, r"\(4, 4\), .* \(1, 4, 4\); add the axis of the channels: samples\[:, None\]"),
+        (NOISE.expand(-1, 3, -1, -1), EIGHT_LABELS, r"\(3, 4, 4\), and the networks expect \(1, 4, 4\)$"),
+        (NOISE, EIGHT_LABELS + 1, "labels run from 1 to 3, .* 0 to 2.* labels - 1"),
+        (NOISE, EIGHT_LABELS - 1, "labels run from -1 to 1, .* 0 to 2"),
+        (NOISE, EIGHT_LABELS.to(torch.uint8), r"labels are uint8; .* labels\.long\(\)"),
     ],
 )
-def test_the_values_of_the_first_batch_are_validated(samples, labels, message):
-    """Such values would train without a message, or end in a traceback of torch."""
+def test_values_of_first_batch_are_validated(samples, labels, message):
+    """Such values would train without an error, or end in a traceback of torch."""
     model = CGAN(**networks(3, 3))
     with pytest.raises(UserError, match=f"^batch: .*{message}"):
         fit(model, DataLoader([(samples, labels)], batch_size=None), 1)
 
 
-def test_images_from_zero_to_one_get_a_warning_once(caplog):
-    loader = DataLoader([((NOISE + 1) / 2, EIGHT)] * 3, batch_size=None)
+def test_images_in_zero_to_one_are_warned_about_once(caplog):
+    loader = DataLoader([((NOISE + 1) / 2, EIGHT_LABELS)] * 3, batch_size=None)
     fit(VanillaGAN(**networks()), loader, 3)
-    told = "batch: images in [0, 1], and should be in [-1, 1]: 2 * samples - 1"
-    assert [record.message for record in caplog.records if "batch" in record.message] == [told]
+    message = "batch: images in [0, 1], and should be in [-1, 1]: 2 * samples - 1"
+    assert [record.message for record in caplog.records if "batch" in record.message] == [message]
     caplog.clear()
-    fit(VanillaGAN(**networks()), DataLoader([(NOISE, EIGHT + 7)], batch_size=None), 1)
-    assert "batch" not in caplog.text, "labels of unconditional models are not looked at"
+    fit(VanillaGAN(**networks()), DataLoader([(NOISE, EIGHT_LABELS + 7)], batch_size=None), 1)
+    assert "batch" not in caplog.text, "labels of an unconditional model are validated"
 
 
 @pytest.mark.parametrize("batch", [(IMAGES[:8],), (IMAGES[:8], LABELS[:6]), IMAGES[:2]])
-def test_a_vae_checks_its_batch_too(build, batch):
+def test_vae_validates_batch(build, batch):
     model, _ = build("model=vae", "data.image_size=16")
     with pytest.raises(UserError, match=r"batch: must be a pair|labels of shape"):
         fit(model, DataLoader([batch], batch_size=None), 1)
 
 
-def test_a_plain_loader_of_whole_minibatches_trains():
+def test_plain_data_loader_of_whole_minibatches_trains():
     model = VanillaGAN(**networks(), d_steps=5)
     _, seen = fit_and_record((model, DataLoader(TensorDataset(IMAGES, LABELS), 20)), steps=2)
     assert [len(real) for real in seen.reals] == [4] * 10
 
 
 @pytest.mark.parametrize(("reuse", "forwards"), [("true", [4]), ("false", [4, 4])])
-def test_reuse_fake_saves_one_forward(build, variant, reuse, forwards):
+def test_reuse_fake_saves_one_generator_forward(build, variant, reuse, forwards):
     _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=1", f"model.reuse_fake={reuse}"), steps=2)
     assert seen.generated == forwards * 2
 
 
 @pytest.mark.parametrize("reuse", ["true", "false"])
-def test_reused_fakes_play_against_the_moved_discriminator(build, reuse):
+def test_reuse_fake_uses_same_samples_in_both_updates(build, reuse):
     model, data = build("model=vanilla", f"model.reuse_fake={reuse}")
     fakes: dict[str, Tensor] = {}
     d_loss, g_loss = model.discriminator_loss, model.generator_loss
     model.discriminator_loss = lambda real, fake, y: (fakes.update(d=fake), d_loss(real, fake, y))[1]
-    model.generator_loss = lambda fake, *more: (fakes.update(g=fake.detach().clone()), g_loss(fake, *more))[1]
+    model.generator_loss = lambda fake, *args: (fakes.update(g=fake.detach().clone()), g_loss(fake, *args))[1]
     fit(model, data, 1)
     assert torch.equal(fakes["d"], fakes["g"]) == (reuse == "true")
 
 
-def test_generator_batch_doubles_the_generators_batch_only(build, variant):
-    words = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch_multiplier=2"
-    _, seen = fit_and_record(build(*words), steps=2)
+def test_generator_batch_multiplier_affects_only_generator_update(build, variant):
+    overrides = f"model={variant}", "model.d_steps=2", "model.reuse_fake=false", "model.generator_batch_multiplier=2"
+    _, seen = fit_and_record(build(*overrides), steps=2)
     assert seen.generated == [4, 4, 8] * 2
 
 
-def test_keys_of_the_state_dict(build, learner):
+def test_state_dict_has_expected_keys(build, learner):
     model, _ = build(f"model={learner}")
     networks = {"generator", "encoder" if learner == "vae" else "discriminator"}
     assert model.networks().keys() == {key.partition(".")[0] for key in model.state_dict()} == networks
@@ -181,7 +185,7 @@ def test_keys_of_the_state_dict(build, learner):
 
 
 @pytest.mark.parametrize(("norm", "passes"), [("none", 1), ("layer", 1), ("batch", 2)])
-def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, norm, passes):
+def test_real_and_fake_share_one_discriminator_pass_without_batch_norm(build, norm, passes):
     model, data = build("model=cgan", f"network.discriminator.norm={norm}", "network.discriminator.init_std=0.3")
     sizes = []
     model.discriminator.register_forward_hook(lambda net, args, out: sizes.append(len(out)))
@@ -194,7 +198,7 @@ def test_d_sees_real_and_fake_together_where_no_sample_minds_the_others(build, n
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.float32)])
-def test_precisions(build, learner, precision, dtype):
+def test_models_train_in_other_precisions(build, learner, precision, dtype):
     model, data = build(f"model={learner}", "model.ema_decay=0.9")
     before, outputs = [weights(network) for network in model.networks().values()], Outputs()
     fit(model, data, 2, outputs, precision=precision)
@@ -205,7 +209,7 @@ def test_precisions(build, learner, precision, dtype):
     assert model.sample(3).isfinite().all()
 
 
-def test_sampling(build, learner):
+def test_sample_is_seeded_and_has_no_side_effects(build, learner):
     model, data = build(f"model={learner}")
     fit(model, data, 1)
     model.train()
@@ -219,13 +223,13 @@ def test_sampling(build, learner):
     assert same([*model.state_dict().values()], before)
     assert torch.equal(model.sample(5, seed=3), samples)
     assert not torch.equal(model.sample(5, seed=4), samples)
-    assert len(model.sample(300)) == 300, "more than one batch"
+    assert len(model.sample(300)) == 300, "wrong number of samples from several batches"
     model.eval()
     model.sample(1)
     assert not model.generator.training
 
 
-def test_sampling_works_on_after_the_model_changes_its_type(build):
+def test_sample_works_after_change_of_dtype(build):
     model, data = build("model=vanilla", "model.ema_decay=0.9")
     fit(model, data, 1)
     assert model.sample(2).dtype == torch.float32
@@ -233,7 +237,7 @@ def test_sampling_works_on_after_the_model_changes_its_type(build):
 
 
 @pytest.mark.parametrize("name", ["cgan", "acgan"])
-def test_labels_are_honoured(build, name):
+def test_sample_depends_on_labels(build, name):
     model, _ = build(f"model={name}")
     model.eval()
     labels = [3, 3, 7]
@@ -245,7 +249,7 @@ def test_labels_are_honoured(build, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "labels", "told"),
+    ("name", "labels", "expected"),
     [
         ("vanilla", [3, 3, 3], "labels: the model has no classes"),
         ("cgan", [0, 10, 1], "labels: must be between 0 and 9"),
@@ -256,56 +260,55 @@ def test_labels_are_honoured(build, name):
         ("cgan", [True, False, True], "labels: must be 3 integers, one class per sample"),
     ],
 )
-def test_labels_that_are_none_are_told(build, name, labels, told):
+def test_invalid_labels_are_value_errors(build, name, labels, expected):
     model, _ = build(f"model={name}")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=expected):
         model.sample(3, labels)
 
 
-# Who decides what: seeds and guests
+# Seeds and callbacks
 
 
 def state_of(model: Any) -> list[Tensor]:
     return [value.clone() for value in model.state_dict().values()]
 
 
-def test_a_seed_decides_all_and_watching_changes_nothing(run, tmp_path, learner):
-    words = f"model={learner}", "trainer.max_steps=3"
-    often = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
-    silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
-    full = state_of(run(tmp_path / "watched", *words, *often).lightning_module)
+def test_weights_depend_on_seed_and_not_on_callbacks(run, tmp_path, learner):
+    overrides = f"model={learner}", "trainer.max_steps=3"
+    frequent_callbacks = "callbacks.metric_logger.every_n_steps=1", "callbacks.checkpoint.every_n_steps=1"
+    without_callbacks = state_of(run(tmp_path / "silent", *overrides, *NO_CALLBACKS).lightning_module)
+    with_callbacks = state_of(run(tmp_path / "watched", *overrides, *frequent_callbacks).lightning_module)
     assert (tmp_path / "watched" / "samples" / "step_00000002.png").exists()
     assert not (tmp_path / "silent" / "samples").exists()
-    assert same(silent, full)
-    torch.rand(7)  # what the process has drawn before makes no difference
-    again = state_of(run(tmp_path / "again", *words, *SILENT).lightning_module)
-    assert same(silent, again)
-    other = state_of(run(tmp_path / "other", *words, *SILENT, "seed=1").lightning_module)
-    assert not same(silent, other)
+    assert same(without_callbacks, with_callbacks)
+    torch.rand(7)  # the state of the default generator must make no difference
+    again = state_of(run(tmp_path / "again", *overrides, *NO_CALLBACKS).lightning_module)
+    assert same(without_callbacks, again)
+    other = state_of(run(tmp_path / "other", *overrides, *NO_CALLBACKS, "seed=1").lightning_module)
+    assert not same(without_callbacks, other)
 
 
-def test_watching_points_changes_nothing(run, tmp_path):
-    words = "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=2"
-    silent = state_of(run(tmp_path / "silent", *words, *SILENT).lightning_module)
-    full = state_of(run(tmp_path / "watched", *words).lightning_module)
+def test_callbacks_do_not_change_training_on_points(run, tmp_path):
+    overrides = "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=2"
+    without_callbacks = state_of(run(tmp_path / "silent", *overrides, *NO_CALLBACKS).lightning_module)
+    with_callbacks = state_of(run(tmp_path / "watched", *overrides).lightning_module)
     assert (tmp_path / "watched" / "samples" / "step_00000002.png").exists()
-    assert same(silent, full)
+    assert same(without_callbacks, with_callbacks)
 
 
-def test_ranks_play_the_same_game():
-    """Draws and minibatches of two ranks, one after the other, are those of one process."""
+def test_ranks_draw_same_noise_and_minibatches_as_one_process():
     model = VanillaGAN(**networks())
     model.rng = torch.Generator()
 
-    def drawn(world: int, rank: int) -> list[Tensor]:
+    def draws_of(world: int, rank: int) -> list[Tensor]:
         model._trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=SimpleNamespace())
         model.rng.manual_seed(5)
         return [model.latents(8 // world), model.draw(torch.rand, 8 // world), model.latents(16 // world)]
 
     try:
-        for one, *two in zip(drawn(1, 0), drawn(2, 0), drawn(2, 1), strict=True):
-            assert torch.equal(one, torch.cat(two))
-            assert not torch.equal(*two)
+        for single, *halves in zip(draws_of(1, 0), draws_of(2, 0), draws_of(2, 1), strict=True):
+            assert torch.equal(single, torch.cat(halves))
+            assert not torch.equal(*halves)
     finally:
         model._trainer = None
     data = torch.arange(30), torch.arange(30) % 3
@@ -318,8 +321,8 @@ def test_ranks_play_the_same_game():
             assert torch.equal(complete.view(2, 8), torch.cat([first, second], dim=1))
 
 
-def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
-    """With generator_batch_multiplier > 1 a label stays beside the latents that one process would give it."""
+def test_ranks_pair_latents_and_labels_as_one_process():
+    """With generator_batch_multiplier > 1, each label must have the same latents as in one process."""
 
     def pairs(world: int, rank: int, y: Tensor) -> set[tuple[float, int]]:
         model = VanillaGAN(**networks(num_classes=10), generator_batch_multiplier=2)
@@ -328,8 +331,8 @@ def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
         model.rng, model.discriminator_parameters = torch.Generator(), []
         strategy = SimpleNamespace(optimizer_step=lambda *_: None)
-        place = {"world_size": world, "global_rank": rank, "global_step": 0, "strategy": strategy}
-        model._trainer = SimpleNamespace(**place, optimizers=(optimizer, optimizer))
+        trainer_settings = {"world_size": world, "global_rank": rank, "global_step": 0, "strategy": strategy}
+        model._trainer = SimpleNamespace(**trainer_settings, optimizers=(optimizer, optimizer))
         model.optimizers = lambda: (optimizer, optimizer)
         model.backward_terms, model.execute = (lambda *_: {}), Eager()
         model.training_step((torch.zeros(len(y), 1, 4, 4), y), 0)
@@ -341,45 +344,45 @@ def test_ranks_pair_latents_and_labels_alike_in_a_larger_generator_batch():
     assert pairs(1, 0, y) == pairs(2, 0, y[:4]) | pairs(2, 1, y[4:])
 
 
-# Average and clipping
+# EMA and gradient clipping
 
 
-def test_average_is_the_closed_form_and_what_samples(build, variant):
-    decay, words = 0.5, (f"model={variant}", "model.d_steps=1")
-    plain, _ = fit_and_record(build(*words), steps=3)
-    model, seen = fit_and_record(build(*words, f"model.ema_decay={decay}"), steps=3)
+def test_ema_equals_closed_form_and_is_sampled(build, variant):
+    decay, overrides = 0.5, (f"model={variant}", "model.d_steps=1")
+    plain, _ = fit_and_record(build(*overrides), steps=3)
+    model, seen = fit_and_record(build(*overrides, f"model.ema_decay={decay}"), steps=3)
     assert same(weights(plain.generator), weights(model.generator))
     assert same(weights(plain.discriminator), weights(model.discriminator))
     expected = seen.start[0]
     for snapshot in seen.snapshots:
         if (snapshot.network, snapshot.when) == ("g", "post"):
             expected = [decay * a + (1 - decay) * b for a, b in zip(expected, snapshot.g, strict=True)]
-    for got, want in zip(model.generator_ema.network.parameters(), expected, strict=True):
-        torch.testing.assert_close(got, want)
-        assert not got.requires_grad
+    for weight, expected_weight in zip(model.generator_ema.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight, expected_weight)
+        assert not weight.requires_grad
     assert not torch.equal(model.sample(4), plain.sample(4))
     labels = torch.zeros(4, dtype=torch.long)
-    ready = model.generator_ema.recalibrate_batchnorm(model.latent_dim, model.num_classes)
+    recalibrated = model.generator_ema.recalibrate_batchnorm(model.latent_dim, model.num_classes)
     seen_z: list[Tensor] = []
     with torch.no_grad():
         model.sampler().register_forward_pre_hook(lambda net, args: seen_z.append(args[0]))
-        got = model.sample(4, labels)
-        torch.testing.assert_close(got, ready(seen_z[0], labels))
+        samples = model.sample(4, labels)
+        torch.testing.assert_close(samples, recalibrated(seen_z[0], labels))
 
 
-def test_average_costs_and_keeps_nothing_when_off(build):
+def test_ema_does_not_exist_by_default(build):
     model, data = build("model=vanilla")
     fit(model, data, 1)
     assert model.generator_ema is None
     assert model.sampler() is model.generator
 
 
-@pytest.mark.parametrize(("player", "other"), [("g", "d"), ("d", "g")])
-def test_clip_norm_bounds_one_player(build, variant, player, other):
+@pytest.mark.parametrize(("network", "other"), [("g", "d"), ("d", "g")])
+def test_clip_norm_limits_gradient_of_one_network(build, variant, network, other):
     names = {"g": "generator", "d": "discriminator"}
 
-    def norms(*words: str) -> dict[str, list[float]]:
-        _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=2", *words), steps=2)
+    def norms(*overrides: str) -> dict[str, list[float]]:
+        _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=2", *overrides), steps=2)
         found: dict[str, list[float]] = {"g": [], "d": []}
         for snapshot in seen.snapshots:
             if snapshot.when == "post":
@@ -387,7 +390,7 @@ def test_clip_norm_bounds_one_player(build, variant, player, other):
                 found[snapshot.network].append(math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None)))
         return found
 
-    bound = min(norms()[player]) * 1e-3
-    clipped = norms(f"model.{names[player]}_clip_norm={bound}")
-    assert clipped[player] == pytest.approx([bound] * len(clipped[player]), rel=1e-2)
+    bound = min(norms()[network]) * 1e-3
+    clipped = norms(f"model.{names[network]}_clip_norm={bound}")
+    assert clipped[network] == pytest.approx([bound] * len(clipped[network]), rel=1e-2)
     assert all(norm > 10 * bound for norm in clipped[other])

@@ -1,4 +1,4 @@
-"""The baseline: its bound by torch.distributions, what it draws and learns, and what is refused with it."""
+"""VAE baseline: its bound, gradient and noise, training, sampling, and settings that it does not have."""
 
 import copy
 import csv
@@ -31,22 +31,24 @@ def inputs(model: Any, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     return x, x_hat, *torch.randn(2, 5, model.latent_dim)
 
 
-@pytest.mark.parametrize("words", [(), ("model.beta=4", "model.output_std=0.1"), ("data=gaussian_ring",)], ids=" ".join)
-def test_the_bound_is_that_of_torch_distributions(build, words):
-    model, data = build("model=vae", *words)
+@pytest.mark.parametrize(
+    "overrides", [(), ("model.beta=4", "model.output_std=0.1"), ("data=gaussian_ring",)], ids=" ".join
+)
+def test_bound_equals_torch_distributions(build, overrides):
+    model, data = build("model=vae", *overrides)
     x, x_hat, mean, log_variance = inputs(model, data.shape)
     terms = model.bound(x, x_hat, mean, log_variance)
     likelihood = Normal(x_hat, model.output_std).log_prob(x).flatten(1).sum(1)
     divergence = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(terms["reconstruction"], -likelihood.mean())
-    torch.testing.assert_close(terms["kl"], (4 if words and "beta" in words[0] else 1) * divergence.mean())
+    torch.testing.assert_close(terms["kl"], (4 if overrides and "beta" in overrides[0] else 1) * divergence.mean())
     assert terms.keys() == {"reconstruction", "kl"}
 
 
 @pytest.mark.parametrize("network", ["mlp", "dcgan", "resnet"])
-def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
+def test_training_step_uses_reparameterized_gradient(build, network):
     model, data = build("model=vae", f"network={network}")
-    model.encoder.head.bias.data += 0.5  # away from sigma = 1, where its square is as large
+    model.encoder.head.bias.data += 0.5  # away from sigma = 1, where sigma and its square are equal
     before, (noise, x) = copy.deepcopy(model).train(), ([], [])
     latents, bound = model.latents, model.bound
     model.latents = lambda num: (noise.append(latents(num)), noise[0])[1]
@@ -68,13 +70,13 @@ def test_a_step_is_the_gradient_through_a_draw_of_the_encoder(build, network):
             assert not torch.equal(weight, old), (name, key)
 
 
-def test_the_noise_is_that_of_seed_and_step(build):
+def test_noise_depends_on_seed_and_step(build):
     def noises(seed: int) -> Tensor:
         model, data = build("model=vae", f"seed={seed}")
-        seen, latents = [], model.latents
-        model.latents = lambda num: (seen.append(latents(num)), seen[-1])[1]
+        noise, latents = [], model.latents
+        model.latents = lambda num: (noise.append(latents(num)), noise[-1])[1]
         fit(model, data, 2)
-        return torch.stack(seen)
+        return torch.stack(noise)
 
     first, again, other = noises(0), noises(0), noises(1)
     assert torch.equal(first, again)
@@ -82,17 +84,16 @@ def test_the_noise_is_that_of_seed_and_step(build):
     assert not torch.equal(first, other)
 
 
-def test_what_is_many_is_summed_in_single_precision(build):
+def test_terms_are_summed_in_single_precision(build):
     model, data = build("model=vae")
     outputs = Outputs()
     fit(model, data, 1, outputs, precision="bf16-mixed")
     assert {term.dtype for term in outputs.last["g"].terms.values()} == {torch.float32}
 
 
-def test_it_learns(run, tmp_path):
-    """What is told of a picture by its code is far more than the mean picture tells."""
-    words = "network.width=16", "data.limit=null", "data.batch_size=64", "trainer.max_steps=250", *QUIET
-    trainer = run(tmp_path, "model=vae", "~callbacks.metric_logger", *words)
+def test_trained_vae_reconstructs_better_than_mean_image(run, tmp_path):
+    overrides = "network.width=16", "data.limit=null", "data.batch_size=64", "trainer.max_steps=250", *QUIET
+    trainer = run(tmp_path, "model=vae", "~callbacks.metric_logger", *overrides)
     model, x = trainer.lightning_module.eval(), trainer.datamodule.real(500)
     y = torch.zeros(len(x), dtype=torch.long)
     with torch.no_grad():
@@ -100,13 +101,13 @@ def test_it_learns(run, tmp_path):
     assert error < 0.25 * (x - x.mean(0)).square().mean()
 
 
-def test_figures_of_a_run(run, tmp_path):
+def test_metrics_csv_has_expected_columns(run, tmp_path):
     run(tmp_path, "model=vae", *QUIET)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         (line,) = csv.DictReader(file)
     terms = {f"g/{name}" for name in ("reconstruction", "kl", "gradient_norm", "lr")}
     assert line.keys() == {"step", "images_seen", "images_per_second", *terms}
-    assert int(line["images_seen"]) == 2 * 4, "one minibatch a step"
+    assert int(line["images_seen"]) == 2 * 4, "expected one minibatch per step"
 
 
 def test_labels_are_ignored(build):
@@ -120,38 +121,38 @@ def test_labels_are_ignored(build):
 
 
 @pytest.fixture(scope="module")
-def kept() -> dict[str, Path]:
+def folders() -> dict[str, Path]:
     return {}
 
 
 @pytest.fixture
-def trained_run(run, tmp_path_factory, kept) -> Path:
-    """The folder of a tiny run, one for all tests."""
-    if "run" not in kept:
-        kept["run"] = tmp_path_factory.mktemp("vae")
-        run(kept["run"], "model=vae", *QUIET)
-    return kept["run"]
+def trained_run(run, tmp_path_factory, folders) -> Path:
+    """The directory of a tiny run, trained once for all tests."""
+    if "run" not in folders:
+        folders["run"] = tmp_path_factory.mktemp("vae")
+        run(folders["run"], "model=vae", *QUIET)
+    return folders["run"]
 
 
-def test_a_checkpoint_encodes_and_decodes(trained_run):
+def test_loaded_checkpoint_encodes_and_decodes(trained_run):
     model = gan_lightning.load(trained_run / "checkpoints" / "last.ckpt")
     mean, log_variance = model.encode(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.long))
     assert mean.shape == log_variance.shape == (2, 32)
     assert model.generate(mean.detach(), torch.zeros(2, dtype=torch.long)).shape == (2, 1, 16, 16)
 
 
-def test_it_is_explored_and_sampled(trained_run, tmp_path):
+def test_checkpoint_is_explored_and_sampled(trained_run, tmp_path):
     path = trained_run / "checkpoints" / "last.ckpt"
     write_png(tmp_path / "of.png", to_uint8(gan_lightning.load(path).sample(1)[0]).expand(3, -1, -1))
-    words = f"latent.image={tmp_path}/of.png", "latent.steps=2", "latent.num_restarts=1"
-    for way, more in {"invert": words, "truncate": ()}.items():
-        told = explore.explore(path, [f"latent={way}", f"out={tmp_path}/{way}", *more])
-        assert told.splitlines() == [f"{tmp_path}/{way}.png", f"{tmp_path}/{way}.json"]
+    invert_options = f"latent.image={tmp_path}/of.png", "latent.steps=2", "latent.num_restarts=1"
+    for option, options in {"invert": invert_options, "truncate": ()}.items():
+        output = explore.explore(path, [f"latent={option}", f"out={tmp_path}/{option}", *options])
+        assert output.splitlines() == [f"{tmp_path}/{option}.png", f"{tmp_path}/{option}.json"]
     sample.sample(sample.build_parser().parse_args([str(path), "--num", "3", "--out", f"{tmp_path}/s.npz"]))
     assert np.load(tmp_path / "s.npz")["images"].shape == (3, 16, 16, 1)
 
 
-def test_a_run_may_start_from_its_networks(run, trained_run, tmp_path):
+def test_init_from_loads_networks_of_vae(run, trained_run, tmp_path):
     path = trained_run / "checkpoints" / "last.ckpt"
     model = run(tmp_path, "model=vae", "trainer.max_steps=1", "model.optimizer.lr=1e-30", f"init_from={path}", *QUIET)
     before = checkpoints.read(path)["state_dict"]
@@ -162,7 +163,7 @@ def test_a_run_may_start_from_its_networks(run, trained_run, tmp_path):
         run(tmp_path, "model=dcgan", "model.latent_dim=32", f"init_from={path}", *QUIET)
 
 
-def test_it_stands_in_a_table_beside_games(run, trained_run, tmp_path):
+def test_vae_is_compared_with_gan_in_one_table(run, trained_run, tmp_path):
     run(tmp_path, "model=dcgan", *QUIET)
     rows = []
     for folder in (trained_run, tmp_path):
@@ -172,25 +173,25 @@ def test_it_stands_in_a_table_beside_games(run, trained_run, tmp_path):
     assert "None" not in str(compare.experiment_names(rows))
 
 
-def test_points_are_drawn_without_a_surface(run, tmp_path):
+def test_points_are_plotted_without_discriminator_surface(run, tmp_path):
     run(tmp_path, "model=vae", "data=gaussian_ring")
-    picture = read_png(tmp_path / "samples" / "step_00000002.png")
-    assert picture.shape == (3, 480, 480)
-    assert picture[:, 10, 10].tolist() == picture[:, 400, 240].tolist() == [255] * 3, "white where no point is"
-    assert len(picture.flatten(1).unique(dim=1).T) > 20, "hardly anything is drawn"
+    image = read_png(tmp_path / "samples" / "step_00000002.png")
+    assert image.shape == (3, 480, 480)
+    assert image[:, 10, 10].tolist() == image[:, 400, 240].tolist() == [255] * 3, "the background is not white"
+    assert len(image.flatten(1).unique(dim=1).T) > 20, "the plot is nearly empty"
 
 
-def test_an_encoder_that_says_nothing_is_told(build):
+def test_posterior_collapse_is_warned_about(build):
     model, data = build("model=vae")
     fit(model, data, 1)
     monitor, outputs = TrainingMonitor(), {"g": StepOutput({}, torch.zeros(4, *data.shape))}
     model.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 1000
-    told = [monitor.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
-    assert told[:4] == [[]] * 4
-    assert ADVICE["posterior"] in told[4][0]
+    warnings = [monitor.check_losses(model.trainer, model, outputs, data.real(4)) for _ in range(5)]
+    assert warnings[:4] == [[]] * 4
+    assert ADVICE["posterior"] in warnings[4][0]
 
 
-def test_divergence_names_its_rate(run, tmp_path):
+def test_divergence_error_names_learning_rate(run, tmp_path):
     with pytest.raises(UserError, match=r"lower learning rate \(model\.optimizer\.lr\)"):
         run(
             tmp_path,
@@ -201,7 +202,7 @@ def test_divergence_names_its_rate(run, tmp_path):
         )
 
 
-FAULTS = {
+INVALID_OVERRIDES = {
     "loss=hinge": r"loss: has no effect, .*; leave it out",
     "loss.label_smoothing=0.1": r"loss\.label_smoothing: has no effect, .*; leave it out",
     "model.d_steps=2": r"model\.d_steps: .* it is a setting of model=acgan, cgan, .*wgan_gp",
@@ -216,13 +217,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("word", FAULTS)
-def test_settings_of_games_are_refused(word):
-    with pytest.raises(UserError, match=FAULTS[word]) as fault:
-        check_command_line(["model=vae", word])
-    assert len(fault.value.errors) == 1
+@pytest.mark.parametrize("override", INVALID_OVERRIDES)
+def test_settings_of_gans_are_errors(override):
+    with pytest.raises(UserError, match=INVALID_OVERRIDES[override]) as error:
+        check_command_line(["model=vae", override])
+    assert len(error.value.errors) == 1
 
 
-def test_what_is_the_vaes_own_is_refused_elsewhere():
+def test_settings_of_vae_are_errors_for_gan():
     with pytest.raises(UserError, match=r"model\.beta: .* it is a setting of model=vae"):
         check_command_line(["model=dcgan", "model.beta=2"])

@@ -1,4 +1,4 @@
-"""What each variant adds to the contract of tests/unit/model/test_model.py: settings, objective and conditions."""
+"""Settings, objective and conditions of each model, beyond the shared behaviour in tests/unit/model/test_model.py."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from gan_lightning.penalty.gradient_penalty import gradient_penalty
         ("wgan_gp", torch.optim.Adam, {"lr": 1e-4, "betas": (0.0, 0.9)}, 5, False),
     ],
 )
-def test_defaults(build, name, kind, settings, d_steps, reuse):
+def test_models_have_defaults_of_their_papers(build, name, kind, settings, d_steps, reuse):
     model, _ = build(f"model={name}")
     for optimizer, network in zip(model.configure_optimizers(), (model.generator, model.discriminator), strict=True):
         assert type(optimizer) is kind
@@ -45,7 +45,7 @@ def test_defaults(build, name, kind, settings, d_steps, reuse):
 
 def test_only_wgan_clips_weights(build, variant):
     _, seen = fit_and_record(build(f"model={variant}", "model.d_steps=2"), steps=2)
-    # The discriminator as the next update finds it, which is after the hook of the last.
+    # The state of the discriminator before the next update includes the clipping after the last one.
     found = [max(float(w.abs().max()) for w in snapshot.d) for snapshot in seen.snapshots if snapshot.when == "pre"][1:]
     limit = torch.tensor(0.01).item()
     if variant == "wgan":
@@ -55,26 +55,26 @@ def test_only_wgan_clips_weights(build, variant):
         assert all(largest > limit for largest in found)
 
 
-def test_wgan_clips_to_the_value_that_was_set(build):
+def test_wgan_clips_weights_to_clip_value(build):
     model, _ = fit_and_record(build("model=wgan", "model.clip_value=0.003"), steps=1)
     largest = [max(float(w.abs().max()) for w in weights(net)) for net in (model.discriminator, model.generator)]
     assert largest[0] == torch.tensor(0.003).item() < largest[1]
 
 
-def test_wgan_gp_plays_the_penalty_of_one_epsilon_a_sample(build):
+def test_wgan_gp_penalty_uses_one_epsilon_per_sample(build):
     model, data = build("model=wgan_gp", "model.gp_weight=3")
-    asked: list[Any] = []
+    draws: list[Any] = []
     epsilon = torch.tensor([0.1, 0.9, 0.4, 0.6])
 
-    def draw(law: Any, num: int, *shape: int) -> Tensor:
-        asked.append((law, num, shape))
+    def draw(distribution: Any, num: int, *shape: int) -> Tensor:
+        draws.append((distribution, num, shape))
         return epsilon
 
     model.draw = draw
     torch.manual_seed(1)
     real, fake, y = torch.randn(4, *data.shape), torch.randn(4, *data.shape), torch.zeros(4, dtype=torch.long)
     terms, logits = model.discriminator_loss(real, fake, y)
-    assert asked == [(torch.rand, 4, ())]
+    assert draws == [(torch.rand, 4, ())]
     assert set(terms) == {"adversarial", "gradient_penalty"}
     torch.testing.assert_close(logits.real, model.discriminator(real, y))
     torch.testing.assert_close(logits.fake, model.discriminator(fake, y))
@@ -82,22 +82,22 @@ def test_wgan_gp_plays_the_penalty_of_one_epsilon_a_sample(build):
         terms["gradient_penalty"], 3 * gradient_penalty(model.discriminator, real, fake, y, epsilon)
     )
     x = torch.stack([e * r + (1 - e) * f for e, r, f in zip(epsilon, real, fake, strict=True)]).requires_grad_()
-    (slopes,) = torch.autograd.grad(model.discriminator(x, y).sum(), x)
-    by_hand = sum((s.square().sum().sqrt() - 1) ** 2 for s in slopes) / 4
-    torch.testing.assert_close(terms["gradient_penalty"], 3 * by_hand)
+    (input_gradients,) = torch.autograd.grad(model.discriminator(x, y).sum(), x)
+    expected_penalty = sum((s.square().sum().sqrt() - 1) ** 2 for s in input_gradients) / 4
+    torch.testing.assert_close(terms["gradient_penalty"], 3 * expected_penalty)
     critic = model.discriminator(fake, y).mean() - model.discriminator(real, y).mean()
     torch.testing.assert_close(terms["adversarial"], critic)
-    one_for_all = gradient_penalty(model.discriminator, real, fake, y, torch.full((4,), 0.1))
-    assert not torch.allclose(terms["gradient_penalty"], 3 * one_for_all)
+    shared_epsilon = gradient_penalty(model.discriminator, real, fake, y, torch.full((4,), 0.1))
+    assert not torch.allclose(terms["gradient_penalty"], 3 * shared_epsilon)
 
 
-def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
+def test_acgan_class_loss_is_cross_entropy_of_logits():
     weights = {"class_weight_real": 2.0, "class_weight_fake": 0.5, "class_weight_generator": 0.3}
     model = ACGAN(**weights, **networks(num_classes=5))
     nn.init.normal_(model.discriminator.class_head.weight)
     real, fake, y = torch.randn(6, 1, 4, 4), torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 2, 3, 4, 0])
 
-    def by_hand(x: Tensor, softmax_first: bool = False) -> Tensor:
+    def cross_entropy(x: Tensor, softmax_first: bool = False) -> Tensor:
         logits = model.discriminator.class_head(model.discriminator.features(x, y))
         logits = logits.softmax(1) if softmax_first else logits
         log_p = logits - logits.exp().sum(1, keepdim=True).log()
@@ -109,10 +109,10 @@ def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
     torch.testing.assert_close(d_logits.real, model.discriminator(real, y))
     torch.testing.assert_close(d_logits.fake, model.discriminator(fake, y))
     torch.testing.assert_close(g_logits.fake, model.discriminator(fake, y))
-    torch.testing.assert_close(d["class_real"], 2 * by_hand(real))
-    torch.testing.assert_close(d["class_fake"], 0.5 * by_hand(fake))
-    torch.testing.assert_close(g["class_fake"], 0.3 * by_hand(fake))
-    assert not torch.allclose(d["class_real"], 2 * by_hand(real, softmax_first=True), rtol=1e-2)
+    torch.testing.assert_close(d["class_real"], 2 * cross_entropy(real))
+    torch.testing.assert_close(d["class_fake"], 0.5 * cross_entropy(fake))
+    torch.testing.assert_close(g["class_fake"], 0.3 * cross_entropy(fake))
+    assert not torch.allclose(d["class_real"], 2 * cross_entropy(real, softmax_first=True), rtol=1e-2)
     torch.testing.assert_close(g["adversarial"], F.softplus(-model.discriminator(fake, y)).mean())
     torch.testing.assert_close(
         d["adversarial"],
@@ -125,7 +125,7 @@ def test_acgan_pays_for_classes_by_cross_entropy_on_logits():
     assert not any(p is head for p in g_opt.param_groups[0]["params"])
 
 
-def test_acgan_does_not_tell_the_discriminator_the_class(build):
+def test_acgan_discriminator_does_not_depend_on_label(build):
     model, data = build("model=acgan")
     model.eval()
     x = torch.randn(3, *data.shape)
@@ -135,7 +135,7 @@ def test_acgan_does_not_tell_the_discriminator_the_class(build):
 
 
 @pytest.mark.parametrize(("g_classes", "d_classes"), [(0, 0), (10, 0), (0, 10)])
-def test_conditional_models_want_classes(g_classes, d_classes):
+def test_conditional_models_need_networks_with_classes(g_classes, d_classes):
     with pytest.raises(ValueError, match=r"cgan: both networks need num_classes > 0"):
         CGAN(**networks(g_classes, d_classes))
     if not g_classes:
@@ -143,7 +143,7 @@ def test_conditional_models_want_classes(g_classes, d_classes):
             ACGAN(**networks(g_classes, d_classes))
 
 
-def test_cgan_takes_networks_with_classes_and_plays_by_the_real_labels():
+def test_cgan_loss_depends_on_labels():
     model = CGAN(**networks(10, 10))
     x = torch.randn(2, 1, 4, 4)
     a, b = (model.discriminator_loss(x, x.flip(0), torch.full((2,), y))[0]["adversarial"] for y in (1, 2))
@@ -151,12 +151,12 @@ def test_cgan_takes_networks_with_classes_and_plays_by_the_real_labels():
 
 
 @pytest.mark.parametrize("name", ["cgan", "acgan"])
-def test_conditional_models_refuse_data_without_labels(run, tmp_path, name):
+def test_conditional_models_reject_data_without_labels(run, tmp_path, name):
     with pytest.raises(UserError, match=rf"data\.root=.*: model={name} needs labels"):
-        run(tmp_path, f"model={name}", "data=image_folder", f"data.root={pictures(tmp_path / 'pictures')}")
+        run(tmp_path, f"model={name}", "data=image_folder", f"data.root={save_images(tmp_path / 'pictures')}")
 
 
-def pictures(folder: Any) -> Any:
+def save_images(folder: Any) -> Any:
     from PIL import Image
 
     folder.mkdir()

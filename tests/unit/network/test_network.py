@@ -1,4 +1,4 @@
-"""Shapes, layout and start of every pair of networks."""
+"""Shapes, layers and initialisation of every pair of generator and discriminator."""
 
 from itertools import pairwise
 
@@ -41,7 +41,7 @@ def latents(num: int = 4) -> Tensor:
     return torch.randn(num, LATENT, generator=torch.Generator().manual_seed(1))
 
 
-def pictures(shape=SHAPE, num: int = 4) -> Tensor:
+def images(shape=SHAPE, num: int = 4) -> Tensor:
     return torch.randn(num, *shape, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
 
 
@@ -64,7 +64,7 @@ WEIGHTED = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
 @pytest.mark.parametrize(
     "size", [(28, 28), (32, 32), (48, 48), (64, 64), (128, 128), (96, 64), (64, 96), (8, 12)], ids=str
 )
-def test_any_size_and_channels(name, channels, size):
+def test_convolutional_networks_support_any_size_and_channels(name, channels, size):
     shape = (channels, *size)
     generator, discriminator = pair(name, shape, width=2)
     fake = generator(latents(2), Y[:2])
@@ -76,7 +76,7 @@ def test_any_size_and_channels(name, channels, size):
 
 @pytest.mark.parametrize("name", CONV)
 @pytest.mark.parametrize("size", [(4, 4), (7, 7), (30, 30), (18, 18), (32, 30), (33, 33)], ids=str)
-def test_sizes_that_cannot_be_made(name, size):
+def test_sizes_that_are_no_multiples_of_4_are_error(name, size):
     for build in (lambda: PAIRS[name][0](LATENT, (3, *size)), lambda: PAIRS[name][1]((3, *size))):
         with pytest.raises(ValueError, match="multiples of 4"):
             build()
@@ -85,29 +85,29 @@ def test_sizes_that_cannot_be_made(name, size):
 @pytest.mark.parametrize(
     ("size", "count"), [((28, 28), 2), ((32, 32), 3), ((48, 48), 3), ((64, 64), 4), ((128, 128), 5), ((96, 64), 4)]
 )
-def test_halvings(size, count):
+def test_num_downsamplings_of_sizes(size, count):
     assert num_downsamplings(*size) == num_downsamplings(*reversed(size)) == count
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 5, 7), (3, 4, 4)], ids=str)
-def test_perceptrons_make_any_shape(shape):
+def test_mlp_supports_any_shape(shape):
     generator, discriminator = pair("mlp", shape)
     fake = generator(latents() * 1000, Y)
     assert fake.shape == (4, *shape)
     assert discriminator(fake, Y).shape == (4,)
-    is_picture = len(shape) == 3
-    assert (fake.abs().max() <= 1) == is_picture, "points have no bounds, pictures have those of tanh"
+    is_image = len(shape) == 3
+    assert (fake.abs().max() <= 1) == is_image, "images are bounded by tanh, points are not"
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_perceptrons_have_the_depth_and_width_that_was_set(depth):
+def test_mlp_has_configured_depth_and_width(depth):
     generator, discriminator = pair("mlp", (2,), g={"depth": depth}, d={"depth": depth}, width=10)
     for network, ends in ((generator, (LATENT, 2)), (discriminator, (2, 1))):
         sizes = [(layer.in_features, layer.out_features) for layer in of_kind(network, nn.Linear)]
         assert sizes == [*pairwise([ends[0], *[10] * depth, ends[1]])]
 
 
-def test_perceptrons_normalise_before_each_activation_but_ds_first():
+def test_mlp_normalises_before_activations_except_first_of_discriminator():
     generator, discriminator = pair("mlp", (2,), g={"norm": "batch"}, d={"norm": "batch"})
     assert kinds(generator.net) == ["Linear", "BatchNorm1d", "ReLU"] * 3 + ["Linear"]
     assert kinds(discriminator.net) == ["Linear", "LeakyReLU", *["Linear", "BatchNorm1d", "LeakyReLU"] * 2]
@@ -117,7 +117,7 @@ def test_perceptrons_normalise_before_each_activation_but_ds_first():
 # DCGAN's layout (Radford et al., 2016, section 3)
 
 
-def test_dcgan_for_64_pixels_is_the_papers():
+def test_dcgan_for_64_pixels_matches_paper():
     generator, discriminator = DCGANGenerator(100, (3, 64, 64)), DCGANDiscriminator((3, 64, 64))
     layers = of_kind(generator, nn.ConvTranspose2d)
     assert [(layer.in_channels, layer.out_channels) for layer in layers] == [*pairwise([100, 512, 256, 128, 64, 3])]
@@ -130,13 +130,13 @@ def test_dcgan_for_64_pixels_is_the_papers():
     assert not of_kind(discriminator, *pooling) + of_kind(generator, *pooling)
 
 
-def test_dcgan_doubles_its_channels_to_eight_times_the_width():
+def test_dcgan_channels_double_up_to_eight_times_width():
     generator, discriminator = pair("dcgan", (3, 128, 128), width=2)
     assert [layer.out_channels for layer in of_kind(generator, nn.ConvTranspose2d)] == [16, 16, 8, 4, 2, 3]
     assert [layer.out_channels for layer in of_kind(discriminator, nn.Conv2d)] == [2, 4, 8, 16, 16]
 
 
-def test_dcgan_normalises_all_but_gs_output_and_ds_input():
+def test_dcgan_normalises_all_but_generator_output_and_discriminator_input():
     generator, discriminator = pair("dcgan", (3, 32, 32))
     kinds = [type(layer).__name__ for layer in [*generator.project, *generator.net]]
     assert kinds == ["ConvTranspose2d", "BatchNorm2d", "ReLU"] * 3 + ["ConvTranspose2d", "Tanh"]
@@ -147,7 +147,7 @@ def test_dcgan_normalises_all_but_gs_output_and_ds_input():
         assert {layer.eps for layer in of_kind(network, nn.BatchNorm2d)} == {1e-5}
 
 
-def test_dcgan_has_no_bias_before_a_batch_norm():
+def test_dcgan_has_no_bias_before_batch_norm():
     for network in pair("dcgan", (3, 32, 32)):
         layers = [layer for layer in network.modules() if not [*layer.children()]]
         for layer, after in pairwise(layers):
@@ -156,20 +156,22 @@ def test_dcgan_has_no_bias_before_a_batch_norm():
 
 
 @pytest.mark.parametrize("upsample", ["conv_transpose", "nearest"])
-def test_dcgan_without_a_norm_has_every_bias(upsample):
+def test_dcgan_without_norm_has_biases_everywhere(upsample):
     for network in pair("dcgan", (3, 32, 32), g={"norm": "none", "upsample": upsample}, d={"norm": "none"}):
         assert all(layer.bias is not None for layer in of_kind(network, *WEIGHTED))
 
 
 def test_upsample_nearest_has_one_transposed_convolution():
     generator, _ = pair("dcgan", (3, 32, 32), g={"upsample": "nearest"})
-    assert len(of_kind(generator, nn.ConvTranspose2d)) == 1, "the first, from 1 x 1, makes no checkerboard"
+    assert len(of_kind(generator, nn.ConvTranspose2d)) == 1, (
+        "only the first layer, which makes no checkerboard from 1 x 1"
+    )
     assert [layer.mode for layer in of_kind(generator, nn.Upsample)] == ["nearest"] * 3
     assert generator(latents(), Y).shape == (4, 3, 32, 32)
 
 
 @pytest.mark.parametrize("network", [DCGANGenerator(100, (3, 64, 64)), DCGANDiscriminator((3, 64, 64))], ids=["g", "d"])
-def test_dcgan_starts_from_n_0_002(network):
+def test_dcgan_initialises_weights_from_normal_0_002(network):
     for layer in of_kind(network, *WEIGHTED):
         number = layer.weight.numel()
         assert abs(layer.weight.mean().item()) < 5 * 0.02 / number**0.5
@@ -183,7 +185,7 @@ def test_dcgan_starts_from_n_0_002(network):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_init_std_decides_the_start(name):
+def test_init_std_sets_std_of_initial_weights(name):
     for wide, narrow in zip(
         pair(name, g={"init_std": 0.5}, d={"init_std": 0.5}, width=16),
         pair(name, g={"init_std": None}, d={"init_std": None}, width=16),
@@ -196,7 +198,7 @@ def test_init_std_decides_the_start(name):
 
 
 @pytest.mark.parametrize("name", ["dcgan", "mlp"])
-def test_without_init_std_weights_are_uniform_as_torch_draws_them(name):
+def test_init_std_none_uses_uniform_init_of_torch(name):
     for network in pair(name, g={"init_std": None, "norm": "batch"}, d={"init_std": None, "norm": "batch"}, width=16):
         for layer in of_kind(network, *WEIGHTED):
             bound = layer.weight[0].numel() ** -0.5
@@ -207,7 +209,7 @@ def test_without_init_std_weights_are_uniform_as_torch_draws_them(name):
         assert all((norm.weight == 1).all() for norm in of_kind(network, *EVERY_NORM))
 
 
-def test_torchs_own_start_is_left_alone():
+def test_mlp_default_init_equals_that_of_torch():
     torch.manual_seed(0)
     plain = nn.Linear(2, 8)
     torch.manual_seed(0)
@@ -223,28 +225,28 @@ EVERY_NORM = sum(NORM_LAYERS.values(), ())
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("norm", NORM_LAYERS)
-def test_the_norm_that_was_asked_for(name, norm):
+def test_networks_use_configured_norm(name, norm):
     generator, discriminator = pair(name, d={"norm": norm}, g={} if name == "resnet" else {"norm": norm})
     for network in (discriminator,) if name == "resnet" else (generator, discriminator):
-        found = of_kind(network, *EVERY_NORM)
-        assert bool(found) == (norm != "none")
-        assert all(isinstance(layer, NORM_LAYERS[norm]) for layer in found)
-        assert network(latents() if network is generator else pictures(), Y).isfinite().all()
+        norms = of_kind(network, *EVERY_NORM)
+        assert bool(norms) == (norm != "none")
+        assert all(isinstance(layer, NORM_LAYERS[norm]) for layer in norms)
+        assert network(latents() if network is generator else images(), Y).isfinite().all()
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize(("norm", "alone"), [("none", True), ("layer", True), ("batch", False)])
-def test_only_batch_norm_makes_samples_depend_on_each_other(name, norm, alone):
+@pytest.mark.parametrize(("norm", "independent"), [("none", True), ("layer", True), ("batch", False)])
+def test_only_batch_norm_makes_samples_interdependent(name, norm, independent):
     _, discriminator = pair(name, d={"norm": norm, "init_std": None})
-    x = pictures()
+    x = images()
     with torch.no_grad():
-        together = discriminator(x, Y)
-        others = x.clone()
-        others[1:] *= -0.5
-        assert torch.allclose(together[0], discriminator(others, Y)[0], atol=1e-6) == alone
+        original = discriminator(x, Y)
+        changed = x.clone()
+        changed[1:] *= -0.5
+        assert torch.allclose(original[0], discriminator(changed, Y)[0], atol=1e-6) == independent
 
 
-def test_an_unknown_norm_is_told():
+def test_unknown_norm_of_convolutional_networks_is_error():
     for build in (
         lambda: DCGANGenerator(LATENT, SHAPE, norm="instance"),
         lambda: DCGANDiscriminator(SHAPE, norm="instance"),
@@ -254,13 +256,13 @@ def test_an_unknown_norm_is_told():
             build()
 
 
-def test_layer_norm_is_over_all_channels_and_pixels_of_a_sample():
-    x = pictures() * torch.tensor([1.0, 5.0, 0.2]).view(3, 1, 1) + torch.tensor([0.0, 2.0, -1.0]).view(3, 1, 1)
-    by_hand = torch.stack([(a - a.mean()) / (a.var(correction=0) + 1e-5).sqrt() for a in x])
-    torch.testing.assert_close(normalisation("layer", 3)(x), by_hand)
+def test_layer_norm_is_over_channels_and_pixels_of_sample():
+    x = images() * torch.tensor([1.0, 5.0, 0.2]).view(3, 1, 1) + torch.tensor([0.0, 2.0, -1.0]).view(3, 1, 1)
+    expected = torch.stack([(a - a.mean()) / (a.var(correction=0) + 1e-5).sqrt() for a in x])
+    torch.testing.assert_close(normalisation("layer", 3)(x), expected)
 
 
-def test_other_unknown_choices_are_told():
+def test_unknown_upsample_and_conditioning_are_error():
     with pytest.raises(ValueError, match="upsample=bilinear: must be one of conv_transpose, nearest"):
         DCGANGenerator(LATENT, SHAPE, upsample="bilinear")
     with pytest.raises(ValueError, match="conditioning=sum: must be one of concat, projection"):
@@ -270,7 +272,7 @@ def test_other_unknown_choices_are_told():
 
 
 @pytest.mark.parametrize("network", [MLPGenerator, MLPDiscriminator])
-def test_perceptrons_tell_an_unknown_norm(network):
+def test_unknown_norm_of_mlp_is_error(network):
     arguments = (LATENT, SHAPE) if network is MLPGenerator else (SHAPE,)
     with pytest.raises(ValueError, match="norm=instance: must be one of none, batch, layer"):
         network(*arguments, norm="instance")
@@ -280,12 +282,12 @@ def test_perceptrons_tell_an_unknown_norm(network):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_classes_matter_where_there_are_any(name):
+def test_output_depends_on_label_of_conditional_network(name):
     g, d = pair(name, g={"num_classes": 3}, d={"num_classes": 3})
-    if name == "resnet":  # starts with the same scale and shift for all classes
+    if name == "resnet":  # initially, scale and shift are equal for all classes
         for norm in of_kind(g, ConditionalBatchNorm2d):
             nn.init.normal_(norm.shift.weight)
-    for network, x in ((g, latents()), (d, pictures())):
+    for network, x in ((g, latents()), (d, images())):
         network.eval()
         assert network.num_classes == 3
         a, b = (network(x, torch.full((4,), label)) for label in (0, 2))
@@ -293,29 +295,29 @@ def test_classes_matter_where_there_are_any(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_without_classes_labels_are_ignored(name):
-    for network, x in zip(pair(name), (latents(), pictures()), strict=True):
+def test_unconditional_network_ignores_labels(name):
+    for network, x in zip(pair(name), (latents(), images()), strict=True):
         network.eval()
         assert network.num_classes == 0
         assert torch.equal(network(x, torch.zeros(4, dtype=torch.long)), network(x, torch.full((4,), 99)))
 
 
-def test_a_label_starts_as_long_as_a_one_hot_vector():
+def test_label_embedding_has_initial_norm_of_one():
     lengths = LabelEmbedding(1000, 32).embedding.weight.norm(dim=1)
     assert lengths.mean().item() == pytest.approx(1, abs=0.02)
 
 
-def test_a_label_is_joined_to_a_vector_and_to_a_picture():
+def test_label_is_concatenated_to_vector_and_image():
     vector, maps = LabelEmbedding(3, 5), LabelChannel(3, 16, 16)
-    z, x = latents(), pictures()
+    z, x = latents(), images()
     torch.testing.assert_close(vector(z, Y), torch.cat([z, vector.embedding.weight[Y]], dim=1))
     torch.testing.assert_close(maps(x, Y), torch.cat([x, maps.embedding.weight[Y].view(4, 1, 16, 16)], dim=1))
     assert LabelEmbedding(0, 5)(z, Y) is z
     assert LabelChannel(0, 16, 16)(x, Y) is x
 
 
-def test_conditional_batch_norm_starts_as_batch_norm_and_has_a_row_a_class():
-    norm, plain, x = ConditionalBatchNorm2d(3, 3), nn.BatchNorm2d(3), pictures()
+def test_conditional_batch_norm_scales_and_shifts_per_class():
+    norm, plain, x = ConditionalBatchNorm2d(3, 3), nn.BatchNorm2d(3), images()
     torch.testing.assert_close(norm(x, Y), plain(x))
     with torch.no_grad():
         norm.scale.weight[1], norm.shift.weight[1] = 2.0, 5.0
@@ -324,30 +326,30 @@ def test_conditional_batch_norm_starts_as_batch_norm_and_has_a_row_a_class():
     torch.testing.assert_close(norm(x, Y), expected)
 
 
-def test_projection_adds_the_inner_product_of_features_and_class():
+def test_projection_adds_inner_product_of_features_and_class():
     _, discriminator = pair("resnet", d={"num_classes": 3, "conditioning": "projection"})
-    x = pictures()
+    x = images()
     features = discriminator.features(x, Y)
-    inner = torch.stack([discriminator.projection.embedding.weight[y] @ f for y, f in zip(Y, features, strict=True)])
-    torch.testing.assert_close(discriminator(x, Y), discriminator.head(features).squeeze(1) + inner)
-    assert inner.abs().max() > 1e-3
-    assert next(iter(of_kind(discriminator, nn.Conv2d))).in_channels == SHAPE[0], "the class is not joined to x as well"
+    products = torch.stack([discriminator.projection.embedding.weight[y] @ f for y, f in zip(Y, features, strict=True)])
+    torch.testing.assert_close(discriminator(x, Y), discriminator.head(features).squeeze(1) + products)
+    assert products.abs().max() > 1e-3
+    assert next(iter(of_kind(discriminator, nn.Conv2d))).in_channels == SHAPE[0], "the label is also concatenated to x"
 
 
 # ResNet (Gulrajani et al., 2017, appendix F)
 
 
-def test_resnet_for_32_pixels_is_the_papers():
+def test_resnet_for_32_pixels_matches_paper():
     generator, discriminator = ResNetGenerator(128, (3, 32, 32)), ResNetDiscriminator((3, 32, 32))
     assert len(of_kind(generator, UpBlock)) == 3
     assert generator.base == (128, 4, 4)
     blocks = of_kind(discriminator, DownBlock)
-    x, sides = pictures((3, 32, 32), 1), []
+    x, sides = images((3, 32, 32), 1), []
     for block in blocks:
         x = block(x)
         sides.append(x.shape[-1])
     assert sides == [16, 8, 8, 8]
-    assert discriminator.features(pictures((3, 32, 32)), Y).shape == (4, 128), "the mean over the last map"
+    assert discriminator.features(images((3, 32, 32)), Y).shape == (4, 128), "features are no mean over the last map"
     channels = {layer.out_channels for network in (generator, discriminator) for layer in of_kind(network, nn.Conv2d)}
     assert channels == {128, 3}
     assert not of_kind(discriminator, nn.BatchNorm2d)
@@ -357,9 +359,9 @@ def conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return F.conv2d(x, layer.weight, layer.bias, padding=layer.kernel_size[0] // 2)
 
 
-def test_a_block_upwards_by_hand():
+def test_up_block_matches_reference():
     torch.manual_seed(0)
-    block, x = UpBlock(3, 5, 0), pictures()
+    block, x = UpBlock(3, 5, 0), images()
     h = F.batch_norm(x, None, None, training=True).relu().repeat_interleave(2, 2).repeat_interleave(2, 3)
     h = F.batch_norm(conv(block.conv1, h), None, None, training=True).relu()
     shortcut = conv(block.shortcut, x).repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -369,42 +371,42 @@ def test_a_block_upwards_by_hand():
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("down", [True, False])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_block_downwards_by_hand(norm, down, first):
+def test_down_block_matches_reference(norm, down, first):
     torch.manual_seed(0)
-    block, x = DownBlock(3, 5, norm, down, first), pictures()
+    block, x = DownBlock(3, 5, norm, down, first), images()
     first_conv, second_conv, shortcut = of_kind(block, nn.Conv2d)
 
-    def normalised(h: Tensor) -> Tensor:
+    def normalise(h: Tensor) -> Tensor:
         return F.group_norm(h, 1) if norm == "layer" and not first else h
 
-    def pooled(h: Tensor) -> Tensor:
+    def pool(h: Tensor) -> Tensor:
         return h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean(dim=(3, 5)) if down else h
 
-    h = conv(first_conv, x if first else normalised(x).relu())
-    h = conv(second_conv, normalised(h).relu())
-    torch.testing.assert_close(block(x), pooled(h) + conv(shortcut, pooled(x)))
+    h = conv(first_conv, x if first else normalise(x).relu())
+    h = conv(second_conv, normalise(h).relu())
+    torch.testing.assert_close(block(x), pool(h) + conv(shortcut, pool(x)))
 
 
-def test_a_block_that_changes_no_shape_has_nothing_on_its_shortcut():
+def test_down_block_of_equal_shapes_has_identity_shortcut():
     torch.manual_seed(0)
-    block, x = DownBlock(3, 3, "none", down=False), pictures()
+    block, x = DownBlock(3, 3, "none", down=False), images()
     first_conv, second_conv = of_kind(block, nn.Conv2d)
     torch.testing.assert_close(block(x), conv(second_conv, conv(first_conv, x.relu()).relu()) + x)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_resnet_judges_by_the_mean_over_the_rectified_last_map(norm):
+def test_resnet_features_are_mean_of_rectified_last_map(norm):
     _, discriminator = pair("resnet", d={"norm": norm})
-    x = pictures()
+    x = images()
     for block in of_kind(discriminator, DownBlock):
         x = block(x)
     x = F.group_norm(x, 1) if norm == "layer" else x
-    assert x.min() < 0, "or the last ReLU would make no difference"
-    torch.testing.assert_close(discriminator.features(pictures(), Y), x.relu().flatten(2).mean(2))
+    assert x.min() < 0, "without negative values the last ReLU makes no difference"
+    torch.testing.assert_close(discriminator.features(images(), Y), x.relu().flatten(2).mean(2))
 
 
-def test_resnet_reads_the_picture_as_it_is():
-    """No activation or normalisation before the first convolution, which would lose the dark half of a picture."""
+def test_resnet_does_not_normalise_or_rectify_image():
+    """An activation or normalisation before the first convolution would lose the dark half of an image."""
     _, discriminator = pair("resnet", (3, 32, 32), d={"norm": "layer"})
     first, *rest = of_kind(discriminator, DownBlock)
     assert kinds(first.residual)[:2] == ["Identity", "Conv2d"]
@@ -412,12 +414,12 @@ def test_resnet_reads_the_picture_as_it_is():
     assert all(kinds(block.residual[0]) == ["GroupNorm", "ReLU"] for block in rest)
 
 
-def test_resnet_generates_through_normalisation_relu_and_tanh():
+def test_resnet_generator_ends_with_norm_relu_conv_tanh():
     generator, _ = pair("resnet")
     assert kinds(generator.output) == ["BatchNorm2d", "ReLU", "Conv2d", "Tanh"]
 
 
-def test_resnet_starts_as_he_does():
+def test_resnet_uses_he_initialisation():
     discriminator = ResNetDiscriminator((3, 32, 32))
     for layer in of_kind(discriminator, nn.Conv2d):
         fan_in = layer.weight[0].numel()
@@ -426,15 +428,15 @@ def test_resnet_starts_as_he_does():
             assert layer.weight.std().item() == pytest.approx((gain / fan_in) ** 0.5, rel=0.1)
 
 
-# What the settings do
+# Settings
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_spectral_norm_bounds_every_layer(name):
+def test_spectral_norm_limits_every_layer_to_one(name):
     torch.manual_seed(0)
     discriminator = PAIRS[name][1](SHAPE, width=8, spectral_norm=True, norm="none", init_std=0.5).train()
-    for _ in range(100):  # one power iteration a forward
-        discriminator(pictures(), Y)
+    for _ in range(100):  # one power iteration per forward
+        discriminator(images(), Y)
     layers = of_kind(discriminator, *WEIGHTED)
     assert all(is_parametrized(layer, "weight") for layer in layers)
     for layer in layers:
@@ -444,9 +446,9 @@ def test_spectral_norm_bounds_every_layer(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_dropout_is_random_in_training_only(name):
+def test_dropout_is_random_in_training_mode_only(name):
     _, discriminator = pair(name, d={"dropout": 0.5, "init_std": None}, width=16)
-    x = pictures()
+    x = images()
     assert {layer.p for layer in of_kind(discriminator, nn.Dropout)} == {0.5}
     assert not torch.equal(discriminator(x, Y), discriminator(x, Y))
     discriminator.eval()
@@ -460,10 +462,10 @@ def test_dropout_is_random_in_training_only(name):
 )
 def test_dropout_follows_every_hidden_layer(name, hidden):
     _, discriminator = pair(name, (3, 32, 32), d={"dropout": 0.5, "norm": "none"})
-    layers = [kind for kind in kinds(discriminator.net) if kind != "Identity"]  # where a norm would be
-    times = {"dcgan": 3, "mlp": 3, "resnet": 4}[name]
+    layers = [kind for kind in kinds(discriminator.net) if kind != "Identity"]  # the place of a norm
+    num_layers = {"dcgan": 3, "mlp": 3, "resnet": 4}[name]
     tail = {"dcgan": ["Flatten"], "mlp": [], "resnet": ["ReLU"]}[name]
-    assert layers == [*hidden, "Dropout"] * times + tail
+    assert layers == [*hidden, "Dropout"] * num_layers + tail
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -479,10 +481,10 @@ def test_every_parameter_has_a_gradient(name, num_classes, norm):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_networks_come_back_from_their_state(name):
+def test_networks_are_restored_from_state_dict(name):
     settings = {"num_classes": 3}
     for network, x in zip(
-        pair(name, g=settings, d=settings | {"spectral_norm": True}), (latents(), pictures()), strict=True
+        pair(name, g=settings, d=settings | {"spectral_norm": True}), (latents(), images()), strict=True
     ):
         network(x, Y)
         other = PAIRS[name][isinstance(network, PAIRS[name][1])]
@@ -502,13 +504,13 @@ def test_networks_come_back_from_their_state(name):
     ],
     ids=["mean_pooled", "upsampled"],
 )
-def test_one_convolution_does_what_two_steps_do(layer, two_steps, kernel):
-    """The same function at every pixel, borders too, and the same gradient in the weights."""
+def test_fused_convolution_equals_two_steps(layer, two_steps, kernel):
+    """Output and weight gradients are equal at every pixel, including borders."""
     torch.manual_seed(0)
     one, x = layer(3, 5, kernel, padding=kernel // 2).double(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
-    together, apart = one(x), two_steps(x, one.weight, one.bias, kernel // 2)
-    torch.testing.assert_close(together, apart, rtol=0, atol=1e-12)
-    mask = torch.randn_like(apart)
-    gradients = [torch.autograd.grad((y * mask).sum(), [one.weight, one.bias]) for y in (together, apart)]
+    fused, separate = one(x), two_steps(x, one.weight, one.bias, kernel // 2)
+    torch.testing.assert_close(fused, separate, rtol=0, atol=1e-12)
+    mask = torch.randn_like(separate)
+    gradients = [torch.autograd.grad((y * mask).sum(), [one.weight, one.bias]) for y in (fused, separate)]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)

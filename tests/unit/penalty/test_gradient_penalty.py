@@ -1,4 +1,4 @@
-"""The gradient penalty by hand: a linear critic, finite differences, and the two faults that people make."""
+"""The gradient penalty: closed form of a linear critic, finite differences, and two common implementation errors."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Y = torch.zeros(5, dtype=torch.long)
 
 
 class Critic(nn.Module):
-    """A critic as ours are called, with labels; they add what no gradient in x sees."""
+    """A critic with the signature of the package; its labels do not change the gradient with respect to x."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -38,32 +38,32 @@ def with_batch_norm() -> Critic:
 
 
 def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    """Real, fake and epsilon for five samples of 3 x 2 x 2."""
+    """Return real, fake and epsilon for five samples of 3 x 2 x 2."""
     generator = torch.Generator().manual_seed(1)
     real, fake = (torch.randn(5, 3, 2, 2, generator=generator, dtype=dtype) for _ in range(2))
     return real, fake, torch.rand(5, generator=generator, dtype=dtype)
 
 
-def norms_by_differences(critic: nn.Module, x_hat: Tensor, step: float = 1e-5) -> Tensor:
-    """The norm of each sample's gradient, its own entries moved one by one, and its own score looked at."""
+def finite_difference_norms(critic: nn.Module, x_hat: Tensor, step: float = 1e-5) -> Tensor:
+    """Compute each sample's gradient norm by shifting its values one by one and observing only its own score."""
     norms = torch.zeros(len(x_hat), dtype=torch.float64)
     for i in range(len(x_hat)):
         for j in range(x_hat[0].numel()):
-            ends = []
+            values = []
             for sign in (1, -1):
-                moved = x_hat.clone()
-                moved[i].view(-1)[j] += sign * step
-                ends.append(critic(moved, Y)[i].item())
-            norms[i] += ((ends[0] - ends[1]) / (2 * step)) ** 2
+                shifted = x_hat.clone()
+                shifted[i].view(-1)[j] += sign * step
+                values.append(critic(shifted, Y)[i].item())
+            norms[i] += ((values[0] - values[1]) / (2 * step)) ** 2
     return norms.sqrt()
 
 
-def between(real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
+def interpolate(real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
     return torch.stack([e * x + (1 - e) * g for e, x, g in zip(epsilon, real, fake, strict=True)])
 
 
-class Written(nn.Module):
-    """A function of samples and labels."""
+class FunctionCritic(nn.Module):
+    """A critic defined by a function of samples and labels."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -75,11 +75,11 @@ class Written(nn.Module):
 
 @pytest.mark.parametrize("shape", [(2,), (1, 3, 3), (3, 4, 2)], ids=str)
 @pytest.mark.parametrize("size", [0.0, 0.5, 1.0, 3.0])
-def test_a_linear_critic_pays_for_the_norm_of_its_weights(shape, size):
+def test_penalty_of_linear_critic_depends_on_norm_of_weights(shape, size):
     direction = torch.randn(*shape, dtype=torch.float64)
     weights = size * direction / direction.norm()
 
-    critic = Written(lambda x, y: (x * weights).flatten(1).sum(1) + 7)
+    critic = FunctionCritic(lambda x, y: (x * weights).flatten(1).sum(1) + 7)
 
     real, fake = (torch.randn(5, *shape, dtype=torch.float64) for _ in range(2))
     penalty = gradient_penalty(critic, real, fake, Y, torch.rand(5, dtype=torch.float64))
@@ -88,35 +88,35 @@ def test_a_linear_critic_pays_for_the_norm_of_its_weights(shape, size):
 
 
 @pytest.mark.parametrize("build", [perceptron, convolutional])
-def test_random_critics_against_finite_differences(build):
+def test_gradient_norm_and_penalty_match_finite_differences(build):
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = build().double(), batch()
-    norms = norms_by_differences(critic, between(real, fake, epsilon))
-    assert norms.std() > 0.01, "samples with one slope would not tell right from wrong"
+    norms = finite_difference_norms(critic, interpolate(real, fake, epsilon))
+    assert norms.std() > 0.01, "equal gradient norms would hide errors of the norm per sample"
     torch.testing.assert_close(
-        input_gradient_norm(critic, between(real, fake, epsilon), Y).detach(), norms, rtol=1e-6, atol=1e-8
+        input_gradient_norm(critic, interpolate(real, fake, epsilon), Y).detach(), norms, rtol=1e-6, atol=1e-8
     )
     penalty = gradient_penalty(critic, real, fake, Y, epsilon).item()
     assert penalty == pytest.approx(((norms - 1) ** 2).mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("build", [perceptron, convolutional])
-def test_one_norm_over_the_batch_or_a_channel_is_another_penalty(build):
-    """What the test above would have let through if these were equal."""
+def test_norm_over_batch_or_channel_gives_another_penalty(build):
+    """If these were equal, the test above would not detect the error."""
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = build().double(), batch()
-    x_hat = between(real, fake, epsilon).requires_grad_()
+    x_hat = interpolate(real, fake, epsilon).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x_hat, Y).sum(), x_hat)
     ours = gradient_penalty(critic, real, fake, Y, epsilon).item()
-    for wrong in (gradient.norm(), gradient.norm(dim=1), gradient.flatten(2).norm(dim=2)):
-        assert ((wrong - 1) ** 2).mean().item() != pytest.approx(ours, rel=1e-2)
+    for wrong_norm in (gradient.norm(), gradient.norm(dim=1), gradient.flatten(2).norm(dim=2)):
+        assert ((wrong_norm - 1) ** 2).mean().item() != pytest.approx(ours, rel=1e-2)
 
 
-def test_a_critic_with_batch_norm_has_no_slope_of_its_own():
-    """Through BatchNorm a sample moves the scores of the others, so the penalty is not that of any sample."""
+def test_batch_norm_mixes_gradients_of_samples():
+    """Through BatchNorm a sample changes the scores of the others, so no gradient belongs to one sample."""
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = with_batch_norm().double(), batch()
-    norms = norms_by_differences(critic, between(real, fake, epsilon))
+    norms = finite_difference_norms(critic, interpolate(real, fake, epsilon))
     assert gradient_penalty(critic, real, fake, Y, epsilon).item() != pytest.approx(
         ((norms - 1) ** 2).mean().item(), rel=1e-2
     )
@@ -124,7 +124,7 @@ def test_a_critic_with_batch_norm_has_no_slope_of_its_own():
 
 @pytest.mark.parametrize("network", ["dcgan", "mlp", "resnet"])
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-def test_a_critic_with_batch_norm_is_refused(compose, network, norm):
+def test_batch_norm_in_critic_is_config_error(compose, network, norm):
     config = compose("model=wgan_gp", f"network={network}", f"network.discriminator.norm={norm}")
     if norm == "batch":
         with pytest.raises(UserError, match=r"norm=batch: model=wgan_gp needs .*norm=none or .*norm=layer"):
@@ -133,27 +133,27 @@ def test_a_critic_with_batch_norm_is_refused(compose, network, norm):
         check(config)
 
 
-def test_the_model_itself_refuses_it_too(build):
+def test_wgan_gp_constructor_rejects_batch_norm(build):
     model, _ = build("model=dcgan")
-    game = {"generator": model.generator, "loss": model.loss, "latent_dim": 4}
+    gan_arguments = {"generator": model.generator, "loss": model.loss, "latent_dim": 4}
     optimizers = dict.fromkeys(("generator_optimizer", "discriminator_optimizer"), torch.optim.Adam)
     with pytest.raises(ValueError, match=r"WGANGP needs .*BatchNorm.*norm=none or norm=layer"):
-        WGANGP(discriminator=model.discriminator, **game, **optimizers)
+        WGANGP(discriminator=model.discriminator, **gan_arguments, **optimizers)
 
 
 @pytest.mark.parametrize("network", ["dcgan", "mlp", "resnet"])
-def test_critics_of_the_variant_have_slopes_of_their_own(build, network):
+def test_gradient_norms_of_critics_are_independent_per_sample(build, network):
     model, data = build("model=wgan_gp", f"network={network}", "data.image_size=8")
     critic = model.discriminator.double().train()
     x = torch.randn(3, *data.shape, dtype=torch.float64)
     y = torch.zeros(3, dtype=torch.long)
-    together = input_gradient_norm(critic, x, y)
-    alone = torch.cat([input_gradient_norm(critic, x[i : i + 1], y[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(together, alone)
+    batch_norms = input_gradient_norm(critic, x, y)
+    single_norms = torch.cat([input_gradient_norm(critic, x[i : i + 1], y[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(batch_norms, single_norms)
 
 
-def test_epsilon_goes_from_fake_to_real():
-    critic = Written(lambda x, y: x.square().sum(1) / 2)  # its slope at x is |x|
+def test_epsilon_interpolates_from_fake_to_real():
+    critic = FunctionCritic(lambda x, y: x.square().sum(1) / 2)  # its gradient norm at x is |x|
 
     real, fake = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
     for epsilon, norm in ((1.0, 5.0), (0.0, 2.0), (0.5, (1.5**2 + 3.0**2) ** 0.5)):
@@ -161,48 +161,48 @@ def test_epsilon_goes_from_fake_to_real():
         assert penalty.item() == pytest.approx((norm - 1) ** 2)
 
 
-def test_each_sample_has_an_epsilon_of_its_own():
-    critic = Written(lambda x, y: x.square().sum(1) / 2)
+def test_each_sample_has_own_epsilon():
+    critic = FunctionCritic(lambda x, y: x.square().sum(1) / 2)
 
     real, fake = torch.full((2, 1), 4.0), torch.full((2, 1), 2.0)
     penalty = gradient_penalty(critic, real, fake, Y[:2], torch.tensor([0.0, 1.0]))
     assert penalty.item() == pytest.approx(((2 - 1) ** 2 + (4 - 1) ** 2) / 2)
 
 
-def test_labels_reach_the_critic():
-    critic = Written(lambda x, y: x.sum(1) * y)
+def test_labels_are_passed_to_critic():
+    critic = FunctionCritic(lambda x, y: x.sum(1) * y)
 
     x = torch.zeros(3, 4)
     torch.testing.assert_close(input_gradient_norm(critic, x, torch.tensor([0, 1, 3])), torch.tensor([0.0, 2.0, 6.0]))
 
 
 @pytest.mark.parametrize("build", [perceptron, convolutional])
-def test_its_gradient_reaches_the_weights(build):
+def test_gradient_of_penalty_in_weights_matches_finite_differences(build):
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = build().double(), batch()
     gradient_penalty(critic, real, fake, Y, epsilon).backward()
     weight, step = critic.net[1 if build is perceptron else 0].weight, 1e-6
     for index in (0, 5, weight.numel() - 1):
-        ends = []
+        values = []
         for sign in (1, -1):
             with torch.no_grad():
                 weight.view(-1)[index] += sign * step
-            ends.append(gradient_penalty(critic, real, fake, Y, epsilon).item())
+            values.append(gradient_penalty(critic, real, fake, Y, epsilon).item())
             with torch.no_grad():
                 weight.view(-1)[index] -= sign * step
-        by_differences = (ends[0] - ends[1]) / (2 * step)
-        assert abs(by_differences) > 1e-4
-        assert weight.grad.view(-1)[index].item() == pytest.approx(by_differences, rel=1e-4)
+        finite_difference = (values[0] - values[1]) / (2 * step)
+        assert abs(finite_difference) > 1e-4
+        assert weight.grad.view(-1)[index].item() == pytest.approx(finite_difference, rel=1e-4)
 
 
-def test_samples_carry_no_gradient_back():
+def test_penalty_gives_samples_no_gradient():
     critic, (real, fake, epsilon) = perceptron().double(), batch()
     fake.requires_grad_()
     gradient_penalty(critic, real, fake, Y, epsilon).backward()
     assert fake.grad is None
 
 
-def test_autocast_is_off_inside():
+def test_penalty_disables_autocast():
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = convolutional(), batch(torch.float32)
     without = gradient_penalty(critic, real, fake, Y, epsilon)
@@ -214,13 +214,13 @@ def test_autocast_is_off_inside():
     assert torch.equal(exact, without)
 
 
-def test_half_precision_samples_are_judged_in_single():
+def test_penalty_of_half_precision_samples_is_float32():
     critic, (real, fake, epsilon) = perceptron(), batch(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         penalty = gradient_penalty(critic, real.bfloat16(), fake.bfloat16(), Y, epsilon.bfloat16())
     assert penalty.dtype == torch.float32
 
 
-def test_double_precision_stays():
+def test_penalty_of_float64_samples_is_float64():
     critic, (real, fake, epsilon) = perceptron().double(), batch()
     assert gradient_penalty(critic, real, fake, Y, epsilon).dtype == torch.float64

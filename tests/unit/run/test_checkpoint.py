@@ -1,4 +1,4 @@
-"""Checkpoints: written, pruned, read, damaged, foreign, and networks taken from one."""
+"""Checkpoints: writing, pruning, reading, damaged and untrusted files, and init_from."""
 
 import math
 import os
@@ -30,30 +30,30 @@ def trained(trained, tmp_path) -> Path:
     return tmp_path / "trained" / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("3", [4, 6, 7]), ("1", [7]), ("null", [2, 4, 6, 7])])
-def test_checkpoints_are_named_pruned_and_end_with_the_last_step(run, tmp_path, keep, kept):
-    words = "model=vanilla", "trainer.max_steps=7", "callbacks.checkpoint.every_n_steps=2"
-    run(tmp_path, *words, f"callbacks.checkpoint.keep={keep}")
-    assert steps_of(tmp_path) == ["last.ckpt", *(f"step_{step:08d}.ckpt" for step in kept)]
-    for step in kept:
+@pytest.mark.parametrize(("keep", "remaining"), [("3", [4, 6, 7]), ("1", [7]), ("null", [2, 4, 6, 7])])
+def test_checkpoints_are_named_by_step_and_pruned(run, tmp_path, keep, remaining):
+    overrides = "model=vanilla", "trainer.max_steps=7", "callbacks.checkpoint.every_n_steps=2"
+    run(tmp_path, *overrides, f"callbacks.checkpoint.keep={keep}")
+    assert steps_of(tmp_path) == ["last.ckpt", *(f"step_{step:08d}.ckpt" for step in remaining)]
+    for step in remaining:
         assert read(tmp_path / "checkpoints" / f"step_{step:08d}.ckpt")["global_step"] == step
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 7
 
 
-def test_newest_falls_back_to_the_one_before(run, tmp_path):
+def test_newest_skips_damaged_checkpoint(run, tmp_path):
     run(tmp_path, "model=vanilla", "trainer.max_steps=4", "callbacks.checkpoint.every_n_steps=2")
     folder = tmp_path / "checkpoints"
     assert newest(tmp_path)[0].name == "last.ckpt"
     (folder / "last.ckpt").unlink()
     damaged = folder / "step_00000004.ckpt"
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    path, faults, _ = newest(tmp_path)
+    path, errors, _ = newest(tmp_path)
     assert path.name == "step_00000002.ckpt"
-    assert faults == [f"{damaged}: cannot be read (damaged, or no checkpoint at all)"]
+    assert errors == [f"{damaged}: cannot be read (damaged, or no checkpoint at all)"]
 
 
 def set_dates(folder: Path, seconds: dict[str, int]) -> None:
-    """Set file dates, as an archive, a copy or a wrong clock does; 0 is far in the past."""
+    """Set modification times as an archive, a copy or a wrong clock may set them; 0 is far in the past."""
     for path in (folder / "checkpoints").iterdir():
         date = next((s for name, s in seconds.items() if name in path.name), seconds.get("", 0))
         os.utime(path, (date, date))
@@ -63,8 +63,8 @@ OFTEN = "model=vanilla", "callbacks.checkpoint.every_n_steps=1", "callbacks.chec
 
 
 @pytest.mark.parametrize("dates", [{"": 2**32}, {"": 0}, {"00003": 2**32}, {"last": 0, "": 2**32}])
-def test_checkpoints_are_ordered_by_step_whatever_their_dates(run, tmp_path, dates):
-    """A run that was unpacked from an archive, or on a disk whose clock is wrong, loses nothing."""
+def test_checkpoints_are_ordered_by_step_and_not_by_date(run, tmp_path, dates):
+    """Unpacking an archive or a wrong clock changes the dates."""
     run(tmp_path, *OFTEN, "trainer.max_steps=4")
     set_dates(tmp_path, dates)
     assert read(newest(tmp_path)[0])["global_step"] == 4
@@ -76,7 +76,7 @@ def test_checkpoints_are_ordered_by_step_whatever_their_dates(run, tmp_path, dat
     assert newest(tmp_path)[0].name == "step_00000007.ckpt"
 
 
-def test_copies_are_ordered_by_the_step_they_hold(run, tmp_path):
+def test_copies_are_ordered_by_step_in_checkpoint(run, tmp_path):
     run(tmp_path, *OFTEN, "trainer.max_steps=3", "callbacks.checkpoint.keep=null")
     folder = tmp_path / "checkpoints"
     shutil.move(folder / "step_00000003.ckpt", folder / "a copy.ckpt")
@@ -84,27 +84,33 @@ def test_copies_are_ordered_by_the_step_they_hold(run, tmp_path):
     assert newest(tmp_path)[0].name == "a copy.ckpt"
 
 
-def test_an_abandoned_continuation_does_not_push_out_what_is_saved(run, tmp_path, caplog):
+def test_later_checkpoints_of_abandoned_continuation_are_removed(run, tmp_path, caplog):
     run(tmp_path, *OFTEN, "trainer.max_steps=6", "callbacks.checkpoint.keep=null")
     folder = tmp_path / "checkpoints"
     shutil.copy(folder / "step_00000006.ckpt", folder / "step_00000006 (copy).ckpt")
     (folder / "step_00000009.ckpt").symlink_to("nowhere")
     run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=folder / "step_00000002.ckpt")
     assert "checkpoints of steps 3, 4, 5, 6 are later than the one resumed from" in caplog.text
-    left = ["last.ckpt", "step_00000002.ckpt", "step_00000003.ckpt", "step_00000006 (copy).ckpt", "step_00000009.ckpt"]
-    assert steps_of(tmp_path) == left
+    remaining = [
+        "last.ckpt",
+        "step_00000002.ckpt",
+        "step_00000003.ckpt",
+        "step_00000006 (copy).ckpt",
+        "step_00000009.ckpt",
+    ]
+    assert steps_of(tmp_path) == remaining
     assert read(folder / "last.ckpt")["global_step"] == 3
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "folder", "pipe", "empty"])
-def test_what_is_no_checkpoint_beside_whole_ones_is_skipped(run, tmp_path, kind):
+def test_entry_that_is_no_checkpoint_is_skipped(run, tmp_path, kind):
     run(tmp_path, *OFTEN, "trainer.max_steps=2")
-    odd = tmp_path / "checkpoints" / "step_00000099.ckpt"
+    entry = tmp_path / "checkpoints" / "step_00000099.ckpt"
     {
-        "dangling link": lambda: odd.symlink_to("nowhere"),
-        "folder": odd.mkdir,
-        "pipe": lambda: os.mkfifo(odd),
-        "empty": odd.touch,
+        "dangling link": lambda: entry.symlink_to("nowhere"),
+        "folder": entry.mkdir,
+        "pipe": lambda: os.mkfifo(entry),
+        "empty": entry.touch,
     }[kind]()
     path, *_ = newest(tmp_path)
     assert read(path)["global_step"] == 2
@@ -113,8 +119,8 @@ def test_what_is_no_checkpoint_beside_whole_ones_is_skipped(run, tmp_path, kind)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in directories")
-def test_a_pipe_among_checkpoints_is_not_opened(tmp_path):
-    """To open it would block for ever."""
+def test_named_pipe_is_not_opened(tmp_path):
+    """Opening it would block forever."""
     pipe = tmp_path / "best.ckpt"
     os.mkfifo(pipe)
     assert saved_step(pipe) == -1
@@ -122,119 +128,125 @@ def test_a_pipe_among_checkpoints_is_not_opened(tmp_path):
     assert newest_first(tmp_path) == [pipe]
 
 
-@pytest.mark.parametrize("seconds", [1e300, -1.0, float("nan"), "text", 1e10])
-def test_a_duration_that_is_impossible_is_not_taken_over(run, tmp_path, seconds):
+@pytest.mark.parametrize("duration", [1e300, -1.0, float("nan"), "text", 1e10])
+def test_invalid_duration_is_replaced_by_zero(run, tmp_path, duration):
     run(tmp_path, *OFTEN, "trainer.max_steps=1")
     path = tmp_path / "checkpoints" / "last.ckpt"
     content = read(path)
     assert 0 < overrides_and_duration(path)[1] < 1000
     content["hyper_parameters"]["overrides"] = ["model=vanilla"]
-    content["callbacks"]["Checkpoint"]["seconds"] = seconds
+    content["callbacks"]["Checkpoint"]["seconds"] = duration
     torch.save(content, path)
     assert overrides_and_duration(path) == (["model=vanilla"], 0.0)
 
 
-def test_checkpoints_that_are_removed_while_they_are_read_are_looked_for_again(run, tmp_path, monkeypatch):
-    """As a process does that trains meanwhile: what was listed is gone, and a newer one is there."""
+def test_newest_lists_again_after_listed_checkpoint_was_removed(run, tmp_path, monkeypatch):
+    """A process that is training meanwhile removes listed checkpoints and writes newer ones."""
     run(tmp_path, *OFTEN, "trainer.max_steps=2")
-    folder, known = tmp_path / "checkpoints", checkpoints.read
+    folder, original_read = tmp_path / "checkpoints", checkpoints.read
     (folder / "last.ckpt").unlink()
     (folder / "step_00000001.ckpt").unlink()
     steps = iter([5, 7])
 
-    def late(path: Path) -> dict[str, Any]:
+    def rename_and_read(path: Path) -> dict[str, Any]:
         if step := next(steps, None):
             path.rename(folder / f"step_{step:08d}.ckpt")
-        return known(path)
+        return original_read(path)
 
-    monkeypatch.setattr(checkpoints, "read", late)
+    monkeypatch.setattr(checkpoints, "read", rename_and_read)
     assert newest(tmp_path)[:2] == (folder / "step_00000007.ckpt", [])
 
 
-def test_a_checkpoint_is_opened_once(trained, monkeypatch):
-    """What is verified is what is loaded, though a running process replaces the file in between."""
-    known = torch.load
+def test_checkpoint_is_opened_once(trained, monkeypatch):
+    """The verified content must be the loaded one, even if a running process replaces the file in between."""
+    original_load = torch.load
 
-    def replaced(file: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_and_remove(file: Any, *args: Any, **kwargs: Any) -> Any:
         trained.unlink()
-        return known(file, *args, **kwargs)
+        return original_load(file, *args, **kwargs)
 
-    monkeypatch.setattr(torch, "load", replaced)
+    monkeypatch.setattr(torch, "load", load_and_remove)
     assert read(trained)["global_step"] == 2
 
 
-def moments(change: Any) -> Any:
-    """Change every moment of the generator's optimizer."""
+def change_moments(change: Any) -> Any:
+    """Return a function that changes every moment of the generator's optimizer."""
 
-    def applied(checkpoint: dict[str, Any]) -> None:
+    def apply(checkpoint: dict[str, Any]) -> None:
         for state in checkpoint["optimizer_states"][0]["state"].values():
             for name, value in [*state.items()]:
                 if name != "step":
                     state[name] = change(value)
 
-    return applied
+    return apply
 
 
-def first(name: str, value: Any) -> Any:
-    """Set one value of the first weight's state, or compute it from what is there."""
+def change_first(name: str, value: Any) -> Any:
+    """Return a function that sets one value of the first weight's state, or computes it from the present value."""
 
-    def applied(checkpoint: dict[str, Any]) -> None:
+    def apply(checkpoint: dict[str, Any]) -> None:
         state = checkpoint["optimizer_states"][0]["state"][0]
         state[name] = value(state[name]) if callable(value) else value
 
-    return applied
+    return apply
 
 
-def setting(name: str, value: Any) -> Any:
+def set_setting(name: str, value: Any) -> Any:
     return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].update({name: value})
 
 
-def dropped(name: str) -> Any:
+def drop_setting(name: str) -> Any:
     return lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].pop(name)
 
 
-def enlarged(checkpoint: dict[str, Any]) -> None:
-    setting("amsgrad", True)(checkpoint)
+def add_amsgrad_state(checkpoint: dict[str, Any]) -> None:
+    set_setting("amsgrad", True)(checkpoint)
     for state in checkpoint["optimizer_states"][0]["state"].values():
         state["max_exp_avg_sq"] = torch.zeros(3)
 
 
-def weights(change: Any) -> Any:
-    def applied(checkpoint: dict[str, Any]) -> None:
+def change_weights(change: Any) -> Any:
+    def apply(checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {name: change(value) for name, value in checkpoint["state_dict"].items()}
 
-    return applied
+    return apply
 
 
 SCALER = torch.amp.GradScaler("cpu").state_dict()
-UNFIT = {
-    "moments of a wrong size": (moments(lambda _: torch.zeros(3)), "exp_avg of weight 0 has the shape"),
-    "moments without a size": (moments(lambda _: torch.tensor(0.0)), "exp_avg of weight 0 has the shape"),
-    "moments of too many axes": (moments(lambda x: x[None]), "exp_avg of weight 0 has the shape"),
-    "transposed moments": (moments(lambda x: x.T if x.ndim == 2 else x), "has the shape"),
-    "empty moments": (moments(lambda _: torch.zeros(0)), "exp_avg of weight 0 has the shape"),
-    "integer moments": (moments(torch.Tensor.long), "exp_avg of weight 0 has the type torch.int64"),
-    "complex moments": (moments(lambda x: x.to(torch.complex64)), "has the type torch.complex64"),
-    "moments on no device": (moments(lambda x: x.to("meta")), "is no plain tensor"),
-    "moments are text": (moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
+INVALID_STATES = {
+    "moments of a wrong size": (change_moments(lambda _: torch.zeros(3)), "exp_avg of weight 0 has the shape"),
+    "moments without a size": (change_moments(lambda _: torch.tensor(0.0)), "exp_avg of weight 0 has the shape"),
+    "moments of too many axes": (change_moments(lambda x: x[None]), "exp_avg of weight 0 has the shape"),
+    "transposed moments": (change_moments(lambda x: x.T if x.ndim == 2 else x), "has the shape"),
+    "empty moments": (change_moments(lambda _: torch.zeros(0)), "exp_avg of weight 0 has the shape"),
+    "integer moments": (change_moments(torch.Tensor.long), "exp_avg of weight 0 has the type torch.int64"),
+    "complex moments": (change_moments(lambda x: x.to(torch.complex64)), "has the type torch.complex64"),
+    "moments on the meta device": (change_moments(lambda x: x.to("meta")), "is no plain tensor"),
+    "moments are text": (change_moments(lambda _: "x"), "exp_avg of weight 0 is str, not Tensor"),
     "no moments": (lambda c: c["optimizer_states"][0]["state"][0].pop("exp_avg"), "weight 0 lacks 'exp_avg'"),
-    "more moments than the settings say": (first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
-    "more moments, and the settings": (enlarged, "weight 0 has 'max_exp_avg_sq'"),
-    "steps of a wrong size": (first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
-    "state of no weight": (
+    "unexpected moments": (change_first("max_exp_avg_sq", torch.zeros(3)), "weight 0 has 'max_exp_avg_sq'"),
+    "unexpected moments and setting": (add_amsgrad_state, "weight 0 has 'max_exp_avg_sq'"),
+    "steps of a wrong size": (change_first("step", torch.zeros(3)), "step of weight 0 has the shape [3], not []"),
+    "state of an unknown weight": (
         lambda c: c["optimizer_states"][0]["state"].update({999: {}}),
         "state of a weight 999 that is none",
     ),
     "state is a list": (lambda c: c["optimizer_states"][0].update(state=[1]), "there is no state"),
     "groups are text": (lambda c: c["optimizer_states"][0].update(param_groups="x"), "other groups of weights"),
-    "fewer weights": (setting("params", [0]), "1 weights, not"),
-    "weights of a group are text": (setting("params", "x"), "a group without weights"),
-    "NaN in moments": (moments(lambda x: x * math.nan), "exp_avg of weight 0: "),
-    "an infinite moment": (first("exp_avg_sq", lambda x: x.index_fill(0, torch.tensor(0), math.inf)), "exp_avg_sq of "),
-    "negative second moments": (first("exp_avg_sq", lambda x: x - 1), "exp_avg_sq of weight 0 has negative values"),
-    "a negative step": (first("step", torch.tensor(-2.0)), "step of weight 0 has negative values"),
-    "a negative step that is no tensor": (first("step", -2), "step of weight 0 has negative values"),
-    "a step that is not a number": (first("step", math.nan), "step of weight 0: "),
+    "fewer weights": (set_setting("params", [0]), "1 weights, not"),
+    "weights of a group are text": (set_setting("params", "x"), "a group without weights"),
+    "NaN in moments": (change_moments(lambda x: x * math.nan), "exp_avg of weight 0: "),
+    "an infinite moment": (
+        change_first("exp_avg_sq", lambda x: x.index_fill(0, torch.tensor(0), math.inf)),
+        "exp_avg_sq of ",
+    ),
+    "negative second moments": (
+        change_first("exp_avg_sq", lambda x: x - 1),
+        "exp_avg_sq of weight 0 has negative values",
+    ),
+    "a negative step": (change_first("step", torch.tensor(-2.0)), "step of weight 0 has negative values"),
+    "a negative step that is no tensor": (change_first("step", -2), "step of weight 0 has negative values"),
+    "a step that is not a number": (change_first("step", math.nan), "step of weight 0: "),
     "no optimizers": (lambda c: c.update(optimizer_states=[]), "0 optimizers, not 2"),
     "scale is not a number": (
         lambda c: c.update(MixedPrecision=SCALER | {"scale": math.nan}),
@@ -245,26 +257,26 @@ UNFIT = {
         "its state of the gradient scaler is none",
     ),
     "scale is text": (lambda c: c.update(MixedPrecision={"scale": "x"}), "its state of the gradient scaler is none"),
-    "integer weights": (weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
-    "weights of another shape": (weights(lambda x: x[None]), "has the shape"),
-    "weights on no device": (weights(lambda x: x.to("meta")), "is no plain tensor"),
+    "integer weights": (change_weights(torch.Tensor.long), "has the type torch.int64, not torch.float32"),
+    "weights of another shape": (change_weights(lambda x: x[None]), "has the shape"),
+    "weights on the meta device": (change_weights(lambda x: x.to("meta")), "is no plain tensor"),
     "no weights": (lambda c: c.update(state_dict={}), "Missing key(s)"),
 }
 
 
-@pytest.mark.parametrize("name", UNFIT)
-def test_a_state_that_does_not_fit_is_rejected_before_it_is_loaded(run, trained, tmp_path, name):
-    """torch's fused kernels write outside of moments that are too small, and convert integers without a word."""
-    change, told = UNFIT[name]
+@pytest.mark.parametrize("name", INVALID_STATES)
+def test_invalid_optimizer_state_or_weights_are_rejected(run, trained, tmp_path, name):
+    """torch's fused kernels write outside of moments that are too small, and convert integers silently."""
+    change, expected = INVALID_STATES[name]
     checkpoint = read(trained)
     change(checkpoint)
     torch.save(checkpoint, trained)
-    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    overrides = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
     with pytest.raises(UserError) as caught:
-        run(trained.parents[1], *words, ckpt_path=trained)
+        run(trained.parents[1], *overrides, ckpt_path=trained)
     (line,) = caught.value.errors
     assert line.startswith(f"{trained}: ")
-    assert told in line
+    assert expected in line
     if "its weights" in line:
         with pytest.raises(UserError, match="its weights do not fit"):
             gan_lightning.load(trained)
@@ -282,72 +294,71 @@ MISSING = {
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_missing_optimizer_state_is_an_error_unless_forced(run, trained, name):
-    """torch starts with fresh moments where a state is missing, which is another run."""
+def test_missing_optimizer_state_is_error_unless_forced(run, trained, name):
+    """torch starts with fresh moments where a state is missing, so the resumed run would differ."""
     checkpoint = read(trained)
     MISSING[name](checkpoint)
     torch.save(checkpoint, trained)
-    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    overrides = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
     with pytest.raises(UserError) as caught:
-        run(trained.parents[1], *words, ckpt_path=trained)
+        run(trained.parents[1], *overrides, ckpt_path=trained)
     (line,) = caught.value.errors
-    told = "0 optimizers, not 2" if name == "no optimizers" else "weights that have been updated"
-    assert told in line
-    assert run(trained.parents[1], *words, "force_resume=true", ckpt_path=trained).global_step == 3
+    expected = "0 optimizers, not 2" if name == "no optimizers" else "weights that have been updated"
+    assert expected in line
+    assert run(trained.parents[1], *overrides, "force_resume=true", ckpt_path=trained).global_step == 3
 
 
-def test_a_weight_that_was_never_updated_needs_no_optimizer_state(run, compose, trained, tmp_path):
-    """As one that the loss does not depend on: it still has its initial value."""
-    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
-    name, initial = next(build(compose(*words), tmp_path).model.generator.named_parameters())
+def test_never_updated_weight_needs_no_optimizer_state(run, compose, trained, tmp_path):
+    """A weight that the loss does not depend on still has its initial value."""
+    overrides = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3"
+    name, initial = next(build(compose(*overrides), tmp_path).model.generator.named_parameters())
     checkpoint = read(trained)
     checkpoint["state_dict"][f"generator.{name}"] = initial.detach()
     checkpoint["optimizer_states"][0]["state"].pop(0)
     torch.save(checkpoint, trained)
-    assert run(trained.parents[1], *words, ckpt_path=trained).global_step == 3
+    assert run(trained.parents[1], *overrides, ckpt_path=trained).global_step == 3
 
 
-@pytest.mark.parametrize("words", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9"), SGD])
-def test_a_state_that_fits_is_taken(run, tmp_path, words):
-    """Of RMSprop and of Adam; its settings are those of the checkpoint."""
-    run(tmp_path, *words, "trainer.max_steps=2")
+@pytest.mark.parametrize("overrides", [("model=wgan",), ("model=dcgan", "model.ema_decay=0.9"), SGD])
+def test_valid_optimizer_state_is_loaded(run, tmp_path, overrides):
+    run(tmp_path, *overrides, "trainer.max_steps=2")
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert run(tmp_path, *words, "trainer.max_steps=3", ckpt_path=last).global_step == 3
+    assert run(tmp_path, *overrides, "trainer.max_steps=3", ckpt_path=last).global_step == 3
 
 
 SETTINGS = {
-    "of an earlier torch": dropped("decoupled_weight_decay"),
-    "maximize": setting("maximize", True),
-    "weight_decay": setting("weight_decay", 0.5),
-    "rate": setting("lr", 1.0),
-    "no rate": dropped("lr"),
-    "rate is text": setting("lr", "x"),
-    "betas": setting("betas", (0.9, 0.9)),
-    "too many betas": setting("betas", (0.5, 0.9, 0.9)),
-    "capturable": setting("capturable", "x"),
-    "other": setting("other", 3),
+    "missing in an earlier torch": drop_setting("decoupled_weight_decay"),
+    "maximize": set_setting("maximize", True),
+    "weight_decay": set_setting("weight_decay", 0.5),
+    "lr": set_setting("lr", 1.0),
+    "no lr": drop_setting("lr"),
+    "lr is text": set_setting("lr", "x"),
+    "betas": set_setting("betas", (0.9, 0.9)),
+    "too many betas": set_setting("betas", (0.5, 0.9, 0.9)),
+    "capturable": set_setting("capturable", "x"),
+    "other": set_setting("other", 3),
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_of_optimizers_are_those_of_the_configuration(run, trained, tmp_path, name):
-    """A checkpoint's own, which no configuration shows, would train another way."""
-    words = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3", "~callbacks.learning_rate"
+def test_optimizer_settings_come_from_configuration(run, trained, tmp_path, name):
+    """Settings that only the checkpoint has would change training, and no configuration file would show them."""
+    overrides = "model=vanilla", "model.ema_decay=0.9", "trainer.max_steps=3", "~callbacks.learning_rate"
     copied = Path(shutil.copytree(trained.parents[1], tmp_path / "copy"), "checkpoints", "last.ckpt")
-    known = run(trained.parents[1], *words, ckpt_path=trained)
+    expected = run(trained.parents[1], *overrides, ckpt_path=trained)
     checkpoint = read(copied)
     SETTINGS[name](checkpoint)
     torch.save(checkpoint, copied)
-    found = run(copied.parents[1], *words, ckpt_path=copied)
-    for one, other in zip(found.optimizers, known.optimizers, strict=True):
+    found = run(copied.parents[1], *overrides, ckpt_path=copied)
+    for one, other in zip(found.optimizers, expected.optimizers, strict=True):
         assert [group | {"params": ()} for group in one.param_groups] == [
             group | {"params": ()} for group in other.param_groups
         ]
-    state = known.lightning_module.state_dict()
+    state = expected.lightning_module.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in found.lightning_module.state_dict().items())
 
 
-def test_a_flipped_byte_is_noticed(trained):
+def test_flipped_byte_is_detected(trained):
     content = bytearray(trained.read_bytes())
     content[len(content) // 2] ^= 0xFF
     trained.write_bytes(content)
@@ -355,9 +366,9 @@ def test_a_flipped_byte_is_noticed(trained):
         read(trained)
 
 
-def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, learner):
-    words = f"model={learner}", "model.ema_decay=0.9", "trainer.max_steps=2"
-    model = run(tmp_path / "run", *words).lightning_module
+def test_load_rebuilds_model_from_checkpoint_file_only(run, tmp_path, learner):
+    overrides = f"model={learner}", "model.ema_decay=0.9", "trainer.max_steps=2"
+    model = run(tmp_path / "run", *overrides).lightning_module
     moved = shutil.copy(tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "moved.ckpt")
     shutil.rmtree(tmp_path / "run")
     loaded = gan_lightning.load(moved)
@@ -368,7 +379,7 @@ def test_a_checkpoint_rebuilds_the_model_alone(run, tmp_path, learner):
     assert torch.equal(loaded.sample(5, seed=2), model.sample(5, seed=2))
 
 
-class Bomb:
+class MakeDirectory:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
@@ -376,12 +387,12 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
-def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
+def test_invalid_checkpoint_files_are_rejected_and_run_no_code(trained, tmp_path):
     complete, path, marker = trained.read_bytes(), tmp_path / "unfit.ckpt", tmp_path / "ran"
-    pickle.loads(pickle.dumps(Bomb(tmp_path / "works")))
-    assert (tmp_path / "works").is_dir(), "the bomb is none"
+    pickle.loads(pickle.dumps(MakeDirectory(tmp_path / "works")))
+    assert (tmp_path / "works").is_dir(), "unpickling MakeDirectory runs no code, so this test shows nothing"
 
-    def refused(match: str) -> None:
+    def check_rejected(match: str) -> None:
         with pytest.raises(UserError, match=match) as caught:
             gan_lightning.load(path)
         assert str(path) in str(caught.value)
@@ -390,15 +401,15 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
 
     for length in (0, 10, len(complete) // 2, len(complete) - 1):
         path.write_bytes(complete[:length])
-        refused("cannot be read")
+        check_rejected("cannot be read")
     path.write_bytes(b"GIF89a and more")
-    refused("cannot be read")
-    path.write_bytes(pickle.dumps(Bomb(marker)))
-    refused("cannot be read")
-    torch.save({"state_dict": {}, "hyper_parameters": {"config": Bomb(marker)}}, path)
-    refused("it names code to run")
+    check_rejected("cannot be read")
+    path.write_bytes(pickle.dumps(MakeDirectory(marker)))
+    check_rejected("cannot be read")
+    torch.save({"state_dict": {}, "hyper_parameters": {"config": MakeDirectory(marker)}}, path)
+    check_rejected("it names code to run")
     checkpoint = read(trained)
-    foreign = [
+    invalid = [
         checkpoint["state_dict"],
         {"state_dict": checkpoint["state_dict"]},
         [1, 2],
@@ -408,13 +419,13 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         checkpoint | {"hyper_parameters": {"config": {"model": None}}},
         {key: value for key, value in checkpoint.items() if key != "state_dict"},
     ]
-    for content in foreign:
+    for content in invalid:
         torch.save(content, path)
-        refused("not one of gan-lightning's")
+        check_rejected("not one of gan-lightning's")
     torch.save(checkpoint | {"state_dict": {"generator.weight": torch.zeros(1)}}, path)
-    refused("do not fit")
+    check_rejected("do not fit")
     path.unlink()
-    refused("there is no such checkpoint")
+    check_rejected("there is no such checkpoint")
     assert not marker.exists()
 
 
@@ -437,7 +448,7 @@ def test_unfit_files_are_refused_and_run_nothing(trained, tmp_path):
         "torch.load",
     ],
 )
-def test_classes_that_are_not_ours_are_refused(trained, target):
+def test_targets_outside_allowed_classes_are_rejected(trained, target):
     for node in ({"_target_": target}, {"generator": {"a": [{"_target_": target}]}}):
         with pytest.raises(UserError, match="which is no class of this version") as caught:
             check_trusted(node, trained)
@@ -449,14 +460,14 @@ def test_classes_that_are_not_ours_are_refused(trained, target):
         gan_lightning.load(trained)
 
 
-def test_our_own_classes_are_let_in(trained):
+def test_allowed_target_classes_are_accepted(trained):
     config = read(trained)["hyper_parameters"]["config"]
     check_trusted(config["model"], trained)
     for target in ("gan_lightning.model.wgan.WGAN", "gan_lightning.loss.hinge.Hinge", "torch.optim.RMSprop"):
         check_trusted({"_target_": target}, trained)
 
 
-def test_trust_lets_other_classes_in(trained):
+def test_trust_checkpoint_accepts_other_classes(trained):
     checkpoint = read(trained)
     checkpoint["hyper_parameters"]["config"]["model"]["loss"] = {"_target_": "types.SimpleNamespace", "mark": 7}
     torch.save(checkpoint, trained)
@@ -471,22 +482,22 @@ def test_init_from_loads_networks_only(run, build, trained):
     assert not torch.equal(model.generator.net[0].weight, state["generator.net.0.weight"])
     init_from(model, trained)
     weights = model.state_dict()
-    assert weights.pop("generator_ema.class_counts").tolist() == [0], "labels of the other run's data"
+    assert weights.pop("generator_ema.class_counts").tolist() == [0], "class counts of the other run's data"
     for key, value in weights.items():
         assert torch.equal(value, state[key.replace("generator_ema.network.", "generator.")]), key
     assert any(not torch.equal(state[f"generator_ema.network.{k}"], state[f"generator.{k}"]) for k in ["net.0.weight"])
 
 
-def test_init_from_warns_where_classes_have_other_numbers(run, trained, tmp_path, caplog):
-    """Samples of the other run's class 1 would be taken for those of another class."""
+def test_init_from_warns_about_different_class_numbers(run, trained, tmp_path, caplog):
+    """Samples of class 1 of the other run would be labelled as another class."""
     run(tmp_path / "first", "model=cgan", "trainer.max_steps=1")
     path = tmp_path / "first" / "checkpoints" / "last.ckpt"
     content = read(path)
     content["hyper_parameters"]["class_names"] = [*"1234567890"]
     torch.save(content, path)
     run(tmp_path / "second", "model=cgan", "trainer.max_steps=1", f"init_from={path}")
-    told = f"init_from={path}: class 0 is '1' in the model and '0' in the data, where '1' is class 1"
-    assert told in [record.message for record in caplog.records]
+    expected = f"init_from={path}: class 0 is '1' in the model and '0' in the data, where '1' is class 1"
+    assert expected in [record.message for record in caplog.records]
 
 
 def test_init_from_starts_at_step_zero(run, trained, tmp_path):
@@ -496,8 +507,10 @@ def test_init_from_starts_at_step_zero(run, trained, tmp_path):
     assert {int(state["step"]) for state in fresh["optimizer_states"][0]["state"].values()} == {1}
 
 
-@pytest.mark.parametrize(("words", "player"), [(["network.width=8"], "generator"), (["network.depth=2"], "generator")])
-def test_networks_that_do_not_fit_are_told(build, trained, words, player):
-    model, _ = build("model=vanilla", *words)
-    with pytest.raises(UserError, match=rf"init_from={trained}: its {player} does not fit this one: .*net"):
+@pytest.mark.parametrize(
+    ("overrides", "network"), [(["network.width=8"], "generator"), (["network.depth=2"], "generator")]
+)
+def test_init_from_rejects_networks_that_do_not_fit(build, trained, overrides, network):
+    model, _ = build("model=vanilla", *overrides)
+    with pytest.raises(UserError, match=rf"init_from={trained}: its {network} does not fit this one: .*net"):
         init_from(model, trained)

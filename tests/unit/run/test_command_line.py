@@ -1,4 +1,4 @@
-"""Everything that is typed wrong is told in words, all at once, before training."""
+"""Validation of the command line: all errors are reported together before training, each with a suggested fix."""
 
 import re
 import shlex
@@ -36,17 +36,17 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_wrong_option_is_told_with_the_valid_ones(group):
-    typed, nearest, valid = GROUPS[group]
-    (fault,) = errors(f"{group}={typed}")
-    assert fault.startswith(f"{group}={typed}: no such option")
-    assert valid in fault
-    assert group == "debug" or f"the nearest is {nearest}" in fault
-    assert "base" not in fault.partition("there are ")[2].split(", ")
+def test_unknown_option_is_error_with_valid_options(group):
+    override, nearest, valid = GROUPS[group]
+    (error,) = errors(f"{group}={override}")
+    assert error.startswith(f"{group}={override}: no such option")
+    assert valid in error
+    assert group == "debug" or f"the nearest is {nearest}" in error
+    assert "base" not in error.partition("there are ")[2].split(", ")
 
 
 @pytest.mark.parametrize(
-    ("typed", "nearest"),
+    ("override", "nearest"),
     [
         ("modle=dcgan", "model"),
         ("sed=3", "seed"),
@@ -66,14 +66,14 @@ def test_a_wrong_option_is_told_with_the_valid_ones(group):
         ("a.b.c=1", None),
     ],
 )
-def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
-    (fault,) = errors(typed)
-    assert fault.startswith(f"{typed.partition('=')[0]}: there is no such key")
-    assert nearest is None or re.search(rf"(the nearest is |; )[\w.]*{re.escape(nearest)}", fault)
+def test_unknown_key_is_error_with_nearest_key(override, nearest):
+    (error,) = errors(override)
+    assert error.startswith(f"{override.partition('=')[0]}: there is no such key")
+    assert nearest is None or re.search(rf"(the nearest is |; )[\w.]*{re.escape(nearest)}", error)
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted"),
+    ("override", "expected"),
     [
         ("trainer.max_steps=many", "whole number"),
         ("trainer.max_steps=1.5", "whole number"),
@@ -117,14 +117,14 @@ def test_an_unknown_key_is_told_with_the_nearest(typed, nearest):
         ("trainer.accelerator=abacus", "auto, cpu, gpu"),
     ],
 )
-def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
-    (fault,) = errors(typed)
-    assert typed.partition("=")[0] in fault
-    assert wanted in fault
+def test_invalid_value_is_error_with_valid_values(override, expected):
+    (error,) = errors(override)
+    assert override.partition("=")[0] in error
+    assert expected in error
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "wanted"),
+    ("overrides", "key", "expected"),
     [
         (["model=wgan", "model.clip_value=0"], "model.clip_value", "above 0"),
         (["model=wgan_gp", "model.gp_weight=-1"], "model.gp_weight", "above 0"),
@@ -136,14 +136,14 @@ def test_an_impossible_value_is_told_with_what_would_be_right(typed, wanted):
         (["data=gaussian_ring", "model=vanilla", "data.std=-1"], "data.std", "at least 0"),
     ],
 )
-def test_impossible_values_of_some(words, key, wanted):
-    (fault,) = errors(*words)
-    assert key in fault
-    assert wanted in fault
+def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expected):
+    (error,) = errors(*overrides)
+    assert key in error
+    assert expected in error
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "expected"),
     [
         (["model=cgan", "data=celeba"], r"data\.attribute=null: model=cgan needs labels; data\.attribute=Smiling$"),
         (
@@ -248,21 +248,21 @@ def test_impossible_values_of_some(words, key, wanted):
         ),
     ],
 )
-def test_what_makes_no_sense_together(tmp_path, monkeypatch, words, told):
+def test_incompatible_settings_are_error(tmp_path, monkeypatch, overrides, expected):
     monkeypatch.chdir(tmp_path)
-    found = errors(*words)
-    assert any(re.search(told, fault) for fault in found), found
+    messages = errors(*overrides)
+    assert any(re.search(expected, error) for error in messages), messages
 
 
-def test_a_flat_folder_has_no_classes(tmp_path):
+def test_conditional_model_needs_folder_with_sub_folders(tmp_path):
     (tmp_path / "a.jpg").touch()
-    (fault,) = errors("model=acgan", "data=image_folder", f"data.root={tmp_path}")
-    assert fault.startswith(f"data.root={tmp_path}: model=acgan needs labels; ")
-    assert "sub-folder" in fault
+    (error,) = errors("model=acgan", "data=image_folder", f"data.root={tmp_path}")
+    assert error.startswith(f"data.root={tmp_path}: model=acgan needs labels; ")
+    assert "sub-folder" in error
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("arguments", "expected"),
     [
         (["model"], "model: not of the form KEY=VALUE"),
         (["model", "=", "dcgan"], "=: not of the form KEY=VALUE"),
@@ -299,19 +299,19 @@ def test_a_flat_folder_has_no_classes(tmp_path):
         (["-m", "seed=1,2", "trainer=ddp"], "trainer.devices: a sweep runs every job on one device"),
     ],
 )
-def test_a_line_that_says_nothing(argv, told):
-    assert told in " ".join(errors(*argv))
+def test_invalid_arguments_are_error(arguments, expected):
+    assert expected in " ".join(errors(*arguments))
 
 
-def test_all_faults_come_at_once():
-    found = errors("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
+def test_all_errors_are_reported_together():
+    messages = errors("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
     for part in ("model=wgann", "sed", "trainer.max_steps=0", "data.batch_size=x", "network.widht", "foo"):
-        assert sum(fault.startswith(part) for fault in found) == 1, (part, found)
-    assert len(found) == 6
+        assert sum(error.startswith(part) for error in messages) == 1, (part, messages)
+    assert len(messages) == 6
 
 
 @pytest.mark.parametrize(
-    "argv",
+    "arguments",
     [
         [],
         ["model=wgan_gp", "data=mnist", "trainer.max_steps=3000"],
@@ -339,15 +339,15 @@ def test_all_faults_come_at_once():
     ],
     ids=" ".join,
 )
-def test_lines_that_are_right(argv):
-    name, rest, sweep_dir = check_command_line(argv)
+def test_valid_command_lines_are_accepted(arguments):
+    name, rest, sweep_dir = check_command_line(arguments)
     assert name == "train"
-    wanted = get_args_parser().parse_intermixed_args(argv)
-    wanted.config_name = None  # which is passed by itself
-    if wanted.multirun:
+    expected = get_args_parser().parse_intermixed_args(arguments)
+    expected.config_name = None  # returned separately
+    if expected.multirun:
         assert sweep_dir.parent == Path("runs/sweeps").absolute()
-        wanted.overrides.append(f"hydra.sweep.dir='{sweep_dir}'")
-    assert get_args_parser().parse_intermixed_args(rest) == wanted
+        expected.overrides.append(f"hydra.sweep.dir='{sweep_dir}'")
+    assert get_args_parser().parse_intermixed_args(rest) == expected
 
 
 def test_help_lists_groups_options_and_keys(capsys):
@@ -370,29 +370,29 @@ def test_help_lists_groups_options_and_keys(capsys):
         assert key in text
 
 
-# The program itself
+# Commands that messages suggest
 
 
 @pytest.mark.parametrize(
     "folder", ["runs/a", "runs/model=cgan,seed=2", "it's a {run}", "runs/a b", "$HOME/x", 'a"b\\c']
 )
-def test_what_is_told_can_be_typed(folder):
+def test_quoted_override_survives_shell_and_hydra(folder):
     (word,) = shlex.split(summary.quote_override(f"hydra.run.dir={folder}"))
     (override,) = OverridesParser.create().parse_overrides([word])
     assert override.value() == folder
 
 
-@pytest.mark.parametrize(("started", "told"), [("train.py", "python train.py"), ("/bin/gan-train", "gan-train")])
-def test_going_on_is_typed_as_the_run_was(monkeypatch, started, told):
-    monkeypatch.setattr(sys, "argv", [started, "seed=1"])
+@pytest.mark.parametrize(("argv0", "program"), [("train.py", "python train.py"), ("/bin/gan-train", "gan-train")])
+def test_resume_command_uses_program_of_run(monkeypatch, argv0, program):
+    monkeypatch.setattr(sys, "argv", [argv0, "seed=1"])
     monkeypatch.setattr(summary, "program", str)
     assert (
         summary.resume_command(Path("runs/a"), OmegaConf.create({"mode": "RUN"}), [])
-        == f"{told} ckpt_path=last hydra.run.dir=runs/a"
+        == f"{program} ckpt_path=last hydra.run.dir=runs/a"
     )
 
 
-def test_a_command_is_given_with_the_path_of_this_environment_where_another_one_is_first(monkeypatch, tmp_path):
+def test_suggested_program_has_path_unless_first_on_path(monkeypatch, tmp_path):
     for folder in ("here", "other"):
         (tmp_path / folder).mkdir()
         for name in ("python", "gan-sample"):
@@ -406,16 +406,16 @@ def test_a_command_is_given_with_the_path_of_this_environment_where_another_one_
     assert summary.program("python") == "here/python3"
 
 
-def test_a_group_of_another_command_is_told():
-    told = "belongs to gan-explore, not to training"
-    assert errors("latent=walk", "latent.steps=3") == [f"latent=walk: {told}", f"latent.steps=3: {told}"]
+def test_group_of_another_command_is_error():
+    message = "belongs to gan-explore, not to training"
+    assert errors("latent=walk", "latent.steps=3") == [f"latent=walk: {message}", f"latent.steps=3: {message}"]
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("arguments", "expected"),
     [
         (["--experimental-rerun", "file"], "--experimental-rerun: unpickles a file, which runs the code in it"),
-        (["--experimental-re=file", "--help"], "--experimental-rerun: unpickles a file"),  # argparse takes beginnings
+        (["--experimental-re=file", "--help"], "--experimental-rerun: unpickles a file"),  # argparse accepts prefixes
         (["--hydra-help", "--experimental-rerun=file"], "--experimental-rerun: unpickles a file"),
         (["-cp", "elsewhere"], "--config-path: not supported; --config-dir FOLDER"),
         (["--config-name", "evaluate"], "--config-name evaluate: belongs to gan-evaluate, not to training"),
@@ -429,19 +429,19 @@ def test_a_group_of_another_command_is_told():
         (["hydra/sweeper=optuna"], "hydra/sweeper=optuna: needs pip install hydra-optuna-sweeper"),
     ],
 )
-def test_flags_and_plugins_that_are_not_there(argv, told):
-    (fault,) = errors(*argv)
-    assert told in fault
+def test_unsupported_flags_and_missing_plugins_are_error(arguments, expected):
+    (error,) = errors(*arguments)
+    assert expected in error
 
 
-def test_a_configuration_of_ones_own_has_its_name(tmp_path, monkeypatch):
+def test_config_name_of_user_supplied_file_is_returned(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\nseed: 5\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert check_command_line(["-cd", "~/", "-cn", "mine"]) == ("mine", [f"--config-dir={tmp_path}"], None)
 
 
 @pytest.mark.parametrize(
-    ("typed", "key", "place"),
+    ("argv", "key", "expected"),
     [
         (["hydra.run.dir=~/a"], "hydra.run.dir", "{home}/a"),
         (["hydra.run.dir='~/it\\'s a {run}'"], "hydra.run.dir", "{home}/it's a {{run}}"),
@@ -454,99 +454,103 @@ def test_a_configuration_of_ones_own_has_its_name(tmp_path, monkeypatch):
         (["--config-dir", "mine", "experiment=here"], "hydra.run.dir", "{home}/mine"),
     ],
 )
-def test_directories_are_absolute_before_hydra_has_them(tmp_path, monkeypatch, typed, key, place):
+def test_directories_are_absolute_before_hydra_reads_them(tmp_path, monkeypatch, argv, key, expected):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("THERE", "~/there")
     (tmp_path / "mine/experiment").mkdir(parents=True)
     text = "# @package _global_\nhydra: {run: {dir: ~/mine}}\n"
     (tmp_path / "mine/experiment/here.yaml").write_text(text, encoding="utf-8")
-    _, words, _ = check_command_line(typed)
-    found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
-    assert found[key] == place.format(home=tmp_path / "home", cwd=tmp_path)
+    _, arguments, _ = check_command_line(argv)
+    values = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(arguments))}
+    assert values[key] == expected.format(home=tmp_path / "home", cwd=tmp_path)
 
 
-OWN = """class Mine:
+CLASS_SOURCE = """class Mine:
     def __init__(self, n: int = 1) -> None:
         self.n = n
 """
 
 
 @pytest.mark.parametrize("section", ["callbacks", "logger", "metric"])
-def test_a_class_of_ones_own_is_added_by_a_key(tmp_path, monkeypatch, section):
-    (tmp_path / "own_class.py").write_text(OWN)
+def test_user_supplied_class_is_added_by_key(tmp_path, monkeypatch, section):
+    (tmp_path / "own_class.py").write_text(CLASS_SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     target = f"+{section}.mine._target_=own_class.Mine"
     assert check_command_line([target, f"+{section}.mine.n=3"])[0] == "train"
     assert check_command_line([f"+{section}.mine={{_target_:own_class.Mine,n:3}}"])[0] == "train"
     assert errors(target, f"+{section}.mine.m=3") == [f"{section}.mine.m: own_class.Mine takes no such argument"]
-    (fault,) = errors(target, f"+{section}.mine.n=x")
-    assert fault.startswith(f"{section}.mine.n=x: must be a whole number")
-    (fault,) = errors(f"+{section}.mine.n=3")
-    assert f"+{section}.mine._target_=CLASS" in fault
+    (error,) = errors(target, f"+{section}.mine.n=x")
+    assert error.startswith(f"{section}.mine.n=x: must be a whole number")
+    (error,) = errors(f"+{section}.mine.n=3")
+    assert f"+{section}.mine._target_=CLASS" in error
 
 
-@pytest.mark.parametrize("where", ["experiment", "config-dir"])
-def test_a_class_of_ones_own_is_added_by_a_file(tmp_path, monkeypatch, where):
-    (tmp_path / "own_class.py").write_text(OWN)
+@pytest.mark.parametrize("source", ["experiment", "config-dir"])
+def test_user_supplied_class_is_added_by_file(tmp_path, monkeypatch, source):
+    (tmp_path / "own_class.py").write_text(CLASS_SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "experiment").mkdir()
     text = "# @package _global_\ncallbacks: {mine: {_target_: own_class.Mine, n: 2}}\n"
     (tmp_path / "experiment" / "own.yaml").write_text(text)
-    words = ["--config-dir", str(tmp_path), "experiment=own"]
-    assert check_command_line(words)[0] == "train"
-    (fault,) = errors(*words, "callbacks.mine.n=x") if where == "experiment" else errors(*words, "+callbacks.mine.m=1")
-    assert fault.startswith(("callbacks.mine.n=x: must be", "callbacks.mine.m: own_class.Mine takes no such argument"))
+    arguments = ["--config-dir", str(tmp_path), "experiment=own"]
+    assert check_command_line(arguments)[0] == "train"
+    (error,) = (
+        errors(*arguments, "callbacks.mine.n=x")
+        if source == "experiment"
+        else errors(*arguments, "+callbacks.mine.m=1")
+    )
+    assert error.startswith(("callbacks.mine.n=x: must be", "callbacks.mine.m: own_class.Mine takes no such argument"))
 
 
 @pytest.mark.parametrize("key", ["eval.patience", "network.x", "callbacks.x", "logger.x", "metric.x", "trainer.x"])
-def test_an_added_key_hides_no_other_error(key):
-    found = errors(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
-    named = [re.split("[:=]", fault, maxsplit=1)[0] for fault in found]
-    assert {key, "modle", "trainer.max_steps", "data.batch_size"} <= {*named}
+def test_added_key_hides_no_other_error(key):
+    messages = errors(f"+{key}=3", "modle=dcgan", "trainer.max_steps=0", "data.batch_size=x")
+    keys = [re.split("[:=]", error, maxsplit=1)[0] for error in messages]
+    assert {key, "modle", "trainer.max_steps", "data.batch_size"} <= {*keys}
 
 
-@pytest.mark.parametrize("where", ["experiment/mine.yaml", "train.yaml"])
-def test_a_directory_below_home_in_a_file_of_conf_is_absolute(tmp_path, monkeypatch, where):
+@pytest.mark.parametrize("source", ["experiment/mine.yaml", "train.yaml"])
+def test_home_directory_in_conf_file_is_expanded(tmp_path, monkeypatch, source):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     conf = Path(shutil.copytree(CONF, tmp_path / "conf"))
-    if where == "train.yaml":
-        text = (conf / where).read_text(encoding="utf-8").replace('run: {dir: "runs/', 'run: {dir: "~/runs/')
-        (conf / where).write_text(text, encoding="utf-8")
+    if source == "train.yaml":
+        text = (conf / source).read_text(encoding="utf-8").replace('run: {dir: "runs/', 'run: {dir: "~/runs/')
+        (conf / source).write_text(text, encoding="utf-8")
     else:
-        (conf / where).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
+        (conf / source).write_text("# @package _global_\nhydra: {run: {dir: ~/job}}\n", encoding="utf-8")
     for module in ("run.command_line", "config.compose"):
         monkeypatch.setattr(f"gan_lightning.{module}.CONF", conf)
-    _, words, _ = check_command_line([] if where == "train.yaml" else ["experiment=mine"])
-    found = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(words))}
-    assert found["hydra.run.dir"].startswith(str(tmp_path / "home" / ("runs" if where == "train.yaml" else "job")))
+    _, arguments, _ = check_command_line([] if source == "train.yaml" else ["experiment=mine"])
+    values = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(get_overrides(arguments))}
+    assert values["hydra.run.dir"].startswith(str(tmp_path / "home" / ("runs" if source == "train.yaml" else "job")))
 
 
-def get_overrides(words: list[str]) -> list[str]:
-    return get_args_parser().parse_intermixed_args(words).overrides
+def get_overrides(arguments: list[str]) -> list[str]:
+    return get_args_parser().parse_intermixed_args(arguments).overrides
 
 
-def test_a_home_directory_that_is_unknown_is_an_error(monkeypatch):
+def test_unknown_home_directory_is_error(monkeypatch):
     monkeypatch.setenv("HOME", "")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     assert errors("hydra.run.dir=~/a") == ["~/a: the home directory is unknown; set HOME, or give a path without ~"]
-    assert check_command_line([])[0] == "train", "the default cache is no error"
+    assert check_command_line([])[0] == "train", "the default cache must not be an error"
 
 
-def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys):
-    """A thousand values took minutes without a line."""
+def test_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys):
+    """A sweep of a thousand values took minutes without output."""
     composed, compose = [], ConfigLoaderImpl.load_configuration
     monkeypatch.setattr(
-        ConfigLoaderImpl, "load_configuration", lambda *args, **more: composed.append(1) or compose(*args, **more)
+        ConfigLoaderImpl, "load_configuration", lambda *args, **kwargs: composed.append(1) or compose(*args, **kwargs)
     )
-    read, of = [], validation.parameters_of
-    monkeypatch.setattr(validation, "parameters_of", lambda config: read.append(1) or of(config))
+    validated, parameters_of = [], validation.parameters_of
+    monkeypatch.setattr(validation, "parameters_of", lambda config: validated.append(1) or parameters_of(config))
     values = ",".join(map(str, range(1000)))
-    _, words, _ = check_command_line(["-m", f"seed={values}", "model.generator_optimizer.lr=1e-4,2e-4"])
+    _, arguments, _ = check_command_line(["-m", f"seed={values}", "model.generator_optimizer.lr=1e-4,2e-4"])
     assert len(composed) < 5
-    assert len(read) < 5
-    assert "hydra.sweeper.max_batch_size=10" in words
+    assert len(validated) < 5
+    assert "hydra.sweeper.max_batch_size=10" in arguments
     assert "sweep of 2,000 jobs" in capsys.readouterr().out
     assert errors("-m", f"seed={values},-1,x", "model.generator_optimizer.lr=1e-4,no") == [
         "seed=-1: must be a whole number of at least 0 and at most 4294967295",
@@ -558,26 +562,28 @@ def test_a_large_sweep_is_checked_without_composing_each_job(monkeypatch, capsys
     ]
 
 
-def test_jobs_that_run_elsewhere_are_one_batch(capsys):
-    _, words, _ = check_command_line(["-m", "seed=range(20)", "hydra/launcher=joblib"])
-    assert not any("max_batch_size" in word for word in words)
+def test_jobs_of_launcher_are_one_batch(capsys):
+    _, arguments, _ = check_command_line(["-m", "seed=range(20)", "hydra/launcher=joblib"])
+    assert not any("max_batch_size" in word for word in arguments)
     assert "sweep of 20 jobs\ncomposing all of them before the first starts" in capsys.readouterr().out
 
 
-def test_a_launcher_that_a_file_chooses_is_found(tmp_path, capsys):
+def test_launcher_selected_in_file_is_found(tmp_path, capsys):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_, {override hydra/launcher: joblib}]\n")
-    _, words, _ = check_command_line(["-m", "seed=range(20)", "--config-dir", str(tmp_path), "--config-name", "mine"])
-    assert not any("max_batch_size" in word for word in words)
+    _, arguments, _ = check_command_line(
+        ["-m", "seed=range(20)", "--config-dir", str(tmp_path), "--config-name", "mine"]
+    )
+    assert not any("max_batch_size" in word for word in arguments)
     assert "composing all of them before the first starts" in capsys.readouterr().out
 
 
-def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkeypatch):
+def test_resume_command_omits_time_limit_that_stopped_sweep(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
     monkeypatch.setattr(summary, "program", str)
     settings = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweep": {"dir": str(Path("runs/s").absolute())}})
-    typed = ["-m", "seed=1,2", "+trainer.max_time=00:01:00:00"]
-    found = summary.resume_command(Path("runs/s/1"), settings, typed, "trainer.max_time has passed")
+    argv = ["-m", "seed=1,2", "+trainer.max_time=00:01:00:00"]
+    found = summary.resume_command(Path("runs/s/1"), settings, argv, "trainer.max_time has passed")
     assert found == "python train.py -m seed=1,2 hydra.sweep.dir=runs/s"
 
 
@@ -593,33 +599,33 @@ def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkey
         ({"RANK": "0", "WORLD_SIZE": "2"}, ["hydra.run.dir: several processes were started"]),
     ],
 )
-def test_environment_variables_of_another_job_are_errors(monkeypatch, variables, expected):
+def test_inconsistent_rank_variables_are_error(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = errors()
-    assert len(found) == len(expected)
-    for text, start in zip(found, expected, strict=True):
+    messages = errors()
+    assert len(messages) == len(expected)
+    for text, start in zip(messages, expected, strict=True):
         assert text.startswith(start)
 
 
 @pytest.mark.parametrize("name", ["bash", "interactive"])
-def test_an_interactive_slurm_shell_starts_one_process(monkeypatch, name):
+def test_interactive_slurm_shell_starts_one_process(monkeypatch, name):
     for variable, value in {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": name}.items():
         monkeypatch.setenv(variable, value)
     assert check_command_line([])[0] == "train"
 
 
-@pytest.mark.parametrize("place", ["", "/", "~", "' '"])
+@pytest.mark.parametrize("value", ["", "/", "~", "' '"])
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
-def test_a_run_directory_is_not_the_root_or_home_directory(tmp_path, monkeypatch, key, place):
+def test_root_and_home_are_rejected_as_run_directory(tmp_path, monkeypatch, key, value):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    (error,) = errors(*["-m"] * (key == "hydra.sweep.dir"), f"{key}={place}")
+    (error,) = errors(*["-m"] * (key == "hydra.sweep.dir"), f"{key}={value}")
     assert error.startswith(f"{key}=")
     assert error.endswith(f": not a directory for runs; {key}=FOLDER")
 
 
-def test_invalid_yaml_of_ones_own_is_an_error_with_file_and_line(tmp_path):
+def test_invalid_user_supplied_yaml_is_error_with_file_and_line(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nseed: [1,\n")
     (error,) = errors("--config-dir", str(tmp_path), "experiment=mine")

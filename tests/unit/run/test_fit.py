@@ -1,4 +1,4 @@
-"""A training run in this process: what is rejected before the first step, and what it leaves behind."""
+"""A training run in this process: errors before the first step, and the global state that it restores."""
 
 import csv
 import logging
@@ -25,7 +25,7 @@ from gan_lightning.run.sweep import JobFailedError, Sweep
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "expected"),
     [
         (["objective=eval/fidd"], r"eval/fidd: is not measured, the nearest is fid; there are fid, "),
         (["objective=eval/fid", "eval.every_n_steps=null"], r"nothing is measured in this run; eval\.every_n_steps="),
@@ -36,21 +36,21 @@ from gan_lightning.run.sweep import JobFailedError, Sweep
         ),
     ],
 )
-def test_what_shows_late_is_told_before_the_first_step(run, tmp_path, words, told):
-    with pytest.raises(UserError, match=told):
-        run(tmp_path / "run", "model=dcgan", "eval.every_n_steps=1", *words)
+def test_errors_of_evaluation_and_networks_come_before_first_step(run, tmp_path, overrides, expected):
+    with pytest.raises(UserError, match=expected):
+        run(tmp_path / "run", "model=dcgan", "eval.every_n_steps=1", *overrides)
     assert not [*tmp_path.rglob("*.ckpt")]
 
 
-def test_an_exit_status_above_128_of_a_users_class_is_no_signal():
+def test_exit_status_above_128_of_user_class_is_not_a_signal():
     assert exit_reason(InterruptedBySignal(signal.SIGTERM)) == (143, "stopped by SIGTERM")
     for code in (3, 200, 255):
         assert exit_reason(SystemExit(code)) == (1, f"stopped by what the configuration names (SystemExit({code}))")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no passwd file")
-def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_path, monkeypatch, caplog):
-    """In a container, a process may run under a user id that has no passwd entry, and without HOME."""
+def test_unknown_home_directory_disables_cache(compose, tmp_path, monkeypatch, caplog):
+    """In a container, a process may run under a user id without a passwd entry, and without HOME."""
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
     monkeypatch.chdir(tmp_path)
@@ -65,11 +65,11 @@ def test_a_user_without_a_home_directory_trains_without_a_cache(compose, tmp_pat
     assert data.cache.folder is None
 
 
-def test_devices_that_are_not_there_are_told_with_advice(monkeypatch):
+def test_missing_devices_are_error_with_advice(monkeypatch):
     def check(accelerator: str, devices: object = 1) -> None:
         check_devices(OmegaConf.create({"accelerator": accelerator, "devices": devices}))
 
-    def told(*settings: object) -> str:
+    def error_of(*settings: object) -> str:
         with pytest.raises(UserError) as caught:
             check(*settings)
         return str(caught.value)
@@ -78,44 +78,48 @@ def test_devices_that_are_not_there_are_told_with_advice(monkeypatch):
         monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
     start = "trainer.accelerator={}: there is no such device; trainer=cpu, or: "
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert told("gpu").startswith(start.format("gpu") + "this build of torch is for CPUs alone")
+    assert error_of("gpu").startswith(start.format("gpu") + "this build of torch is for CPUs alone")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert told("cuda").startswith(start.format("cuda") + "nvidia-smi shows")
-    assert told("mps").startswith(start.format("mps") + "Apple's GPUs need macOS")
-    assert told("tpu").startswith(start.format("tpu") + "a TPU needs the package torch_xla")
+    assert error_of("cuda").startswith(start.format("cuda") + "nvidia-smi shows")
+    assert error_of("mps").startswith(start.format("mps") + "Apple's GPUs need macOS")
+    assert error_of("tpu").startswith(start.format("tpu") + "a TPU needs the package torch_xla")
     for settings in (("cpu",), ("auto",), ("cpu", 9), ("auto", 9)):
         check(*settings)
     monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
     monkeypatch.setattr(CUDAAccelerator, "auto_device_count", staticmethod(lambda: 2))
-    assert told("gpu", 3) == "trainer.devices=3: there are 2; trainer.devices=2, or fewer"
-    assert "there are 2, numbered from 0" in told("auto", [2])
-    assert "there are 2, numbered from 0" in told("gpu", "0,2")
+    assert error_of("gpu", 3) == "trainer.devices=3: there are 2; trainer.devices=2, or fewer"
+    assert "there are 2, numbered from 0" in error_of("auto", [2])
+    assert "there are 2, numbered from 0" in error_of("gpu", "0,2")
     for devices in (2, "2", [0, 1], "0,1", [1], -1, "auto"):
         check("gpu", devices)
 
 
-def test_a_rate_that_jumps_on_resuming_is_logged(compose, tmp_path, caplog):
-    """A linear decay is a function of step / budget, so that a larger budget raises the rate."""
-    words = "model=dcgan", "callbacks.learning_rate.schedule=linear_decay", "callbacks.metric_logger.every_n_steps=1"
+def test_learning_rate_jump_of_resumed_run_is_logged(compose, tmp_path, caplog):
+    """Linear decay is a function of step / max_steps, so a larger max_steps raises the learning rate."""
+    overrides = (
+        "model=dcgan",
+        "callbacks.learning_rate.schedule=linear_decay",
+        "callbacks.metric_logger.every_n_steps=1",
+    )
     caplog.set_level(logging.INFO)
-    train(compose(*words, "trainer.max_steps=3"), tmp_path)
+    train(compose(*overrides, "trainer.max_steps=3"), tmp_path)
     assert "at step" not in caplog.text
-    train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
+    train(compose(*overrides, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
     with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rates = [float(row["g/lr"]) for row in csv.DictReader(file)]
     assert rates[2:4] == pytest.approx([2e-4 / 3, 2e-4 * 27 / 30])
-    why = "since the budget, the schedule or the rate was changed"
+    reason = "since the budget, the schedule or the rate was changed"
     lines = [line for line in caplog.messages if "at step" in line and ".lr" in line]
     assert lines == [
-        f"model.{name}_optimizer.lr: 6.667e-05 at step 3, 0.00018 at step 4, {why}"
+        f"model.{name}_optimizer.lr: 6.667e-05 at step 3, 0.00018 at step 4, {reason}"
         for name in ("generator", "discriminator")
     ]
     caplog.clear()
-    train(compose(*words, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
+    train(compose(*overrides, "trainer.max_steps=30"), tmp_path, tmp_path / "checkpoints/last.ckpt")
     assert not any(".lr" in line for line in caplog.messages)
 
 
-def test_room_is_looked_for_before_the_first_step(run, tmp_path, monkeypatch):
+def test_disk_space_is_checked_before_first_step(run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
     with pytest.raises(UserError, match=r"0 MB are free, and the run's checkpoints take about"):
@@ -123,25 +127,25 @@ def test_room_is_looked_for_before_the_first_step(run, tmp_path, monkeypatch):
     assert not [*tmp_path.rglob("*.ckpt")]
 
 
-@pytest.mark.parametrize(("word", "strict"), [("true", True), ("warn", False)])
-def test_determinism_is_asked_of_torch(run, tmp_path, monkeypatch, word, strict):
-    found = []
+@pytest.mark.parametrize(("value", "strict"), [("true", True), ("warn", False)])
+def test_trainer_deterministic_sets_torch_mode(run, tmp_path, monkeypatch, value, strict):
+    modes = []
 
-    def note(self, *args):
-        found.append(
+    def record_step(self, *args):
+        modes.append(
             (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
         )
         return step(self, *args)
 
     step = GAN.training_step
-    monkeypatch.setattr(GAN, "training_step", note)
+    monkeypatch.setattr(GAN, "training_step", record_step)
     with restore_global_state():
-        run(tmp_path, "model=dcgan", f"trainer.deterministic={word}")
-    assert found == [(True, not strict)] * 2
+        run(tmp_path, "model=dcgan", f"trainer.deterministic={value}")
+    assert modes == [(True, not strict)] * 2
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_jobs_leave_no_settings_behind():
+def test_restore_global_state_resets_torch_settings():
     before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, torch.get_default_dtype()
     with restore_global_state():
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
@@ -153,26 +157,26 @@ def test_jobs_leave_no_settings_behind():
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("override", "expected"),
     [
         ("+model.generator_optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
         ("+model.generator_optimizer.nesterov=true", "takes no such argument"),
         ("+trainer.max_stepps=3", "takes no such argument, the nearest is max_steps"),
     ],
 )
-def test_what_other_libraries_refuse_is_told_before_training(run, tmp_path, word, told):
-    with pytest.raises(UserError, match=told):
-        run(tmp_path, word)
+def test_arguments_rejected_by_libraries_are_errors_before_training(run, tmp_path, override, expected):
+    with pytest.raises(UserError, match=expected):
+        run(tmp_path, override)
     assert not (tmp_path / "samples").exists()
 
 
-def test_no_gpu_is_looked_for_in_every_step(run, tmp_path):
+def test_training_unsets_nvml_check_variable(run, tmp_path):
     run(tmp_path)
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
-def test_records_of_a_killed_sweep_are_removed_by_the_next_one(tmp_path):
-    """A sweep that is running holds the lock of its records, which the system releases when it is killed."""
+def test_records_of_killed_sweep_are_removed_by_next_sweep(tmp_path):
+    """A running sweep holds the lock of its records; the operating system releases the lock of a killed one."""
     for name in ("dead", "live"):
         (tmp_path / f".jobs-{name}").mkdir()
         (tmp_path / f".jobs-{name}" / "0.json").write_text("{}")
@@ -180,14 +184,14 @@ def test_records_of_a_killed_sweep_are_removed_by_the_next_one(tmp_path):
         with Sweep(tmp_path, "own").run():
             assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live", ".jobs-own"]
             with Sweep(tmp_path, "other").run():
-                assert (tmp_path / ".jobs-own").exists(), "it is running"
-            assert (tmp_path / ".jobs-own").exists(), "it is running"
+                assert (tmp_path / ".jobs-own").exists(), "records of a running sweep were removed"
+            assert (tmp_path / ".jobs-own").exists(), "records of a running sweep were removed"
         assert sorted(path.name for path in tmp_path.iterdir()) == [".jobs-live"]
         assert (tmp_path / ".jobs-live" / "0.json").exists()
 
 
-def test_a_failed_job_that_cannot_be_recorded_counts_as_failed(tmp_path):
-    """In a worker process, whose counter nobody reads, it raises instead."""
+def test_failed_job_that_cannot_be_recorded_is_counted(tmp_path):
+    """A worker process raises instead, since its counter is not read."""
     sweep = Sweep(tmp_path, "own")
     sweep.fail_without_record("disk full")
     assert sweep.failed == 1

@@ -1,4 +1,4 @@
-"""A run directory: one run at a time, what a kill has left in it, its name, its overrides and its result."""
+"""A run directory: its lock, files left by killed processes, its name, its overrides and its result."""
 
 import json
 import os
@@ -11,25 +11,25 @@ from gan_lightning.run.run_dir import all_overrides, lock_run_dir
 from gan_lightning.run.sweep import folder_name, result_of
 
 
-def test_the_table_has_what_can_be_read_of_a_result(tmp_path):
-    def shown(record: dict, **result: object) -> dict:
+def test_sweep_table_has_valid_parts_of_result(tmp_path):
+    def row_of(record: dict, **result: object) -> dict:
         (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
         return result_of(tmp_path, record)
 
     complete = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
-    assert shown({}, **complete) == complete | {"job": 0, "error": ""}
+    assert row_of({}, **complete) == complete | {"job": 0, "error": ""}
     ended = {"job": 3, "overrides": ["seed=1"], "exit_status": 0, "error": ""}
-    assert shown(ended, **complete) == complete | {"job": 3, "error": ""}
+    assert row_of(ended, **complete) == complete | {"job": 3, "error": ""}
     failed = ended | {"exit_status": 1, "error": "why"}
-    assert {key: shown(failed, **complete)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
-    killed = shown(ended | {"exit_status": None}, **complete)
+    assert {key: row_of(failed, **complete)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
+    killed = row_of(ended | {"exit_status": None}, **complete)
     assert (killed["status"], killed["error"]) == ("failed", "its process ended without a result; see train.log")
     for wrong in ({"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}):
-        assert "cannot be read" in shown({}, **(complete | wrong))["error"]
-        assert shown(ended, **(complete | wrong))["status"] == "finished"
+        assert "cannot be read" in row_of({}, **(complete | wrong))["error"]
+        assert row_of(ended, **(complete | wrong))["status"] == "finished"
 
 
-def test_two_runs_never_share_a_folder(tmp_path):
+def test_run_directory_is_locked_by_one_run(tmp_path):
     with lock_run_dir(tmp_path / "run", resuming=False):
         for resuming in (False, True):
             with (
@@ -41,22 +41,22 @@ def test_two_runs_never_share_a_folder(tmp_path):
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
-def test_what_a_kill_has_left_half_written_is_swept_up(tmp_path):
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
     running = os.getppid()
     parts = [tmp_path / f"{name}.{ENDED}.part" for name in (".result.json", "checkpoints/.last.ckpt", "samples/.a.png")]
-    others = tmp_path / f".samples.png.{running}.part"  # of a gan-sample that is writing into the run directory
-    for part in (*parts, others):
+    live_part = tmp_path / f".samples.png.{running}.part"  # a running gan-sample writes into the run directory
+    for part in (*parts, live_part):
         part.parent.mkdir(exist_ok=True)
         part.touch()
-    folder = tmp_path / f".many.{ENDED}.part"  # of a gan-sample --out many that was killed
+    folder = tmp_path / f".many.{ENDED}.part"  # left by a killed gan-sample --out many
     folder.mkdir()
     (folder / "000000.png").touch()
     with lock_run_dir(tmp_path, resuming=True):
         assert not any(part.exists() for part in (*parts, folder))
-        assert others.exists()
+        assert live_part.exists()
 
 
-def test_the_other_ranks_of_a_run_share_its_folder(tmp_path, monkeypatch):
+def test_other_ranks_share_run_directory(tmp_path, monkeypatch):
     with lock_run_dir(tmp_path / "run", resuming=False):
         monkeypatch.setenv("LOCAL_RANK", "1")
         with lock_run_dir(tmp_path / "run", resuming=False):
@@ -71,10 +71,10 @@ def test_overrides_of_later_commands_come_last():
     assert again == ["model=dcgan", "trainer.max_steps=8", "trainer.max_steps=4"]
 
 
-def test_folders_of_jobs_are_named_by_their_overrides():
+def test_job_folders_are_named_by_overrides():
     assert folder_name("model=dcgan,seed=1") == "model=dcgan,seed=1"
     assert folder_name("data.root=/a/b") == "data.root=_a_b"
     assert folder_name("") == "defaults"
-    long = [folder_name(f"model={'x' * 300}{end}") for end in "ab"]
-    assert long[0] != long[1]
-    assert max(map(len, long)) <= 150
+    long_names = [folder_name(f"model={'x' * 300}{end}") for end in "ab"]
+    assert long_names[0] != long_names[1]
+    assert max(map(len, long_names)) <= 150

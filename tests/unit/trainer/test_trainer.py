@@ -1,4 +1,4 @@
-"""The levers of speed that our Trainer adds: each does what it says, and leaves the game as it is."""
+"""Performance options of the Trainer: each has its effect and does not change training beyond rounding."""
 
 import os
 import threading
@@ -17,65 +17,65 @@ from gan_lightning.run.checkpoint import read
 from gan_lightning.run.fit import restore_global_state
 from gan_lightning.trainer import stop_observer
 
-WORDS = "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=1"
+FOUR_STEPS = "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=1"
 
 
-def near(a, b, rel: float) -> None:
-    """The figures of two runs' steps are the same within rounding."""
+def assert_metrics_close(a, b, rel: float) -> None:
+    """Check that the metrics of two runs are equal up to rounding."""
     assert [row["step"] for row in rows(a)] == [row["step"] for row in rows(b)] == ["1", "2", "3", "4"]
     for one, other in zip(rows(a), rows(b), strict=True):
         for name in one:
             assert float(one[name]) == pytest.approx(float(other[name]), rel=rel, abs=rel), (name, one["step"])
 
 
-def test_channels_last_changes_nothing_but_the_rounding(run, tmp_path, learner):
+def test_channels_last_changes_only_rounding(run, tmp_path, learner):
     network = "dcgan" if learner in ("dcgan", "vae", "wgan", "wgan_gp") else "resnet"
-    own = f"model={learner}", f"network={network}", *WORDS
-    for folder, word, innermost in (("a", "null", True), ("b", "false", False)):
-        model = run(tmp_path / folder, *own, f"trainer.channels_last={word}").lightning_module
+    overrides = f"model={learner}", f"network={network}", *FOUR_STEPS
+    for folder, channels_last, expected in (("a", "null", True), ("b", "false", False)):
+        model = run(tmp_path / folder, *overrides, f"trainer.channels_last={channels_last}").lightning_module
         maps = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
-        maps = [weight for weight in maps if min(weight.shape[:2]) > 1]  # of one channel the formats are the same
+        maps = [weight for weight in maps if min(weight.shape[:2]) > 1]  # one channel is contiguous in both formats
         assert maps
-        assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in maps} == {innermost}
-    near(tmp_path / "a", tmp_path / "b", 1e-3)
+        assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in maps} == {expected}
+    assert_metrics_close(tmp_path / "a", tmp_path / "b", 1e-3)
 
 
-def test_a_checkpoint_goes_on_in_the_other_format(run, tmp_path):
-    """Weights and moments are put into the places that are there."""
-    own = "model=wgan_gp", "network=resnet", *WORDS
-    run(tmp_path / "whole", *own)
-    run(tmp_path / "a", *own, "trainer.max_steps=2", "trainer.channels_last=false")
-    run(tmp_path / "a", *own, ckpt_path=tmp_path / "a" / "checkpoints" / "last.ckpt")
-    near(tmp_path / "whole", tmp_path / "a", 1e-3)
+def test_run_is_resumed_in_other_memory_format(run, tmp_path):
+    """Weights and optimizer state are converted to the memory format of the resumed run."""
+    overrides = "model=wgan_gp", "network=resnet", *FOUR_STEPS
+    run(tmp_path / "whole", *overrides)
+    run(tmp_path / "a", *overrides, "trainer.max_steps=2", "trainer.channels_last=false")
+    run(tmp_path / "a", *overrides, ckpt_path=tmp_path / "a" / "checkpoints" / "last.ckpt")
+    assert_metrics_close(tmp_path / "whole", tmp_path / "a", 1e-3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("innermost", ["null", "true"])
-def test_compiled_networks_play_the_same_game(run, tmp_path, learner, innermost):
-    own = f"model={learner}", *WORDS, f"trainer.channels_last={innermost}"
+@pytest.mark.parametrize("channels_last", ["null", "true"])
+def test_compiled_networks_train_alike(run, tmp_path, learner, channels_last):
+    overrides = f"model={learner}", *FOUR_STEPS, f"trainer.channels_last={channels_last}"
     for compiled in ("true", "false"):
-        run(tmp_path / compiled, *own, f"trainer.compile={compiled}")
-    near(tmp_path / "true", tmp_path / "false", 1e-3)
+        run(tmp_path / compiled, *overrides, f"trainer.compile={compiled}")
+    assert_metrics_close(tmp_path / "true", tmp_path / "false", 1e-3)
     a, b = (read(tmp_path / compiled / "checkpoints" / "last.ckpt") for compiled in ("true", "false"))
-    assert a["state_dict"].keys() == b["state_dict"].keys(), "compiling leaves no mark on names"
+    assert a["state_dict"].keys() == b["state_dict"].keys(), "compilation changes names in the state dict"
 
 
-def test_formats_that_torch_cannot_compile_are_told(run, tmp_path, monkeypatch):
-    """As torch 2.11 ends on small maps of cuDNN's, which this machine need not have."""
+def test_compilation_error_with_channels_last_is_reported(run, tmp_path, monkeypatch):
+    """torch 2.11 fails so on small maps with cuDNN; the error is simulated, since a GPU may be missing."""
 
     def fit(*_, **__):
         raise AssertionError("expected size 8==8, stride 16==1 at dim=1")
 
     monkeypatch.setattr(pytorch_lightning.Trainer, "fit", fit)
-    own = "model=dcgan", "trainer.max_steps=1", "trainer.compile=true"
+    overrides = "model=dcgan", "trainer.max_steps=1", "trainer.compile=true"
     with pytest.raises(UserError, match=r"trainer\.channels_last=true: torch .* trainer\.compile=false"):
-        run(tmp_path / "a", *own, "trainer.channels_last=true")
+        run(tmp_path / "a", *overrides, "trainer.channels_last=true")
     with pytest.raises(AssertionError):
-        run(tmp_path / "b", *own)
+        run(tmp_path / "b", *overrides)
 
 
 @pytest.mark.parametrize("tf32", [True, False])
-def test_tf32_is_what_is_asked_for(run, tmp_path, tf32):
+def test_trainer_tf32_sets_torch_precision(run, tmp_path, tf32):
     with restore_global_state():
         run(tmp_path, "model=vanilla", "trainer.max_steps=1", f"trainer.tf32={str(tf32).lower()}")
         assert torch.backends.cudnn.allow_tf32 == tf32
@@ -83,7 +83,7 @@ def test_tf32_is_what_is_asked_for(run, tmp_path, tf32):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_without_a_gpu_nothing_is_recorded(run, tmp_path):
+def test_cuda_graphs_are_off_without_gpu(run, tmp_path):
     model = run(tmp_path, "model=vanilla", "trainer.max_steps=1").lightning_module
     assert type(model.execute) is Eager
     with pytest.raises(UserError, match=r"trainer\.cuda_graphs=true: needs one NVIDIA GPU"):
@@ -91,29 +91,29 @@ def test_without_a_gpu_nothing_is_recorded(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("free", "wanted", "place"), [(10**9, True, "cuda"), (10**9, False, "cpu"), (1000, True, "cpu")]
+    ("free", "data_on_device", "expected_device"), [(10**9, True, "cuda"), (10**9, False, "cpu"), (1000, True, "cpu")]
 )
-def test_data_lie_on_the_gpu_where_they_take_half_of_it_at_most(build, monkeypatch, free, wanted, place):
+def test_data_are_on_gpu_if_half_of_free_memory_suffices(build, monkeypatch, free, data_on_device, expected_device):
     _, data = build("model=vanilla")
     data.trainer = SimpleNamespace(
-        data_on_device=wanted, lightning_module=SimpleNamespace(device=torch.device("cuda", 0))
+        data_on_device=data_on_device, lightning_module=SimpleNamespace(device=torch.device("cuda", 0))
     )
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
     assert data.samples.nbytes > 1000
-    assert data.gather_device().type == place
+    assert data.gather_device().type == expected_device
 
 
-def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
-    """On a GPU a foreach operation leaves the versions of its tensors as they are."""
+def test_sample_uses_ema_updated_without_version_change(build, monkeypatch):
+    """On a GPU a foreach operation does not change the versions of its tensors."""
     from training import fit
 
     from gan_lightning.model.ema import EMA
 
-    def silent(self: EMA, network: nn.Module) -> None:
+    def update_data(self: EMA, network: nn.Module) -> None:
         for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
             mine.data.lerp_(theirs.data, 0.5)
 
-    monkeypatch.setattr(EMA, "update", silent)
+    monkeypatch.setattr(EMA, "update", update_data)
     model, data = build("model=dcgan", "model.ema_decay=0.5")
     before = model.sample(4)
     fit(model, data, 2)
@@ -124,8 +124,8 @@ def test_an_average_is_seen_whatever_its_update_tells_torch(build, monkeypatch):
     assert_equal(after, fresh.sample(4))
 
 
-def test_lightnings_observer_kills_nothing_after_training():
-    """It would kill the first process while that writes how the run ended."""
+def test_process_observer_of_lightning_is_stopped_after_training():
+    """It would kill the first process while that writes the result of the run."""
     released, killed = threading.Event(), []
 
     class Observer(_ChildProcessObserver):
