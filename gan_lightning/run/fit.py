@@ -86,7 +86,7 @@ def fit(
     ):  # a checkpoint with this error could not be read again
         raise UserError(f"{error}, which a checkpoint cannot store")
     model.save_hyperparameters(hyper_parameters, logger=False)
-    text = runs.begin(run_dir, config) if runs.is_rank_zero() else ""
+    text = runs.begin(run_dir, config) if trainer.is_global_zero else ""
     for callback in trainer.callbacks:
         if isinstance(callback, Checkpoint) and started is not None:
             callback.started = started

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, doc
 from pytorch_lightning import Callback
 from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
+from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
@@ -119,6 +120,8 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         model.uses_cuda_graphs = one_gpu and self.cuda_graphs is not False
         faster = device == "cpu" and torch.backends.mkldnn.is_available() and self.precision == "32-true"
         if (faster and not self.compile) if self.channels_last is None else self.channels_last:
+        # Otherwise it stays that of any SLURM_PROCID, also where Lightning does not use Slurm.
+        rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined]
             model.to(memory_format=torch.channels_last)
         if self.compile:
             # torch 2.11 assumes wrong strides of cuDNN's outputs for small feature maps, so inductor may change memory

@@ -591,6 +591,11 @@ def test_a_sweep_that_its_time_limit_stopped_is_resumed_without_the_limit(monkey
         ({"SLURM_NTASKS": "2"}, ["SLURM_NTASKS=2: Lightning needs --ntasks-per-node=2 in place of --ntasks=2; on"]),
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, ["hydra.run.dir: several processes were started"]),
         ({"RANK": "0", "WORLD_SIZE": "2"}, ["hydra.run.dir: several processes were started"]),
+        ({"NODE_RANK": "1"}, ["NODE_RANK=1: the number of a node in the environment, but trainer.num_nodes=1; unset"]),
+        (
+            {"SLURM_PROCID": "1", "SLURM_JOB_NAME": "bash"},
+            ["SLURM_PROCID=1: Lightning ignores Slurm's variables in a job named bash; start the run with srun --job"],
+        ),
     ],
 )
 def test_environment_variables_of_another_job_are_errors(monkeypatch, variables, expected):
@@ -607,6 +612,11 @@ def test_an_interactive_slurm_shell_starts_one_process(monkeypatch, name):
     for variable, value in {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": name}.items():
         monkeypatch.setenv(variable, value)
     assert check_command_line([])[0] == "train"
+
+
+def test_the_number_of_a_node_is_accepted_with_several_nodes(monkeypatch):
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert check_command_line(["trainer=ddp", "trainer.num_nodes=2"])[0] == "train"
 
 
 @pytest.mark.parametrize("place", ["", "/", "~", "' '"])
