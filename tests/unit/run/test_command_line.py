@@ -629,8 +629,67 @@ def test_a_run_directory_is_not_the_root_or_home_directory(tmp_path, monkeypatch
     assert error.endswith(f": not a directory for runs; {key}=FOLDER")
 
 
+@pytest.mark.parametrize("place", ["/usr/../", "to_root", "to_home", "home/a/..", "to_root/usr/.."])
+def test_links_and_parents_of_a_run_directory_are_resolved(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home/a").mkdir(parents=True)
+    (tmp_path / "to_root").symlink_to(tmp_path.anchor)
+    (tmp_path / "to_home").symlink_to("home")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "to_home"))
+    assert faults(f"hydra.run.dir={place}")[0].startswith(f"hydra.run.dir={place}: not a directory for runs")
+    assert check_command_line(["hydra.run.dir=to_home/a"])[1] == [f"hydra.run.dir='{tmp_path}/to_home/a'"]
+
+
+@pytest.mark.parametrize("value", ["[" * 200 + "]" * 200, "{a:" * 500 + "}" * 500, "choice(" * 50 + ")" * 50])
+def test_a_value_that_is_nested_too_deeply_is_an_error_in_one_line(value):
+    assert faults(f"data.root={value}") == [f"data.root={value}: not of the form KEY=VALUE (nested too deeply)"]
+    assert len(faults(f"data.root={value}", "seed=x")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer=adam"], "optimizer=adam: each network has an optimizer of its own; optimizer@model."),
+        (["optimizer@nowhere=adam"], "Could not override 'optimizer@nowhere'"),
+        (["+trainer.num_nodes=1"], "Could not append to config. An item is already at 'trainer.num_nodes'"),
+        (["-m", "seed=1,2", "+trainer.strategy=ddp"], "Could not append to config. An item is already at 'trainer."),
+        (["optimizer@model.optimizer=sgd", "model=vae", "+model.latent_dim=3"], "Could not append to config. An item"),
+    ],
+)
+def test_an_error_of_hydra_hides_no_other(words, message):
+    found = faults(*words, "modle=dcgan", "data.batch_size=x")
+    others = [error.partition(":")[0] for error in found if not error.startswith(message)]
+    assert others == ["modle", "data.batch_size=x"]
+    assert len(found) == 3
+
+
+def test_a_dictionary_for_an_argument_of_lightning_is_accepted():
+    words = ["+trainer.max_time={seconds:2}"]
+    assert check_command_line(words)[1] == words
+    (error,) = faults("+network.generator.max_time={seconds:2}")
+    assert "there is no such key" in error
+
+
 def test_invalid_yaml_of_ones_own_is_an_error_with_file_and_line(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nseed: [1,\n")
     (error,) = faults("--config-dir", str(tmp_path), "experiment=mine")
     assert "experiment/mine.yaml: not valid YAML, line 3: expected the node content" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff\xfe", "not plain text in UTF-8: invalid start byte"),
+        (b"seed: \x01", "not plain text in UTF-8: special characters are not allowed"),
+        (b"a: &a [*a]", "it refers to itself, or is nested too deeply"),
+        (b"a: " + b"[" * 2000, "it refers to itself, or is nested too deeply"),
+    ],
+)
+def test_a_file_of_ones_own_that_cannot_be_read_is_an_error_with_its_name(tmp_path, monkeypatch, content, problem):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_bytes(content)
+    (tmp_path / "experiment/another.yaml").write_text("seed: [1,\n", encoding="utf-8")
+    assert faults("--config-dir", ".", "experiment=mine") == [f"experiment/mine.yaml: cannot be read ({problem})"]
