@@ -25,6 +25,7 @@ from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.memory import check_fits_in_memory
+from gan_lightning.io.paths import expand_home
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint import WholeCheckpointIO, storable_config, take_networks
 from gan_lightning.trainer import Trainer
@@ -64,6 +65,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+    run_dir = expand_home(run_dir)
     config.run_dir = str(run_dir)
     if errors := unknown_arguments(config):
         raise UserError(*errors)

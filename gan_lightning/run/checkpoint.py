@@ -23,8 +23,8 @@ from gan_lightning.callbacks.checkpoint import saved_step, without_weights
 from gan_lightning.config.nodes import walk
 from gan_lightning.errors import UserError, escape_control, first_and_count, short_message
 from gan_lightning.io.class_names import class_order_error, validate_class_names
-from gan_lightning.io.files import atomic_write, samples_by_step
-from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, relative_path
+from gan_lightning.io.files import atomic_write, samples_by_step, set_aside
+from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, expand_home, relative_path
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint_format import format_error
 from gan_lightning.run.run_dir import find_runs
@@ -61,7 +61,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a temporary file, flush it and rename it to the path."""
-        with atomic_write(Path(path)) as file:
+        target = expand_home(Path(path))
+        set_aside(target)
+        with atomic_write(target) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
@@ -77,6 +79,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, damaged, not a checkpoint of this package or of another format version.
     """
+    path = expand_home(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
@@ -136,7 +139,7 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the latest readable checkpoint of a run directory, and a message for each later one that is not."""
-    messages: dict[str, None] = {}
+    folder, messages = expand_home(folder), dict[str, None]()
     for _ in range(MAX_LISTINGS):
         vanished = False
         for path in newest_first(folder / "checkpoints"):

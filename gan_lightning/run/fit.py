@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import check_class_order, sanitize_class_names, validate_class_names
+from gan_lightning.io.paths import expand_home
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.build import Experiment, build
 from gan_lightning.run.checkpoint import check_training_state, config_of, read, take_state
@@ -63,6 +64,7 @@ def fit(
     Raises:
         UserError: The checkpoint does not fit, or training fails for a reason that the user can fix.
     """
+    run_dir, ckpt_path = expand_home(run_dir), expand_home(ckpt_path) if ckpt_path else None
     config, model, data, trainer = experiment.config, experiment.model, experiment.data, experiment.trainer
     before = checkpoint or {"global_step": 0, "hyper_parameters": {}}
     if ckpt_path:
