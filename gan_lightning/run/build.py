@@ -130,14 +130,6 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         logger=loggers,
         plugins=plugins,
         default_root_dir=str(run_dir),
-        max_epochs=-1,
-        num_sanity_val_steps=0,
-        # Lightning's EarlyStopping and ModelCheckpoint then act after each evaluation, not at the end of training.
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, callbacks.Checkpoint) for callback in found),
     )
 
