@@ -367,7 +367,8 @@ def check_training_state(
     if allow_missing and not stored:
         optimizers = []
     if len(stored) != len(optimizers):
-        raise UserError(f"{unfit}: {len(stored)} optimizers, not {len(optimizers)}")
+        advice = "" if stored else "; force_resume=true resumes with fresh state"
+        raise UserError(f"{unfit}: {len(stored)} optimizers, not {len(optimizers)}{advice}")
     names, weights = {weight: name for name, weight in initial.named_parameters()}, checkpoint["state_dict"]
     for number, (found, optimizer) in enumerate(zip(stored, optimizers, strict=True)):
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]
