@@ -219,3 +219,44 @@ def test_a_home_directory_that_is_unknown_is_an_error_in_one_line(monkeypatch):
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it does where there is no entry
     with pytest.raises(UserError, match=r"^~/job: the home directory is unknown; set HOME"):
         absolute("~/job")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")
+def test_a_directory_that_cannot_be_opened_is_warned_about_once(tmp_path, monkeypatch, caplog):
+    def refuse(path, flags):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr(files, "without_fsync", set())
+    for _ in range(2):
+        files.sync_directory(tmp_path)
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}: the file system cannot flush directories (Permission denied); after a power cut the latest files "
+        "may be missing"
+    ]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_fsync_is_warned_about_once(tmp_path, monkeypatch, caplog, code):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    monkeypatch.setattr(files, "without_fsync", set())
+    for content in ("old", "new"):
+        with atomic_write(tmp_path / "a.txt", "w") as file:
+            file.write(content)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    (record,) = caplog.records
+    assert record.message.startswith(f"{tmp_path}: the file system cannot flush files ({os.strerror(code)})")
+
+
+def test_a_failed_disk_is_an_error(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught, atomic_write(tmp_path / "a.txt") as file:
+        file.write(b"new")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert [*tmp_path.iterdir()] == []
