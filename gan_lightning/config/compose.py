@@ -50,7 +50,7 @@ def composer(config_dir: str | None = None) -> Iterator[Hydra]:
         raise UserError(f"{file}: not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem}") from error
     except (yaml.reader.ReaderError, UnicodeDecodeError, RecursionError) as error:  # which name no file
         for file in sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []:
-            if problem := why_unreadable(file, type(error)):
+            if file.is_file() and (problem := why_unreadable(file, type(error))):
                 raise UserError(f"{relative_path(file)}: cannot be read ({problem})") from error
         raise
     finally:

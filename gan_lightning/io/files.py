@@ -158,13 +158,21 @@ def is_running(process: int) -> bool:
 
 
 def replace(part: Path, path: Path) -> None:
-    """Rename over a file, retrying while another process holds it open, which Windows does not allow."""
+    """Rename over a file, retrying while another process holds it open, which Windows does not allow.
+
+    Raises:
+        OSError: It cannot be renamed; the error names the target.
+    """
     for _ in range(RETRIES if WINDOWS else 0):
         with suppress(PermissionError):
             part.replace(path)
             return
         time.sleep(RETRY_S)
-    part.replace(path)
+    try:
+        part.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def sync_directory(folder: Path) -> None:

@@ -260,3 +260,12 @@ def test_a_failed_disk_is_an_error(tmp_path, monkeypatch):
         file.write(b"new")
     assert caught.value.filename == str(tmp_path / "a.txt")
     assert [*tmp_path.iterdir()] == []
+
+
+def test_an_error_of_a_rename_names_the_target(tmp_path):
+    part, path = tmp_path / ".a.part", tmp_path / "a"
+    part.touch()
+    (path / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match=r".") as caught:
+        files.replace(part, path)
+    assert caught.value.filename == str(path)
