@@ -14,7 +14,7 @@ from pytorch_lightning import callbacks
 from gan_lightning.callbacks.metric_logger import check_finite, ended_after_step
 from gan_lightning.config.constraints import AtLeastOne, PositiveInt, Validated
 from gan_lightning.errors import UserError, write_error_message
-from gan_lightning.io.files import check_free_space, replace, samples_by_step
+from gan_lightning.io.files import check_free_space, part_of, replace, samples_by_step, set_aside
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.trainer import Trainer
 
@@ -122,18 +122,29 @@ class Checkpoint(Validated, callbacks.Checkpoint):
         trainer.save_checkpoint(path)
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
-            part = folder / f".last.{os.getpid()}.part"
-            part.unlink(missing_ok=True)
-            try:
-                os.link(path, part)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(path, part)
-            replace(part, folder / "last.ckpt")
+            self.link(path, folder / "last.ckpt")
             files = samples_by_step(folder, ".ckpt")
             current = [file for step, file in files if step <= trainer.global_step]
             abandoned = [file for step, file in files if step > trainer.global_step]
             for old in abandoned + current[: -self.keep if self.keep else 0]:
                 old.unlink(missing_ok=True)
+
+    def link(self, path: Path, last: Path) -> None:
+        """Replace ``last.ckpt`` atomically by a hard link to a checkpoint, or by a copy of it."""
+        set_aside(last)
+        part = part_of(last)
+        try:
+            part.unlink(missing_ok=True)
+            try:
+                os.link(path, part)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, part)
+            replace(part, last)
+        except OSError as error:
+            error.filename = str(last)
+            raise
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def saved_step(path: Path) -> int:

@@ -97,8 +97,9 @@ def resolve_config(stored: DictConfig, request: EvaluateRequest) -> DictConfig:
     config = OmegaConf.create({"seed": 0, **{key: request.own[key] for key in ("feature", "metric", "eval")}})
     for part in (stored, OmegaConf.create(request.sections)):
         for key in part:
-            if key == "eval":  # the cache directory belongs to this machine, not to the run
-                config.eval = OmegaConf.merge(config.eval, part._get_node("eval"), {"cache": request.own.eval.cache})
+            if key == "eval":  # the cache directory belongs to this machine; it may lack a home directory
+                own = {"cache": request.own.eval._get_node("cache")._value()}
+                config.eval = OmegaConf.merge(config.eval, part._get_node("eval"), own)
             else:
                 config[key] = part._get_node(key)
     if "cache" in config.data:

@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.image_size import num_downsamplings
+from gan_lightning.config.launch import error_of_nodes
 from gan_lightning.config.nodes import is_runtime_value, node_at, nodes_by_option, target_of, walk
 from gan_lightning.config.signature import REQUIRED, Signature, read
 from gan_lightning.io.paths import absolute, relative_path
@@ -298,6 +299,8 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
                 "supports updates that leave the other network's weights unused"
             )
         if error := divisibility_error(config.data.batch_size, ranks or 1):
+            yield error
+        if error := error_of_nodes(config.trainer.get("num_nodes", 1)):
             yield error
     classes = config.get("data_info", {}).get("num_classes")
     for key in config.get("network") or ():

@@ -4,6 +4,7 @@ Hydra has no public way to prepend ``--config-dir`` to the search path, nor to p
 ``Hydra.create_main_hydra2``, ``create_config_search_path`` and, in ``command_line.py``, ``get_args_parser``.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF, relative_path
 
 SWEEPERS = ("ax", "nevergrad", "optuna")  # optimizing sweepers, each a package of its own
+MAX_NESTING = 32  # brackets in an override; from about 100 on, Hydra and OmegaConf exceed Python's recursion limit
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def initialize_hydra(config_dir: str | None = None) -> Iterator[ConfigLoader]:
         config_dir: A directory of the user's own configuration files.
 
     Raises:
-        UserError: A configuration file is not valid YAML.
+        UserError: A configuration file is not valid YAML, not UTF-8, or refers to itself.
     """
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
@@ -49,8 +51,26 @@ def initialize_hydra(config_dir: str | None = None) -> Iterator[ConfigLoader]:
         mark, problem = error.problem_mark, " ".join(str(error.problem).split())
         file = relative_path(Path(mark.name)) if mark else "a configuration file"
         raise UserError(f"{file}: not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem}") from error
+    except (yaml.reader.ReaderError, UnicodeDecodeError, RecursionError) as error:  # which name no file
+        for file in sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []:
+            if file.is_file() and (problem := why_unreadable(file, type(error))):
+                raise UserError(f"{relative_path(file)}: cannot be read ({problem})") from error
+        raise
     finally:
         GlobalHydra.instance().clear()
+
+
+def why_unreadable(file: Path, kind: type[Exception]) -> str:
+    """Return why reading a configuration file raises a kind of error; empty if it does not."""
+    try:
+        OmegaConf.load(file)
+    except kind as error:
+        if isinstance(error, RecursionError):
+            return "it refers to itself, or is nested too deeply"
+        return f"not plain text in UTF-8: {getattr(error, 'reason', error)}"
+    except Exception:  # reported where the file is used
+        return ""
+    return ""
 
 
 def parse_override(text: str, parser: OverridesParser | None = None) -> Override:
@@ -58,8 +78,10 @@ def parse_override(text: str, parser: OverridesParser | None = None) -> Override
 
     Raises:
         HydraException: It is not of the form KEY=VALUE.
-        ValueError: It has a number of thousands of digits.
+        ValueError: It has a number of thousands of digits, or is nested too deeply.
     """
+    if max(itertools.accumulate((char in "[{(") - (char in "]})") for char in text), default=0) > MAX_NESTING:
+        raise ValueError("nested too deeply")
     parser = parser or OverridesParser.create()
     try:
         return parser.parse_overrides([text])[0]

@@ -19,6 +19,12 @@ def num_processes() -> int:
     return max(int(found.get(name, 1)) for name in RANKS.values())
 
 
+def is_rank_zero() -> bool:
+    """Return whether this process has rank zero; with several nodes, NODE_RANK numbers them."""
+    found = launch_variables()
+    return not any(int(found.get(name, 0)) for name in (*RANKS, "NODE_RANK"))
+
+
 def errors_of_launch() -> list[str]:
     """Return an error for each variable that no launcher sets so, as those left in a shell by another job."""
     found = launch_variables()
@@ -32,6 +38,12 @@ def errors_of_launch() -> list[str]:
                 f"{name}={found[name]}: a rank in the environment, but {size} is {found.get(size, 'not set')}; "
                 f"unset {name}, or start the run with torchrun or srun"
             )
+    rank, job = os.environ.get("SLURM_PROCID", "0"), os.environ.get("SLURM_JOB_NAME")
+    if "SLURM_PROCID" not in found and rank != "0":  # several processes, each of which would be a run of its own
+        errors.append(
+            f"SLURM_PROCID={rank}: Lightning ignores Slurm's variables in a job named {job}; "
+            "start the run with srun --job-name=NAME, or unset SLURM_PROCID"
+        )
     if int(found.get("SLURM_NTASKS", 1)) > 1 and "SLURM_NTASKS_PER_NODE" not in os.environ:
         tasks = found["SLURM_NTASKS"]
         errors.append(
@@ -39,3 +51,11 @@ def errors_of_launch() -> list[str]:
             "device, --ntasks=1"
         )
     return errors
+
+
+def error_of_nodes(num_nodes: int) -> str | None:
+    """Return an error message if the environment gives this node a number, and the run has a single node."""
+    rank = launch_variables().get("NODE_RANK", "0")
+    if num_nodes != 1 or not rank.isdecimal() or not int(rank):
+        return None
+    return f"NODE_RANK={rank}: the number of a node in the environment, but trainer.num_nodes=1; unset NODE_RANK"

@@ -15,7 +15,7 @@ from gan_lightning.errors import UserError, short_message
 from gan_lightning.io.cache import TensorCache
 from gan_lightning.io.class_names import validate_class_names
 from gan_lightning.io.files import read_json
-from gan_lightning.io.paths import DESCRIPTION, WEIGHTS
+from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, expand_home
 from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.run.checkpoint import build_with_weights, check_tensors_finite, load_model
 from gan_lightning.run.trust import check_trusted
@@ -52,6 +52,7 @@ def load_exported(folder: Path, trust_checkpoint: bool = False) -> ExportedGener
     Raises:
         UserError: A file is missing, damaged or was not written by gan-export, or names an untrusted class.
     """
+    folder = expand_home(folder)
     path = folder / DESCRIPTION
     if not path.exists():
         raise UserError(f"{folder}: was not written by gan-export, since it has no {DESCRIPTION}")

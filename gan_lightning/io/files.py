@@ -1,5 +1,6 @@
 """Atomic writes, locks between processes, and safe reads of files in untrusted directories."""
 
+import errno
 import itertools
 import json
 import logging
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 WINDOWS = os.name == "nt"
 RETRIES, RETRY_S = 20, 0.05  # for a rename that another process blocks
 MAX_ENTRIES, MAX_DEPTH = 1_000_000, 12  # bounds of a recursive directory search
+WITHOUT_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # errors of a file system that does not support it
 without_fsync: set[Path] = set()  # directories for which the warning was logged
 
 
@@ -54,7 +56,7 @@ def atomic_write(path: Path, mode: str = "wb", sync: bool = True) -> Iterator[IO
             yield file
             file.flush()
             if sync:
-                os.fsync(file.fileno())
+                sync_file(file, path.parent)
         replace(part, path)
     except OSError as error:
         if error.filename in (str(part), None):
@@ -152,13 +154,21 @@ def is_running(process: int) -> bool:
 
 
 def replace(part: Path, path: Path) -> None:
-    """Rename over a file, retrying while another process holds it open, which Windows does not allow."""
+    """Rename over a file, retrying while another process holds it open, which Windows does not allow.
+
+    Raises:
+        OSError: It cannot be renamed; the error names the target.
+    """
     for _ in range(RETRIES if WINDOWS else 0):
         with suppress(PermissionError):
             part.replace(path)
             return
         time.sleep(RETRY_S)
-    part.replace(path)
+    try:
+        part.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def sync_directory(folder: Path) -> None:
@@ -168,18 +178,35 @@ def sync_directory(folder: Path) -> None:
     """
     if WINDOWS:
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)  # fails for a directory that may be written to but not read
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        if folder not in without_fsync:
-            without_fsync.add(folder)
-            log.warning(
-                f"{folder}: the file system cannot flush directories ({error.strerror}); after a power cut the latest "
-                "files may be missing"
-            )
-    finally:
-        os.close(descriptor)
+        warn_without_fsync(folder, f"directories ({error.strerror}); after a power cut the latest files may be missing")
+
+
+def sync_file(file: IO, folder: Path) -> None:
+    """Flush a file of a directory to the disk; warn once if the file system does not support it.
+
+    Raises:
+        OSError: The disk is full or has failed.
+    """
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in WITHOUT_FSYNC:
+            raise
+        warn_without_fsync(folder, f"files ({error.strerror}); after a power cut the latest may be damaged")
+
+
+def warn_without_fsync(folder: Path, problem: str) -> None:
+    """Log a warning, once for each directory."""
+    if folder not in without_fsync:
+        without_fsync.add(folder)
+        log.warning(f"{folder}: the file system cannot flush {problem}")
 
 
 def set_aside(path: Path) -> None:

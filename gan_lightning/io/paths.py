@@ -35,6 +35,11 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return Path(text).absolute()
 
 
+def expand_home(path: Path) -> Path:
+    """Return a path of a Python function's caller with ``~`` expanded; others stay as they are, also in messages."""
+    return absolute(path) if str(path).startswith("~") else path
+
+
 def absolute_environment() -> None:
     """Make the paths in gan-lightning's environment variables absolute, also for processes that this one starts.
 

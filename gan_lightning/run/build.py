@@ -25,6 +25,7 @@ from gan_lightning.data.validate import check_module
 from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.memory import check_fits_in_memory
+from gan_lightning.io.paths import expand_home
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint import AtomicCheckpointIO, init_from, storable_config
 from gan_lightning.trainer import Trainer
@@ -64,6 +65,7 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+    run_dir = expand_home(run_dir)
     config.run_dir = str(run_dir)
     if errors := unknown_arguments(config):
         raise UserError(*errors)
@@ -127,14 +129,6 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         logger=loggers,
         plugins=plugins,
         default_root_dir=str(run_dir),
-        max_epochs=-1,
-        num_sanity_val_steps=0,
-        # Lightning's EarlyStopping and ModelCheckpoint then act after each evaluation, not at the end of training.
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, callbacks.Checkpoint) for callback in found),
     )
 

@@ -22,8 +22,8 @@ from gan_lightning.callbacks.checkpoint import saved_step, without_weights
 from gan_lightning.config.nodes import walk
 from gan_lightning.errors import UserError, escape_control, first_and_count, short_message
 from gan_lightning.io.class_names import class_order_error, validate_class_names
-from gan_lightning.io.files import atomic_write, samples_by_step
-from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, relative_path
+from gan_lightning.io.files import atomic_write, samples_by_step, set_aside
+from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, expand_home, relative_path
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint_format import DATA_DIR, NOT_STORED, RUN_DIR, format_error
 from gan_lightning.run.run_dir import find_runs
@@ -49,7 +49,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a temporary file, flush it and rename it to the path."""
-        with atomic_write(Path(path)) as file:
+        target = expand_home(Path(path))
+        set_aside(target)
+        with atomic_write(target) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
@@ -65,6 +67,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, damaged, not a checkpoint of this package or of another format version.
     """
+    path = expand_home(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
@@ -129,7 +132,7 @@ def newest(folder: Path, best_first: bool = False) -> tuple[Path | None, list[st
         The path, a message for each later checkpoint that cannot be read, and the content. Path and content are None
         if there is no readable checkpoint.
     """
-    messages: dict[str, None] = {}
+    folder, messages = expand_home(folder), dict[str, None]()
     for _ in range(MAX_LISTINGS):
         vanished = False
         for path in newest_first(folder / "checkpoints", best_first):
@@ -344,7 +347,8 @@ def check_training_state(
     if allow_missing and not stored:
         optimizers = []
     if len(stored) != len(optimizers):
-        raise UserError(f"{unfit}: {len(stored)} optimizers, not {len(optimizers)}")
+        advice = "" if stored else "; force_resume=true resumes with fresh state"
+        raise UserError(f"{unfit}: {len(stored)} optimizers, not {len(optimizers)}{advice}")
     names, weights = {weight: name for name, weight in initial.named_parameters()}, checkpoint["state_dict"]
     for number, (found, optimizer) in enumerate(zip(stored, optimizers, strict=True)):
         trained = [weight for group in optimizer.param_groups for weight in group["params"]]

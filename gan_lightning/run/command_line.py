@@ -9,6 +9,7 @@ import math
 import os
 import re
 from argparse import Namespace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from gan_lightning.run.resume import OF_OPTIMIZER, OPTIONAL, compare_settings, p
 OTHER_CONFIGS = ("evaluate", "explore")  # configurations of other commands
 OTHER_COMMANDS = {"latent": "gan-explore"}  # groups of other commands
 BATCH = 10  # jobs of a sweep that Hydra composes before it starts the first of them
+NONE = ("none", "null", "no", "off", "false")  # names that users try for leaving out a group
 OPEN_SECTIONS = ("callbacks.", "logger.", "metric.")  # to which a user may add classes
 
 
@@ -189,8 +191,9 @@ def make_directories_absolute(
             if key == "subdir" and not text.startswith("~"):
                 continue  # relative to the directory of the sweep, and resolved by each job
             place = text if key == "subdir" else str(OmegaConf.select(config, path))
-            no_runs = Path(place).anchor, os.path.expanduser("~")  # noqa: PTH111 (does not raise without a home)
-            if key == "dir" and (not place.strip() or str(absolute(place)) in no_runs):
+            real = os.path.realpath(absolute(place))
+            no_runs = Path(real).anchor, os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111 (a home may be unknown)
+            if key == "dir" and (not place.strip() or real in no_runs):
                 raise UserError(f"{path}={place}: not a directory for runs; {path}=FOLDER")
             found[path] = parse_override(quote_value(path, str(absolute(place))))
     except OmegaConfBaseException as error:
@@ -228,10 +231,19 @@ def errors_of_overrides(
         sweeping: Whether the overrides are of a sweep.
     """
     groups, values, errors = split_groups(loader, parsed)
-    picked = [first_choice(o) for o in groups]
     compose_with = partial(compose, name, return_hydra_config=True)
+
+    def with_values(overrides: list[Override]) -> DictConfig:
+        if any(o.type != OverrideType.CHANGE or o.package or o.is_sweep_override() for o in overrides):
+            return compose_with([first_choice(o) for o in [*groups, *overrides]])
+        config = copy.deepcopy(plain)  # composing takes ten times as long
+        for override in overrides:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        return config
+
     try:
-        plain = compose_with(picked)
+        plain, groups, wrong = apply_valid(lambda chosen: compose_with([first_choice(o) for o in chosen]), groups)
+        errors += wrong
         choices = plain.hydra.runtime.choices
         bare = plain
         if choices.get("experiment") or choices.get("debug"):
@@ -241,12 +253,8 @@ def errors_of_overrides(
         known = {path: value for path, value in walk(bare) if not path.startswith("hydra")}
         good, wrong = split_keys(values, plain, known)
         errors += wrong
-        if all(o.type == OverrideType.CHANGE and not (o.package or o.is_sweep_override()) for o in good):
-            full = copy.deepcopy(plain)  # composing takes ten times as long
-            for override in good:
-                OmegaConf.update(full, override.key_or_group, override.value(), merge=True)
-        else:
-            full = compose_with(picked + [first_choice(o) for o in good])
+        full, good, wrong = apply_valid(with_values, good)
+        errors += wrong
         make_paths_absolute(full)
     except (HydraException, OmegaConfBaseException) as error:
         return [*errors, short_message(error)]
@@ -261,7 +269,7 @@ def errors_of_overrides(
             errors += errors_of_sweep(override, full, known)
     rejected = {re.split("[=:]", error, maxsplit=1)[0] for error in errors}
     right = [o for o in good if o.key_or_group not in rejected]
-    together = full if len(right) == len(good) else compose_with(picked + [first_choice(o) for o in right])
+    together, right, _ = (full, right, []) if len(right) == len(good) else apply_valid(with_values, right)
     if not (errors and errors_of_values(together, known)):
         typed = [o.key_or_group for o in right]
         errors += errors_without_effect(typed, OmegaConf.to_container(together))
@@ -279,6 +287,33 @@ def errors_of_overrides(
     return errors
 
 
+def apply_valid(
+    apply: Callable[[list[Override]], DictConfig], overrides: list[Override]
+) -> tuple[DictConfig, list[Override], list[str]]:
+    """Return the configuration of the overrides that Hydra accepts, these overrides, and its error for each other one.
+
+    An override may need another one, as that of an optimizer needs the model that has it, so that those which fail are
+    tried again with those that do not.
+    """
+    try:
+        return apply(overrides), overrides, []
+    except (HydraException, OmegaConfBaseException):
+        config, good, left, errors = apply([]), list[Override](), overrides, list[str]()
+    for _ in overrides:
+        failed, errors = [], []
+        for override in left:
+            try:
+                config = apply([*good, override])
+                good.append(override)
+            except (HydraException, OmegaConfBaseException) as error:
+                failed.append(override)
+                errors.append(short_message(error))
+        if len(failed) in (0, len(left)):
+            break
+        left = failed
+    return config, good, errors
+
+
 def split_groups(loader: ConfigLoader, parsed: list[Override]) -> tuple[list[Override], list[Override], list[str]]:
     """Split overrides into valid choices of groups and those of values; return both, and the errors of the others."""
     groups, values, errors = [], [], []
@@ -293,8 +328,12 @@ def split_groups(loader: ConfigLoader, parsed: list[Override]) -> tuple[list[Ove
             errors.append(f"{override.input_line}: belongs to {OTHER_COMMANDS[section]}, not to training")
         elif not names:
             values.append(override)
+        elif group == "optimizer" and override.package is None:
+            errors.append(f"{override.input_line}: each network has an optimizer of its own{suggest_key(group)}")
         elif None in values_of(override) and not override.is_delete():
             errors.append(f"{override.input_line}: {advice_for_null(group, names)}")
+        elif group in OPTIONAL and str(override.value()).lower() in NONE:
+            errors.append(f"{override.input_line}: no such option; {advice_for_null(group, names)}")
         elif found := errors_of_options(override, names):
             errors += found
         else:
@@ -387,9 +426,12 @@ def advice_for_null(group: str, names: list[str]) -> str:
 def belongs_to_third_party(config: DictConfig, key: str) -> bool:
     """Return whether a key is an argument of a third-party or user-supplied class, which takes what its signature says.
 
-    So are the arguments of our Trainer that it passes on to Lightning's.
+    So are the arguments of our Trainer that it passes on to Lightning's, and keys of an argument that is a dictionary.
     """
-    target = node_at(config, f"{key.rpartition('.')[0]}._target_") if "." in key else None
+    section = key.rpartition(".")[0]
+    target = node_at(config, f"{section}._target_") if section else None
+    if section and target is None:
+        return belongs_to_third_party(config, section)
     ours = re.compile(r"gan_lightning\.(?!trainer\.)")
     return target is not None and (target._is_missing() or not ours.match(str(target._value())))
 

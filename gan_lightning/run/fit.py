@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import check_class_order, sanitize_class_names, validate_class_names
+from gan_lightning.io.paths import expand_home
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.build import Experiment, build
@@ -50,6 +51,7 @@ def train(
         UserError: A setting is invalid, the checkpoint does not fit, or training fails for a reason that the user can
             fix.
     """
+    run_dir, ckpt_path = expand_home(run_dir), expand_home(ckpt_path) if ckpt_path else None
     checkpoint: dict[str, Any] = read(ckpt_path) if ckpt_path else {"global_step": 0, "hyper_parameters": {}}
     step, stored = checkpoint["global_step"], checkpoint["hyper_parameters"]
     experiment = build(config, run_dir, more_callbacks, step if ckpt_path else None)
@@ -68,7 +70,7 @@ def train(
     if error := form_error(hyper_parameters, HYPER_PARAMETERS, ""):
         raise UserError(f"{error}, which a checkpoint cannot store")
     model.save_hyperparameters(hyper_parameters, logger=False)
-    text = runs.write_config(run_dir, config) if runs.is_rank_zero() else ""
+    text = runs.write_config(run_dir, config) if trainer.is_global_zero else ""
     for callback in trainer.callbacks:
         if isinstance(callback, Checkpoint) and started is not None:
             callback.started = started

@@ -18,11 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.compose import as_list, implied_choices, parse_override
+from gan_lightning.config.launch import is_rank_zero
 from gan_lightning.config.nodes import RUNTIME_KEYS, flatten, walk
 from gan_lightning.config.validation import make_paths_absolute
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF, absolute, relative_path
-from gan_lightning.run.run_dir import deferred_lines, is_rank_zero
+from gan_lightning.run.run_dir import deferred_lines
 
 # Never taken from the checkpoint.
 PER_COMMAND = ("hydra", "ckpt_path", "init_from", "objective", "force_resume", "trust_checkpoint")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.config.launch import is_rank_zero
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.score import installed
 from gan_lightning.io import csv_rows
@@ -59,11 +59,6 @@ def lock_run_dir(folder: Path, resuming: bool) -> Iterator[None]:
             for path in (folder, folder / "checkpoints", folder / "samples"):
                 remove_parts(path)
         yield
-
-
-def is_rank_zero() -> bool:
-    """Return whether this process has rank zero, by the environment variables that launchers set for the others."""
-    return not any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def find_runs(root: Path, omit: Callable[[str], None] = log.warning) -> list[Path]:

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, doc
 from pytorch_lightning import Callback
 from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
+from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
@@ -74,6 +75,19 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         "use_distributed_sampler": "each rank takes its slice of every minibatch",
         "reload_dataloaders_every_n_epochs": "there are no epochs",
     }
+    # The values of some of them that a run has, which are passed to Lightning. With the interval, Lightning's
+    # EarlyStopping and ModelCheckpoint act after each evaluation, not at the end of training.
+    fixed_arguments: ClassVar = {
+        "max_epochs": -1,
+        "num_sanity_val_steps": 0,
+        "val_check_interval": 1,
+        "check_val_every_n_epoch": None,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    # Those that are objects of the run or follow from them, which Python code passes.
+    run_arguments: ClassVar = ("logger", "callbacks", "plugins", "default_root_dir", "enable_checkpointing")
     needs_single_precision: ClassVar = {"accelerator": ("mps",)}
     provides_single_precision: ClassVar = {
         "precision": ("32-true", "bf16-mixed", "16-mixed", "32", "bf16-true", "16-true")
@@ -99,7 +113,15 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         data_on_device: bool = True,
         **lightning: Unpack[LightningOptions],
     ) -> None:
+        fixed, advice = self.fixed_arguments, self.rejected_arguments
+        allowed = (*self.run_arguments, *(name for name in fixed if lightning.get(name, ...) == fixed[name]))
+        if rejected := [name for name in lightning if name in advice and name not in allowed]:
+            raise ValueError("; ".join(f"{name}: is not supported; {advice[name]}" for name in rejected))
+        options: Any = fixed | lightning
+        lightning = options
         super().__init__(**lightning)
+        # Otherwise it stays that of any SLURM_PROCID, also where Lightning does not use Slurm.
+        rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined]
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
         self.channels_last, self.tf32 = channels_last, tf32
 

@@ -219,3 +219,53 @@ def test_unknown_home_directory_is_error(monkeypatch):
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # its behaviour without a passwd entry
     with pytest.raises(UserError, match=r"^~/job: the home directory is unknown; set HOME"):
         absolute("~/job")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")
+def test_directory_that_cannot_be_opened_logs_one_warning(tmp_path, monkeypatch, caplog):
+    def refuse(path, flags):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr(files, "without_fsync", set())
+    for _ in range(2):
+        files.sync_directory(tmp_path)
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}: the file system cannot flush directories (Permission denied); after a power cut the latest files "
+        "may be missing"
+    ]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_file_system_without_fsync_logs_one_warning(tmp_path, monkeypatch, caplog, code):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    monkeypatch.setattr(files, "without_fsync", set())
+    for content in ("old", "new"):
+        with atomic_write(tmp_path / "a.txt", "w") as file:
+            file.write(content)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    (record,) = caplog.records
+    assert record.message.startswith(f"{tmp_path}: the file system cannot flush files ({os.strerror(code)})")
+
+
+def test_io_error_of_fsync_is_raised(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught, atomic_write(tmp_path / "a.txt") as file:
+        file.write(b"new")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_error_of_rename_names_target(tmp_path):
+    part, path = tmp_path / ".a.part", tmp_path / "a"
+    part.touch()
+    (path / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match=r".") as caught:
+        files.replace(part, path)
+    assert caught.value.filename == str(path)

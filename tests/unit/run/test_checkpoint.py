@@ -1,5 +1,6 @@
 """Checkpoints: writing, pruning, reading, damaged and untrusted files, and init_from."""
 
+import errno
 import math
 import os
 import pickle
@@ -12,7 +13,7 @@ import torch
 
 import gan_lightning
 from gan_lightning.callbacks.checkpoint import saved_step
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, write_error_message
 from gan_lightning.run import checkpoint as checkpoints
 from gan_lightning.run.build import build
 from gan_lightning.run.checkpoint import init_from, newest, newest_first, overrides_and_duration, read
@@ -116,6 +117,33 @@ def test_entry_that_is_no_checkpoint_is_skipped(run, tmp_path, kind):
     assert read(path)["global_step"] == 2
     run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=path)
     assert read(newest(tmp_path)[0])["global_step"] == 3
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "step_00000003.ckpt"])
+def test_directory_in_place_of_checkpoint_is_set_aside(run, tmp_path, caplog, name):
+    run(tmp_path, *OFTEN, "trainer.max_steps=2")
+    folder = tmp_path / "checkpoints"
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    run(tmp_path, *OFTEN, "trainer.max_steps=3", ckpt_path=folder / "step_00000002.ckpt")
+    assert read(folder / "last.ckpt")["global_step"] == read(folder / "step_00000003.ckpt")["global_step"] == 3
+    assert (folder / f"{name}.1").is_dir()
+    assert f"{folder / name}: not a regular file; it is renamed to {name}.1" in caplog.text
+    assert [*folder.glob(".*")] == []
+
+
+@pytest.mark.parametrize("failing", ["shutil.copyfile", "gan_lightning.callbacks.checkpoint.replace"])
+def test_write_error_of_checkpoint_does_not_name_temporary_file(run, tmp_path, monkeypatch, failing):
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    monkeypatch.setattr("os.link", fail)
+    monkeypatch.setattr(failing, fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        run(tmp_path, *OFTEN, "trainer.max_steps=1")
+    folder = tmp_path / "checkpoints"
+    assert write_error_message(caught.value).startswith(f"{folder / 'last.ckpt'}: cannot be written")
+    assert [*folder.glob(".*")] == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in directories")
@@ -305,6 +333,7 @@ def test_missing_optimizer_state_is_error_unless_forced(run, trained, name):
     (line,) = caught.value.errors
     expected = "0 optimizers, not 2" if name == "no optimizers" else "weights that have been updated"
     assert expected in line
+    assert line.endswith("; force_resume=true resumes with fresh state")
     assert run(trained.parents[1], *overrides, "force_resume=true", ckpt_path=trained).global_step == 3
 
 

@@ -597,6 +597,11 @@ def test_resume_command_omits_time_limit_that_stopped_sweep(monkeypatch):
         ({"SLURM_NTASKS": "2"}, ["SLURM_NTASKS=2: Lightning needs --ntasks-per-node=2 in place of --ntasks=2; on"]),
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, ["hydra.run.dir: several processes were started"]),
         ({"RANK": "0", "WORLD_SIZE": "2"}, ["hydra.run.dir: several processes were started"]),
+        ({"NODE_RANK": "1"}, ["NODE_RANK=1: the number of a node in the environment, but trainer.num_nodes=1; unset"]),
+        (
+            {"SLURM_PROCID": "1", "SLURM_JOB_NAME": "bash"},
+            ["SLURM_PROCID=1: Lightning ignores Slurm's variables in a job named bash; start the run with srun --job"],
+        ),
     ],
 )
 def test_inconsistent_rank_variables_are_error(monkeypatch, variables, expected):
@@ -615,6 +620,11 @@ def test_interactive_slurm_shell_starts_one_process(monkeypatch, name):
     assert check_command_line([])[0] == "train"
 
 
+def test_node_rank_is_accepted_with_several_nodes(monkeypatch):
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert check_command_line(["trainer=ddp", "trainer.num_nodes=2"])[0] == "train"
+
+
 @pytest.mark.parametrize("value", ["", "/", "~", "' '"])
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
 def test_root_and_home_are_rejected_as_run_directory(tmp_path, monkeypatch, key, value):
@@ -625,8 +635,67 @@ def test_root_and_home_are_rejected_as_run_directory(tmp_path, monkeypatch, key,
     assert error.endswith(f": not a directory for runs; {key}=FOLDER")
 
 
+@pytest.mark.parametrize("value", ["/usr/../", "to_root", "to_home", "home/a/..", "to_root/usr/.."])
+def test_links_and_parents_of_run_directory_are_resolved(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home/a").mkdir(parents=True)
+    (tmp_path / "to_root").symlink_to(tmp_path.anchor)
+    (tmp_path / "to_home").symlink_to("home")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "to_home"))
+    assert errors(f"hydra.run.dir={value}")[0].startswith(f"hydra.run.dir={value}: not a directory for runs")
+    assert check_command_line(["hydra.run.dir=to_home/a"])[1] == [f"hydra.run.dir='{tmp_path}/to_home/a'"]
+
+
+@pytest.mark.parametrize("value", ["[" * 200 + "]" * 200, "{a:" * 500 + "}" * 500, "choice(" * 50 + ")" * 50])
+def test_deeply_nested_value_is_one_error(value):
+    assert errors(f"data.root={value}") == [f"data.root={value}: not of the form KEY=VALUE (nested too deeply)"]
+    assert len(errors(f"data.root={value}", "seed=x")) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer=adam"], "optimizer=adam: each network has an optimizer of its own; optimizer@model."),
+        (["optimizer@nowhere=adam"], "Could not override 'optimizer@nowhere'"),
+        (["+trainer.num_nodes=1"], "Could not append to config. An item is already at 'trainer.num_nodes'"),
+        (["-m", "seed=1,2", "+trainer.strategy=ddp"], "Could not append to config. An item is already at 'trainer."),
+        (["optimizer@model.optimizer=sgd", "model=vae", "+model.latent_dim=3"], "Could not append to config. An item"),
+    ],
+)
+def test_error_of_hydra_hides_no_other(overrides, message):
+    found = errors(*overrides, "modle=dcgan", "data.batch_size=x")
+    others = [error.partition(":")[0] for error in found if not error.startswith(message)]
+    assert others == ["modle", "data.batch_size=x"]
+    assert len(found) == 3
+
+
+def test_dictionary_for_argument_of_lightning_is_accepted():
+    overrides = ["+trainer.max_time={seconds:2}"]
+    assert check_command_line(overrides)[1] == overrides
+    (error,) = errors("+network.generator.max_time={seconds:2}")
+    assert "there is no such key" in error
+
+
 def test_invalid_user_supplied_yaml_is_error_with_file_and_line(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nseed: [1,\n")
     (error,) = errors("--config-dir", str(tmp_path), "experiment=mine")
     assert "experiment/mine.yaml: not valid YAML, line 3: expected the node content" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff\xfe", "not plain text in UTF-8: invalid start byte"),
+        (b"seed: \x01", "not plain text in UTF-8: special characters are not allowed"),
+        (b"a: &a [*a]", "it refers to itself, or is nested too deeply"),
+        (b"a: " + b"[" * 2000, "it refers to itself, or is nested too deeply"),
+    ],
+)
+def test_unreadable_user_supplied_yaml_is_error_with_file(tmp_path, monkeypatch, content, problem):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_bytes(content)
+    (tmp_path / "experiment/another.yaml").write_text("seed: [1,\n", encoding="utf-8")
+    assert errors("--config-dir", ".", "experiment=mine") == [f"experiment/mine.yaml: cannot be read ({problem})"]

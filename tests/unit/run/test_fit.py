@@ -7,11 +7,13 @@ import pickle
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
+from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning.cli.train import exit_reason
 from gan_lightning.config.instantiate import instantiate
@@ -20,6 +22,7 @@ from gan_lightning.io.files import file_lock
 from gan_lightning.io.signals import InterruptedBySignal
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.build import check_devices
+from gan_lightning.run.checkpoint import newest, read
 from gan_lightning.run.fit import restore_global_state, train
 from gan_lightning.run.sweep import JobFailedError, Sweep
 
@@ -198,3 +201,29 @@ def test_failed_job_that_cannot_be_recorded_is_counted(tmp_path):
     sweep.process += 1
     with pytest.raises(JobFailedError, match="disk full"):
         pickle.loads(pickle.dumps(sweep)).fail_without_record("disk full")
+
+
+def test_rank_that_no_launcher_uses_does_not_change_run(run, tmp_path, monkeypatch):
+    """Lightning reads SLURM_PROCID on import, also in an interactive shell, where it does not use Slurm."""
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    run(tmp_path)
+    assert rank_zero_only.rank == 0
+    assert (tmp_path / "config.yaml").exists()
+    assert [*(tmp_path / "tensorboard").glob("events*")] != []
+
+
+def test_home_directory_is_expanded_by_python_functions(compose, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    train(compose("model=vanilla"), Path("~/run"))
+    last = Path("~/run/checkpoints/last.ckpt")
+    assert read(last)["global_step"] == 2
+    assert newest(Path("~/run")) == (tmp_path / "home/run/checkpoints/last.ckpt", [])
+    trainer = train(compose("model=vanilla", "trainer.max_steps=3"), Path("~/run"), last)
+    assert trainer.global_step == 3
+    trainer.save_checkpoint("~/copy.ckpt")
+    assert read(tmp_path / "home/copy.ckpt")["global_step"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert {"config.yaml", "metrics.csv", "checkpoints"} <= {path.name for path in (tmp_path / "home/run").iterdir()}

@@ -7,7 +7,7 @@ import pytest
 from processes import ENDED
 
 from gan_lightning.errors import UserError
-from gan_lightning.run.run_dir import all_overrides, lock_run_dir
+from gan_lightning.run.run_dir import all_overrides, is_rank_zero, lock_run_dir
 from gan_lightning.run.sweep import folder_name, result_of
 
 
@@ -78,3 +78,22 @@ def test_job_folders_are_named_by_overrides():
     long_names = [folder_name(f"model={'x' * 300}{end}") for end in "ab"]
     assert long_names[0] != long_names[1]
     assert max(map(len, long_names)) <= 150
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, True),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"NODE_RANK": "1"}, False),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, False),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "gan"}, False),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}, True),
+    ],
+)
+def test_rank_zero_follows_variables_that_lightning_uses(monkeypatch, variables, expected):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_rank_zero() == expected

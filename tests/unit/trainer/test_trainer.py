@@ -1,6 +1,7 @@
 """Performance options of the Trainer: each has its effect and does not change training beyond rounding."""
 
 import os
+import re
 import threading
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.model.cuda_graphs import Eager
 from gan_lightning.run.checkpoint import read
 from gan_lightning.run.fit import restore_global_state
-from gan_lightning.trainer import stop_observer
+from gan_lightning.trainer import Trainer, stop_observer
 
 FOUR_STEPS = "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=1"
 
@@ -143,3 +144,17 @@ def test_process_observer_of_lightning_is_stopped_after_training():
     released.set()
     observer.join()
     assert not killed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit_train_batches", 3), ("max_epochs", 2), ("min_steps", 1), ("fast_dev_run", True)]
+)
+def test_lightning_arguments_without_effect_are_rejected_in_python(name, value):
+    advice = re.escape(f"{name}: is not supported; {Trainer.rejected_arguments[name]}")
+    with pytest.raises(ValueError, match=f"^{advice}$"):
+        Trainer(max_steps=2, **{name: value})
+
+
+def test_arguments_that_run_sets_are_accepted_in_python():
+    trainer = Trainer(max_steps=2, max_epochs=-1, logger=False, callbacks=[], enable_checkpointing=False)
+    assert (trainer.max_epochs, trainer.val_check_interval, trainer.check_val_every_n_epoch) == (-1, 1, None)
