@@ -7,10 +7,12 @@ import torch
 from golden import FOLDER, WORDS, curves
 
 import gan_lightning
+from gan_lightning.errors import UserError
 from gan_lightning.run.checkpoint import config_of, read
+from gan_lightning.run.checkpoint_format import FORMAT_VERSION
 from gan_lightning.run.fit import train
 
-CHECKPOINTS = sorted(FOLDER.glob("*.ckpt"))
+CHECKPOINTS = sorted(FOLDER.glob("format_*.ckpt"))
 
 
 def test_first_hundred_steps_match_golden_losses(tmp_path, learner):
@@ -37,3 +39,12 @@ def test_checkpoints_of_current_format_load_and_resume(tmp_path, path):
     config = config_of(checkpoint)
     config.trainer.max_steps = checkpoint["global_step"] + 2
     assert train(config, tmp_path, path).global_step == config.trainer.max_steps
+
+
+def test_checkpoint_of_previous_format_is_rejected_in_one_line():
+    (path,) = FOLDER.glob("older_*.ckpt")
+    with pytest.raises(UserError) as caught:
+        read(path)
+    (line,) = caught.value.errors
+    assert f"its checkpoint format is 2, and this gan-lightning reads format {FORMAT_VERSION}" in line
+    assert "\n" not in line
