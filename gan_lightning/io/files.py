@@ -258,8 +258,9 @@ def file_lock(path: Path, waiting: Callable[[], None] | None = None) -> Iterator
     Raises:
         OSError: The file cannot be written, or its file system does not support locks.
     """
+    path = path / ".lock" if path.is_dir() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / ".lock" if path.is_dir() else path)
+    lock = FileLock(path)
     try:
         try:
             lock.acquire(timeout=0)
