@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import URLError
 
 import hostile
 import pytest
@@ -57,7 +58,7 @@ sys.addaudithook(record_event)
 
 @contextmanager
 def no_side_effects(*allowed: Path):
-    """Assert that no process is started, and that files are written below the allowed folders only."""
+    """Assert that no process is started, no network used, and no file written outside the allowed folders."""
     global recorded
     recorded = []
     try:
@@ -69,7 +70,7 @@ def no_side_effects(*allowed: Path):
         count["executed"] += sum(event in RUNS for event, _ in done)
         count["written outside"] += len(elsewhere)
     for event, target in done:
-        assert event not in RUNS, (event, target)
+        assert event not in RUNS | REACHES, (event, target)
     assert not elsewhere
 
 
@@ -265,6 +266,10 @@ def test_hostile_images_are_rejected(place, name):
 
 @pytest.mark.parametrize("name", hostile.DATA)
 def test_hostile_data_sets_are_rejected(place, monkeypatch, name):
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
     root = hostile.DATA[name](place.parent / "sent", {})
     data = (CIFAR10 if name.startswith("cifar10") else MNIST)(str(root))
     error = error_of(data.setup, place.parent, root)

@@ -79,7 +79,6 @@ def test_resumed_run_with_stream_is_bit_identical(run, root, tmp_path):
         "data.batch_size=8",
         "data.flip=true",
         "data.limit=null",
-        "data.limit=null",
     )
     run(tmp_path / "whole", *overrides, "trainer.max_steps=9")
     run(tmp_path / "cut", *overrides, "trainer.max_steps=4")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -187,7 +188,7 @@ def test_read_regular_reads_only_regular_files_in_directory(tmp_path, kind):
     elif kind == "linked folder":
         (run / "below").symlink_to(outside_directory)
         path = run / "below" / "secret"
-    with pytest.raises(OSError, match=r"a|secret"):
+    with pytest.raises(OSError, match=re.escape(str(path))):
         read_regular(path, run, 100)
 
 
