@@ -14,6 +14,7 @@ def test_a_user_without_a_home_directory_evaluates_without_a_cache(compose, monk
     for name in ("HOME", "GAN_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    monkeypatch.setattr("gan_lightning.io.paths.warned", set())
     request, errors = parse_request([])
     assert errors == []
     assert cache_directory(resolve_config(compose("model=vanilla"), request).eval.cache) is None
