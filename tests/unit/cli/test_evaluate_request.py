@@ -14,6 +14,7 @@ def test_unknown_home_directory_disables_cache_of_evaluation(compose, monkeypatc
     for name in ("HOME", "GAN_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    monkeypatch.setattr("gan_lightning.io.paths.warned", set())
     request, errors = parse_request([])
     assert errors == []
     assert cache_directory(resolve_config(compose("model=vanilla"), request).eval.cache) is None
