@@ -332,7 +332,7 @@ def split_groups(loader: ConfigLoader, parsed: list[Override]) -> tuple[list[Ove
             errors.append(f"{override.input_line}: each network has an optimizer of its own{suggest_key(group)}")
         elif None in values_of(override) and not override.is_delete():
             errors.append(f"{override.input_line}: {advice_for_null(group, names)}")
-        elif group in OPTIONAL and str(override.value()).lower() in NONE:
+        elif group in OPTIONAL and str(override.value()).lower() in NONE and not override.is_delete():
             errors.append(f"{override.input_line}: no such option; {advice_for_null(group, names)}")
         elif found := errors_of_options(override, names):
             errors += found
