@@ -304,6 +304,6 @@ def test_scores_with_another_card_are_not_compared_for_best(run, tmp_path):
         run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=6", "eval.num_generated=30", ckpt_path=path)
     )
     assert len(callback.curve) == 4
-    assert [step for step, _ in callback.history("fid")] == [6]
-    assert callback.best() == callback.worst("fid") == callback.history("fid")[0]
+    assert [step for step, _ in callback.history()] == [6]
+    assert callback.best() == callback.worst("fid") == callback.history()[0]
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6

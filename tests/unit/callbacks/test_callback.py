@@ -516,7 +516,7 @@ def test_nothing_is_saved_to_full_disk(compose, tmp_path):
 def test_error_is_raised_if_checkpoint_cannot_be_written(compose, tmp_path, monkeypatch, caplog):
     class FailingCallback(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            monkeypatch.setattr(trainer, "save_checkpoint", self.full)
+            monkeypatch.setattr(trainer, "save_checkpoint", self.fail_to_write)
             raise ZeroDivisionError
 
         def fail_to_write(self, path: Path) -> None:
