@@ -359,6 +359,8 @@ def split_keys(values: list[Override], plain: DictConfig, known: dict[str, Any])
             errors.append(f"{key}: {RUNTIME_KEYS[key.partition('.')[0]]}")
         elif key.startswith("loss.") and "loss" not in known:
             errors.append(f"{key}: has no effect, since the model has no adversarial loss; leave it out")
+        elif override.is_add() and key in known:
+            errors.append(f"{override.input_line}: {key} exists already; leave out the +")
         elif key.startswith("hydra") or key in known or added or own:
             good.append(override)
         else:

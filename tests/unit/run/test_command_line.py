@@ -658,9 +658,9 @@ def test_deeply_nested_value_is_one_error(value):
     [
         (["optimizer=adam"], "optimizer=adam: each network has an optimizer of its own; optimizer@model."),
         (["optimizer@nowhere=adam"], "Could not override 'optimizer@nowhere'"),
-        (["+trainer.num_nodes=1"], "Could not append to config. An item is already at 'trainer.num_nodes'"),
-        (["-m", "seed=1,2", "+trainer.strategy=ddp"], "Could not append to config. An item is already at 'trainer."),
-        (["optimizer@model.optimizer=sgd", "model=vae", "+model.latent_dim=3"], "Could not append to config. An item"),
+        (["+trainer.num_nodes=1"], "+trainer.num_nodes=1: trainer.num_nodes exists already; leave out the +"),
+        (["-m", "seed=1,2", "+trainer.strategy=ddp"], "+trainer.strategy=ddp: trainer.strategy exists already"),
+        (["optimizer@model.optimizer=sgd", "model=vae", "optimizer@nowhere=adam"], "Could not override 'optimizer@now"),
     ],
 )
 def test_error_of_hydra_hides_no_other(overrides, message):
