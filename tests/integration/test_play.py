@@ -348,10 +348,34 @@ def runs(tmp_path_factory) -> Path:
     return runs
 
 
+# Starts gan-play with a walk of 400 images that takes half a minute, since a faster one may end before it is stopped.
+SLOW_WALK = """
+import time
+from gan_lightning.cli.play import main
+from gan_lightning.latent.interpolate import Interpolate
+
+class SlowPath:
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return len(self.path)
+
+    def split(self, num):
+        for part in self.path.split(num):
+            yield part
+            time.sleep(0.3 * (len(self.path) == 400))
+
+path = Interpolate.path
+Interpolate.path = lambda self, model: SlowPath(path(self, model))
+main()
+"""
+
+
 @pytest.fixture(scope="module")
 def served(runs, free_port) -> Iterator[str]:
     """Start gan-play behind a proxy that does not answer; return the address of the page."""
-    line = [sys.executable, "-m", "gan_lightning.cli.play", str(runs), "--no-browser", "--port", str(free_port)]
+    line = [sys.executable, "-c", SLOW_WALK, str(runs), "--no-browser", "--port", str(free_port)]
     behind_a_proxy = os.environ | {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=behind_a_proxy) as server:
         address = server.stdout.readline().split()[0]
