@@ -21,6 +21,8 @@ from gan_lightning.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
 
+FEW_IMAGES = 20_000  # below, augmentation is recommended; lightweight-gan uses 100,000
+
 
 def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
     """Log the model, the data and the network sizes; write the configuration to TensorBoard, again for a resumed run.
@@ -39,6 +41,12 @@ def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
     shape, classes = " x ".join(map(str, data.shape)), f", {data.num_classes} classes" if data.num_classes else ""
     log.info(f"{type(model).__name__} on {len(data.samples):,} samples of {shape}{classes}")
     log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
+    few = len(data.shape) == 3 and len(data.samples) < FEW_IMAGES
+    if few and getattr(model, "augment", ...) is None:  # a model without a discriminator has no augmentation
+        log.info(
+            f"{len(data.samples):,} images: with fewer than {FEW_IMAGES:,}, a discriminator tends to memorize them, "
+            "which augment=diffaugment or augment=ada prevents"
+        )
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             name_event_files(logger)
