@@ -246,6 +246,22 @@ class GAN(GenerativeModel):
         signs = (real - boundary).sign().double().sum()
         adapt(reduce(signs, reduce_op="sum"), self.trainer.world_size * len(real))
 
+    def match_augment_state(self, state: dict[str, Any]) -> None:
+        """Replace the augmentation's part of a ``state_dict`` by its initial state if it is that of another one.
+
+        As in a run that is resumed with another augmentation (``force_resume``).
+        """
+        own, stored = ({k: v for k, v in one.items() if k.startswith("augment.")} for one in (self.state_dict(), state))
+        if own.keys() != stored.keys():
+            for name in stored:
+                del state[name]
+            state |= own
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also accept a checkpoint of a run with another augmentation."""
+        super().on_load_checkpoint(checkpoint)
+        self.match_augment_state(checkpoint["state_dict"])
+
     def critic(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute logits for a gradient penalty, which differentiates with respect to the samples before augmentation.
 

@@ -92,6 +92,16 @@ def test_adapted_augmentation_resumes_exactly(run, tmp_path, name):
     assert (full / "samples" / "augmented.png").read_bytes() == (parts / "samples" / "augmented.png").read_bytes()
 
 
+@pytest.mark.parametrize(("before", "after"), [(["augment=ada"], []), ([], ["augment=ada"])])
+def test_force_resume_accepts_another_augmentation(run, tmp_path, before, after):
+    run(tmp_path, *words("vanilla"), *before)
+    again = *words("vanilla"), *after, "trainer.max_steps=9", "force_resume=true"
+    trainer = run(tmp_path, *again, ckpt_path=newest(tmp_path)[0])
+    assert trainer.global_step == 9
+    state = trainer.lightning_module.state_dict().get("augment.state")
+    assert state is None if before else state.tolist() == [0, int(state[1]), 8, 2], "not two minibatches of 4"
+
+
 @pytest.mark.parametrize(("name", "limit"), [("dcgan", 12), ("cgan", 12), ("wgan", 20)])
 def test_run_stopped_at_end_of_epoch_resumes_exactly(run, tmp_path, name, limit):
     """The epoch ends after three minibatches of 4 of 12 samples; with d_steps=5 and 20 samples after every step."""
