@@ -174,8 +174,10 @@ def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     The status is 128 + the number of the signal that stopped the run, 1 if a warning of the TrainingMonitor stopped it,
     and 0 for a time limit, early stopping or another callback.
     """
-    from pytorch_lightning.callbacks import EarlyStopping, Timer
+    from pytorch_lightning.callbacks import EarlyStopping as LightningEarlyStopping
+    from pytorch_lightning.callbacks import Timer
 
+    from gan_lightning.callbacks.early_stopping import EarlyStopping
     from gan_lightning.callbacks.graceful_stop import GracefulStop
     from gan_lightning.callbacks.monitor import TrainingMonitor
 
@@ -190,7 +192,9 @@ def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     for callback in trainer.callbacks:
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
             return 0, "trainer.max_time has passed"
-        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+        if isinstance(callback, EarlyStopping) and callback.reason:
+            return 0, callback.reason
+        if isinstance(callback, LightningEarlyStopping) and callback.stopping_reason_message:
             return 0, " ".join(callback.stopping_reason_message.split())
     return 0, "a callback set trainer.should_stop"
 
