@@ -305,7 +305,7 @@ class Evaluator(Validated):
         """Return a single score of samples."""
         name, metric = next((n, one) for n, one in self.available.items() if score in (*one.lower, *one.higher))
         real = self.training if "held_out" in metric.needs else self.real
-        values: dict[str, Any] = metric(real, self.prepared[name], fake)
+        values: Mapping[str, Any] = metric(real, self.prepared[name], fake)
         return float(values[score])
 
     def neighbours(self, fake: FeatureSet) -> Tensor | None:
