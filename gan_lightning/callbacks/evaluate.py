@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import Callback
@@ -43,6 +43,8 @@ class Evaluate(Validated, Callback):
         latest: The scores of the latest evaluation in this process.
         seconds: Total duration of the evaluations of this run, in seconds.
     """
+
+    provides_evaluation: ClassVar = {"every_n_steps": 500}
 
     def __init__(self, every_n_steps: AtLeastOne | None = 500, best_by: str | None = None, **evaluation: Any) -> None:
         self.every_n_steps, self.best_by = every_n_steps, best_by
@@ -145,6 +147,21 @@ class Evaluate(Validated, Callback):
         self.seconds += time.perf_counter() - began
         for callback in trainer.callbacks:  # since evaluation does not run in Lightning's validation loop
             callback.on_validation_end(trainer, module)
+
+    def measure_noise(self, trainer: Trainer, module: GenerativeModel, seeds: int) -> float:
+        """Return the standard deviation of the ``best_by`` score over samples of other seeds, relative to its mean.
+
+        Args:
+            trainer: The trainer.
+            module: The model.
+            seeds: Number of seeds.
+        """
+        values, evaluator = [], self.evaluator
+        for seed in range(evaluator.seed + 1, evaluator.seed + 1 + seeds):
+            fake = evaluator.draw(module, trainer.global_rank, trainer.world_size, module.all_gather, seed)
+            values.append(evaluator.value(fake, self.best_by) if trainer.is_global_zero else 0.0)
+        values = torch.tensor(trainer.strategy.broadcast(values), dtype=torch.float64)
+        return float(values.std() / values.mean().abs())
 
     def publish(self, trainer: Trainer) -> None:
         """Publish the latest scores in ``trainer.callback_metrics``, which EarlyStopping and others monitor."""

@@ -144,6 +144,8 @@ class MetricLogger(Validated, Callback):
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             values |= {f"{network}/gradient_norm": torch.nn.utils.get_total_norm(gradients)}
             values |= {f"{network}/lr": optimizer.param_groups[0]["lr"]}
+        if (probability := getattr(getattr(module, "augment", None), "current_probability", None)) is not None:
+            values["d/augment_probability"] = probability()
         now = time.perf_counter()
         values["images_per_second"] = (step - self.since) * per_step / (now - self.then)
         self.then, self.since = now, step

@@ -30,7 +30,8 @@ class SampleGrid(Validated, Callback):
 
     Conditional models show one row per class, with its name beside it. Points in the plane are shown as a scatter plot
     of real and generated samples over the discriminator's output. ``real.png`` shows real samples in the same order,
-    and ``timeline.png`` the same noise at all of these steps from 100 on.
+    and ``timeline.png`` the same noise at all of these steps from 100 on. ``augmented.png`` shows a real sample in each
+    row and what the augmentation makes of it, if there is one.
 
     Args:
         columns: Images in a row.
@@ -68,11 +69,14 @@ class SampleGrid(Validated, Callback):
         if trainer.is_global_zero:
             self.real = data.real(self.num, self.labels).cpu()
             if self.is_image:
-                image = self.grid_of(self.real)
-                if trainer.global_step:  # the loggers received it at step 0
-                    write_png(self.folder / "real.png", image)
-                else:
-                    self.log_image(trainer, "real", image, 0)
+                images = {"real": self.grid_of(self.real)}
+                if getattr(module, "augment", None) is not None:
+                    images["augmented"] = self.augmented(module)
+                for name, image in images.items():
+                    if trainer.global_step:  # the loggers received it at step 0
+                        write_png(self.folder / f"{name}.png", image)
+                    else:
+                        self.log_image(trainer, name, image, 0)
 
     def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
         """Draw at steps 1, 2, 5, 10, 20, 50, ... and the last step."""
@@ -98,6 +102,18 @@ class SampleGrid(Validated, Callback):
     def grid_of(self, images: Tensor) -> Tensor:
         """Return a grid of images, with class names beside the rows of a conditional model."""
         return captioned(images, self.columns, self.captions) if self.captions else grid(images, self.columns)
+
+    @torch.no_grad()
+    def augmented(self, module: GenerativeModel) -> Tensor:
+        """Return a grid with a real image in each row, followed by augmented versions of it."""
+        augment: Any = module.augment
+        generator = torch.Generator().manual_seed(self.seed)
+        images = self.real[:: self.columns][: self.rows].repeat_interleave(self.columns, dim=0)
+        original = (torch.arange(len(images)) % self.columns == 0)[:, None, None, None]
+        changed = getattr(augment, "preview", augment)(
+            images, lambda sample, *shape: sample(*shape, generator=generator)
+        )
+        return grid(torch.where(original, images, changed), self.columns)
 
     def draw(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Write the image of the current step, and update the timeline."""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MAX_TRUNCATION = 10
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     arguments = argparse.ArgumentParser("gan-sample", description="Draw samples from a checkpoint, in evaluation mode.")
@@ -19,6 +22,12 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument("--num", type=int, default=64, help="number of samples (default: 64)")
     arguments.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
     arguments.add_argument("--classes", help="classes of a conditional model, in turn: cats,dogs or 3,7 (default: all)")
+    arguments.add_argument(
+        "--truncation",
+        type=float,
+        default=1.0,
+        help="factor of the latents; below 1 samples are more typical and less diverse (default: 1)",
+    )
     arguments.add_argument(
         "--out",
         type=absolute,
@@ -50,6 +59,8 @@ def sample(args: argparse.Namespace) -> str:
         for name in ("num", "columns")
         if (value := getattr(args, name)) is not None and value < 1
     ]
+    if not 0 <= args.truncation <= MAX_TRUNCATION:
+        errors.append(f"--truncation {args.truncation:g}: must be a number of at least 0 and at most {MAX_TRUNCATION}")
     if args.out.suffix and args.out.suffix.lower() not in (".png", ".npz"):
         errors.append(f"--out {out}: must be a .png, an .npz, or a folder without suffix")
     if args.columns and args.out.suffix.lower() != ".png":
@@ -85,7 +96,7 @@ def sample(args: argparse.Namespace) -> str:
         labels = torch.tensor(chosen).repeat(-(-args.num // len(chosen)))[: args.num]
     elif args.classes:
         raise UserError(f"--classes {args.classes}: the model of {checkpoint} is not conditional")
-    fake = model.sample(args.num, labels, args.seed)
+    fake = model.sample(args.num, labels, args.seed, args.truncation)
     check_tensors_finite({"samples": fake}, checkpoint)
     return write(fake, labels, model.class_names, args)
 

@@ -291,6 +291,8 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
     """Yield an error message for each size, number of devices or file that is inconsistent with the others."""
     if "loss" in config and "model" in config and "loss" not in config.model:
         yield "loss: has no effect, since the model has no adversarial loss; leave it out"
+    if config.get("augment") and "model" in config and "augment" not in config.model:
+        yield "augment: has no effect, since the model has no discriminator; leave it out"
     if "trainer" in config:
         ranks = world_size(config.trainer)
         if ranks != 1 and config.trainer.strategy in ("auto", "ddp"):

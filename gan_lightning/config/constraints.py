@@ -29,6 +29,7 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeInt = Annotated[int, Interval(ge=0, le=2_147_483_647)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]
+Probability = Annotated[float, Interval(ge=0, le=1)]
 Decay = Annotated[float, Interval(gt=0, lt=1)]
 Seed = Annotated[int, Interval(ge=0, le=4_294_967_295)]
 Norm = Literal["none", "batch", "layer"]
@@ -131,7 +132,7 @@ def with_constraints(words: str, constraints: list[Any]) -> str:
     bounds = [f"{BOUNDS[type(c)][2]} {getattr(c, BOUNDS[type(c)][0]):.10g}" for c in constraints if type(c) in BOUNDS]
     least = max((c.min_length for c in constraints if isinstance(c, MinLen)), default=0)
     most = min((c.max_length for c in constraints if isinstance(c, MaxLen)), default=None)
-    if least > 1 or most is not None:
+    if least or most is not None:
         length = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
         words = words.replace("a list", f"a list of {length}", 1)
     multiples = [f"a multiple of {c.multiple_of:.10g}" for c in constraints if isinstance(c, MultipleOf)]

@@ -200,7 +200,9 @@ class Evaluator(Validated):
         key = fingerprint(identity, self.feature.card(), metric.settings(), PREPARED_VERSION)
         return self.store.get(f"{type(metric).__name__.lower()}-{key[:16]}", lambda: metric.prepare(real))
 
-    def draw(self, model: GenerativeModel, rank: int = 0, ranks: int = 1, gather: Any = None) -> FeatureSet:
+    def draw(
+        self, model: GenerativeModel, rank: int = 0, ranks: int = 1, gather: Any = None, seed: int | None = None
+    ) -> FeatureSet:
         """Generate samples of a model from fixed noise, and extract their features.
 
         The ranks of a distributed run share the work, and each returns all samples.
@@ -210,6 +212,7 @@ class Evaluator(Validated):
             rank: Rank of this process.
             ranks: Number of processes.
             gather: Stacks the tensors of all ranks along a new first dimension.
+            seed: Seed of the noise; None for that of the protocol.
 
         Raises:
             UserError: The samples are not finite.
@@ -217,13 +220,14 @@ class Evaluator(Validated):
         size = self.num_generated * (self.real.samples[0].nbytes + self.real.features[0].nbytes)
         check_fits_in_memory(f"eval.num_generated={self.num_generated}: the samples and their features", size, "fewer")
         labels = self.sample_labels(model.num_classes)
+        seed = self.seed if seed is None else seed
         chunks = -(-self.num_generated // NOISE_CHUNK)
         mine = -(-chunks // ranks)
 
         def draw() -> Iterator[Tensor]:
             for chunk in range(rank * mine, (rank + 1) * mine):
                 rows = (chunk * NOISE_CHUNK + torch.arange(NOISE_CHUNK)) % self.num_generated
-                generated = model.sample(NOISE_CHUNK, labels[rows], seeds.mix(self.seed, seeds.EVALUATION, chunk))
+                generated = model.sample(NOISE_CHUNK, labels[rows], seeds.mix(seed, seeds.EVALUATION, chunk))
                 if not generated.isfinite().all():
                     raise UserError("the generator's samples are not finite: its training has diverged")
                 samples.append((to_uint8(generated) if generated.ndim == 4 else generated.float()).cpu())
@@ -296,6 +300,13 @@ class Evaluator(Validated):
                 if key not in details:
                     scores.append(Score(key, float(value), card, details, notes))
         return scores
+
+    def value(self, fake: FeatureSet, score: str) -> float:
+        """Return a single score of samples."""
+        name, metric = next((n, one) for n, one in self.available.items() if score in (*one.lower, *one.higher))
+        real = self.training if "held_out" in metric.needs else self.real
+        values: Mapping[str, Any] = metric(real, self.prepared[name], fake)
+        return float(values[score])
 
     def neighbours(self, fake: FeatureSet) -> Tensor | None:
         """Return a figure of samples beside their nearest training images; None if no metric looks for copies."""

@@ -142,8 +142,9 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
                 number = None
             if isinstance(number, bool) or not isinstance(number, int | float | Tensor):
                 raise UserError(f"schedules: {name}: there is no such number of an optimizer or of the model")
-            if not owner and self.uses_cuda_graphs:
-                setattr(self, last, torch.as_tensor(float(number), device=self.device))
+            if self.uses_cuda_graphs and owner not in (*self.optimizer_fns, "generator_ema"):  # updated outside graphs
+                holder = attrgetter(owner)(self) if owner else self
+                setattr(holder, last, torch.as_tensor(float(number), device=self.device))
 
     def minibatches(self, batch: Any) -> list[tuple[Tensor, Tensor]]:
         """Split a batch into ``d_steps`` minibatches of samples and labels, see :func:`minibatch.minibatches`."""

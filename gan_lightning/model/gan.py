@@ -104,7 +104,8 @@ class GAN(GenerativeModel):
         schedules: Mapping[str, Schedule] | None = None,
     ) -> None:
         optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
-        super().__init__(generator, optimizers, latent_dim, ema_decay, seed, schedules)
+        parts = {f"augment.{name}": schedule for name, schedule in getattr(augment, "schedules", {}).items()}
+        super().__init__(generator, optimizers, latent_dim, ema_decay, seed, parts | dict(schedules or {}))
         self.discriminator: Any = discriminator  # of whose attributes nn.Module declares no types
         self.uses_batch_statistics = has_batchnorm(discriminator)
         if self.needs_double_backward and self.uses_batch_statistics:
@@ -138,6 +139,7 @@ class GAN(GenerativeModel):
         output, fake = self.execute(self.global_step, self.discriminator_gradients, real, y)
         self.trainer.strategy.optimizer_step(self.optimizer_of("d"), lambda: None)  # with scaler and hooks; not counted
         self.after_discriminator_update()
+        self.adapt_augment(output)
         return output, fake
 
     def generator_step(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
@@ -226,6 +228,39 @@ class GAN(GenerativeModel):
         if self.augment is None:
             return x
         return torch.cat([self.augment(part, self.draw) for part in x.split(minibatch or len(x))])
+
+    def adapt_augment(self, output: StepOutput) -> None:
+        """Pass the signs of D's logits on real images to an adaptive augmentation, summed over all ranks.
+
+        A logit's sign is relative to the loss's decision boundary; for a critic, which has none, to the mean logit of
+        generated samples, as for the relativistic average discriminator (Jolicoeur-Martineau, 2018, equation 6).
+        """
+        adapt = getattr(self.augment, "adapt", None)
+        if adapt is None or output.logits is None or output.logits.real is None:
+            return
+        real, fake = output.logits.real, output.logits.fake
+        reduce: Any = self.trainer.strategy.reduce
+        boundary = self.loss.boundary
+        if boundary is None:
+            boundary = reduce(fake.double().mean(), reduce_op="mean")
+        signs = (real - boundary).sign().double().sum()
+        adapt(reduce(signs, reduce_op="sum"), self.trainer.world_size * len(real))
+
+    def match_augment_state(self, state: dict[str, Any]) -> None:
+        """Replace the augmentation's part of a ``state_dict`` by its initial state if it is that of another one.
+
+        As in a run that is resumed with another augmentation (``force_resume``).
+        """
+        own, stored = ({k: v for k, v in one.items() if k.startswith("augment.")} for one in (self.state_dict(), state))
+        if own.keys() != stored.keys():
+            for name in stored:
+                del state[name]
+            state |= own
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also accept a checkpoint of a run with another augmentation."""
+        super().on_load_checkpoint(checkpoint)
+        self.match_augment_state(checkpoint["state_dict"])
 
     def critic(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute logits for a gradient penalty, which differentiates with respect to the samples before augmentation.

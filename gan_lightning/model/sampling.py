@@ -33,7 +33,11 @@ class SamplingMixin(nn.Module):
         return self.generator
 
     def sample(
-        self, num: int | None = None, labels: Tensor | Sequence[int | str] | None = None, seed: int = 0
+        self,
+        num: int | None = None,
+        labels: Tensor | Sequence[int | str] | None = None,
+        seed: int = 0,
+        truncation: float = 1.0,
     ) -> Tensor:
         """Draw samples (num, ...) in evaluation mode, from the EMA if there is one; images are in [-1, 1].
 
@@ -41,6 +45,8 @@ class SamplingMixin(nn.Module):
             num: Number of samples; None for one sample of each label.
             labels: Classes (num,) of a conditional model, as numbers or names; None draws them uniformly from the seed.
             seed: The same seed draws the same latents on every machine.
+            truncation: Factor of the latents; below 1 samples are more typical and less diverse. The truncation of
+                StyleGAN (Karras et al., 2019, appendix B), applied to z, whose mean is zero.
 
         Raises:
             ValueError: There are not ``num`` labels, or the model does not have one of the classes.
@@ -49,7 +55,8 @@ class SamplingMixin(nn.Module):
             if labels is None or isinstance(labels, str):
                 raise ValueError("num=None: the number of samples is unknown; set num, or pass a list of labels")
             num = len(labels)
-        return self.generate(*self.draw_latents(num, labels, seed))
+        z, y = self.draw_latents(num, labels, seed)
+        return self.generate(truncation * z, y)
 
     def draw_latents(
         self, num: int, labels: Tensor | Sequence[int | str] | None = None, seed: int = 0

@@ -16,6 +16,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import check_class_order, sanitize_class_names, validate_class_names
 from gan_lightning.io.paths import expand_home
 from gan_lightning.model.base import GenerativeModel
+from gan_lightning.model.gan import GAN
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.build import Experiment, build
 from gan_lightning.run.checkpoint import check_tensors_finite, check_training_state, config_of, load_state, read
@@ -89,6 +90,8 @@ def check_checkpoint_fits(model: GenerativeModel, checkpoint: dict[str, Any], pa
         UserError: Weights, optimizer state or class names do not fit, or a value is not finite.
     """
     initial = copy.deepcopy(model)
+    if force_resume and isinstance(model, GAN):
+        model.match_augment_state(checkpoint["state_dict"])
     check_tensors_finite(checkpoint["state_dict"], path)
     load_state(model, checkpoint["state_dict"], f"{path}: its weights do not fit the model")
     check_training_state(initial, checkpoint, path, force_resume)

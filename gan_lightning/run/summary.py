@@ -21,6 +21,8 @@ from gan_lightning.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
 
+FEW_IMAGES = 20_000  # below, augmentation is recommended; lightweight-gan uses 100,000
+
 
 def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
     """Log the model, the data and the network sizes; write the configuration to TensorBoard, again for a resumed run.
@@ -39,6 +41,12 @@ def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
     shape, classes = " x ".join(map(str, data.shape)), f", {data.num_classes} classes" if data.num_classes else ""
     log.info(f"{type(model).__name__} on {len(data.samples):,} samples of {shape}{classes}")
     log.info(", ".join(f"{name} {size / 1e6:.2f} M parameters" for name, size in sizes.items()))
+    few = len(data.shape) == 3 and len(data.samples) < FEW_IMAGES
+    if few and getattr(model, "augment", ...) is None:  # a model without a discriminator has no augmentation
+        log.info(
+            f"{len(data.samples):,} images: with fewer than {FEW_IMAGES:,}, a discriminator tends to memorize them, "
+            "which augment=diffaugment or augment=ada prevents"
+        )
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             name_event_files(logger)
@@ -166,8 +174,10 @@ def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     The status is 128 + the number of the signal that stopped the run, 1 if a warning of the TrainingMonitor stopped it,
     and 0 for a time limit, early stopping or another callback.
     """
-    from pytorch_lightning.callbacks import EarlyStopping, Timer
+    from pytorch_lightning.callbacks import EarlyStopping as LightningEarlyStopping
+    from pytorch_lightning.callbacks import Timer
 
+    from gan_lightning.callbacks.early_stopping import EarlyStopping
     from gan_lightning.callbacks.graceful_stop import GracefulStop
     from gan_lightning.callbacks.monitor import TrainingMonitor
 
@@ -182,7 +192,9 @@ def exit_status_and_reason(trainer: Any) -> tuple[int, str]:
     for callback in trainer.callbacks:
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
             return 0, "trainer.max_time has passed"
-        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+        if isinstance(callback, EarlyStopping) and callback.reason:
+            return 0, callback.reason
+        if isinstance(callback, LightningEarlyStopping) and callback.stopping_reason_message:
             return 0, " ".join(callback.stopping_reason_message.split())
     return 0, "a callback set trainer.should_stop"
 

@@ -14,7 +14,7 @@ from gan_lightning.run.checkpoint_format import DATA_DIR, NOT_STORED
 
 CLASS = r"\.[A-Z][A-Za-z0-9]*"
 ALLOWED_TARGETS = re.compile(
-    rf"gan_lightning\.(model|network|loss|data|feature|metric|callbacks)\.[a-z0-9_]+{CLASS}|torch\.optim{CLASS}"
+    rf"gan_lightning\.(model|network|loss|augment|data|feature|metric|callbacks)\.[a-z0-9_]+{CLASS}|torch\.optim{CLASS}"
     rf"|gan_lightning\.trainer\.Trainer|pytorch_lightning\.Trainer|pytorch_lightning\.loggers{CLASS}"
 )
 TRUST = "gan_lightning.load(path, trust_checkpoint=True), gan-sample --trust-checkpoint "

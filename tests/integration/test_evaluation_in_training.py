@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 
 import pytest
 import torch
@@ -134,6 +135,58 @@ def test_early_stopping_monitors_scores_at_each_evaluation(compose, tmp_path, mo
     status, reason = exit_status_and_reason(trainer)
     assert status == 0
     assert reason.startswith("Monitored metric eval/fid did not improve in the last 2 records. Best score: 10.000")
+
+
+PATIENCE = "callbacks.early_stopping.patience=2"
+# FID at steps 2, 4 and 6, then with four other seeds, since 9.9 is better than 30, and at step 8.
+SCORES, NOISE = [30.0, 10.0, 9.9, 9.0, 11.0, 9.0, 11.0, 9.8], (4 / 3) ** 0.5 / 10
+
+
+def test_early_stopping_ignores_improvements_within_noise(compose, tmp_path, monkeypatch):
+    values = iter(SCORES)
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    config = compose("model=vanilla", *EVAL, "eval.every_n_steps=2", "trainer.max_steps=20", PATIENCE)
+    trainer = train(config, tmp_path)
+    assert trainer.global_step == 8
+    assert exit_status_and_reason(trainer) == (
+        0,
+        f"early stopping: fid has not improved by more than {2 * NOISE * 10:.3g} in 2 evaluations; the best is 9.8 "
+        "at step 8",
+    )
+    assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 8
+    assert [*values] == []
+
+
+def test_early_stopping_measures_noise_once_in_resumed_run(run, tmp_path, monkeypatch):
+    values = iter(SCORES)
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    overrides = "model=vanilla", *EVAL, "eval.every_n_steps=2", PATIENCE
+    run(tmp_path, *overrides, "trainer.max_steps=6")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    trainer = run(tmp_path, *overrides, "trainer.max_steps=20", ckpt_path=last)
+    assert trainer.global_step == 8
+    assert [*values] == []
+
+
+@pytest.mark.parametrize(("scores", "step"), [([10.0, 11.0, 12.0], 6), ([10.0, 11.0, 10.0], 6)])
+def test_early_stopping_without_improvement_measures_no_noise(run, tmp_path, monkeypatch, scores, step):
+    values = iter(scores)
+    monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
+    trainer = run(tmp_path, "model=vanilla", *EVAL, "eval.every_n_steps=2", "trainer.max_steps=20", PATIENCE)
+    assert trainer.global_step == step
+    assert [*values] == []
+
+
+def test_noise_is_relative_deviation_over_other_seeds(run, tmp_path):
+    trainer = run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=2")
+    evaluate, model = callback_of(trainer), trainer.lightning_module
+    noise = evaluate.measure_noise(trainer, model, 3)
+    evaluator, values = evaluate.evaluator, []
+    for seed in (1, 2, 3):
+        evaluator.seed = seed
+        values.append(evaluator.score(evaluator.draw(model), {})[0].value)
+    assert len(set(values)) == 3
+    assert noise == pytest.approx(statistics.stdev(values) / statistics.mean(values))
 
 
 def test_damaged_lines_of_scores_are_skipped_and_others_are_kept(run, tmp_path, caplog):

@@ -68,6 +68,23 @@ def test_ddp_matches_single_process(single_process, tmp_path, world):
 
 
 @pytest.mark.slow
+def test_adapted_augmentation_is_identical_on_any_number_of_ranks(tmp_path):
+    """The probability is; weights differ by rounding, since gradients are averaged over ranks."""
+    variants = "vanilla", "wgan_gp"
+    augment = f"augment=ada augment.ramp_images=500 augment.interval=2 trainer.max_steps={STEPS}"
+    for world in (1, 2, 4):
+        start(world, tmp_path / str(world), *(f"{variant} model={variant} {augment}" for variant in variants))
+    for variant in variants:
+        one, two, four = (tmp_path / str(world) / variant for world in (1, 2, 4))
+        assert len({row["d/augment_probability"] for row in metrics_of(one)}) > 1
+        a, *others = (read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (one, two, four))
+        for b in others:
+            assert torch.equal(a["augment.state"], b["augment.state"])
+            for name, value in a.items():
+                torch.testing.assert_close(b[name], value, rtol=0, atol=1e-12, msg=f"{variant} {name}")
+
+
+@pytest.mark.slow
 def test_ddp_resumes_bit_for_bit(tmp_path):
     complete, parts = ([f"{name}_{variant} model={variant}" for variant in MODELS] for name in ("whole", "parts"))
     start(

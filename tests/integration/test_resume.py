@@ -78,6 +78,30 @@ def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, l
     assert_same_run(full, parts)
 
 
+@pytest.mark.parametrize("name", ["vanilla", "wgan_gp"])
+def test_adapted_augmentation_resumes_exactly(run, tmp_path, name):
+    """The run is stopped within an interval of the adaptation."""
+    augment = "augment=ada", "augment.ramp_images=100", "augment.interval=3", "augment.initial_probability=0.5"
+    full, parts = tmp_path / "full", tmp_path / "parts"
+    run(full, *words(name), *augment)
+    with during_step(4, terminate):
+        assert run(parts, *words(name), *augment).global_step == 4
+    run(parts, *words(name), *augment, ckpt_path=newest(parts)[0])
+    assert_same_run(full, parts)
+    assert len({row["d/augment_probability"] for row in rows(full)}) > 2
+    assert (full / "samples" / "augmented.png").read_bytes() == (parts / "samples" / "augmented.png").read_bytes()
+
+
+@pytest.mark.parametrize(("before", "after"), [(["augment=ada"], []), ([], ["augment=ada"])])
+def test_force_resume_accepts_another_augmentation(run, tmp_path, before, after):
+    run(tmp_path, *words("vanilla"), *before)
+    again = *words("vanilla"), *after, "trainer.max_steps=9", "force_resume=true"
+    trainer = run(tmp_path, *again, ckpt_path=newest(tmp_path)[0])
+    assert trainer.global_step == 9
+    state = trainer.lightning_module.state_dict().get("augment.state")
+    assert state is None if before else state.tolist() == [0, int(state[1]), 8, 2], "not two minibatches of 4"
+
+
 @pytest.mark.parametrize(("name", "limit"), [("dcgan", 12), ("cgan", 12), ("wgan", 20)])
 def test_run_stopped_at_end_of_epoch_resumes_exactly(run, tmp_path, name, limit):
     """The epoch ends after three minibatches of 4 of 12 samples; with d_steps=5 and 20 samples after every step."""

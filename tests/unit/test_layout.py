@@ -11,7 +11,14 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PACKAGE, CONF = ROOT / "gan_lightning", ROOT / "conf"
 # Options without a module: lists of other options, and settings that several options share.
-WITHOUT_MODULE = {"metric/default", "metric/all", "network/mlp_points", "callbacks/default", "data/base"}
+WITHOUT_MODULE = {
+    "metric/default",
+    "metric/all",
+    "network/mlp_points",
+    "callbacks/default",
+    "data/base",
+    "augment/custom",
+}
 WITHOUT_FOLDER = {"logger", "debug", "experiment", "optimizer", "protocol"}  # groups that configure other libraries
 TABLE = re.findall(r"^    ( ?\d+)  (\w+) ", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
 LEVEL = {name: int(level) for level, name in TABLE}

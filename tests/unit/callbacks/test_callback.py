@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import logging
 import math
 import signal
 import threading
@@ -190,6 +191,28 @@ def test_sample_grids_are_saved_at_round_steps_and_last_step(run, tmp_path, name
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert [event.step for event in events.Images("samples")] == steps
     assert [event.step for event in events.Images("real")] == [0]
+
+
+def test_augmented_images_are_shown_beside_real_ones(compose, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    train(compose("model=vanilla", "augment=ada"), tmp_path)
+    real, augmented = (read_png(tmp_path / "samples" / f"{name}.png") for name in ("real", "augmented"))
+    assert augmented.shape == real.shape == (3, 8 * 18 + 2, 8 * 18 + 2)
+    assert torch.equal(augmented[:, :, :18], real[:, :, :18])
+    assert not any(torch.equal(augmented[:, :, 18 * c : 18 * c + 18], real[:, :, :18]) for c in range(1, 8))
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [event.step for event in events.Images("augmented")] == [0]
+    assert "VanillaGAN on 26 samples of 1 x 16 x 16, 10 classes" in caplog.messages
+    assert not any("augment=" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(("model", "recommended"), [("vanilla", True), ("vae", False)])
+def test_augmentation_is_recommended_for_few_images(compose, tmp_path, caplog, model, recommended):
+    caplog.set_level(logging.INFO)
+    train(compose(f"model={model}"), tmp_path)
+    found = [line for line in caplog.messages if "augment=" in line]
+    expected = "26 images: with fewer than 20,000, a discriminator tends to memorize them"
+    assert [line.startswith(expected) for line in found] == [True] * recommended
 
 
 def test_sample_grids_of_abandoned_continuation_are_removed(run, compose, tmp_path):

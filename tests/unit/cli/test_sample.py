@@ -143,6 +143,19 @@ def test_samples_depend_on_seed(checkpoint, tmp_path, monkeypatch):
     assert a == b != c
 
 
+@with_checkpoints("cgan", "points")
+def test_truncation_scales_latents(checkpoint, tmp_path, monkeypatch):
+    gan_sample(monkeypatch, checkpoint, "--num", 3, "--truncation", 0.5, "--out", tmp_path / "a.npz")
+    model = gan_lightning.load(checkpoint)
+    z, y = model.draw_latents(3, torch.arange(3) % max(model.num_classes, 1))
+    expected = model.generate(z / 2, y)
+    assert torch.equal(model.sample(3, y, truncation=0.5), expected)
+    assert not torch.equal(model.sample(3, y), expected)
+    (name, drawn) = next(iter(np.load(tmp_path / "a.npz").items()))
+    is_image = name == "images"
+    assert np.array_equal(drawn, to_uint8(expected).permute(0, 2, 3, 1).numpy() if is_image else expected.numpy())
+
+
 @with_checkpoints("ema")
 def test_ema_weights_are_sampled(checkpoint):
     model = gan_lightning.load(checkpoint)
@@ -165,6 +178,8 @@ def test_ema_weights_are_sampled(checkpoint):
         (["--out", "a.jpg"], "a.jpg: must be a .png, an .npz, or a folder"),
         (["--classes", "3,99"], "--classes 3,99: there is no class 99; the classes are 0 to 9"),
         (["--classes", "cat"], "there is no class 'cat'; the classes are 0 to 9"),
+        (["--truncation", "-0.5"], "--truncation -0.5: must be a number of at least 0 and at most 10"),
+        (["--truncation", "nan"], "--truncation nan: must be a number"),
         (["--classes", ""], "there is no class ''; the classes are 0 to 9"),
         (["--columns", "3", "--out", "a.npz"], "--columns 3: only has an effect on a grid"),
         (["--num", "0", "--out", "a.jpg"], "--num 0: must be at least 1\n--out a.jpg"),

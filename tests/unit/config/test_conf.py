@@ -20,13 +20,15 @@ from torchvision import datasets
 
 from gan_lightning.cli import explore
 from gan_lightning.config.instantiate import instantiate
-from gan_lightning.config.nodes import walk
+from gan_lightning.config.nodes import target_of, walk
 from gan_lightning.config.validation import check, errors_of_values, how_to_import, unknown_arguments
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF
 from gan_lightning.model.base import GenerativeModel
+from gan_lightning.run.checkpoint import RUN_SECTIONS
 from gan_lightning.run.command_line import check_command_line
 from gan_lightning.run.fit import train
+from gan_lightning.run.trust import is_allowed_target
 
 BASE_FILES = ("train", "evaluate", "explore", "data/base")  # files that are no option of a group
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
@@ -156,12 +158,21 @@ def test_option_composes_and_is_valid(compose, option):
     config = compose(to_override(option))
     if option == "feature/custom":
         config.feature.network = {"_target_": "torch.nn.Flatten"}
+    if option == "augment/custom":
+        config.augment = {"_target_": "torch.nn.Flatten"}
     if option == "data/image_folder":
         config.data.root = "folder"
     config.data_info, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert errors_of_values(config, {}) == []
     assert unknown_arguments(config) == []
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.split("/")[0] in RUN_SECTIONS])
+def test_checkpoint_may_name_classes_of_option(option):
+    targets = [target for _, node in walk(composed((to_override(option),))) for target in target_of(node)]
+    ours = [target for target in targets if target.startswith("gan_lightning.")]
+    assert [target for target in ours if not is_allowed_target(target)] == []
 
 
 @pytest.mark.parametrize("option", EXPLORE_OPTIONS)

@@ -191,6 +191,20 @@ def test_schedules_set_numbers_of_optimizers_and_model(build):
     assert values == [pytest.approx([value] * 4) for value in (0.1, 0.2, 0.3, 0.4)]
 
 
+def test_schedule_of_augmentation_is_applied(build):
+    model, data = build(
+        "model=vanilla", "augment=diffaugment", "augment.initial_probability=0.2", "augment.probability=0.6"
+    )
+    values: list[float] = []
+
+    class Probability(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            values.append(model.augment.current_probability())
+
+    fit(model, data, 4, Probability())
+    assert values == pytest.approx([0.4 - 0.2 * math.cos(math.pi * step / 4) for step in range(4)])
+
+
 def test_scheduled_tensor_is_changed_in_place_for_cuda_graphs():
     model = WGANGP(**networks())
     model.gp_weight = weight = torch.tensor(1.0)

@@ -205,6 +205,7 @@ def test_divergence_error_names_learning_rate(run, tmp_path):
 INVALID_OVERRIDES = {
     "loss=hinge": r"loss: has no effect, .*; leave it out",
     "loss.label_smoothing=0.1": r"loss\.label_smoothing: has no effect, .*; leave it out",
+    "augment=diffaugment": r"augment: has no effect, .*; leave it out",
     "model.d_steps=2": r"model\.d_steps: .* it is a setting of model=acgan, cgan, .*wgan_gp",
     "model.reuse_fake=true": r"model\.reuse_fake: .* it is a setting of model=acgan, cgan, .*wgan_gp",
     "network.discriminator.spectral_norm=true": r"spectral_norm=true: model=vae needs .*; .*spectral_norm=false",

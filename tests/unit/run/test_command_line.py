@@ -303,6 +303,13 @@ def test_invalid_arguments_are_error(arguments, expected):
     assert expected in " ".join(errors(*arguments))
 
 
+def test_patience_without_evaluation_has_no_effect():
+    patience = "callbacks.early_stopping.patience=3"
+    message = "callbacks.early_stopping.patience: has no effect, since it needs evaluation"
+    assert errors(patience, "eval.every_n_steps=null") == [message]
+    check_command_line([patience])
+
+
 def test_all_errors_are_reported_together():
     messages = errors("model=wgann", "sed=1", "trainer.max_steps=0", "data.batch_size=x", "network.widht=3", "+foo=1")
     for part in ("model=wgann", "sed", "trainer.max_steps=0", "data.batch_size=x", "network.widht", "foo"):
