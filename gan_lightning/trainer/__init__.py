@@ -65,7 +65,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         "limit_train_batches": "data.limit=NUMBER or debug=overfit trains on fewer samples",
         "overfit_batches": "data.limit=NUMBER or debug=overfit trains on fewer samples",
         "fast_dev_run": "trainer.max_steps=2 is a short run",
-        "accumulate_grad_batches": "trainer.micro_batch=NUMBER accumulates the gradients of each data.batch_size",
+        "accumulate_grad_batches": "trainer.micro_batch=NUMBER accumulates gradients over parts of each minibatch",
         "gradient_clip_val": "model.generator_clip_norm and model.discriminator_clip_norm",
         "gradient_clip_algorithm": "model.generator_clip_norm and model.discriminator_clip_norm",
         "limit_val_batches": "eval.every_n_steps=NUMBER; there is no validation loop",
