@@ -6,7 +6,7 @@ batch, declares ``needs_whole_minibatch = True``, and is rejected.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -89,7 +89,7 @@ def in_micro_batches(multiplier: str = "") -> Callable[[Gradients], Gradients]:
                     return gradients(model, *inputs)
                 return accumulated(model, gradients, inputs, size)
             except (RuntimeError, MemoryError) as error:
-                if is_out_of_memory(error) and (advice := smaller_micro_batch(model, num_rows, size * samples_per_row)):
+                if is_out_of_memory(error) and (advice := smaller_micro_batch(model, num_rows, size, samples_per_row)):
                     error.add_note(advice)
                 raise
 
@@ -114,7 +114,8 @@ def accumulated(model: Any, gradients: Callable[..., Any], inputs: Sequence[Tens
     norms = [module for module in model.modules() if isinstance(module, _SpectralNorm)]
     vectors = [vector for norm in norms for vector in norm.buffers()]
     initial = [vector.clone() for vector in vectors]
-    num_rows, draws, outputs, sizes = len(inputs[0]), [], [], []
+    draws: list[Tensor] = []
+    num_rows, outputs, sizes = len(inputs[0]), [], []
     try:
         for start in range(0, num_rows, size):
             stop = min(start + size, num_rows)
@@ -150,9 +151,9 @@ def merged(results: Sequence[Any], sizes: Sequence[int]) -> Any:
     if isinstance(first, tuple):
         items = [merged(values, sizes) for values in zip(*results, strict=True)]
         return type(first)(*items) if hasattr(first, "_fields") else tuple(items)
-    if is_dataclass(first):
+    if is_dataclass(first) and not isinstance(first, type):
         names = [field.name for field in fields(first)]
-        return type(first)(**{name: merged([getattr(r, name) for r in results], sizes) for name in names})
+        return replace(first, **{name: merged([getattr(r, name) for r in results], sizes) for name in names})
     return first  # None
 
 
@@ -167,23 +168,25 @@ def parts_with_whole_minibatch(model: Any) -> Iterator[str]:
             yield type(part).__name__
 
 
-def smaller_micro_batch(model: Any, num_rows: int, num_samples: int) -> str:
+def smaller_micro_batch(model: Any, num_rows: int, size: int, samples_per_row: int) -> str:
     """Return the advice for an update that ran out of memory: a micro batch of half the present size.
 
     Args:
         model: The model.
         num_rows: Number of rows of the minibatch on this device.
-        num_samples: Number of samples whose gradients were computed at once.
+        size: Number of rows whose gradients were computed at once.
+        samples_per_row: Number of samples for each row.
 
     Returns:
         The settings and what they change; "" if there is no smaller micro batch.
     """
     batchnorm = any(map(has_batchnorm, model.networks().values()))
-    # BatchNorm has no statistics of a single row.
-    sizes = range((num_samples + 1) // 2, int(batchnorm), -1) if num_samples > 1 else ()
-    size = next((size for size in sizes if size >= num_rows or num_rows % size != 1 or not batchnorm), None)
-    if size is None or {*parts_with_whole_minibatch(model)} - {"reuse_fake=True"}:
+    least = max(samples_per_row, 2 if batchnorm else 1)
+    smaller = range((size * samples_per_row + 1) // 2, least - 1, -1) if size > 1 else ()
+    # BatchNorm has no statistics of a single row, which the last micro batch may have.
+    found = next((new for new in smaller if new >= num_rows or num_rows % new != 1 or not batchnorm), None)
+    if found is None or {*parts_with_whole_minibatch(model)} - {"reuse_fake=True"}:
         return ""
     settings = " model.reuse_fake=false" if getattr(model, "reuse_fake", False) else ""
     change = "BatchNorm then uses the statistics of each part" if batchnorm else "its gradients are the same"
-    return f"trainer.micro_batch={size}{settings} computes each minibatch in parts ({change})"
+    return f"trainer.micro_batch={found}{settings} computes each minibatch in parts ({change})"

@@ -503,19 +503,18 @@ def test_user_supplied_class_is_added_by_key(tmp_path, monkeypatch, section):
 def test_user_supplied_class_may_need_whole_minibatch(tmp_path, monkeypatch):
     (tmp_path / "of_minibatch.py").write_text(f"{CLASS_SOURCE}\n    needs_whole_minibatch = True\n")
     monkeypatch.syspath_prepend(tmp_path)
-    word = "+model.penalties.mine._target_=of_minibatch.Mine"
-    assert check_command_line(["model=vanilla", word, "trainer.micro_batch=64"])[0] == "train"
-    (error,) = errors("model=vanilla", word, "trainer.micro_batch=16")
-    assert error == (
-        "trainer.micro_batch=16: model.penalties.mine._target_=of_minibatch.Mine needs the whole minibatch at once; "
+    overrides = ["model=vanilla", "loss=hinge", "loss._target_=of_minibatch.Mine"]
+    assert check_command_line([*overrides, "trainer.micro_batch=64"])[0] == "train"
+    assert errors(*overrides, "trainer.micro_batch=16") == [
+        "trainer.micro_batch=16: loss._target_=of_minibatch.Mine needs the whole minibatch at once; "
         "trainer.micro_batch=null"
-    )
+    ]
 
 
 @pytest.mark.parametrize(
     ("overrides", "valid"),
     [
-        (["trainer.micro_batch=63"], False),
+        (["trainer.micro_batch=60"], False),
         (["trainer.micro_batch=64"], True),  # has no effect on minibatches of 64
         (["trainer.micro_batch=32", "trainer=ddp"], True),
         (["trainer.micro_batch=16", "model.reuse_fake=false"], True),
