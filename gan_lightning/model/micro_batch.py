@@ -80,22 +80,25 @@ def in_micro_batches(multiplier: str = "") -> Callable[[Gradients], Gradients]:
     def decorate(gradients: Gradients) -> Gradients:
         @wraps(gradients)
         def accumulate(model: Any, *inputs: Tensor) -> Any:
-            num_rows, samples_per_row = len(inputs[0]), getattr(model, multiplier) if multiplier else 1
-            size = num_rows
-            if model.micro_batch is not None:
-                size = min(max(model.micro_batch // samples_per_row, 1), num_rows)
+            samples_per_row = getattr(model, multiplier) if multiplier else 1
             try:
-                if size == num_rows:
+                # Checked first, since len() of a tensor takes 1 us.
+                if model.micro_batch is None or (size := rows_at_once(model, samples_per_row)) >= len(inputs[0]):
                     return gradients(model, *inputs)
                 return accumulated(model, gradients, inputs, size)
             except (RuntimeError, MemoryError) as error:
-                if is_out_of_memory(error) and (advice := smaller_micro_batch(model, num_rows, size, samples_per_row)):
+                if is_out_of_memory(error) and (advice := smaller_micro_batch(model, len(inputs[0]), samples_per_row)):
                     error.add_note(advice)
                 raise
 
         return cast(Gradients, accumulate)
 
     return decorate
+
+
+def rows_at_once(model: Any, samples_per_row: int) -> int:
+    """Return how many rows of a minibatch fit into a micro batch, at least one."""
+    return max(model.micro_batch // samples_per_row, 1)
 
 
 def accumulated(model: Any, gradients: Callable[..., Any], inputs: Sequence[Tensor], size: int) -> Any:
@@ -168,18 +171,18 @@ def parts_with_whole_minibatch(model: Any) -> Iterator[str]:
             yield type(part).__name__
 
 
-def smaller_micro_batch(model: Any, num_rows: int, size: int, samples_per_row: int) -> str:
+def smaller_micro_batch(model: Any, num_rows: int, samples_per_row: int) -> str:
     """Return the advice for an update that ran out of memory: a micro batch of half the present size.
 
     Args:
         model: The model.
         num_rows: Number of rows of the minibatch on this device.
-        size: Number of rows whose gradients were computed at once.
         samples_per_row: Number of samples for each row.
 
     Returns:
         The settings and what they change; "" if there is no smaller micro batch.
     """
+    size = num_rows if model.micro_batch is None else min(rows_at_once(model, samples_per_row), num_rows)
     batchnorm = any(map(has_batchnorm, model.networks().values()))
     least = max(samples_per_row, 2 if batchnorm else 1)
     smaller = range((size * samples_per_row + 1) // 2, least - 1, -1) if size > 1 else ()
