@@ -29,7 +29,7 @@ from gan_lightning.cli.exit import escape_unencodable, exit_on_error
 from gan_lightning.config.compose import list_choices
 from gan_lightning.config.validation import check, make_paths_absolute, suggest
 from gan_lightning.errors import UserError, short_message, write_error_message
-from gan_lightning.io.memory import OOM_ADVICE, is_out_of_memory
+from gan_lightning.io.memory import is_out_of_memory, out_of_memory_message
 from gan_lightning.io.paths import CONF, absolute_environment, relative_path
 from gan_lightning.io.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.run import run_dir as runs
@@ -186,7 +186,7 @@ class Job:
                 f"{write_error_message(error, str(self.run_dir))}. The run ends; its earlier checkpoints are intact"
             )
         elif is_out_of_memory(error):
-            message = f"{OOM_ADVICE} ({short_message(error)})"
+            message = out_of_memory_message(error)
         else:
             log.exception("unexpected error in gan-lightning or in a user-supplied class:")
             return Outcome(error=f"{type(error).__name__}: {error}")

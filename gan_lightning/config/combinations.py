@@ -46,13 +46,14 @@ DESCRIPTIONS = {
     "points": "points, and the data are images",
     "halved_sides": "an image size whose sides are multiples of 4, from 8 on",
     "four_pixels": "at least 4 pixels a side",
-    "several_samples": "at least 2 samples a device (BatchNorm)",
+    "several_samples": "at least 2 samples a device at once (BatchNorm)",
     "unnormalized_weights": "weights without spectral normalization",
     "class_aware_generator": "a generator that is given the class too (model=cgan gives it to both)",
     "class_aware_discriminator": "a discriminator that is given the class too (model=cgan gives it to both)",
     "generator_clipping": "unscaled gradients, and with 16-mixed a fused optimizer unscales after clipping",
     "discriminator_clipping": "unscaled gradients, and with 16-mixed a fused optimizer unscales after clipping",
     "single_precision": "single precision",
+    "whole_minibatch": "the whole minibatch at once",
     "one_generator_batch": "a generator batch of the discriminator's size",
     "discriminator_class_loss": "a class loss of the discriminator",
     "generator_class_loss": "a class loss of the generator",
@@ -159,6 +160,17 @@ def parts_of(config: DictConfig) -> Iterator[Part]:
     ranks = (world_size(config.trainer) if "trainer" in config else None) or 1
     if "batch_size" in data and data.batch_size == ranks:
         yield declaration("data", data, "several_samples", {"batch_size": (2 * ranks,)})
+    if "batch_size" in data and "trainer" in config and (size := config.trainer.get("micro_batch")):
+        yield from micro_batch_declarations(config, size, data.batch_size // ranks)
+
+
+def micro_batch_declarations(config: DictConfig, size: int, num_rows: int) -> Iterator[Part]:
+    """Yield what follows from the size of micro batches and from that of a device's minibatch."""
+    if size >= num_rows * (config.get("model") or {}).get("generator_batch_multiplier", 1):
+        yield declaration("trainer", config.trainer, "whole_minibatch", True)
+    elif num_rows > 1 and 1 in (size, num_rows % size):
+        larger = next(n for n in range(size + 1, num_rows + 2) if num_rows % n != 1)
+        yield declaration("trainer", config.trainer, "several_samples", {"micro_batch": (larger,)})
 
 
 def label_declarations(config: DictConfig, parts: list[Part]) -> list[Part]:
@@ -209,7 +221,7 @@ def unmet_requirements(part: Part, parts: list[Part]) -> Iterator[tuple[tuple[st
             if provided(capability, parts) is False:
                 cause = f"{causes[0][0]}={format_value(causes[0][1])}" if causes else option_of(part)
                 lacking = [(one, one.missing(capability)) for one in parts if one.provides(capability) is False]
-                advice = needed if isinstance(needed, str) else suggest_fixes(capability, part, lacking)
+                advice = needed if isinstance(needed, str) else suggest_fixes(capability, part, lacking, causes)
                 yield requirement_error(cause, advice, capability, lacking)
 
 
@@ -230,8 +242,8 @@ def requirement_error(
     return (cause, capability), text
 
 
-def suggest_fixes(capability: str, part: Part, lacking: list[tuple[Part, list[Setting]]]) -> str:
-    """Return the options and settings that would meet a requirement of a part, as overrides."""
+def suggest_fixes(capability: str, part: Part, lacking: list[tuple[Part, list[Setting]]], causes: list[Setting]) -> str:
+    """Return the options and settings that would meet or remove a requirement of a part, as overrides."""
     found, own = [], part.key.partition(".")[0]
     for group in (other.key.partition(".")[0] for other, settings in lacking if not settings):
         if group == "data":  # suggest another option for the part, not other data
@@ -241,6 +253,7 @@ def suggest_fixes(capability: str, part: Part, lacking: list[tuple[Part, list[Se
     for key, _, choices in (one for _, settings in lacking for one in settings):
         listed = choices[:MAX_CHOICES] if isinstance(choices, tuple) else (choices,)
         found += [f"{key}={format_value(choice)}" for choice in listed]
+    found += [f"{key}=false" for key, value, _ in causes if value is True]
     *first, last = [*dict.fromkeys(found)] or [""]
     return " or ".join(filter(None, [", ".join(first), last]))
 

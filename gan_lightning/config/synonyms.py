@@ -14,6 +14,7 @@ KEYS = {
     **dict.fromkeys(("epoch", "epochs", "numepochs", "nepochs", "niter", "maxepochs", "minepochs", "numiters"), STEPS),
     **dict.fromkeys(("ncritic", "criticiters", "criticsteps", "ndis"), "model.d_steps=NUMBER"),
     **dict.fromkeys(("batchsize", "bs", "batch"), "data.batch_size=NUMBER"),
+    **dict.fromkeys(("accumulategradbatches", "gradientaccumulationsteps", "batchgpu"), "trainer.micro_batch=NUMBER"),
     **dict.fromkeys(("lr", "learningrate"), RATES),
     **dict.fromkeys(("lrg", "glr"), "model.generator_optimizer.lr=RATE"),
     **dict.fromkeys(("lrd", "dlr"), "model.discriminator_optimizer.lr=RATE"),

@@ -2,7 +2,7 @@
 
 import os
 
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, short_message
 
 OOM_ADVICE = "out of memory; use a smaller data.batch_size, data.image_size or network.width, or a larger device"
 # Parts of torch's error messages: on a CPU, on a GPU, and for sizes beyond 64 bits.
@@ -34,6 +34,11 @@ def physical_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def out_of_memory_message(error: BaseException) -> str:
+    """Return the message for an out-of-memory error, with the advice that was added to it as notes."""
+    return "; ".join([OOM_ADVICE, *getattr(error, "__notes__", ())]) + f" ({short_message(error)})"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

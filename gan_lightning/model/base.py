@@ -17,6 +17,7 @@ from gan_lightning.config.constraints import Validated
 from gan_lightning.errors import UserError
 from gan_lightning.model.cuda_graphs import CUDAGraphs, Eager
 from gan_lightning.model.ema import EMA
+from gan_lightning.model.micro_batch import MicroBatch
 from gan_lightning.model.minibatch import minibatches
 from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.schedule import Schedule
@@ -77,6 +78,9 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         d_steps: Number of minibatches in a step.
         history: Step number and loss terms of the latest steps; it locates the step where a NaN began.
         uses_cuda_graphs: Whether gradient computations are captured as CUDA graphs; set by the trainer.
+        micro_batch: Number of samples whose gradients are computed at once, see :mod:`micro_batch`; None for all
+            samples of a minibatch. Set by the trainer.
+        current_micro_batch: The rows of the minibatch whose gradients are being computed; None for all of them.
     """
 
     optimized_networks: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -102,6 +106,8 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
         self.uses_cuda_graphs = False
+        self.micro_batch: int | None = None
+        self.current_micro_batch: MicroBatch | None = None
         self.rng, self.execute = torch.Generator(), Eager()  # replaced in on_fit_start
 
     def seed_step(self) -> None:
@@ -169,6 +175,8 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
     def backward_terms(self, key: str, terms: Terms) -> Terms:
         """Compute the gradient of the sum of the terms with respect to the parameters of one optimizer.
 
+        The weighted gradients of micro batches are accumulated.
+
         Args:
             key: The optimizer's key in ``optimized_networks``.
             terms: The terms of the loss.
@@ -176,11 +184,14 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         Returns:
             The terms, detached.
         """
-        for weight in self.optimized_parameters(key):
-            weight.grad = None
+        part = self.current_micro_batch
+        if part is None or part.start == 0:
+            for weight in self.optimized_parameters(key):
+                weight.grad = None
         backward = self.manual_backward if self._trainer else Tensor.backward  # the former scales gradients
         with torch.autocast(self.device.type, enabled=False):  # a penalty needs double backward
-            backward(reduce(torch.add, terms.values()))
+            loss = reduce(torch.add, terms.values())
+            backward(loss if part is None else loss * part.weight)
         return {name: term.detach() for name, term in terms.items()}
 
     def optimizer_of(self, key: str) -> Optimizer:
@@ -198,16 +209,22 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
     def draw(self, sample: Callable[..., Tensor], num: int, *shape: int) -> Tensor:
         """Draw for the global batch and return this rank's slice, so that results do not depend on the world size.
 
+        Within a micro batch, these are its rows of a draw for the whole minibatch.
+
         Args:
             sample: A function like ``torch.rand`` or ``torch.randn``.
-            num: Number of rows on each rank.
+            num: Number of rows on each rank, or of the micro batch.
             shape: Shape of a row.
 
         Returns:
             A tensor (num, *shape) on the model's device.
         """
         world, rank = self.trainer.world_size if self._trainer else 1, self.global_rank
-        return sample(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
+
+        def draw_rows(num: int) -> Tensor:
+            return sample(num * world, *shape, generator=self.rng, device=self.device)[rank * num : (rank + 1) * num]
+
+        return draw_rows(num) if self.current_micro_batch is None else self.current_micro_batch.draw(draw_rows, num)
 
     def sampler(self) -> nn.Module:
         """Return the network that is used for sampling: the EMA with recalibrated BatchNorm, or else the generator."""

@@ -13,6 +13,7 @@ from gan_lightning.config.constraints import Decay, PositiveFloat, PositiveInt, 
 from gan_lightning.loss import AdversarialLoss
 from gan_lightning.model.base import GenerativeModel, Logits, OptimizerFn, StepOutput, Terms
 from gan_lightning.model.ema import has_batchnorm
+from gan_lightning.model.micro_batch import in_micro_batches
 from gan_lightning.model.modes import frozen
 from gan_lightning.network.layers import single_precision
 from gan_lightning.penalty.gradient_penalty import Penalty
@@ -77,6 +78,7 @@ class GAN(GenerativeModel):
 
     needs_one_generator_batch: ClassVar = {"reuse_fake": (True,)}
     provides_one_generator_batch: ClassVar = {"generator_batch_multiplier": (1,)}
+    needs_whole_minibatch: ClassVar = {"reuse_fake": (True,)}  # whose autograd graph is kept for the generator's update
     needs_generator_clipping: ClassVar = {"generator_clip_norm": 1.0}
     provides_generator_clipping: ClassVar = {"generator_optimizer.fused": (False, None)}
     needs_discriminator_clipping: ClassVar = {"discriminator_clip_norm": 1.0}
@@ -150,6 +152,7 @@ class GAN(GenerativeModel):
         optimizers[0].step()  # the step that Lightning counts: global_step is the number of generator steps
         return output
 
+    @in_micro_batches()
     def discriminator_gradients(self, real: Tensor, y: Tensor) -> tuple[StepOutput, Tensor | None]:
         """Compute the gradient of the discriminator's loss on one minibatch."""
         with torch.set_grad_enabled(self.reuse_fake):
@@ -160,6 +163,7 @@ class GAN(GenerativeModel):
         output = StepOutput(self.backward_terms("d", terms), fake.detach(), detached(logits))
         return output, fake if self.reuse_fake else None
 
+    @in_micro_batches("generator_batch_multiplier")
     def generator_gradients(self, real: Tensor, y: Tensor, fake: Tensor | None = None) -> StepOutput:
         """Compute the gradient of the generator's loss."""
         with frozen(self.discriminator_parameters):

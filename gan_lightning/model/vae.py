@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gan_lightning.config.constraints import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, Seed
 from gan_lightning.model.base import GenerativeModel, OptimizerFn, StepOutput, Terms
+from gan_lightning.model.micro_batch import in_micro_batches
 from gan_lightning.network.layers import Head, single_precision
 
 
@@ -61,6 +62,7 @@ class VAE(GenerativeModel):
         optimizer.step()
         return self.finish_step({"g": output})
 
+    @in_micro_batches()
     def gradients(self, x: Tensor, y: Tensor) -> StepOutput:
         """Compute the gradient of the bound, with one z for each x (section 2.4)."""
         mean, log_variance = self.encode(x, y)

@@ -76,7 +76,7 @@ def train(
         if isinstance(callback, Checkpoint) and started is not None:
             callback.started = started
     if trainer.is_global_zero:
-        log_start(config, model, data, trainer.loggers, text, step)
+        log_start(config, model, data, trainer, text, step)
         if ckpt_path:
             log_rate_changes(config_of(checkpoint), config, step)
     fit(experiment, ckpt_path)

@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 FEW_IMAGES = 20_000  # below, augmentation is recommended; lightweight-gan uses 100,000
 
 
-def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], text: str, step: int) -> None:
+def log_start(config: DictConfig, model: Any, data: Any, trainer: Any, text: str, step: int) -> None:
     """Log the model, the data and the network sizes; write the configuration to TensorBoard, again for a resumed run.
 
     Args:
         config: The resolved configuration.
         model: The model.
         data: The data module.
-        loggers: The trainer's loggers.
+        trainer: The trainer.
         text: The configuration as YAML.
         step: The step at which the run starts or resumes.
     """
@@ -47,10 +47,31 @@ def log_start(config: DictConfig, model: Any, data: Any, loggers: list[Any], tex
             f"{len(data.samples):,} images: with fewer than {FEW_IMAGES:,}, a discriminator tends to memorize them, "
             "which augment=diffaugment or augment=ada prevents"
         )
-    for logger in loggers:
+    if line := batchnorm_change(model, trainer.micro_batch, config.data.batch_size // trainer.world_size):
+        log.info(line)
+    for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             name_event_files(logger)
             logger.experiment.add_text("config", f"```yaml\n{text}\n```", step + 1 if step else 0)
+
+
+def batchnorm_change(model: Any, micro_batch: int | None, minibatch: int) -> str:
+    """Return a line on the change that micro batches make to BatchNorm; "" if they make none.
+
+    Args:
+        model: The model.
+        micro_batch: Number of samples whose gradients are computed at once; None for all of them.
+        minibatch: Number of samples of a minibatch on each device.
+    """
+    from gan_lightning.model.ema import has_batchnorm
+
+    names = ", ".join(name for name, network in model.networks().items() if has_batchnorm(network))
+    if not names or micro_batch is None or micro_batch >= minibatch * getattr(model, "generator_batch_multiplier", 1):
+        return ""
+    return (
+        f"trainer.micro_batch={micro_batch}: BatchNorm ({names}) uses the statistics of each micro batch instead of "
+        "those of the whole minibatch, and updates its running statistics once for each"
+    )
 
 
 def name_event_files(logger: Any) -> None:

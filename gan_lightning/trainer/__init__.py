@@ -1,4 +1,4 @@
-"""Lightning's Trainer, extended by performance settings: compilation, CUDA graphs, memory format, TF32."""
+"""Lightning's Trainer, extended by compilation, CUDA graphs, memory format, TF32 and micro batches."""
 
 import threading
 from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
@@ -44,6 +44,8 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         tf32: Use TF32, which rounds the factors of float32 products to 10 bits of mantissa, on GPUs that support it,
             also in penalties.
         data_on_device: Keep the training set on the GPU if it takes at most half of the free memory.
+        micro_batch: Number of samples on each device whose gradients are computed at once; the gradients of a larger
+            minibatch are accumulated over such parts. None computes those of a minibatch at once.
         **lightning: Arguments of ``pytorch_lightning.Trainer``.
     """
 
@@ -63,7 +65,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         "limit_train_batches": "data.limit=NUMBER or debug=overfit trains on fewer samples",
         "overfit_batches": "data.limit=NUMBER or debug=overfit trains on fewer samples",
         "fast_dev_run": "trainer.max_steps=2 is a short run",
-        "accumulate_grad_batches": "data.batch_size=NUMBER; manual optimization accumulates no gradients",
+        "accumulate_grad_batches": "trainer.micro_batch=NUMBER accumulates gradients over parts of each minibatch",
         "gradient_clip_val": "model.generator_clip_norm and model.discriminator_clip_norm",
         "gradient_clip_algorithm": "model.generator_clip_norm and model.discriminator_clip_norm",
         "limit_val_batches": "eval.every_n_steps=NUMBER; there is no validation loop",
@@ -88,6 +90,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
     }
     # Those that are objects of the run or follow from them, which Python code passes.
     run_arguments: ClassVar = ("logger", "callbacks", "plugins", "default_root_dir", "enable_checkpointing")
+    provides_whole_minibatch: ClassVar = {"micro_batch": (None,)}
     needs_single_precision: ClassVar = {"accelerator": ("mps",)}
     provides_single_precision: ClassVar = {
         "precision": ("32-true", "bf16-mixed", "16-mixed", "32", "bf16-true", "16-true")
@@ -111,6 +114,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         channels_last: bool | None = None,
         tf32: bool = False,
         data_on_device: bool = True,
+        micro_batch: PositiveInt | None = None,
         **lightning: Unpack[LightningOptions],
     ) -> None:
         fixed, advice = self.fixed_arguments, self.rejected_arguments
@@ -123,7 +127,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         # Otherwise it stays that of any SLURM_PROCID, also where Lightning does not use Slurm.
         rank_zero_only.rank = self.global_rank  # type: ignore[attr-defined]
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
-        self.channels_last, self.tf32 = channels_last, tf32
+        self.channels_last, self.tf32, self.micro_batch = channels_last, tf32, micro_batch
 
     def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Apply the performance settings, then fit.
@@ -139,6 +143,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         if self.cuda_graphs and not one_gpu:
             raise UserError("trainer.cuda_graphs=true: needs one NVIDIA GPU; null uses CUDA graphs if there is one")
         model.uses_cuda_graphs = one_gpu and self.cuda_graphs is not False
+        model.micro_batch = self.micro_batch
         faster = device == "cpu" and torch.backends.mkldnn.is_available() and self.precision == "32-true"
         if (faster and not self.compile) if self.channels_last is None else self.channels_last:
             model.to(memory_format=torch.channels_last)

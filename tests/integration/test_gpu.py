@@ -77,6 +77,7 @@ def test_run_stopped_twice_and_resumed_equals_uninterrupted_run(run, tmp_path, l
         ("model.reuse_fake=true", "model.d_steps=2"),
         ("network.discriminator.dropout=0.3", "network.discriminator.spectral_norm=true", "data.flip=true"),
         ("trainer.channels_last=true", "trainer.tf32=true"),
+        ("trainer.micro_batch=3", "data.batch_size=8", "model.reuse_fake=false", "model.generator_batch_multiplier=2"),
     ],
     ids=lambda more: " ".join(more) or "plain",
 )

@@ -127,6 +127,7 @@ VALID_VALUES = {
     "trainer.precision": ["64-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed"],
     "trainer.deterministic": ["true", "warn"],
     "trainer.devices": ["1", "[0]", "auto"],
+    "trainer.micro_batch": ["1", "2", "3", HUGE],
     "callbacks.sample_grid.every_n_steps": ["1"],
     "callbacks.checkpoint.keep": ["1", "null"],
     "callbacks.learning_rate.schedule": ["linear_decay"],

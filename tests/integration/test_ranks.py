@@ -85,6 +85,23 @@ def test_adapted_augmentation_is_identical_on_any_number_of_ranks(tmp_path):
 
 
 @pytest.mark.slow
+def test_micro_batches_of_each_device_match_single_process(tmp_path):
+    """Each of the two devices has 4 samples, in micro batches of 3 and 1; their gradients are all-reduced once."""
+    own = f"network.generator.norm=none network.discriminator.norm=none {DECAY}"
+    start(1, tmp_path / "one", *(f"{variant} model={variant} {own}" for variant in ("cgan", "wgan_gp")))
+    split = f"{own} trainer.micro_batch=3"
+    start(2, tmp_path / "two", *(f"{variant} model={variant} {split}" for variant in ("cgan", "wgan_gp")))
+    for variant in ("cgan", "wgan_gp"):
+        a, b = (read(tmp_path / world / variant / "checkpoints" / "last.ckpt") for world in ("one", "two"))
+        for name, value in a["state_dict"].items():
+            torch.testing.assert_close(b["state_dict"][name], value, rtol=0, atol=1e-12, msg=f"{variant} {name}")
+        for before, after in zip(
+            metrics_of(tmp_path / "one" / variant), metrics_of(tmp_path / "two" / variant), strict=True
+        ):
+            assert after == pytest.approx(before, rel=1e-6, abs=1e-9), variant
+
+
+@pytest.mark.slow
 def test_ddp_resumes_bit_for_bit(tmp_path):
     complete, parts = ([f"{name}_{variant} model={variant}" for variant in MODELS] for name in ("whole", "parts"))
     start(

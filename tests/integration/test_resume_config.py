@@ -201,6 +201,7 @@ def test_settings_of_another_run_are_rejected_on_resume(run, word, message):
     "word",
     [
         "trainer.max_steps=5",
+        "trainer.micro_batch=8",
         "seed=7",
         "model=wgan",
         "callbacks.metric_logger.every_n_steps=2",

@@ -85,6 +85,7 @@ def test_models_import_no_other_model():
                 "gan_lightning.model",
                 "gan_lightning.model.base",
                 "gan_lightning.model.gan",
+                "gan_lightning.model.micro_batch",
             }
 
 

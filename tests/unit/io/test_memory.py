@@ -1,8 +1,11 @@
 """Detection of allocations that exceed the memory, before they are made or from the error that they raise."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from gan_lightning.cli.train import Job
 from gan_lightning.errors import UserError
 from gan_lightning.io.memory import check_fits_in_memory, is_out_of_memory
 
@@ -31,6 +34,18 @@ def test_other_runtime_errors_are_not_out_of_memory():
         torch.full((1,), 2**40, dtype=torch.int16)
     assert not is_out_of_memory(caught.value)
     assert is_out_of_memory(MemoryError())
+
+
+def test_out_of_memory_error_is_logged_with_its_advice(caplog):
+    error = MemoryError()
+    error.add_note("trainer.micro_batch=4 computes each minibatch in parts")
+    outcome = Job.log_failure(SimpleNamespace(), error)
+    assert outcome.error == (
+        "out of memory; use a smaller data.batch_size, data.image_size or network.width, or a larger device; "
+        "trainer.micro_batch=4 computes each minibatch in parts (MemoryError)"
+    )
+    assert caplog.messages == [outcome.error]
+    assert outcome.exit_status == 1
 
 
 def test_run_that_exceeds_memory_is_error_naming_key(run, tmp_path):

@@ -93,6 +93,24 @@ def test_resumed_run_restores_state_of_scaler(build, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_scaled_gradients_are_accumulated_over_micro_batches(build):
+    """The gradients of an update are unscaled once, and an overflow in any micro batch skips the whole update."""
+    own = "network.generator.norm=none", "network.discriminator.norm=none"
+
+    def run(scale: float, micro_batch: int | None) -> tuple[torch.Tensor, StepRecorder]:
+        model, data = build(*OVERRIDES, *own)
+        model.micro_batch, first, recorder = micro_batch, FirstGradient(), StepRecorder()
+        fit(model, data, 3, first, recorder, plugins=[scaler_plugin(scale)])
+        return first.gradient, recorder
+
+    (whole, recorded), (parts, recorded_of_parts) = run(2.0**7, None), run(2.0**7, 3)
+    assert 0 < (parts - whole).norm() < 8 * torch.finfo(torch.float16).eps * whole.norm()
+    assert recorded.scales == recorded_of_parts.scales
+    (_, skipped), (_, skipped_of_parts) = run(2.0**40, None), run(2.0**40, 3)
+    assert skipped.scales == skipped_of_parts.scales
+    assert all(torch.equal(a, b) for a, b in zip(skipped.weights[0], skipped_of_parts.weights[0], strict=True))
+
+
 class FirstGradient(Callback):
     """Keeps the critic's gradient at the first update."""
 

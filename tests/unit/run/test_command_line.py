@@ -156,7 +156,7 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
         ),
         (
             ["model.generator_batch_multiplier=2", "model.reuse_fake=true"],
-            r"model\.generator_batch_multiplier=2: model\.reuse_fake=true needs .*generator_batch_multiplier=1$",
+            r"_multiplier=2: model\.reuse_fake=true needs .*generator_batch_multiplier=1 or model\.reuse_fake=false$",
         ),
         (["data=gaussian_ring"], r"model=dcgan: .*model=vanilla"),
         (["network=mlp"], r"model=dcgan: .*model=vanilla"),
@@ -199,6 +199,20 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
             ["trainer.precision=16-mixed", "model.discriminator_clip_norm=1", "model.generator_optimizer.fused=false"],
             r"precision=16-mixed: model\.discriminator_clip_norm=1 .*; model\.discriminator_optimizer\.fused=false",
         ),
+        (
+            ["trainer.micro_batch=16"],
+            r"^trainer\.micro_batch=16: model\.reuse_fake=true needs the whole minibatch at once; "
+            r"trainer\.micro_batch=null or model\.reuse_fake=false$",
+        ),
+        (
+            ["trainer=ddp", "model=vanilla", "trainer.micro_batch=1"],
+            r"^trainer\.micro_batch=1: .*norm=batch needs at least 2 samples .*; trainer\.micro_batch=2$",
+        ),
+        (
+            ["model=vanilla", "trainer.micro_batch=9"],  # 64 = 7 * 9 + 1
+            r"^trainer\.micro_batch=9: .*norm=batch needs at least 2 samples .*; trainer\.micro_batch=10$",
+        ),
+        (["trainer.micro_batch=0"], r"trainer\.micro_batch=0: must be a whole number .*at least 1.* or null$"),
         (["callbacks=checkpoint", "eval.every_n_steps=100"], r"eval\.every_n_steps: has no effect"),
         (["data.batch_size=1"], r"data\.batch_size=1: .*norm=batch needs at least 2 samples.*; data\.batch_size=2$"),
         (["model=vanilla", "network.generator.embed_dim=8"], r"network\.generator\.embed_dim: has no effect"),
@@ -491,6 +505,34 @@ def test_user_supplied_class_is_added_by_key(tmp_path, monkeypatch, section):
     assert error.startswith(f"{section}.mine.n=x: must be a whole number")
     (error,) = errors(f"+{section}.mine.n=3")
     assert f"+{section}.mine._target_=CLASS" in error
+
+
+def test_user_supplied_class_may_need_whole_minibatch(tmp_path, monkeypatch):
+    (tmp_path / "of_minibatch.py").write_text(f"{CLASS_SOURCE}\n    needs_whole_minibatch = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    overrides = ["model=vanilla", "loss=hinge", "loss._target_=of_minibatch.Mine"]
+    assert check_command_line([*overrides, "trainer.micro_batch=64"])[0] == "train"
+    assert errors(*overrides, "trainer.micro_batch=16") == [
+        "trainer.micro_batch=16: loss._target_=of_minibatch.Mine needs the whole minibatch at once; "
+        "trainer.micro_batch=null"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "valid"),
+    [
+        (["trainer.micro_batch=60"], False),
+        (["trainer.micro_batch=64"], True),  # has no effect on minibatches of 64
+        (["trainer.micro_batch=32", "trainer=ddp"], True),
+        (["trainer.micro_batch=16", "model.reuse_fake=false"], True),
+        (["trainer.micro_batch=1", "model=vae", "network.generator.norm=none"], True),
+    ],
+)
+def test_micro_batch_is_valid_with_what_needs_no_whole_minibatch(overrides, valid):
+    if valid:
+        assert check_command_line(overrides)[0] == "train"
+    else:
+        assert "needs the whole minibatch at once" in errors(*overrides)[0]
 
 
 @pytest.mark.parametrize("source", ["experiment", "config-dir"])

@@ -122,6 +122,30 @@ def test_learning_rate_jump_of_resumed_run_is_logged(compose, tmp_path, caplog):
     assert not any(".lr" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["trainer.micro_batch=2"], "generator, discriminator"),
+        (["trainer.micro_batch=2", "network.discriminator.norm=none"], "generator"),
+        (["trainer.micro_batch=2", "network.discriminator.norm=none", "network.generator.norm=none"], None),
+        (["trainer.micro_batch=4"], None),
+        (["trainer.micro_batch=4", "model.generator_batch_multiplier=2"], "generator, discriminator"),
+        ([], None),
+    ],
+)
+def test_change_of_batchnorm_by_micro_batches_is_logged(compose, tmp_path, caplog, overrides, names):
+    caplog.set_level(logging.INFO)
+    train(
+        compose("model=dcgan", "model.reuse_fake=false", "trainer.max_steps=1", "data.batch_size=4", *overrides),
+        tmp_path,
+    )
+    expected = (
+        f"{''.join(overrides[:1])}: BatchNorm ({names}) uses the statistics of each micro batch instead of those of "
+        "the whole minibatch, and updates its running statistics once for each"
+    )
+    assert [line for line in caplog.messages if "micro_batch" in line] == ([] if names is None else [expected])
+
+
 def test_disk_space_is_checked_before_first_step(run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))

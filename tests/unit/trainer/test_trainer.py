@@ -50,6 +50,16 @@ def test_run_is_resumed_in_other_memory_format(run, tmp_path):
     assert_metrics_close(tmp_path / "whole", tmp_path / "a", 1e-3)
 
 
+def test_run_is_resumed_with_other_micro_batch(run, tmp_path):
+    overrides = "model=wgan_gp", "network.generator.norm=none", *FOUR_STEPS
+    run(tmp_path / "whole", *overrides)
+    trainer = run(tmp_path / "a", *overrides, "trainer.max_steps=2", "trainer.micro_batch=3")
+    assert trainer.lightning_module.micro_batch == 3
+    run(tmp_path / "a", *overrides, "trainer.micro_batch=2", ckpt_path=tmp_path / "a" / "checkpoints" / "last.ckpt")
+    assert rows(tmp_path / "whole") != rows(tmp_path / "a"), "not split"
+    assert_metrics_close(tmp_path / "whole", tmp_path / "a", 1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("channels_last", ["null", "true"])
 def test_compiled_networks_train_alike(run, tmp_path, learner, channels_last):
