@@ -156,7 +156,7 @@ class Archive(Container):
         return "/".join(parts)
 
     def enter(self, inside: str) -> None:
-        """Set ``prefix``, the path of the data set in the archive, and ``names``, the paths of its files below it.
+        """Set ``prefix``, the path of the data set in the archive, ``root``, and ``names``, its files relative to it.
 
         Programs that pack a folder put its name before every path, so a single folder around all files is not part of
         the names, unless it is named as a split of the data set (``train``), which is treated as in a folder.
@@ -174,7 +174,7 @@ class Archive(Container):
                 break
             self.prefix += f"{folder}/"
             names = self.names_below(self.prefix)
-        self.names = names
+        self.names, self.root = names, self.path / self.prefix
 
     def names_below(self, prefix: str) -> list[str]:
         """Return the paths of files relative to a folder of the archive, without hidden ones."""
