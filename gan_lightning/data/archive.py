@@ -36,6 +36,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.io.paths import LABEL_FILES
 
 MAX_MEMBERS = 5_000_000
+MAX_DEPTH = 100  # folders of a path
 MAX_LABEL_BYTES = 1 << 20  # of a file with the label of one image, key.cls or key.json
 MACOS = "__MACOSX"  # folder that macOS adds to zip archives
 SIDECARS = ".cls", ".json"
@@ -64,6 +65,7 @@ class Archive(Container):
         path: The archive.
         inside: Folder in it that is the data set; empty for the whole archive.
         scratch: Directory of a temporary file, for archives that cannot be read in any order.
+        is_shard: Whether other archives have the rest of the data set, so that a single folder may be one of its classes.
 
     Raises:
         UserError: The archive is damaged or hostile, or has no such folder.
@@ -71,7 +73,7 @@ class Archive(Container):
 
     kind: ClassVar[str]  # for messages
 
-    def __init__(self, path: Path, inside: str = "", scratch: Path | None = None) -> None:
+    def __init__(self, path: Path, inside: str = "", scratch: Path | None = None, is_shard: bool = False) -> None:
         self.path, self.root = path, path / inside
         self.members: dict[str, Found] = {}  # by their paths in the archive
         self.folders: set[str] = set()
@@ -86,7 +88,7 @@ class Archive(Container):
                 self.add(name, member, total)
         except DAMAGED as error:
             raise self.error(f"cannot be read as a {self.kind} archive ({reason(error)})") from error
-        self.enter(inside)
+        self.enter(inside, is_shard)
 
     @abstractmethod
     def open(self, scratch: Path | None) -> None:
@@ -153,9 +155,11 @@ class Archive(Container):
             raise self.rejection(name, "has an absolute path")
         if ".." in parts:
             raise self.rejection(name, "has a path with '..'")
+        if len(parts) > MAX_DEPTH:
+            raise self.error(f"has paths of more than {MAX_DEPTH} folders, such as {name[:MAX_DEPTH]!r}")
         return "/".join(parts)
 
-    def enter(self, inside: str) -> None:
+    def enter(self, inside: str, is_shard: bool) -> None:
         """Set ``prefix``, the path of the data set in the archive, ``root``, and ``names``, its files relative to it.
 
         Programs that pack a folder put its name before every path, so a single folder around all files is not part of
@@ -170,7 +174,7 @@ class Archive(Container):
         names = self.names_below(self.prefix)
         while len(tops := {name.partition("/")[:2] for name in names} - {(MACOS, "/")}) == 1:
             ((folder, slash),) = tops
-            if not slash or is_split(folder):
+            if is_shard or not slash or is_split(folder):
                 break
             self.prefix += f"{folder}/"
             names = self.names_below(self.prefix)

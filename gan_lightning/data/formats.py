@@ -19,12 +19,13 @@ OF_SHARD = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?$")  # the number at the end of
 KINDS = "a folder, or a zip, tar, parquet or Arrow file"
 
 
-def open_container(root: Path, scratch: Path | None) -> Container:
+def open_container(root: Path, scratch: Path | None, is_shard: bool = False) -> Container:
     """Return the container at a path, by its content and not by its name.
 
     Args:
         root: A folder, an archive or a table; or a folder in an archive, such as ``photos.zip/train``.
         scratch: Directory of temporary files, which have no names.
+        is_shard: Whether the rest of the data set is elsewhere.
 
     Raises:
         UserError: There is no such path, or it is something else.
@@ -42,9 +43,9 @@ def open_container(root: Path, scratch: Path | None) -> Container:
     except OSError as error:
         raise UserError(f"{prefix}: cannot be read ({error.strerror})") from error
     if is_zip:
-        return Zip(file, inside, scratch)
+        return Zip(file, inside, scratch, is_shard)
     if start[TAR_MAGIC_AT:] == TAR_MAGIC or opener_of(start) or file.suffix.lower() == ".tar":
-        return Tar(file, inside, scratch)
+        return Tar(file, inside, scratch, is_shard)
     if start.startswith((PARQUET, ARROW_FILE, ARROW_STREAM)) and not inside:
         return Table(file, scratch)
     raise UserError(f"{prefix}: is a file that images are not read from; set it to {KINDS}")
@@ -77,7 +78,7 @@ def open_shards(root: Path, paths: Sequence[Path], scratch: Path | None, left: L
         )
     else:
         (chosen,) = of_split.values()
-    return Shards(root, [open_container(path, scratch) for path in chosen])
+    return Shards(root, [open_container(path, scratch, is_shard=True) for path in chosen])
 
 
 def split_of(path: Path) -> str:

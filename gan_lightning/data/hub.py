@@ -115,6 +115,11 @@ class Hub(ImageFolder):
         """Name of the data set in messages."""
         return f"data.name={self.repository}"
 
+    @property
+    def place(self) -> str:
+        """What the images are read from, for the log."""
+        return f"{self.repository}, {self.split}"
+
     def open_container(self) -> Container:
         """Download the data set, unless it is there already.
 

@@ -84,7 +84,7 @@ def name_of_class(image: ImageFile, class_names: Sequence[str], prefix: str) -> 
     """
     label = image.label if isinstance(image, Member) else None
     if label is None or not class_names:
-        return None if label is None else str(label)
+        return None if label in (None, "") else str(label)
     if label == -1:  # how Hugging Face stores that an image has no label
         return None
     if not isinstance(label, int) or not 0 <= label < len(class_names):

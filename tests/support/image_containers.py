@@ -19,12 +19,12 @@ needs_pyarrow = pytest.mark.skipif(
 )
 
 
-def photos(folder: Path, num: int = 40) -> Path:
-    """Write images of three classes of different numbers, sizes and formats, some of them in sub-folders."""
+def photos(folder: Path, num: int = 40, nested: bool = True) -> Path:
+    """Write images of three classes of different numbers, sizes and formats; if ``nested``, some in deeper folders."""
     generator = np.random.default_rng(0)
     for i in range(num):
         name = CLASSES[min(i % 5, 2)]
-        path = folder / name / ("deep" if i % 7 == 0 else "") / f"{i}.{'jpg' if i % 3 else 'png'}"
+        path = folder / name / ("deep" if nested and i % 7 == 0 else "") / f"{i}.{'jpg' if i % 3 else 'png'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         size = 16 + i % 5, 24 - i % 3, 3
         Image.fromarray(generator.integers(0, 256, size, np.uint8)).save(path)

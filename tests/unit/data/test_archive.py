@@ -14,6 +14,7 @@ from PIL import Image
 from gan_lightning.data import archive, container
 from gan_lightning.data.archive import Tar, Zip
 from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.layout import LeftOut
 from gan_lightning.errors import UserError
 
 OPENERS = {"zip": (write_zip, Zip), "tar": (write_tar, Tar)}
@@ -221,3 +222,19 @@ def test_nothing_is_written_beside_archive(tmp_path, monkeypatch):
     ImageFolder(path, 8).setup()
     assert [*Path().iterdir()] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "photos", "place"]
+
+
+@pytest.mark.parametrize("kind", OPENERS)
+def test_deeply_nested_path_is_rejected(tmp_path, png, kind):
+    write, open_archive = OPENERS[kind]
+    assert open_archive(write(tmp_path / "a", [("x/" * 90 + "a.png", png), ("b/b.png", png)])).names
+    with pytest.raises(UserError, match=r"has paths of more than 100 folders, such as 'x/x/"):
+        open_archive(write(tmp_path / "b", [("x/" * 3000 + "a.png", png)]))
+
+
+@pytest.mark.parametrize("kind", OPENERS)
+def test_name_of_many_digits_is_read(tmp_path, png, kind):
+    """Python converts only numbers of up to 4,300 digits."""
+    write, open_archive = OPENERS[kind]
+    path = write(tmp_path / "a", [("9" * 6000 + ".png", png), ("1.png", png)])
+    assert [len(image.name) for image in open_archive(path).listing(LeftOut()).images] == [5, 6004]

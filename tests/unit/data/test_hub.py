@@ -130,9 +130,13 @@ def test_data_set_without_images_is_error(library, tmp_path):
         load(tmp_path)
 
 
-def test_library_itself_reads_its_files(folder, tmp_path, monkeypatch):
-    """``load_from_disk`` and local parquet files stand in for the Hub, which the tests do not reach."""
+def test_library_itself_reads_its_files(tmp_path, monkeypatch):
+    """``load_from_disk`` and local parquet files stand in for the Hub, which the tests do not reach.
+
+    The library stores file names without their folders, so the images are not nested.
+    """
     datasets = pytest.importorskip("datasets", reason="needs datasets, of the extra datasets")
+    folder = photos(tmp_path / "photos", nested=False)
     expected = ImageFolder(folder, 16)
     expected.setup()
     path = write_parquet(tmp_path / "a.parquet", table_of(files_of(folder)))

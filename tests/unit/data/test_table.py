@@ -154,9 +154,8 @@ def test_damaged_table_is_error(tmp_path, files, kind, at):
     path = write[kind](tmp_path / "a", table_of(files))
     good = path.read_bytes()
     path.write_bytes(good[: int(len(good) * at)])
-    if kind != "arrow":  # a stream has no end mark that pyarrow requires
-        with pytest.raises(UserError, match=r"a': (cannot be read as (a parquet|an Arrow) file|is a file that)"):
-            load(path)
+    with pytest.raises(UserError, match=r"a': cannot be read as (a parquet|an Arrow) file \(.+\)"):
+        load(path)
     for shift in range(0, 64, 4):
         content = bytearray(good)
         start = int(len(good) * at) + shift
