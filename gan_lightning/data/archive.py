@@ -65,7 +65,7 @@ class Archive(Container):
         path: The archive.
         inside: Folder in it that is the data set; empty for the whole archive.
         scratch: Directory of a temporary file, for archives that cannot be read in any order.
-        is_shard: Whether other archives have the rest of the data set, so that a single folder may be one of its classes.
+        is_shard: Whether the rest of the data set is in other archives, so that a single folder may be a class.
 
     Raises:
         UserError: The archive is damaged or hostile, or has no such folder.
