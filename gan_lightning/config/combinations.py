@@ -33,7 +33,7 @@ from gan_lightning.config.image_size import num_downsamplings
 from gan_lightning.config.launch import error_of_nodes
 from gan_lightning.config.nodes import is_runtime_value, node_at, nodes_by_option, target_of, walk
 from gan_lightning.config.signature import REQUIRED, Signature, read
-from gan_lightning.io.paths import absolute, relative_path
+from gan_lightning.io.paths import LABEL_FILES, SHARD_SUFFIXES, absolute, relative_path, split_at_file
 
 # Requirements that consist of several capabilities.
 IMPLIED = {"double_backward": ("per_sample_gradients", "float32_weights")}
@@ -59,6 +59,7 @@ DESCRIPTIONS = {
     "generator_class_loss": "a class loss of the generator",
 }
 UNKNOWN = "the data's"  # instead of a value that is only known after the data are loaded
+LABELLED = LABEL_FILES + SHARD_SUFFIXES  # ends of the names of files that may have labels of images
 MAX_CHOICES = 3  # values of one setting in a message
 
 Setting = tuple[str, Any, Any]  # the key, the value, and the values that match a declaration
@@ -125,8 +126,8 @@ def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> l
     errors += [error for part in parts for error in errors_without_effect(part, parts, typed)]
     for part in parts:
         name = part.signature.attributes.get("class_folders")
-        if name and (folder := part.value(name)) and not absolute(folder).is_dir():
-            errors.append(f"{part.key}.{name}={str(relative_path(Path(folder)))!r}: there is no such folder")
+        if name and (path := part.value(name)) and not (absolute(path).is_dir() or split_at_file(absolute(path))[0]):
+            errors.append(f"{part.key}.{name}={str(relative_path(Path(path)))!r}: there is no such folder or file")
     return [*dict.fromkeys([*errors_of_numbers(config), *errors])]
 
 
@@ -174,7 +175,7 @@ def micro_batch_declarations(config: DictConfig, size: int, num_rows: int) -> It
 
 
 def label_declarations(config: DictConfig, parts: list[Part]) -> list[Part]:
-    """Declare whether the data have labels, by the loaded data or by the sub-directories of an image folder.
+    """Declare whether the data have labels, by the loaded data or by what an image folder contains.
 
     The caller calls this only if a part needs labels, since a directory may contain millions of files.
     """
@@ -185,20 +186,23 @@ def label_declarations(config: DictConfig, parts: list[Part]) -> list[Part]:
     for part in parts:
         name = part.signature.attributes.get("class_folders")
         folder = part.value(name) if name else None
-        if folder and not has_folders(absolute(folder)):
-            found.append(
-                declaration(part.key, part.section, "labels", {name: ("FOLDER with a sub-folder for each class",)})
-            )
+        if folder and not may_have_classes(absolute(folder)):
+            advice = "FOLDER with a sub-folder for each class or labels.csv"
+            found.append(declaration(part.key, part.section, "labels", {name: (advice,)}))
     if num_classes == 0 and provided("labels", parts + found) is None:
         found.append(declaration("data", config.data, "labels", False))
     return found
 
 
-def has_folders(folder: Path) -> bool:
-    """Return whether a directory has sub-directories; true if it cannot be read, which another check reports."""
+def may_have_classes(path: Path) -> bool:
+    """Return whether an image folder may have labels: sub-directories, a file of labels, an archive or a table.
+
+    An archive itself is true, since only loading it tells; so is a directory that cannot be read, which another check
+    reports.
+    """
     try:
-        with os.scandir(folder) as entries:
-            return any(entry.is_dir() for entry in entries)
+        with os.scandir(path) as entries:
+            return any(entry.is_dir() or entry.name.endswith(LABELLED) for entry in entries)
     except OSError:
         return True
 

@@ -49,7 +49,8 @@ KEYS = {
 
 # By the group and the option, in lower case and without punctuation.
 OPTIONS = {
-    "data": {"cifar": "cifar10", "custom": "image_folder", "folder": "image_folder", "images": "image_folder"},
+    "data": {"cifar": "cifar10", "huggingface": "hub", "hf": "hub"}
+    | dict.fromkeys(("custom", "folder", "images", "zip", "tar", "webdataset", "parquet", "arrow"), "image_folder"),
     "loss": {"lsgan": "least_squares", "mse": "least_squares", "bce": "non_saturating", "vanilla": "minimax"}
     | {"wgangp": "wasserstein with model=wgan_gp", "wgan": "wasserstein"},
     "model": {"gan": "vanilla", "lsgan": "dcgan loss=least_squares", "sngan": "dcgan with spectral_norm=true"},

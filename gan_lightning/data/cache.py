@@ -16,11 +16,12 @@ import numpy as np
 import PIL
 import torch
 
-from gan_lightning.data.decode import VERSION, Decoded, decode, decode_one, decode_to
+from gan_lightning.data.decode import VERSION, Decoded, Fit, decode, decode_one, decode_to
+from gan_lightning.data.image_file import ImageFile, is_generated, version_of
 from gan_lightning.data.pages import MappedFile
 from gan_lightning.errors import UserError
 from gan_lightning.io.files import atomic_write, check_free_space, file_lock, read_json
-from gan_lightning.io.image import MARK, MARKED_SUFFIXES, is_generated
+from gan_lightning.io.image import MARK, MARKED_SUFFIXES
 from gan_lightning.io.paths import cache_directory
 from gan_lightning.io.progress import progress_bar
 
@@ -46,15 +47,23 @@ class Cache:
         self.folder = cache_directory(folder)
         self.memory_gb, self.max_bytes = memory_gb, memory_gb * 1e9
 
-    def get(self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None = None) -> Decoded:
+    def get(
+        self,
+        paths: Sequence[ImageFile],
+        size: tuple[int, int],
+        channels: int,
+        white: int | None = None,
+        fit: Fit = "crop",
+    ) -> Decoded:
         """Decode files as :func:`~gan_lightning.data.decode.decode` does, or return the cached result.
 
         Raises:
             UserError: The images exceed ``memory_gb``, and there is no file to memory-map.
         """
         if self.folder is None:
-            return self.in_memory(paths, size, channels, white, "set data.cache=FOLDER to keep them in a file")
-        path = self.folder / f"images-{key(paths, VERSION, PIL.__version__, *size, channels, white)}.uint8"
+            return self.in_memory(paths, size, channels, white, fit, "set data.cache=FOLDER to keep them in a file")
+        settings = [VERSION, PIL.__version__, *size, channels, white, *([] if fit == "crop" else [fit])]
+        path = self.folder / f"images-{key(paths, *settings)}.uint8"
         shape = channels, *size
         if (found := self.read(path, paths, shape)) is not None:
             return found
@@ -67,16 +76,16 @@ class Cache:
                     stale.unlink()
                 room = len(paths) * math.prod(shape)
                 check_free_space(self.folder, room, "the decoded images", "set data.cache=FOLDER to another disk")
-                self.write(path, paths, size, channels, white)
+                self.write(path, paths, size, channels, white, fit)
             found = self.read(path, paths, shape)
         except UserError as error:
             log.warning(f"{error}; each run decodes the images again")
         except OSError as error:
             log.warning(f"{self.folder}: cannot be used ({error.strerror}); each run decodes the images again")
-        fix = "set data.cache=FOLDER to a folder that can be written"
-        return found or self.in_memory(paths, size, channels, white, fix)
+        advice = "set data.cache=FOLDER to a folder that can be written"
+        return found or self.in_memory(paths, size, channels, white, fit, advice)
 
-    def generated(self, paths: Sequence[Path]) -> list[int]:
+    def generated(self, paths: Sequence[ImageFile]) -> list[int]:
         """Return the indices of the image files that this package generated, by the marks in them.
 
         Opening every PNG and GIF takes hours for a million files on a network file system, so the result is cached by
@@ -102,7 +111,13 @@ class Cache:
         return [rows[i] for i in marked]
 
     def in_memory(
-        self, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None, fix: str
+        self,
+        paths: Sequence[ImageFile],
+        size: tuple[int, int],
+        channels: int,
+        white: int | None,
+        fit: Fit,
+        advice: str,
     ) -> Decoded:
         """Decode into memory, without the cache.
 
@@ -111,7 +126,8 @@ class Cache:
             size: Height and width.
             channels: 1 for gray, 3 for colour.
             white: As in :func:`~gan_lightning.data.decode.decode_to`.
-            fix: What to change so that the images can be memory-mapped, for the error message.
+            fit: As in :func:`~gan_lightning.data.decode.decode`.
+            advice: What to change so that the images can be memory-mapped, for the error message.
 
         Raises:
             UserError: The images exceed ``memory_gb``.
@@ -120,11 +136,19 @@ class Cache:
         if gigabytes > self.memory_gb:
             raise UserError(
                 f"data.memory_gb={self.memory_gb:g}: {len(paths):,} images of this size take {gigabytes:,.1f} GB; "
-                f"{fix}, use a smaller data.image_size or data.limit, or increase data.memory_gb"
+                f"{advice}, use a smaller data.image_size or data.limit, or increase data.memory_gb"
             )
-        return decode(paths, size, channels, white)
+        return decode(paths, size, channels, white, fit)
 
-    def write(self, path: Path, paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None) -> None:
+    def write(
+        self,
+        path: Path,
+        paths: Sequence[ImageFile],
+        size: tuple[int, int],
+        channels: int,
+        white: int | None,
+        fit: Fit,
+    ) -> None:
         """Decode into a file, and write its description (checksums and statistics) to another."""
         with atomic_write(path) as file:
             checksums: list[int] = []
@@ -139,7 +163,7 @@ class Cache:
                 file.write(pixels)
                 checksums.append(zlib.crc32(pixels.data))
 
-            decoded = decode_to(start, paths, size, channels, white)
+            decoded = decode_to(start, paths, size, channels, white, fit)
         names = "broken", "transient", "levels", *COUNTS, "high_byte", "modes"
         description = {name: getattr(decoded, name) for name in names}
         description |= {"checksums": checksums, "sizes": [[*size, count] for size, count in decoded.sizes.items()]}
@@ -147,7 +171,7 @@ class Cache:
             json.dump(description, file)
         log.info(f"{len(decoded.rows):,} images decoded and cached for later runs: {path}")
 
-    def read(self, path: Path, paths: Sequence[Path], shape: tuple[int, int, int]) -> Decoded | None:
+    def read(self, path: Path, paths: Sequence[ImageFile], shape: tuple[int, int, int]) -> Decoded | None:
         """Read an entry; return None if it is missing or damaged, or if files can be read now that failed before."""
         try:
             description = read_json(path.with_suffix(".json"), path.parent, MAX_DESCRIPTION_BYTES)
@@ -188,14 +212,12 @@ class Cache:
             return None
 
 
-def key(paths: Sequence[Path], *settings: object) -> str:
-    """Return a hash of files (by name, size and modification time) and of settings, for the name of a cached file."""
+def key(paths: Sequence[ImageFile], *settings: object) -> str:
+    """Return a hash of files (by name, size and modification time) and of settings, for the name of a cached file.
+
+    Members of an archive are hashed by its path, size and modification time, and their names and positions in it.
+    """
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path in paths:
-        try:
-            stat = path.stat()
-            version = stat.st_size, stat.st_mtime_ns
-        except OSError:  # a dangling link, which decoding reports
-            version = None
-        digest.update(f"\0{path.absolute()}\0{version}".encode(errors="surrogateescape"))
+        digest.update(f"\0{version_of(path)}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gan_lightning.data.image_file import ImageFile
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.layout import LeftOut, without_generated
 from gan_lightning.errors import UserError
@@ -34,7 +35,7 @@ class CelebA(ImageFolder):
         super().__init__(root, **data)
         self.attribute = attribute
 
-    def find(self) -> tuple[list[Path], list[int], list[str]]:
+    def find(self) -> tuple[list[ImageFile], list[int], list[str]]:
         """Return the paths of the images in natural order, their labels and the class names.
 
         Raises:
@@ -56,12 +57,12 @@ class CelebA(ImageFolder):
             )
         self.notes += left.notes()
         if self.attribute is None:
-            return paths, [0] * len(paths), []
+            return [*paths], [0] * len(paths), []
         file = self.list_file(folder)
         attribute, has = attributes(file, self.attribute)
         if missing := [path.name for path in paths if path.stem not in has]:
             raise UserError(f"{len(missing)} of {len(paths)} images have no row in {file}, for example {missing[0]!r}")
-        return paths, [has[path.stem] for path in paths], [f"not {attribute}", attribute]
+        return [*paths], [has[path.stem] for path in paths], [f"not {attribute}", attribute]
 
     def candidates(self) -> list[Path]:
         """Return directories that may contain the images: below ``root``, in ``WRAPPERS``, the innermost first."""

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from gan_lightning.data.image_file import FORMATS, ImageFile, to_open
 from gan_lightning.data.pages import MappedFile
 from gan_lightning.data.validate import usual_levels
 from gan_lightning.errors import escape_control
@@ -33,10 +33,7 @@ DEPTHS = 8, 10, 12, 14, 16  # bits per pixel of the sensors that write such imag
 COARSE = 63  # of 255: the high byte of an image that uses 14 bits of 16
 DRAFT = 3  # JPEGs are decoded at a reduced size of at least this multiple of the target size
 
-Image.init()
-# PostScript files are programs that would be run; the other formats need software outside of Pillow.
-FORMATS = tuple(name for name in Image.OPEN if name not in {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+Fit = Literal["crop", "pad", "stretch"]  # how an image of another aspect ratio is fitted
 
 
 @dataclass
@@ -117,14 +114,18 @@ class DecodedImage:
     transient: bool = False
 
 
-def decode(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int | None = None) -> Decoded:
-    """Decode files into memory: crop their centre to the aspect ratio of ``size`` and resize it.
+def decode(
+    paths: Sequence[ImageFile], size: tuple[int, int], channels: int, white: int | None = None, fit: Fit = "crop"
+) -> Decoded:
+    """Decode files into memory, resized to ``size``.
 
     Args:
         paths: The files.
         size: Height and width.
         channels: 1 for gray, 3 for colour.
         white: As in :func:`decode_to`.
+        fit: ``crop`` crops the centre to the aspect ratio of ``size``; ``pad`` resizes the whole image to fit into
+            ``size`` and adds black borders; ``stretch`` changes the aspect ratio.
 
     Raises:
         UserError: The images do not fit into memory.
@@ -138,17 +139,18 @@ def decode(paths: Sequence[Path], size: tuple[int, int], channels: int, white: i
         targets = iter(images.numpy())
         return lambda pixels: np.copyto(next(targets), pixels)
 
-    decoded = decode_to(start, paths, size, channels, white)
+    decoded = decode_to(start, paths, size, channels, white, fit)
     count = len(decoded.rows)
     return replace(decoded, images=images if count == len(paths) else images[:count].clone())
 
 
 def decode_to(
     start: Callable[[], Callable[[np.ndarray], object]],
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     size: tuple[int, int],
     channels: int,
     white: int | None = None,
+    fit: Fit = "crop",
 ) -> Decoded:
     """Decode files in order, and pass the pixels (C, H, W) of each that could be read to a function.
 
@@ -161,19 +163,25 @@ def decode_to(
         size: Height and width.
         channels: 1 for gray, 3 for colour.
         white: The value that is mapped to 255 in integers of more than 8 bits; None determines it from the files.
+        fit: As in :func:`decode`.
     """
-    decoded = decode_pass(start(), paths, size, channels, white or WHITE)
+    decoded = decode_pass(start(), paths, size, channels, white or WHITE, fit)
     if white is None and white_of(decoded.peak) != WHITE:
-        decoded = decode_pass(start(), paths, size, channels, white_of(decoded.peak))
+        decoded = decode_pass(start(), paths, size, channels, white_of(decoded.peak), fit)
     return decoded
 
 
 def decode_pass(
-    take: Callable[[np.ndarray], object], paths: Sequence[Path], size: tuple[int, int], channels: int, white: int
+    take: Callable[[np.ndarray], object],
+    paths: Sequence[ImageFile],
+    size: tuple[int, int],
+    channels: int,
+    white: int,
+    fit: Fit,
 ) -> Decoded:
     """Decode files in one pass, as :func:`decode_to` does."""
     decoded, lowest, highest = Decoded(white=white), bytearray(), bytearray()
-    for row, image in enumerate(decoded_images(paths, size, channels, white)):
+    for row, image in enumerate(decoded_images(paths, size, channels, white, fit)):
         decoded.add(row, image)
         if image.pixels is not None:
             take(image.pixels)
@@ -220,10 +228,13 @@ def warn_of_depth(source: str, decoded: Decoded) -> None:
         )
 
 
-def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, white: int) -> Iterator[DecodedImage]:
+def decoded_images(
+    paths: Sequence[ImageFile], size: tuple[int, int], channels: int, white: int, fit: Fit
+) -> Iterator[DecodedImage]:
     """Yield the decoded files in order; they are decoded by one thread per core, at most ``AHEAD`` chunks ahead each.
 
-    Pillow releases the GIL while it decodes and resizes, so threads are sufficient.
+    Pillow releases the GIL while it decodes and resizes, so threads are sufficient. They share an open archive, from
+    which each reads the members that it decodes.
     """
     step = max(1, min(CHUNK, CHUNK_BYTES // (channels * math.prod(size))))
     starts = iter(range(0, len(paths), step))
@@ -236,8 +247,8 @@ def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, 
     ):
         warnings.simplefilter("ignore")
 
-        def decode_chunk(chunk: Sequence[Path]) -> list[DecodedImage]:
-            return [decode_one(path, size, channels, white) for path in chunk]
+        def decode_chunk(chunk: Sequence[ImageFile]) -> list[DecodedImage]:
+            return [decode_one(path, size, channels, white, fit) for path in chunk]
 
         def submit(limit: int) -> Iterator[Future[list[DecodedImage]]]:
             for start in islice(starts, limit):
@@ -251,10 +262,12 @@ def decoded_images(paths: Sequence[Path], size: tuple[int, int], channels: int, 
             progress.update(len(found))
 
 
-def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, white: int = WHITE) -> DecodedImage:
+def decode_one(
+    path: ImageFile | IO[bytes], size: tuple[int, int], channels: int, white: int = WHITE, fit: Fit = "crop"
+) -> DecodedImage:
     """Decode a file; errors are returned in :attr:`DecodedImage.error`."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(to_open(path), formats=FORMATS) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             mode, stored_size = image.mode, image.size
@@ -263,18 +276,16 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
             rotated = is_jpeg and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             full_size = stored_size[::-1] if rotated else stored_size
             if is_jpeg:  # draft mode reduces the size
-                _, scale = center_crop_box(full_size, size)
+                scale = (min if fit == "pad" else max)(size[1] / full_size[0], size[0] / full_size[1])
                 width, height = (int(DRAFT * side * scale) for side in stored_size)
                 image.draft(None, (width, height))
             image.load()
             upright = ImageOps.exif_transpose(image)
             if not is_jpeg:  # Pillow itself may rotate other formats, such as TIFF
                 full_size = upright.size
-            box, _ = center_crop_box(upright.size, size)
             flat, peak, stretched = to_8_bit(upright, white)
             flat = flat.convert("L" if channels == 1 else "RGB")
-            resized = flat.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
-            pixels = np.asarray(resized)
+            pixels = np.asarray(fitted(flat, size, fit))
             pixels = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
             extrema: Any = upright.getextrema() if deep_colour else None
             high_byte = max(high for _, high in extrema[:3]) if deep_colour else None
@@ -291,22 +302,31 @@ def decode_one(path: Path | IO[bytes], size: tuple[int, int], channels: int, whi
         return DecodedImage(error=escape_control(str(error)) or type(error).__name__)
 
 
-def center_crop_box(
-    stored_size: tuple[int, int], size: tuple[int, int]
-) -> tuple[tuple[float, float, float, float], float]:
-    """Return the largest centred box with the aspect ratio of ``size``, and the factor that resizes it to ``size``.
+def fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """Resize an image to ``size``, height and width, as :func:`decode` describes for each ``fit``."""
+    (width, height), (h, w) = image.size, size
+    if fit == "pad":
+        scale = min(w / width, h / height)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        canvas = Image.new(image.mode, (w, h))
+        resized = image.resize(inner, Image.Resampling.BICUBIC, reducing_gap=DRAFT)
+        canvas.paste(resized, ((w - inner[0]) // 2, (h - inner[1]) // 2))
+        return canvas
+    box = center_crop_box(image.size, size) if fit == "crop" else None
+    return image.resize((w, h), Image.Resampling.BICUBIC, box, reducing_gap=DRAFT)
+
+
+def center_crop_box(stored_size: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest centred box with the aspect ratio of ``size``: left, top, right, bottom in pixels.
 
     Args:
         stored_size: Width and height of the image.
         size: Target height and width.
-
-    Returns:
-        The box (left, top, right, bottom) in pixels of the image, and the factor.
     """
     (width, height), (h, w) = stored_size, size
     scale = max(w / width, h / height)
     left, top = (width - w / scale) / 2, (height - h / scale) / 2
-    return (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height)), scale
+    return max(left, 0), max(top, 0), min(width - left, width), min(height - top, height)
 
 
 def to_8_bit(image: Image.Image, white: int) -> tuple[Image.Image, int | None, bool]:

@@ -1,9 +1,7 @@
-"""Data set of the image files in a directory; its sub-directories are the classes."""
+"""Data set of the images in a directory, an archive or a table, with the sub-directories or labels as classes."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +10,13 @@ from torch import Tensor
 
 from gan_lightning.config.constraints import Channels, ImageSize, NonNegativeFloat
 from gan_lightning.data.cache import Cache
+from gan_lightning.data.container import Container
 from gan_lightning.data.datamodule import MAX_HELD_OUT, ImageData
-from gan_lightning.data.decode import SUFFIXES, Decoded, warn_of_depth
-from gan_lightning.data.layout import LeftOut, files_below, warn_of_layout, without_generated
+from gan_lightning.data.decode import Decoded, Fit, warn_of_depth
+from gan_lightning.data.formats import open_container, open_shards
+from gan_lightning.data.image_file import ImageFile, name_of
+from gan_lightning.data.labels import alternate, labels_of
+from gan_lightning.data.layout import LeftOut, warn_of_layout, without_generated
 from gan_lightning.errors import UserError, escape_control, first_and_count
 
 log = logging.getLogger(__name__)
@@ -24,37 +26,42 @@ MAX_LISTED_SUFFIXES, MAX_LISTED_CLASSES = 8, 50  # in the log
 
 
 class ImageFolder(ImageData):
-    """Images below a directory; its sub-directories are the classes, if there are any.
+    """Images in a directory, a zip or tar archive, a parquet or Arrow file, or several of these in a directory.
 
-    Each image is centre-cropped to the aspect ratio of ``image_size`` and resized. A summary of the files is logged.
+    The classes are those of ``labels.csv`` or ``dataset.json``, those that the archive or table has, or the
+    sub-directories, if there are any. A summary of the files is logged.
 
     Args:
-        root: The directory.
+        root: The directory, archive or table.
         image_size: Side, or height and width, in pixels.
         channels: 1 for gray, 3 for colour.
+        fit: How an image of another aspect ratio is fitted: ``crop`` crops its centre, ``pad`` adds black borders,
+            ``stretch`` changes its aspect ratio.
         skip_broken: Skip images that cannot be read, and log their number.
         cache: Directory of the cache of decoded images; None for no cache.
         memory_gb: Limit on the size in memory (1e9 bytes); larger data sets are memory-mapped from the cache.
         **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
     """
 
-    class_folders: ClassVar[str | None] = "root"  # the argument whose sub-directories are the classes
+    class_folders: ClassVar[str | None] = "root"  # the argument whose sub-directories or labels are the classes
 
     def __init__(
         self,
         root: str | Path,
         image_size: ImageSize = 64,
         channels: Channels = 3,
+        fit: Fit = "crop",
         skip_broken: bool = False,
         cache: str | Path | None = None,
         memory_gb: NonNegativeFloat = 4,
         **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
+        self.fit = fit
         self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
         # Paths, labels, class names and the number of all images, for :meth:`held_out`. The paths of the training
         # images are not kept, since millions of them take gigabytes.
-        self.beyond: tuple[list[Path], list[int], list[str], int] | None = None
+        self.beyond: tuple[list[ImageFile], list[int], list[str], int] | None = None
         self.notes: list[str] = []  # files that were left out, to be logged
         self.white: int | None = None  # value mapped to 255 in images above 8 bits, as determined on the training set
         self.extremes = 0, 255
@@ -63,6 +70,11 @@ class ImageFolder(ImageData):
     def source(self) -> str:
         """Name of the data set in messages."""
         return f"data.root={self.root}"
+
+    @property
+    def place(self) -> str:
+        """What the images are read from, for the log."""
+        return str(self.root)
 
     def levels(self, images: Tensor) -> tuple[int, int]:
         """Return the values that were determined during decoding, which does not read a memory-mapped file."""
@@ -83,7 +95,7 @@ class ImageFolder(ImageData):
         return self.decode_files(paths[rows], labels[rows], class_names, len(paths))
 
     def decode_files(
-        self, paths: list[Path], labels: list[int], class_names: list[str], of: int
+        self, paths: list[ImageFile], labels: list[int], class_names: list[str], of: int
     ) -> tuple[Tensor, Tensor, list[str]]:
         """Decode files; return the images, their labels and the names of the classes that have images.
 
@@ -91,12 +103,12 @@ class ImageFolder(ImageData):
             paths: The files.
             labels: Their labels.
             class_names: Names of all classes.
-            of: Number of images in the directory, for the log.
+            of: Number of all images, for the log.
 
         Raises:
             UserError: Some files are broken without ``skip_broken``, or all are.
         """
-        decoded = self.cache.get(paths, self.image_size, self.channels, self.white)
+        decoded = self.cache.get(paths, self.image_size, self.channels, self.white, self.fit)
         if decoded.broken:
             self.handle_broken(decoded, paths)
         labels = torch.tensor(labels)[decoded.rows]
@@ -114,56 +126,64 @@ class ImageFolder(ImageData):
             decoded.pages.verify_all()  # their checksums are not verified later
         return decoded.images, labels, class_names
 
-    def find(self) -> tuple[list[Path], list[int], list[str]]:
-        """Return paths, labels and class names; the classes alternate, so that ``limit`` takes equally many of each.
+    def open_container(self) -> Container:
+        """Return what the images are read from: a folder, an archive or a table.
 
         Raises:
-            UserError: There are no images.
+            UserError: There is nothing at ``root``, or nothing that images are read from.
         """
-        if self.root.is_file():
-            raise UserError(f"data.root={str(self.root)!r}: is a file, not a folder")
-        if not self.root.is_dir():
-            raise UserError(f"data.root={str(self.root)!r}: there is no such folder")
-        loose: list[Path] = []
-        members: dict[str, list[Path]] = {}
-        others: Counter[str] = Counter()
-        left, images = LeftOut(), []
-        for path in files_below(self.root, left):
-            if path.suffix.lower() in SUFFIXES:
-                images.append(path)
-            else:
-                others[escape_control(path.suffix.lower()) or "without suffix"] += 1
-        generated = self.cache.generated(images)
-        if len(generated) < len(images):
-            images = without_generated(images, generated, self.root, left)
-        elif images:
-            log.info(
-                f"data.root={escape_control(str(self.root))}: all {len(images):,} images were generated by "
-                "gan-lightning; they are used"
-            )
-        for path in images:
-            if path.parent == self.root:
-                loose.append(path)
-            else:
-                members.setdefault(path.relative_to(self.root).parts[0], []).append(path)
+        return open_container(self.root, self.cache.folder)
+
+    def find(self) -> tuple[list[ImageFile], list[int], list[str]]:
+        """Return images, labels and class names; the classes alternate, so that ``limit`` takes equally many of each.
+
+        Raises:
+            UserError: There are no images, or their labels are invalid.
+        """
+        container, left = self.open_container(), LeftOut()
+        listing = container.listing(left)
+        if listing.shards and not listing.images:
+            container = open_shards(container.root, listing.shards, self.cache.folder, left)
+            listing = container.listing(left)
+        images, others = self.without_generated(container, listing.images, left), listing.others
         self.notes += left.notes()
+        labels = labels_of(container, listing, images)
+        by_folder = labels is None
+        if labels is None:
+            labels = [name_of(image, container.root).rpartition("/")[0].partition("/")[0] or None for image in images]
         if others:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in others.most_common(MAX_LISTED_SUFFIXES))
+            most = others.most_common(MAX_LISTED_SUFFIXES)
+            kinds = ", ".join(f"{escape_control(suffix) or 'without suffix'} {count}" for suffix, count in most)
             self.notes.append(f"{others.total()} other files ({kinds})")
-        if members and loose:
+        loose = [image for image, label in zip(images, labels, strict=True) if label is None]
+        files, numbers, counts = alternate(images, labels, listing.class_names)
+        if by_folder and counts and loose:
             self.notes.append(f"{len(loose)} images beside the sub-folders, which are the classes")
-        classes = [escape_control(name) for name in members]
-        if warn_of_layout(self.root, len(loose), {name: len(paths) for name, paths in members.items()}):
-            classes = []
-        rounds = zip_longest(*([(path, label) for path in paths] for label, paths in enumerate(members.values())))
-        pairs = [pair for one in rounds for pair in one if pair] or [(path, 0) for path in loose]
-        if not pairs:
+        if by_folder and warn_of_layout(container.root, len(loose), counts):
+            return files, [0] * len(files), []
+        if not images:
             contents = ([f"only {kinds}"] if others else []) + [f"left out: {note}" for note in left.notes()]
             problem = f"contains no images, {'; '.join(contents)}" if contents else "is empty"
-            raise UserError(f"data.root={str(self.root)!r}: {problem}")
-        return [path for path, _ in pairs], [label if classes else 0 for _, label in pairs], classes
+            raise UserError(f"{container.key}: {problem}")
+        if not files:
+            return loose, [0] * len(loose), []
+        return files, numbers, [escape_control(name) for name in counts]
 
-    def handle_broken(self, decoded: Decoded, paths: Sequence[Path]) -> None:
+    def without_generated(
+        self, container: Container, images: Sequence[ImageFile], left: LeftOut
+    ) -> Sequence[ImageFile]:
+        """Return the images that this package did not generate; all of them if it generated all."""
+        generated = self.cache.generated(images)
+        if len(generated) < len(images):
+            return without_generated(images, generated, container.root, left)
+        if images:
+            log.info(
+                f"{escape_control(self.source)}: all {len(images):,} images were generated by gan-lightning; they are "
+                "used"
+            )
+        return images
+
+    def handle_broken(self, decoded: Decoded, paths: Sequence[ImageFile]) -> None:
         """Raise UserError for files that could not be decoded; with ``skip_broken``, note that they are skipped."""
         broken = (f"{str(paths[row])!r} ({reason})" for row, reason in decoded.broken.items())
         names = first_and_count(broken, MAX_LISTED_BROKEN)
@@ -186,7 +206,7 @@ class ImageFolder(ImageData):
             spread = f"{ends}, most often {width} x {height} ({number:,})"
         modes = ", ".join(f"{mode} {number:,}" for mode, number in decoded.modes.most_common())
         limited = f" of {of:,}" if self.limit is not None and self.limit < of else ""
-        log.info(f"{count:,} images{limited} in {str(self.root)!r}: {spread}; modes {modes}")
+        log.info(f"{count:,} images{limited} in {self.place!r}: {spread}; modes {modes}")
         if class_names:
             counts = zip(class_names, labels.bincount(minlength=len(class_names)).tolist(), strict=True)
             sizes = first_and_count((f"{name} {number:,}" for name, number in counts), MAX_LISTED_CLASSES)

@@ -7,9 +7,11 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+from gan_lightning.data.image_file import ImageFile, name_of
 from gan_lightning.data.validate import listed
 from gan_lightning.errors import escape_control
 from gan_lightning.io.files import read_regular
@@ -42,6 +44,9 @@ IMAGES = re.compile(
 )
 
 
+File = TypeVar("File", bound=ImageFile)
+
+
 class LeftOut:
     """Files and directories that are left out of a data set, by reason."""
 
@@ -51,6 +56,15 @@ class LeftOut:
     def add(self, reason: str, path: str) -> None:
         """Add a file or directory."""
         self.paths[reason].append(path)
+
+    def add_folder(self, reason: str, root: Path, name: str) -> None:
+        """Add a directory of a data set, by its path relative to it; log a warning if it may be a class."""
+        if name.casefold() in POSSIBLE_CLASSES:
+            log.warning(
+                f"data.root={escape_control(str(root))}: the sub-folder '{escape_control(name)}' is left out, "
+                "since it seems to contain thumbnails; rename it to use its images as a class"
+            )
+        self.add(reason, name)
 
     def notes(self) -> list[str]:
         """Return a line for each reason, with the number of files or directories and the first few names."""
@@ -75,13 +89,8 @@ def files_below(root: Path, left: LeftOut) -> list[Path]:
         for name in sorted(below, key=natural):
             if name.startswith(".") or (here / name).resolve() in above:
                 continue
-            if reason := skip_reason(here / name):
-                if here == root and name.casefold() in POSSIBLE_CLASSES:
-                    log.warning(
-                        f"data.root={escape_control(str(root))}: the sub-folder '{escape_control(name)}' is left out, "
-                        "since it seems to contain thumbnails; rename it to use its images as a class"
-                    )
-                left.add(reason, (here / name).relative_to(root).as_posix())
+            if reason := skip_reason_of(here / name):
+                left.add_folder(reason, root, (here / name).relative_to(root).as_posix())
             else:
                 used.append(name)
         below[:] = used
@@ -94,25 +103,49 @@ def files_below(root: Path, left: LeftOut) -> list[Path]:
     return found
 
 
-def skip_reason(folder: Path) -> str:
+def walk_order(name: str) -> list[tuple[int, Any]]:
+    """Return the key that sorts paths relative to a data set, with ``/``, in the order of :func:`files_below`.
+
+    The files of a directory come before those of its sub-directories.
+    """
+    *folders, file = name.split("/")
+    return [*((1, natural(folder)) for folder in folders), (0, natural(file))]
+
+
+def skip_reason_of(folder: Path) -> str:
     """Return why a directory is skipped, as a plural noun; empty if it is not."""
-    if reason := SKIPPED_FOLDERS.get(folder.name.casefold()):
+    return skip_reason(
+        folder.name,
+        lambda name: (folder / name).exists(),
+        lambda name: read_regular(folder / name, folder, MAX_CONFIG_BYTES),
+    )
+
+
+def skip_reason(name: str, has: Callable[[str], bool], read: Callable[[str], bytes]) -> str:
+    """Return why a directory is skipped, as a plural noun; empty if it is not.
+
+    Args:
+        name: Its name.
+        has: Returns whether it contains a file or directory of a name.
+        read: Returns the content of a file in it, of up to ``MAX_CONFIG_BYTES``.
+    """
+    if reason := SKIPPED_FOLDERS.get(name.casefold()):
         return reason
-    if (folder / "pyvenv.cfg").is_file():
+    if has("pyvenv.cfg"):
         return "Python virtual environments"
-    if is_run(folder):
+    if is_run(has, read):
         return "run directories of gan-lightning"
     return ""
 
 
-def is_run(folder: Path) -> bool:
+def is_run(has: Callable[[str], bool], read: Callable[[str], bytes]) -> bool:
     """Return whether a directory is a run or sweep directory of this package, by the files in it."""
-    if (folder / "sweep.csv").is_file() and (folder / "multirun.yaml").is_file():
+    if has("sweep.csv") and has("multirun.yaml"):
         return True
-    if not any((folder / name).exists() for name in ("checkpoints", "metrics.csv", "result.json", "samples")):
+    if not any(map(has, ("checkpoints", "metrics.csv", "result.json", "samples"))):
         return False
     try:
-        return b"gan_lightning." in read_regular(folder / "config.yaml", folder, MAX_CONFIG_BYTES)
+        return b"gan_lightning." in read("config.yaml")
     except OSError:
         return False
 
@@ -122,19 +155,19 @@ def is_split(name: str) -> bool:
     return SPLIT.fullmatch(name.casefold()) is not None
 
 
-def without_generated(paths: Sequence[Path], generated: Sequence[int], root: Path, left: LeftOut) -> list[Path]:
+def without_generated(files: Sequence[File], generated: Sequence[int], root: Path, left: LeftOut) -> list[File]:
     """Return image files without those that this package generated: sample grids, single samples, GIFs.
 
     Args:
-        paths: Image files.
+        files: Image files.
         generated: Indices of the generated ones.
         root: Directory of the data set; the paths in ``left`` are relative to it.
         left: Receives the generated files.
     """
     for row in generated:
-        left.add("images that gan-lightning generated", paths[row].relative_to(root).as_posix())
+        left.add("images that gan-lightning generated", name_of(files[row], root))
     removed = set(generated)
-    return [path for row, path in enumerate(paths) if row not in removed]
+    return [file for row, file in enumerate(files) if row not in removed]
 
 
 def annotations_among(names: Collection[str]) -> list[str]:

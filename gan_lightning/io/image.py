@@ -104,14 +104,8 @@ def png(image: Tensor) -> bytes:
     return content.getvalue()
 
 
-def is_generated(path: Path) -> bool:
-    """Return whether this package wrote a PNG or GIF, by the mark in it.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with path.open("rb") as file:
-        start = file.read(MARK_WITHIN)
+def has_mark(start: bytes) -> bool:
+    """Return whether this package wrote a PNG or GIF, by the mark in its first ``MARK_WITHIN`` bytes."""
     return f"Software\0{MARK}".encode() in start or f"Software: {MARK}".encode() in start
 
 

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Any
 
+MAX_DIGITS = 4000  # of a number; Python converts up to 4,300, and a name in an archive may have more
+
 
 def natural(name: str) -> tuple[Any, ...]:
     """Return the sort key of a name for natural order: numbers are compared by value, letters ignoring case.
@@ -16,4 +18,4 @@ def natural(name: str) -> tuple[Any, ...]:
     """
     # With a group, re.split returns text and digits in turn, so that text is never compared with a number.
     parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    return [int(part[:MAX_DIGITS]) if i % 2 else part for i, part in enumerate(parts)], name

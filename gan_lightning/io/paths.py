@@ -18,6 +18,9 @@ VARIABLES = ("GAN_DATA_DIR", "GAN_CACHE_DIR")
 log = logging.getLogger(__name__)
 warned: set[str | os.PathLike[str]] = set()  # paths whose warning has been logged
 
+LABEL_FILES = "labels.csv", "dataset.json"  # labels of the images in a folder or an archive
+SHARD_SUFFIXES = ".tar", ".parquet", ".arrow"  # files of which a folder of images may consist
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name on the Hugging Face Hub
 
 
@@ -33,6 +36,18 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     if text.startswith("~") and not os.path.lexists(text):
         raise UserError(f"{path}: the home directory is unknown; set HOME, or give a path without ~")
     return Path(text).absolute()
+
+
+def split_at_file(path: Path) -> tuple[Path | None, str]:
+    """Return the file that a path is or leads through, and the rest: ``photos.zip/train`` is a folder in an archive.
+
+    Returns:
+        The file, None if there is none; and the rest with ``/``, empty for the file itself.
+    """
+    for file in (path, *path.parents):
+        if file.is_file():
+            return file, path.relative_to(file).as_posix().removeprefix(".")
+    return None, ""
 
 
 def expand_home(path: Path) -> Path:

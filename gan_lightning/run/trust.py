@@ -9,7 +9,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.errors import UserError
-from gan_lightning.io.paths import absolute
+from gan_lightning.io.paths import absolute, split_at_file
 from gan_lightning.run.checkpoint_format import DATA_DIR, NOT_STORED
 
 CLASS = r"\.[A-Z][A-Za-z0-9]*"
@@ -79,16 +79,16 @@ def entries(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_data_exists(config: DictConfig, path: Path, overridden: Container[str] = ()) -> None:
-    """Reject a data directory of a checkpoint that does not exist, since the data would be downloaded to it.
+    """Reject a data directory or file of a checkpoint that does not exist, since data would be downloaded to it.
 
     Raises:
-        UserError: There is no such directory, and the command line does not set ``data.root``.
+        UserError: There is no such directory or file, and the command line does not set ``data.root``.
     """
     data = OmegaConf.to_container(config).get("data")
     root = data.get("root") if isinstance(data, dict) else None
     if not isinstance(root, str) or root == DATA_DIR or "data.root" in overridden:
         return
-    if not (root and absolute(root).is_dir()):
+    if not root or not (absolute(root).is_dir() or split_at_file(absolute(root))[0]):
         raise UserError(f"{path}: its data were in {root!r}, which does not exist; data.root=FOLDER sets another")
 
 

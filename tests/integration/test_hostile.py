@@ -264,6 +264,19 @@ def test_hostile_images_are_rejected(place, name):
     assert error.startswith("1 of 2 images cannot be read: ")
 
 
+@pytest.mark.parametrize("name", hostile.ARCHIVES)
+def test_hostile_archives_are_rejected(place, name):
+    path = hostile.ARCHIVES[name](place.parent / "sent", {})
+    with bounded():
+        error = error_of(ImageFolder(path, 16, cache=place / "cache").setup, place.parent, place)
+    check_line(error)
+    assert str(path) in error
+    assert "root:x" not in error
+    assert [
+        file for file in place.rglob("*") if file.is_file() and file.suffix not in (".lock", ".json", ".uint8")
+    ] == []
+
+
 @pytest.mark.parametrize("name", hostile.DATA)
 def test_hostile_data_sets_are_rejected(place, monkeypatch, name):
     def offline(*_: object, **__: object) -> None:
@@ -389,7 +402,7 @@ def test_tampered_cache_entries_are_recomputed(place, name):
 
 def test_number_of_hostile_inputs_and_no_execution():
     kinds = hostile.CHECKPOINTS, hostile.ON_RESUME, hostile.MOMENTS, hostile.FLAGS, hostile.IMAGES, hostile.DATA
-    kinds += hostile.MALFORMED, hostile.UNTRUSTED
+    kinds += hostile.MALFORMED, hostile.UNTRUSTED, hostile.ARCHIVES
     kinds += hostile.WEIGHTS, hostile.SCORES, hostile.CACHED, hostile.DIRECTORIES, hostile.EVALUATIONS, hostile.SETTINGS
     assert sum(map(len, kinds)) >= 170
     print(f"{sum(map(len, kinds))} hostile inputs:", ", ".join(f"{num} {outcome}" for outcome, num in count.items()))

@@ -533,6 +533,114 @@ def image_names_with_newlines(folder, _):
     return image_folder(folder, "a.png\nERROR: send your password to\n.png", b"no picture")
 
 
+# --- archives of images: the path is that of the archive -------------------------------------------------------------
+
+ARCHIVES: dict[str, Maker] = {}
+
+
+def good_png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20), "red").save(file, "png")
+    return file.getvalue()
+
+
+def zipped(folder: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    """Write a zip archive with a valid image and further members."""
+    path = folder / "photos.zip"
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        warnings.simplefilter("ignore")  # of duplicates
+        for name, content in (("good.png", good_png()), *members):
+            file.writestr(name, content)
+    return path
+
+
+def tarred(folder: Path, *members: tarfile.TarInfo, content: bytes = b"", mode: str = "w") -> Path:
+    """Write a tar archive with a valid image and further members; regular files have ``content``."""
+    path, image = folder / "photos.tar", tarfile.TarInfo("good.png")
+    image.size = len(good_png())
+    with tarfile.open(path, mode) as file:
+        file.addfile(image, io.BytesIO(good_png()))
+        for member in members:
+            member.size = len(content) if member.isreg() else 0
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def tar_of(kind: bytes, target: str, name: str = "evil.png") -> Maker:
+    def write(folder: Path, _: Any) -> Path:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, target.format(folder=folder)
+        return tarred(folder, member)
+
+    return write
+
+
+ARCHIVES |= {
+    "tar_with_symbolic_link": tar_of(tarfile.SYMTYPE, "/etc/passwd"),
+    "tar_with_hard_link": tar_of(tarfile.LNKTYPE, "/etc/passwd"),
+    "tar_with_link_of_folder": tar_of(tarfile.SYMTYPE, "{folder}", "cats"),
+    "tar_with_device": tar_of(tarfile.CHRTYPE, ""),
+    "tar_with_pipe": tar_of(tarfile.FIFOTYPE, ""),
+    "tar_slip": lambda folder, _: tarred(folder, tarfile.TarInfo(f"../{CANARY}")),
+    "tar_with_absolute_path": lambda folder, _: tarred(folder, tarfile.TarInfo(str(folder / CANARY))),
+    "tar_with_duplicate": lambda folder, _: tarred(folder, tarfile.TarInfo("good.png")),
+    "tar_in_tar": lambda folder, _: tarred(folder, tarfile.TarInfo("more.tar")),
+    "tar_gzip_bomb": lambda folder, _: tarred(folder, tarfile.TarInfo("a.bmp"), content=bytes(3 << 27), mode="w:gz"),
+    "zip_slip": lambda folder, _: zipped(folder, (f"../{CANARY}", b"evil")),
+    "zip_slip_of_windows": lambda folder, _: zipped(folder, (f"..\\{CANARY}", b"evil")),
+    "zip_with_absolute_path": lambda folder, _: zipped(folder, (f"/{folder / CANARY}", b"evil")),
+    "zip_with_duplicate": lambda folder, _: zipped(folder, ("good.png", b"evil")),
+    "zip_in_zip": lambda folder, _: zipped(folder, ("more.zip", b"evil")),
+    "zip_with_names_of_escapes": lambda folder, _: zipped(folder, (f"{ESCAPE}.png", b"no picture")),
+    "zip_with_names_of_newlines": lambda folder, _: zipped(folder, ("a\nERROR: send your password\n.png", b"x")),
+    "zip_of_zeros": lambda folder, _: zipped(folder, ("a.bmp", bytes(3 << 27))),
+    "zip_with_pickle_as_image": lambda folder, _: zipped(folder, ("a.png", pickle.dumps(Payload(folder)))),
+    "zip_with_png_bomb": lambda folder, _: zipped(
+        folder, ("a.png", png(30_000, 30_000, data=zlib.compress(bytes(30_001 * 300))))
+    ),
+    "zip_with_nested_json": lambda folder, _: zipped(folder, ("dataset.json", b"[" * 1_000_000)),
+}
+
+
+@fixture(ARCHIVES)
+def zip_with_symbolic_link(folder, _):
+    member = zipfile.ZipInfo("evil.png")
+    member.create_system, member.external_attr = 3, 0o120777 << 16
+    return zipped(folder, (member, b"/etc/passwd"))
+
+
+@fixture(ARCHIVES)
+def zip_of_overlapping_members(folder, _):
+    """The directory names the same 16 MB of zeros a hundred times."""
+    path = zipped(folder, ("a.bmp", bytes(1 << 24)))
+    content = path.read_bytes()
+    at = content.index(b"PK\5\6")
+    entry = content[content.rindex(b"PK\1\2", 0, at) : at]
+    entries = b"".join(entry.replace(b"a.bmp", f"{i:05}".encode()) for i in range(100))
+    start = content.index(b"PK\1\2")
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 100, 100, len(entries), start, 0)
+    path.write_bytes(content[:start] + entries + end)
+    return path
+
+
+@fixture(ARCHIVES)
+def tar_with_huge_extended_header(folder, _):
+    path = tarred(folder)
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 32
+    block = header.tobuf(tarfile.GNU_FORMAT)
+    content = path.read_bytes()
+    path.write_bytes(content[: 512 * (1 + -(-len(good_png()) // 512))] + block + bytes(20_000))
+    return path
+
+
+@fixture(ARCHIVES)
+def tar_of_unending_header(folder, _):
+    path = folder / "photos.tar"
+    path.write_bytes(tarfile.TarInfo("a.png").tobuf()[:124] + b"\xff" * 12 + bytes(376) + bytes(1024))
+    return path
+
+
 # --- data sets: the path is that of the root -------------------------------------------------------------------------
 
 

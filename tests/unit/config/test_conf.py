@@ -22,6 +22,8 @@ from gan_lightning.cli import explore
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.config.nodes import target_of, walk
 from gan_lightning.config.validation import check, errors_of_values, how_to_import, unknown_arguments
+from gan_lightning.data.container import Folder
+from gan_lightning.data.hub import Hub
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import CONF
 from gan_lightning.model.base import GenerativeModel
@@ -143,6 +145,9 @@ def files(root, monkeypatch) -> Callable[[str], list[str]]:
     def files(name: str) -> list[str]:
         if "root" not in OmegaConf.load(CONF / "data" / "base.yaml") or name.startswith("gaussian"):
             return []
+        if name == "hub":
+            monkeypatch.setattr(Hub, "open_container", lambda _: Folder(root / "pictures"))
+            return ["data.name=owner/name"]
         if name == "stream":
             return [f"data.root={pack(root / 'packed', map(sample, range(20)))}"]
         return [f"data.root={root / 'pictures' if name == 'image_folder' else root}"]
@@ -162,6 +167,8 @@ def test_option_composes_and_is_valid(compose, option):
         config.augment = {"_target_": "torch.nn.Flatten"}
     if option == "data/image_folder":
         config.data.root = "folder"
+    if option == "data/hub":
+        config.data.name = "owner/name"
     config.data_info, config.run_dir = {"shape": [1, 16, 16], "num_classes": 10}, "run"
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert errors_of_values(config, {}) == []
@@ -268,6 +275,7 @@ LABELLED = {
     "cifar10": 10,
     "celeba": 2,
     "image_folder": 2,
+    "hub": 2,
     "stream": 3,
     "gaussian_ring": 8,
     "gaussian_grid": 25,

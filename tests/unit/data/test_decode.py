@@ -370,3 +370,77 @@ def test_small_value_range_is_warned_about(tmp_path, caplog, low, high, expected
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "photos" / f"{level}.png")
     ImageFolder(tmp_path / "photos", 8, cache=tmp_path / "cache", memory_gb=memory_gb).setup()
     assert expected in caplog.text if expected else caplog.text == ""
+
+
+# --- fitting another aspect ratio ------------------------------------------------------------------------------------
+
+
+def bands(path: Path, size: tuple[int, int], vertical: bool) -> Path:
+    """Write an image of three bands: red, green, blue."""
+    image = Image.new("RGB", size, GREEN)
+    width, height = size
+    image.paste(RED, (0, 0, width, height // 3) if vertical else (0, 0, width // 3, height))
+    image.paste(BLUE, (0, height - height // 3, width, height) if vertical else (width - width // 3, 0, width, height))
+    image.save(path, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        ("crop", [GREEN] * 5),
+        ("pad", [(0, 0, 0), RED, GREEN, BLUE, (0, 0, 0)]),
+        ("stretch", [RED, RED, GREEN, BLUE, BLUE]),
+    ],
+)
+def test_fit_of_tall_image(tmp_path, fit, expected, suffix):
+    path = bands(tmp_path / f"a.{suffix}", (90, 270), vertical=True)
+    (image,) = decode([path], (48, 48), 3, fit=fit).images
+    if fit == "pad":  # the whole image is 16 wide, in the centre
+        colours_across = [at(image, 0.1, 0.5), at(image, 0.5, 0.1), at(image, 0.5, 0.5), at(image, 0.5, 0.9)]
+        found = [*colours_across, at(image, 0.9, 0.5)]
+    else:
+        found = [at(image, 0.5, y) for y in (0.05, 0.2, 0.5, 0.8, 0.95)]
+    assert all(near(colour, wanted, 12) for colour, wanted in zip(found, expected, strict=True)), found
+
+
+@pytest.mark.parametrize(("size", "inner"), [((90, 270), (16, 48)), ((270, 90), (48, 16)), ((1, 1000), (1, 48))])
+def test_pad_keeps_aspect_ratio_in_centre(tmp_path, size, inner):
+    Image.new("RGB", size, "white").save(tmp_path / "a.png")
+    (image,) = decode([tmp_path / "a.png"], (48, 48), 3, fit="pad").images
+    (width, height), white = inner, image == 255
+    left, top = (48 - width) // 2, (48 - height) // 2
+    assert white[:, top : top + height, left : left + width].all()
+    assert int((image == 0).sum()) == 3 * (48 * 48 - width * height)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("kind", ["L", "P", "RGBA", "CMYK", "I;16"])
+def test_fit_accepts_every_mode(tmp_path, fit, kind):
+    image = Image.fromarray(np.full((30, 60), 65535, np.uint16)) if kind == "I;16" else Image.new(kind, (60, 30))
+    image.save(tmp_path / "a.tif")
+    decoded = decode([tmp_path / "a.tif"], (16, 16), 3, fit=fit)
+    assert decoded.broken == {}
+    assert decoded.images.shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_fit_does_not_change_image_of_same_aspect_ratio(tmp_path, fit):
+    colours((64, 32)).save(tmp_path / "a.png")
+    assert torch.equal(
+        decode([tmp_path / "a.png"], (16, 32), 3, fit=fit).images, decode([tmp_path / "a.png"], (16, 32), 3).images
+    )
+
+
+def test_image_folder_uses_fit_and_caches_each(tmp_path):
+    Image.new("RGB", (60, 20), "white").save(tmp_path / "a.png")
+    found = {}
+    for fit in ("crop", "pad", "stretch", "pad"):
+        data = ImageFolder(tmp_path, 12, fit=fit, cache=tmp_path / "cache")
+        data.setup()
+        found[fit] = int((data.samples == 0).sum())
+    assert found == {"crop": 0, "pad": 3 * 12 * 8, "stretch": 0}
+    assert len([*(tmp_path / "cache").glob("*.uint8")]) == 3
+    with pytest.raises(ValueError, match="fit=squeeze: must be one of crop, pad, stretch"):
+        ImageFolder(tmp_path, 12, fit="squeeze")

@@ -161,7 +161,7 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
         (["data=gaussian_ring"], r"model=dcgan: .*model=vanilla"),
         (["network=mlp"], r"model=dcgan: .*model=vanilla"),
         (["data=image_folder"], r"data\.root: is needed"),
-        (["data=image_folder", "data.root=nowhere"], r"data\.root='nowhere': there is no such folder"),
+        (["data=image_folder", "data.root=nowhere"], r"data\.root='nowhere': there is no such folder or file"),
         (["model.gp_weight=1"], r"model\.gp_weight: there is no such key here; it is a setting of model=wgan_gp"),
         (["model.clip_value=1"], r"model\.clip_value: .*it is a setting of model=wgan$"),
         (["data.attribute=Smiling"], r"data\.attribute: .*it is a setting of data=celeba"),
