@@ -27,7 +27,7 @@ from degradations import SEVERITIES
 from image_sets import DATA, OUT, REAL, REFERENCE, hash_of, sets_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import rankdata
 from student import load_student
 from teacher import features_path
 
@@ -64,7 +64,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Return Pearson's correlation; NaN for fewer than three values or equal ones."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    return float(pearsonr(x, y).statistic)
+    return float(np.corrcoef(x, y)[0, 1])  # a tenth of the time of scipy's, which matters for a bootstrap
 
 
 def bootstrap(groups: Sequence[str], statistic: Statistic, resamples: int = RESAMPLES) -> list[float]:
@@ -83,8 +83,8 @@ def bootstrap(groups: Sequence[str], statistic: Statistic, resamples: int = RESA
 
 def correlations(names: Sequence[str], x: Distances, y: Distances) -> dict[str, Any]:
     """Return Spearman's correlation of the distances of sets, over all and pooled within data sets, with intervals."""
-    if not names:
-        return {"sets": 0}
+    if len(names) < 3:
+        return {"sets": len(names)}
     groups = np.array([data_of(name) for name in names])
     a, b = np.array([x[name] for name in names]), np.array([y[name] for name in names])
     return {
@@ -235,9 +235,9 @@ def plot(report: dict[str, Any], title: str) -> torch.Tensor:
             if chosen:
                 marker = "o" if DATA[data].seen else "^"
                 axes.scatter(*zip(*chosen, strict=True), s=22, marker=marker, alpha=0.8, label=data)
-        summary = f"Spearman {scores['spearman']:.2f}, pooled {scores['pooled']:.2f}" if scores["sets"] else "none"
+        scored = f"Spearman {scores['spearman']:.2f}, pooled {scores['pooled']:.2f}" if "spearman" in scores else ""
         axes.set(xscale="log", yscale="log", xlabel="Inception's FID", ylabel=f"distance through {title}")
-        axes.set_title(f"{name}: {summary}", fontsize=10)
+        axes.set_title(f"{name} {scored}", fontsize=10)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
@@ -250,7 +250,7 @@ def summary(report: dict[str, Any]) -> str:
     for part, key in (("generated", "all"), ("generated", "colour"), ("generated", "unseen"), ("generated", "gray"),
                       ("degraded", "all")):  # fmt: skip
         entry = report[part][key]
-        if entry["sets"]:
+        if "spearman" in entry:
             low, high = entry["interval"]
             lower, upper = entry["pooled_interval"]
             lines.append(f"{part:9} {key:7} {entry['sets']:3} sets: {entry['spearman']:.3f} [{low:.2f}, {high:.2f}], "

@@ -38,8 +38,8 @@ def kinds_of(name: str) -> tuple[str, ...]:
     return () if name not in DEGRADED else tuple(SEVERITIES) if DATA[name].colour else GRAY_KINDS
 
 
-def write_real_sets(name: str, out: Path, num: int) -> None:
-    """Write those sets of a data set that do not exist."""
+def write_real_sets(name: str, out: Path, num: int, num_reference: int) -> None:
+    """Write those sets of a data set that do not exist: ``num`` images each, and ``num_reference`` in the reference."""
     wanted: dict[str, dict[str, Any]] = {REFERENCE: {}, REAL: {}}
     for kind in kinds_of(name):
         for severity, value in enumerate(SEVERITIES[kind], 1):
@@ -53,7 +53,7 @@ def write_real_sets(name: str, out: Path, num: int) -> None:
             continue
         rng = np.random.default_rng([SEED, entry.get("severity", 0), [*SEVERITIES].index(entry.get("kind", "blur"))])
         if key == REFERENCE:
-            images = reference
+            images = reference[:num_reference]
         elif entry.get("kind") in SELECTIONS:
             images = others[select(others, labels, entry["kind"], entry["value"], num, rng)]
         else:
@@ -67,11 +67,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the results (%(default)s)")
     parser.add_argument("--images", type=int, default=2000, help="images in each set but the reference (%(default)s)")
+    parser.add_argument("--reference", type=int, default=NUM_REFERENCE, help="images in each reference (%(default)s)")
     parser.add_argument("--only", default="", help="data sets whose name contains this")
     args = parser.parse_args()
     for name in DATA:
         if args.only in name:
-            write_real_sets(name, args.out, args.images)
+            write_real_sets(name, args.out, args.images, args.reference)
 
 
 if __name__ == "__main__":

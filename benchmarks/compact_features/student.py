@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gan_lightning.io.files import atomic_write
 from gan_lightning.io.image import from_uint8, with_channels
 
-WIDTHS = 32, 64, 128, 160
+WIDTHS, DEPTHS = (32, 64, 128, 128), (1, 2, 2, 1)
 BATCH = 250
 
 
@@ -29,23 +29,26 @@ class Student(nn.Module):
     """Maps images (N, 3, side, side) in [-1, 1] to features (N, dim).
 
     The first convolution has kernels of 4 x 4 pixels and a stride of 2, which keep the finest detail in its channels.
-    Each stage is a convolution with a stride of 2 and one that keeps the size. The mean and the standard deviation of
-    each channel of each stage are normalised and projected to the features.
+    Each stage is a convolution with a stride of 2, and residual ones that keep the size. The mean and the standard
+    deviation of each channel of each stage are normalised and projected to the features.
 
     Args:
         side: Side of the input in pixels.
         dim: Number of features.
         widths: Channels of the stages.
+        depths: Residual convolutions of the stages.
     """
 
-    def __init__(self, side: int = 64, dim: int = 192, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(
+        self, side: int = 64, dim: int = 192, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS
+    ) -> None:
         super().__init__()
-        self.settings = {"side": side, "dim": dim, "widths": [*widths]}
+        self.settings = {"side": side, "dim": dim, "widths": [*widths], "depths": [*depths]}
         self.side = side
         stages, channels = [], 3
-        for number, width in enumerate(widths):
-            first = conv(channels, width, 3 if number else 4, 2)
-            stages.append(nn.Sequential(*first, *conv(width, width, 3, 1)))
+        for number, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            first = Block(channels, width, 3 if number else 4, 2)
+            stages.append(nn.Sequential(first, *(Block(width, width, 3, 1) for _ in range(depth))))
             channels = width
         self.stages = nn.ModuleList(stages)
         self.norm: nn.Module = nn.BatchNorm1d(2 * sum(widths), affine=False)
@@ -72,10 +75,19 @@ class Student(nn.Module):
         return torch.cat([self(to_input(batch, self.side)) for batch in images.split(BATCH)])
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
-    """Build a convolution, BatchNorm and ReLU."""
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+class Block(nn.Module):
+    """Convolution, BatchNorm and ReLU, added to the input if the stride is 1."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.residual = stride == 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return feature maps (N, outputs, H, W), of half the size with a stride of 2."""
+        found = F.relu(self.norm(self.conv(images)))
+        return images + found if self.residual else found
 
 
 def to_input(images: Tensor, side: int) -> Tensor:
@@ -89,9 +101,9 @@ def to_input(images: Tensor, side: int) -> Tensor:
 def fused(student: Student) -> Student:
     """Return a copy in evaluation mode, whose BatchNorm layers are part of the convolutions and the linear layer."""
     network = copy.deepcopy(student).eval().requires_grad_(False)
-    for stage in network.stages:
-        for place in range(0, len(stage), 3):
-            stage[place], stage[place + 1] = fuse_conv_bn_eval(stage[place], stage[place + 1]), nn.Identity()
+    for block in network.modules():
+        if isinstance(block, Block):
+            block.conv, block.norm = fuse_conv_bn_eval(block.conv, block.norm), nn.Identity()
     norm, head = network.norm, network.head
     if isinstance(norm, nn.BatchNorm1d):
         scale = (norm.running_var + norm.eps).rsqrt()

@@ -4,7 +4,7 @@
     python benchmarks/compact_features/teacher.py distillation --weights FILE   # about 1.5 hours
 
 Features of a set are in ``OUT/features/inception/DATA/NAME.npy`` (float32), with the set's hash; those of training
-images in ``OUT/distillation/shard-NNNN.npy`` (float16). Both are written in parts of half a minute, and parts that
+images in ``OUT/distillation/shard-NNNN.npy`` (float16). Both are written in parts of less than a minute, and parts that
 exist are skipped. Images of degraded sets that are unchanged images of another set are not read again.
 """
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from gan_lightning.feature.inception import Inception
 from gan_lightning.io.cache import TensorCache
 
-SHARD = PART = 250  # images: half a minute
+SHARD = PART = 100  # images: less than a minute, also on a busy machine
 Network = Callable[[Tensor], np.ndarray]
 
 
