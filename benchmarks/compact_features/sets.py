@@ -4,8 +4,8 @@
     python benchmarks/compact_features/sets.py --only sets/cifar10/dcgan --steps 4 8 --images 50   # a small one
 
 Each GAN is trained by the package at width 32 to each of its steps, at which images are sampled from a fixed seed. A
-run that was interrupted resumes from its latest checkpoint, which is half a minute old at most. All take one and a
-half hours on two cores.
+run that was interrupted resumes from its latest checkpoint, which is a minute old at most. All take one and a half
+hours on two cores.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Run:
         data: Name of the data set.
         model: Variant.
         steps: Generator steps, increasing.
-        every: Steps between two checkpoints: half a minute of training.
+        every: Steps between two checkpoints: ten seconds of training on two cores, a minute if they are busy.
         seed: Seed of the run.
         folder: ``sets`` are compared, ``training`` are images that students are trained on.
     """
@@ -63,25 +63,25 @@ class Run:
 
 
 RUNS = (
-    Run("cifar10", "dcgan", (300, 1000, 3000), 300),
-    Run("cifar10", "acgan", (300, 1000, 3000), 250),
-    Run("cifar10", "wgan", (100, 400, 1500), 100),
-    Run("cifar10", "wgan_gp", (100, 400, 1200), 60),
-    Run("cifar10", "vanilla", (300, 1500, 6000), 1000),
-    Run("anime", "dcgan", (100, 400, 1500), 80),
-    Run("anime", "vanilla", (300, 1500, 6000), 1000),
-    Run("anime", "wgan_gp", (30, 100, 240), 12),
-    Run("celeba", "dcgan", (100, 400, 1500), 80),
-    Run("celeba", "vanilla", (300, 1500, 6000), 1000),
-    Run("celeba", "wgan_gp", (30, 100, 240), 12),
-    Run("fashion_mnist", "dcgan", (100, 500, 2500), 300),
-    Run("fashion_mnist", "vanilla", (300, 1500, 6000), 1000),
-    Run("mnist", "dcgan", (100, 500, 2500), 300),
-    Run("mnist", "wgan", (100, 400, 1500), 100),
+    Run("cifar10", "dcgan", (300, 1000, 3000), 100),
+    Run("cifar10", "acgan", (300, 1000, 3000), 100),
+    Run("cifar10", "wgan", (100, 400, 1500), 40),
+    Run("cifar10", "wgan_gp", (100, 400, 1200), 20),
+    Run("cifar10", "vanilla", (300, 1500, 6000), 300),
+    Run("anime", "dcgan", (100, 400, 1500), 30),
+    Run("anime", "vanilla", (300, 1500, 6000), 300),
+    Run("anime", "wgan_gp", (30, 100, 240), 5),
+    Run("celeba", "dcgan", (100, 400, 1500), 30),
+    Run("celeba", "vanilla", (300, 1500, 6000), 300),
+    Run("celeba", "wgan_gp", (30, 100, 240), 5),
+    Run("fashion_mnist", "dcgan", (100, 500, 2500), 100),
+    Run("fashion_mnist", "vanilla", (300, 1500, 6000), 300),
+    Run("mnist", "dcgan", (100, 500, 2500), 100),
+    Run("mnist", "wgan", (100, 400, 1500), 40),
     # Other runs than those that are compared, and of data that students may be trained on.
-    Run("cifar10", "dcgan", (50, 200, 700), 300, seed=100, folder="training"),
-    Run("cifar10", "wgan_gp", (30, 120), 60, seed=100, folder="training"),
-    Run("fashion_mnist", "dcgan", (50, 200), 300, seed=100, folder="training"),
+    Run("cifar10", "dcgan", (50, 200, 700), 100, seed=100, folder="training"),
+    Run("cifar10", "wgan_gp", (30, 120), 20, seed=100, folder="training"),
+    Run("fashion_mnist", "dcgan", (50, 200), 100, seed=100, folder="training"),
 )
 
 
