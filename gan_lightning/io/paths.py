@@ -46,7 +46,8 @@ def split_at_file(path: Path) -> tuple[Path | None, str]:
     """
     for file in (path, *path.parents):
         if file.is_file():
-            return file, path.relative_to(file).as_posix().removeprefix(".")
+            inside = path.relative_to(file).as_posix()
+            return file, "" if inside == "." else inside
     return None, ""
 
 
