@@ -11,6 +11,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from gan_lightning.callbacks.evaluate import Evaluate
+from gan_lightning.callbacks.holdout_gap import HoldoutGap
 from gan_lightning.callbacks.metric_logger import accuracies, check_finite
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.model.base import GenerativeModel, StepOutput
@@ -25,6 +26,7 @@ COLLAPSED, WARMED_UP = 0.2, 500  # diversity relative to real samples; steps bef
 LOST, FOUND = 0.1, 0.5  # share of a class, relative to its share among the real samples
 CHANCE = 1e-3  # significance level, over all classes, of the test that a class is lost rather than rare by chance
 FAR = 2.0  # ratio of the last to the best score
+MEMORIZED = 1.0  # standard deviations by which D's outputs on training and on held-out samples differ
 
 ADVICE = {
     "gradient": "G's gradient vanishes: try loss=non_saturating, a lower learning rate of D "
@@ -33,6 +35,9 @@ ADVICE = {
     "more D steps (model.d_steps) or a larger data.batch_size",
     "posterior": "posterior collapse: try a lower model.beta or model.output_std",
     "classes": "use the best checkpoint, or try model=acgan, model=cgan or model=wgan_gp",
+    "overfitting": "try augment=diffaugment or augment=ada",
+    "augmented": "try a higher augment.probability or more operations in augment.policy, or end the run earlier "
+    "(callbacks.early_stopping.patience)",
     "metric": "checkpoints/best.ckpt holds the best; callbacks.learning_rate.schedule=linear_decay and "
     "model.ema_decay=0.999 keep a run near it",
 }
@@ -42,8 +47,8 @@ class TrainingMonitor(Validated, Callback):
     """Check training every n steps and at every evaluation; warn once when a problem appears or reappears.
 
     Warns if D's accuracy is close to 1 while G's gradient vanishes, if generated batches are much less diverse than
-    real ones, if classes are lost, and if a score is far from its best. A loss or a weight that is not finite stops
-    the run before a checkpoint is saved.
+    real ones, if D memorizes the training set, if classes are lost, and if a score is far from its best. A loss or a
+    weight that is not finite stops the run before a checkpoint is saved.
 
     Args:
         every_n_steps: Generator steps between two checks.
@@ -79,6 +84,9 @@ class TrainingMonitor(Validated, Callback):
         if due:
             check_finite(module)
             warnings += self.check_losses(trainer, module, outputs, batch[0])
+        gauge = next((callback for callback in trainer.callbacks if isinstance(callback, HoldoutGap)), None)
+        if gauge is not None and gauge.measured_at == step:
+            warnings += self.check_overfitting(module, gauge.effect)
         evaluate = next((callback for callback in trainer.callbacks if isinstance(callback, Evaluate)), None)
         evaluated = evaluate is not None and bool(evaluate.latest) and evaluate.curve[-1]["step"] == step
         if evaluated:
@@ -116,6 +124,16 @@ class TrainingMonitor(Validated, Callback):
                     f"its maximum; {ADVICE['gradient']}"
                 )
         return warnings
+
+    def check_overfitting(self, module: GenerativeModel, effect: float) -> list[str]:
+        """Return a warning if D's outputs on training and on held-out samples differ by ``effect`` deviations."""
+        if not self.persisted("overfitting", effect > MEMORIZED, 2):
+            return []
+        advice = ADVICE["overfitting" if getattr(module, "augment", None) is None else "augmented"]
+        return [
+            f"D memorizes the training set: its outputs on training and on held-out samples differ by {effect:.1f} "
+            f"standard deviations; {advice}"
+        ]
 
     def check_scores(self, trainer: Trainer, evaluate: Evaluate) -> list[str]:
         """Return warnings about the latest evaluation: a score far from its best, lost classes."""

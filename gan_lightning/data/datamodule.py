@@ -291,6 +291,7 @@ class ImageData(InMemoryDataModule):
 
     provides_images = True
     provides_points = False
+    how_to_hold_out = "set data.limit to leave some images out of training"
 
     def __init__(
         self,
@@ -319,6 +320,10 @@ class ImageData(InMemoryDataModule):
         """Read up to ``limit`` images."""
         return self.read(slice(self.limit))
 
+    def read_held_out(self) -> tuple[Tensor, Tensor, list[str]] | None:
+        """Read the images beyond ``limit``; return None if there is no limit."""
+        return None if self.limit is None else self.read(slice(self.limit, self.limit + MAX_HELD_OUT))
+
     def checked(self, found: Any, which: str = "", known_names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
         """Validate images as the base class does, and convert them to the configured size and channels.
 
@@ -339,16 +344,16 @@ class ImageData(InMemoryDataModule):
         return levels(images)
 
     def held_out(self) -> tuple[Tensor, Tensor]:
-        """Return the test set; if there is none, the images beyond ``limit``.
+        """Return the test set; if there is none, the images that are held out of the training set.
 
         Raises:
             UserError: There are neither, or they are invalid.
         """
         found, which = self.test(), ", test set"
-        if found is None and self.limit is not None:
-            found, which = self.read(slice(self.limit, self.limit + MAX_HELD_OUT)), ", samples beyond data.limit"
+        if found is None:
+            found, which = self.read_held_out(), ", held-out images"
         if found is None or length(found[0]) == 0:
-            raise UserError(f"{NO_TEST_SET}; set data.limit to leave some images out of training")
+            raise UserError(f"{NO_TEST_SET}; {self.how_to_hold_out}")
         images, labels, names = self.checked(found, which, self.class_names)
         if names and names != self.class_names:  # a subset without some of the classes has its own numbers for them
             number = {name: i for i, name in enumerate(self.class_names)}

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gan_lightning.config.constraints import Channels, ImageSize, NonNegativeFloat
+from gan_lightning import seed as seeds
+from gan_lightning.config.constraints import Channels, ImageSize, NonNegativeFloat, NonNegativeInt
 from gan_lightning.data.cache import Cache
 from gan_lightning.data.container import Container
 from gan_lightning.data.datamodule import MAX_HELD_OUT, ImageData
@@ -22,6 +23,7 @@ from gan_lightning.errors import UserError, escape_control, first_and_count
 log = logging.getLogger(__name__)
 
 MAX_LISTED_BROKEN = 5  # files in an error message
+MIN_TO_HOLD_OUT, MAX_SHARE = 200, 1000  # images from which on one in ten is held out, and the largest number of these
 MAX_LISTED_SUFFIXES, MAX_LISTED_CLASSES = 8, 50  # in the log
 
 
@@ -40,9 +42,12 @@ class ImageFolder(ImageData):
         skip_broken: Skip images that cannot be read, and log their number.
         cache: Directory of the cache of decoded images; None for no cache.
         memory_gb: Limit on the size in memory (1e9 bytes); larger data sets are memory-mapped from the cache.
+        held_out: Number of images that are not used in training; None for one in ten, at most 1,000, from 200 images
+            on. If ``limit`` leaves images out, these are held out instead.
         **data: Further arguments of :class:`~gan_lightning.data.datamodule.ImageData`.
     """
 
+    how_to_hold_out = "set data.held_out to a number of images, or data.limit"
     class_folders: ClassVar[str | None] = "root"  # the argument whose sub-directories or labels are the classes
 
     def __init__(
@@ -54,12 +59,13 @@ class ImageFolder(ImageData):
         skip_broken: bool = False,
         cache: str | Path | None = None,
         memory_gb: NonNegativeFloat = 4,
+        held_out: NonNegativeInt | None = None,
         **data: Any,
     ) -> None:
         super().__init__(root, image_size, channels, **data)
-        self.fit = fit
+        self.fit, self.num_held_out = fit, held_out
         self.skip_broken, self.cache = skip_broken, Cache(cache, memory_gb)
-        # Paths, labels, class names and the number of all images, for :meth:`held_out`. The paths of the training
+        # Paths, labels, class names and the number of all images, for :meth:`read_held_out`. The paths of the training
         # images are not kept, since millions of them take gigabytes.
         self.beyond: tuple[list[ImageFile], list[int], list[str], int] | None = None
         self.notes: list[str] = []  # files that were left out, to be logged
@@ -81,18 +87,51 @@ class ImageFolder(ImageData):
         return self.extremes
 
     def read(self, rows: slice) -> tuple[Tensor, Tensor, list[str]]:
-        """Decode the training images; with ``rows.start``, the held-out images beyond ``limit``.
+        """Decode the training images.
 
         Raises:
-            UserError: There are no images, or broken ones without ``skip_broken``.
+            UserError: There are no images, broken ones without ``skip_broken``, or too few to hold any out.
         """
-        if rows.start is not None:
-            return self.decode_files(*self.beyond)
         paths, labels, class_names = self.find()
-        if rows.stop is not None:
-            beyond = slice(rows.stop, rows.stop + MAX_HELD_OUT)
-            self.beyond = paths[beyond], labels[beyond], class_names, len(paths)
-        return self.decode_files(paths[rows], labels[rows], class_names, len(paths))
+        num = len(paths)
+        if rows.stop is not None and rows.stop < num:
+            training, beyond = range(rows.stop), range(rows.stop, min(rows.stop + MAX_HELD_OUT, num))
+        else:
+            beyond = self.held_out_rows(labels)
+            training = sorted({*range(num)}.difference(beyond)) if beyond else range(num)
+        if beyond:
+            chosen = ([column[row] for row in beyond] for column in (paths, labels))
+            self.beyond = *chosen, class_names, num
+            log.info(f"{len(beyond):,} images are held out of training (data.held_out)")
+        paths, labels = ([column[row] for row in training] for column in (paths, labels))
+        return self.decode_files(paths, labels, class_names, num)
+
+    def read_held_out(self) -> tuple[Tensor, Tensor, list[str]] | None:
+        """Decode the held-out images; return None if there are none."""
+        return self.decode_files(*self.beyond) if self.beyond else None
+
+    def held_out_rows(self, labels: Sequence[int]) -> list[int]:
+        """Return the indices of the images to hold out: the same share of each class, the same in every run.
+
+        Args:
+            labels: The classes of all images.
+
+        Raises:
+            UserError: ``held_out`` leaves nothing to train on.
+        """
+        num = len(labels)
+        few = num < MIN_TO_HOLD_OUT
+        count = self.num_held_out if self.num_held_out is not None else 0 if few else min(num // 10, MAX_SHARE)
+        if count >= num:
+            raise UserError(f"data.held_out={count}: must be below {num}, the number of images")
+        generator = torch.Generator().manual_seed(seeds.mix(seeds.HELD_OUT))
+        order = torch.randperm(num, generator=generator).tolist()
+        members: dict[int, list[int]] = {}
+        for row in order:
+            members.setdefault(labels[row], []).append(row)
+        ranks = ((i + 0.5) / len(rows) for rows in members.values() for i in range(len(rows)))
+        ranked = sorted(zip(ranks, (row for rows in members.values() for row in rows), strict=True))
+        return sorted(row for _, row in ranked[:count])
 
     def decode_files(
         self, paths: list[ImageFile], labels: list[int], class_names: list[str], of: int
