@@ -94,6 +94,9 @@ def is_choice(value: Any) -> bool:
 COUNT = values("a whole number from 0 to 2147483647", lambda value: type(value) is int and 0 <= value < 2**31)
 SEED = values("a whole number from 0 to 4294967295", lambda value: type(value) is int and 0 <= value < 2**32)
 NUMBER = values("a number", lambda value: isinstance(value, float) or (type(value) is int and abs(value) < 2**63))
+NOISE = values(
+    "a number of at least 0, or None", lambda value: value is None or (type(value) is float and 0 <= value < math.inf)
+)
 CHOICE = values("a string, a list of strings or None", is_choice)
 LIGHTNING = values(
     "a version of Lightning from 2.0 on",
@@ -125,6 +128,7 @@ CALLBACKS = {
         "cards": {str: dict},
         "seconds?": NUMBER,
     },
+    "EarlyStopping?": {"noise": NOISE},
     "TrainingMonitor?": {"peak": NUMBER, "ill": {str: COUNT}, "found": [COUNT]},
 }
 OPTIONAL_SECTION = values("a dictionary", lambda value: value is None or isinstance(value, dict))
