@@ -100,11 +100,9 @@ class ImageFolder(ImageData):
             beyond = self.held_out_rows(labels)
             training = sorted({*range(num)}.difference(beyond)) if beyond else range(num)
         if beyond:
-            chosen = ([column[row] for row in beyond] for column in (paths, labels))
-            self.beyond = *chosen, class_names, num
+            self.beyond = [paths[row] for row in beyond], [labels[row] for row in beyond], class_names, num
             log.info(f"{len(beyond):,} images are held out of training (data.held_out)")
-        paths, labels = ([column[row] for row in training] for column in (paths, labels))
-        return self.decode_files(paths, labels, class_names, num)
+        return self.decode_files([paths[row] for row in training], [labels[row] for row in training], class_names, num)
 
     def read_held_out(self) -> tuple[Tensor, Tensor, list[str]] | None:
         """Decode the held-out images; return None if there are none."""

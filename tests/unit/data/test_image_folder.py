@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from sample_images import BLUE, GREEN, RED, at, colours, near
+from torch import Tensor
 
 from gan_lightning.data import cache, layout
 from gan_lightning.data.decode import decode
@@ -430,6 +431,57 @@ def test_paths_beyond_limit_are_kept_only_with_limit(tmp_path):
     limited = ImageFolder(root=tmp_path, image_size=8, limit=4)
     limited.setup()
     assert [path.name for path in limited.beyond[0]] == ["4.png", "5.png"]
+
+
+def values(images: Tensor) -> list[int]:
+    """Return the numbers of images of save_images."""
+    return images[:, 0, 0, 0].tolist()
+
+
+def test_one_image_in_ten_of_each_class_is_held_out(tmp_path, caplog):
+    save_images(tmp_path / "a", 120)
+    for i in range(120, 250):
+        colours((8, 8), (i, 0, 0)).save(save_images(tmp_path / ("b" if i < 200 else "c"), 0) / f"{i}.png")
+    caplog.set_level(logging.INFO)
+    data, again = (ImageFolder(root=tmp_path, image_size=8) for _ in range(2))
+    data.setup()
+    again.setup()
+    images, labels = data.held_out()
+    assert labels.bincount().tolist() == [12, 8, 5]
+    assert data.labels.bincount().tolist() == [108, 72, 45]
+    assert sorted(values(images) + values(data.samples)) == list(range(250))
+    assert values(images) != values(data.samples)[: len(images)]
+    assert torch.equal(again.held_out()[0], images)
+    assert torch.equal(again.samples, data.samples)
+    assert "25 images are held out of training (data.held_out)" in caplog.messages
+
+
+@pytest.mark.parametrize(("held_out", "limit", "expected"), [(2, None, 2), (0, None, 0), (None, None, 0), (3, 5, 1)])
+def test_number_of_held_out_images_can_be_set(tmp_path, held_out, limit, expected):
+    """Images beyond ``limit`` are held out instead; of fewer than 200 images none are."""
+    save_images(tmp_path, 6)
+    data = ImageFolder(root=tmp_path, image_size=8, held_out=held_out, limit=limit)
+    data.setup()
+    assert len(data.samples) == 6 - expected
+    if expected:
+        images, _ = data.held_out()
+        assert sorted(values(images) + values(data.samples)) == list(range(6))
+    else:
+        with pytest.raises(UserError, match=r"no test set; set data\.held_out to a number of images, or data\.limit"):
+            data.held_out()
+
+
+def test_holding_out_all_images_is_error(tmp_path):
+    save_images(tmp_path, 3)
+    with pytest.raises(UserError, match=r"data\.held_out=3: must be below 3, the number of images"):
+        ImageFolder(root=tmp_path, image_size=8, held_out=3).setup()
+
+
+def test_at_most_a_thousand_images_are_held_out():
+    data = ImageFolder(root=".", image_size=8)
+    assert len(data.held_out_rows([0] * 199)) == 0
+    assert len(data.held_out_rows([0] * 200)) == 20
+    assert len(data.held_out_rows([0] * 20_000)) == 1000
 
 
 @pytest.mark.parametrize("name", ["thumbs", "Thumbs", "thumbnails", "_thumbs"])
