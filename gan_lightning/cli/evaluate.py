@@ -31,7 +31,7 @@ EPILOG = """\
 PATH is a checkpoint, the directory of a run or of a sweep, or a .json file that this command has written. With data=...
 it can be a folder of images, or held_out: real samples that are not used for training. KEY=VALUE is one of
 
-  protocol=10k_test     number of samples and real samples; or eval.num_generated, eval.num_real, eval.split,
+  protocol=10k_test     number of samples and real samples; or eval.num_generated, eval.num_real, eval.reference,
                         eval.label_distribution
   feature=inception     feature network; feature.weights=FILE
   metric=all            metrics

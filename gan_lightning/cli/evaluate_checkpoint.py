@@ -83,8 +83,8 @@ def prepare_image_folder(
     config = resolve_config(OmegaConf.create({}), request)
     held_out = str(path) == HELD_OUT
     card: dict[str, Any]
-    if held_out and config.eval.split == "test":
-        raise UserError("held_out: eval.split=test would compare these samples with themselves; use protocol=10k_train")
+    if held_out and config.eval.reference == "test":
+        raise UserError("held_out: eval.reference=test would compare these samples with themselves; use protocol=10k_train")
     evaluator = evaluator_for(path, config, None, request.own.sort_by, evaluators)
     if held_out:
         samples, labels = evaluator.data.held_out()
@@ -131,7 +131,7 @@ def evaluator_for(
     for key in ("seed", "batch_size", "flip"):
         if "std" not in plain["data"] or key == "batch_size":
             plain["data"].pop(key, None)
-    names = ("num_generated", "num_real", "split", "label_distribution", "seed", "cache")
+    names = ("num_generated", "num_real", "reference", "label_distribution", "seed", "cache")
     arguments = {name: config.eval[name] for name in names}
     for name in [name for name, node in plain["metric"].items() if not node]:
         raise UserError(f"metric.{name}: is empty; choose metrics with metric=[...]")

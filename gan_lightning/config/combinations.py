@@ -29,6 +29,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lightning.config.constraints import REFERENCES
 from gan_lightning.config.image_size import num_downsamplings
 from gan_lightning.config.launch import error_of_nodes
 from gan_lightning.config.nodes import is_runtime_value, node_at, nodes_by_option, target_of, walk
@@ -129,6 +130,14 @@ def errors_of_combinations(config: DictConfig, typed: Collection[str] = ()) -> l
         if name and (path := part.value(name)) and not (absolute(path).is_dir() or split_at_file(absolute(path))[0]):
             errors.append(f"{part.key}.{name}={str(relative_path(Path(path)))!r}: there is no such folder or file")
     return [*dict.fromkeys([*errors_of_numbers(config), *errors])]
+
+
+def reference_error(reference: str) -> str:
+    """Return the error message for an ``eval.reference`` that is neither a choice nor an existing path; "" for none."""
+    if reference in REFERENCES or absolute(reference).exists() or split_at_file(absolute(reference))[0]:
+        return ""
+    choices = f"must be one of {', '.join(REFERENCES)}, or a folder or archive of images"
+    return f"eval.reference={relative_path(Path(reference))}: {choices}"
 
 
 def errors_without_effect(part: Part, parts: list[Part], typed: Collection[str]) -> Iterator[str]:
@@ -310,6 +319,8 @@ def errors_of_numbers(config: DictConfig) -> Iterator[str]:
         yield "loss: has no effect, since the model has no adversarial loss; leave it out"
     if config.get("augment") and "model" in config and "augment" not in config.model:
         yield "augment: has no effect, since the model has no discriminator; leave it out"
+    if (reference := config.get("eval", {}).get("reference")) and (error := reference_error(reference)):
+        yield error
     if "trainer" in config:
         ranks = world_size(config.trainer)
         if ranks != 1 and config.trainer.strategy in ("auto", "ddp"):

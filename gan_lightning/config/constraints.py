@@ -38,6 +38,9 @@ ImageSize = Annotated[Side | Annotated[Sequence[Side], Len(2, 2)], doc("a side o
 Channels = Literal[1, 3]
 ClassLabel = Annotated[Annotated[int, Ge(0)] | str, doc("the name or the number of a class")]
 
+REFERENCES = "train", "test", "all"  # real samples that generated ones are compared with; any other text is a path
+Reference = Annotated[str, doc("one of train, test, all, or a folder or archive of images")]
+
 NULL = (None, types.NoneType)
 NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 NAMES |= dict.fromkeys(NULL, "null")

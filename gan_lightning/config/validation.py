@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.config.combinations import errors_of_combinations
-from gan_lightning.config.constraints import mismatch
+from gan_lightning.config.constraints import REFERENCES, mismatch
 from gan_lightning.config.nodes import is_runtime_value, node_at, referenced_key, target_of, walk, walk_node
 from gan_lightning.config.settings import SECTIONS
 from gan_lightning.config.signature import REQUIRED, Parameter, read
@@ -27,7 +27,7 @@ from gan_lightning.io.paths import absolute
 
 # Keys whose values are paths of the local file system.
 PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")
-PATHS += ("latent.image", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
+PATHS += ("eval.reference", "latent.image", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
 
 MAX_REFERENCES = 10  # length of a chain of references, which may be circular
 
@@ -61,6 +61,8 @@ def make_paths_absolute(config: DictConfig) -> None:
         if OmegaConf.is_config(node) or not any(fnmatchcase(key, pattern) for pattern in PATHS):
             continue
         text = node._value()
+        if key == "eval.reference" and text in REFERENCES:
+            continue
         if isinstance(text, str) and text and not text.startswith(("${", "???")) and "://" not in text:
             OmegaConf.update(config, key, str(absolute(text)))
 

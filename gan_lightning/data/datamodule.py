@@ -28,7 +28,7 @@ from gan_lightning.model.minibatch import scale_error
 log = logging.getLogger(__name__)
 
 MAX_HELD_OUT = 10_000  # images of a folder, since they have to be decoded
-NONE_HELD_OUT = "no real samples are held out of training, which held_out, eval.split=test and metric=memorization need"
+NONE_HELD_OUT = "no real samples are held out of training, which held_out, eval.reference=test and metric=memorization need"
 NO_TEST_SET = f"{NONE_HELD_OUT}: this data set has no test set"
 
 
@@ -181,6 +181,11 @@ class InMemoryDataModule(Validated, LightningDataModule):
     def test(self) -> tuple[Tensor, Tensor, list[str]] | None:
         """Return the test set in the form of :meth:`load`; None if there is none."""
         return None
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Return all samples, also those that are left out of training, as stored, and their labels."""
+        self.verify()
+        return self.samples, self.labels
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Return real samples that are not used in training, as stored, and their labels.
@@ -354,6 +359,23 @@ class ImageData(InMemoryDataModule):
             found, which = self.read_held_out(), ", held-out images"
         if found is None or length(found[0]) == 0:
             raise UserError(f"{NO_TEST_SET}; {self.how_to_hold_out}")
+        return self.with_own_classes(found, which)
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Return all images, also those beyond ``limit`` and held-out ones, as stored, and their labels."""
+        return self.with_own_classes(self.read_all(), ", whole data set")
+
+    def read_all(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Read all images."""
+        return self.read(slice(None))
+
+    def with_own_classes(self, found: Any, which: str) -> tuple[Tensor, Tensor]:
+        """Return validated images of classes of the training set, and their labels as in the training set.
+
+        Args:
+            found: What :meth:`read` has returned.
+            which: Name of the part of the data set in messages.
+        """
         images, labels, names = self.checked(found, which, self.class_names)
         if names and names != self.class_names:  # a subset without some of the classes has its own numbers for them
             number = {name: i for i, name in enumerate(self.class_names)}

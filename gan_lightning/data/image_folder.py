@@ -108,6 +108,11 @@ class ImageFolder(ImageData):
         """Decode the held-out images; return None if there are none."""
         return self.decode_files(*self.beyond) if self.beyond else None
 
+    def read_all(self) -> tuple[Tensor, Tensor, list[str]]:
+        """Decode all images."""
+        paths, labels, class_names = self.find()
+        return self.decode_files([*paths], [*labels], class_names, len(paths))
+
     def held_out_rows(self, labels: Sequence[int]) -> list[int]:
         """Return the indices of the images to hold out: the same share of each class, the same in every run.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -10,13 +11,17 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from gan_lightning import seed as seeds
-from gan_lightning.config.constraints import Validated
+from gan_lightning.config.combinations import reference_error
+from gan_lightning.config.constraints import REFERENCES, Reference, Validated
+from gan_lightning.data.datamodule import ImageData
+from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UnavailableError, UserError
 from gan_lightning.evaluation.score import Score, installed
 from gan_lightning.feature import FeatureNetwork
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import to_uint8
 from gan_lightning.io.memory import check_fits_in_memory
+from gan_lightning.io.paths import relative_path
 from gan_lightning.io.progress import progress_bar
 from gan_lightning.metric import FeatureSet, Metric
 from gan_lightning.model.base import GenerativeModel
@@ -42,7 +47,8 @@ class Evaluator(Validated):
         metrics: Metrics by name.
         num_generated: Number of generated samples, or maximum number of images of a folder.
         num_real: Maximum number of real samples; None for all.
-        split: ``train``, or ``test`` for real samples that are not used for training.
+        reference: The real samples: ``train``; ``test`` for samples that are not used in training; ``all`` for the whole
+            data set although ``data.limit`` or ``data.held_out`` leaves a part out; or a directory or archive of images.
         label_distribution: Distribution of the labels for a conditional model: ``real``, that of the real samples, or
             ``uniform``.
         seed: Seed of the noise, and of the choice of real samples.
@@ -55,13 +61,13 @@ class Evaluator(Validated):
         metrics: Mapping[str, Metric],
         num_generated: NumSamples = 2000,
         num_real: NumSamples | None = None,
-        split: Literal["train", "test"] = "train",
+        reference: Reference = "train",
         label_distribution: Literal["real", "uniform"] = "real",
         seed: Annotated[int, Ge(0)] = 0,
         cache: str = "~/.cache/gan-lightning",
     ) -> None:
         self.feature, self.metrics = feature, dict(metrics)
-        self.num_generated, self.num_real, self.split = num_generated, num_real, split
+        self.num_generated, self.num_real, self.reference = num_generated, num_real, reference
         self.label_distribution, self.seed = label_distribution, seed
         self.store = TensorCache(cache)
         self.available: dict[str, Metric] = {}  # metrics whose requirements are met
@@ -79,10 +85,10 @@ class Evaluator(Validated):
 
         Raises:
             UnavailableError: The feature network, or every metric, is unavailable.
-            UserError: The split has no samples.
+            UserError: The reference has no samples, or not those of the data's classes for a conditional model.
         """
         self.data = data
-        if self.split == "train":
+        if self.reference == "train":
             (rows,) = self.subset(self.num_real, torch.arange(len(data.samples)))
             if len(rows) < len(data.samples):
                 source = data.stored(rows), data.labels[rows]
@@ -90,7 +96,7 @@ class Evaluator(Validated):
                 data.verify()
                 source = data.samples, data.labels
         else:
-            source = self.subset(self.num_real, *data.held_out())
+            source = self.subset(self.num_real, *self.reference_samples(data, conditional))
         self.feature.setup(data, self.store, torch.device(device))
         self.load_real(data, *source)
         reasons = {name: self.unavailable_reason(metric, conditional) for name, metric in self.metrics.items()}
@@ -108,6 +114,31 @@ class Evaluator(Validated):
         self.prepared = {name: self.prepare(metric) for name, metric in self.available.items()}
         return left_out
 
+    def reference_samples(self, data: Any, conditional: bool) -> tuple[Tensor, Tensor]:
+        """Return the real samples of a reference other than the training set, and their labels.
+
+        Raises:
+            UserError: There are none, or labels are needed and the reference has other classes than the data.
+        """
+        if self.reference == "test":
+            return data.held_out()
+        if self.reference == "all":
+            return data.whole()
+        if error := reference_error(self.reference):
+            raise UserError(error)
+        prefix = f"eval.reference={relative_path(Path(self.reference))}"
+        if not isinstance(data, ImageData):
+            raise UserError(f"{prefix}: needs data of images; use train, test or all")
+        fit = getattr(data, "fit", "crop")
+        other = ImageFolder(self.reference, data.image_size, data.channels, fit, cache=self.store.folder, held_out=0)
+        other.setup()
+        other.verify()
+        if other.class_names != data.class_names:
+            if conditional and self.label_distribution == "real":
+                raise UserError(f"{prefix}: has other classes than the data; eval.label_distribution=uniform")
+            return other.samples, torch.zeros_like(other.labels)
+        return other.samples, other.labels
+
     def load_real(self, data: Any, samples: Tensor, labels: Tensor) -> None:
         """Extract the features of the real samples, and fill in their part of the protocol card."""
         self.real = self.extract_features(samples, labels)
@@ -116,7 +147,8 @@ class Evaluator(Validated):
             self.real.centres, self.real.std = data.centres(), data.std
             identity = fingerprint(self.real.centres, self.real.std)
         self.data_card: dict[str, Any] = {"data": type(data).__name__, "data_sha256": identity[:16]}
-        self.data_card |= {"split": self.split, "num_real": len(self.real)}
+        split = self.reference if self.reference in REFERENCES else Path(self.reference).name
+        self.data_card |= {"split": split, "num_real": len(self.real)}
 
     def load_held_out(self, data: Any) -> None:
         """Extract the features of the whole training set and of held-out samples, and fill in their card.

@@ -415,8 +415,8 @@ def test_held_out_images_give_reference_scores(here, monkeypatch):
         patch.setattr(Classifier, "setup", lambda *_: pytest.fail("a classifier is trained first"))
         with pytest.raises(UserError, match="no real samples are held out"):
             program.evaluate([program.Path("held_out")], ["data=digits"])
-    with pytest.raises(UserError, match=r"eval\.split=test would compare these samples"):
-        program.evaluate([program.Path("held_out")], [*words, "eval.split=test"])
+    with pytest.raises(UserError, match=r"eval\.reference=test would compare these samples"):
+        program.evaluate([program.Path("held_out")], [*words, "eval.reference=test"])
     assert scores_of(row)["coverage"] > 0.7
     assert scores_of(row)["fid"] < 0.2
 
@@ -449,7 +449,7 @@ def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
         (["metric=fidd"], "the nearest is fid"),
         (["eval.num_generate=3"], "eval.num_generate: there is no such key, the nearest is eval.num_generated"),
         (["eval.num_generated=1"], "eval.num_generated=1: must be a whole number of at least 2"),
-        (["eval.split=val"], "must be one of train, test"),
+        (["eval.reference=val"], "must be one of train, test"),
         (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
         (["sort_by=fidd"], "sort_by=fidd: is not measured, the nearest is fid"),
         (["which=first"], "must be one of last, best, both"),
@@ -458,7 +458,7 @@ def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
         (["trust_checkpoint=maybe"], "trust_checkpoint=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
         (["model=dcgan"], "model: is stored in the checkpoint"),
-        (["eval.split=test"], "no real samples are held out of training"),
+        (["eval.reference=test"], "no real samples are held out of training"),
         (["eval.num_generated=1,2"], "eval.num_generated=1,2: several values; give one"),
         (["allow=weights,split"], "several values; give one, or a list: allow=[weights,split]"),
         (["feature=inception,classifier"], "feature=inception,classifier: several values; choose one option"),

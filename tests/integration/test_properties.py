@@ -122,7 +122,7 @@ VALID_VALUES = {
     "eval.num_generated": ["2", "3", "20", HUGE],
     "eval.num_real": ["2", "20"],
     "eval.label_distribution": ["uniform"],
-    "eval.split": ["test"],
+    "eval.reference": ["test"],
     "eval.best_by": ["fid", "nothing"],
     "trainer.precision": ["64-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed"],
     "trainer.deterministic": ["true", "warn"],
