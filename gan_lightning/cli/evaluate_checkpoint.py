@@ -84,7 +84,9 @@ def prepare_image_folder(
     held_out = str(path) == HELD_OUT
     card: dict[str, Any]
     if held_out and config.eval.reference == "test":
-        raise UserError("held_out: eval.reference=test would compare these samples with themselves; use protocol=10k_train")
+        raise UserError(
+            "held_out: eval.reference=test would compare these samples with themselves; use protocol=10k_train"
+        )
     evaluator = evaluator_for(path, config, None, request.own.sort_by, evaluators)
     if held_out:
         samples, labels = evaluator.data.held_out()

@@ -27,7 +27,15 @@ from gan_lightning.io.paths import absolute
 
 # Keys whose values are paths of the local file system.
 PATHS = ("ckpt_path", "init_from", "data.root", "data.cache", "eval.cache", "feature.weights", "cache")
-PATHS += ("eval.reference", "latent.image", "logger.*dir", "callbacks.*dir", "callbacks.*dirpath", "trainer.*dir", "trainer.*dirpath")
+PATHS += (
+    "eval.reference",
+    "latent.image",
+    "logger.*dir",
+    "callbacks.*dir",
+    "callbacks.*dirpath",
+    "trainer.*dir",
+    "trainer.*dirpath",
+)
 
 MAX_REFERENCES = 10  # length of a chain of references, which may be circular
 

@@ -28,7 +28,9 @@ from gan_lightning.model.minibatch import scale_error
 log = logging.getLogger(__name__)
 
 MAX_HELD_OUT = 10_000  # images of a folder, since they have to be decoded
-NONE_HELD_OUT = "no real samples are held out of training, which held_out, eval.reference=test and metric=memorization need"
+NONE_HELD_OUT = (
+    "no real samples are held out of training, which held_out, eval.reference=test and metric=memorization need"
+)
 NO_TEST_SET = f"{NONE_HELD_OUT}: this data set has no test set"
 
 

@@ -47,8 +47,9 @@ class Evaluator(Validated):
         metrics: Metrics by name.
         num_generated: Number of generated samples, or maximum number of images of a folder.
         num_real: Maximum number of real samples; None for all.
-        reference: The real samples: ``train``; ``test`` for samples that are not used in training; ``all`` for the whole
-            data set although ``data.limit`` or ``data.held_out`` leaves a part out; or a directory or archive of images.
+        reference: The real samples: ``train``; ``test`` for samples that are not used in training; ``all`` for the
+            whole data set although ``data.limit`` or ``data.held_out`` leaves a part out; or a directory or archive of
+            images.
         label_distribution: Distribution of the labels for a conditional model: ``real``, that of the real samples, or
             ``uniform``.
         seed: Seed of the noise, and of the choice of real samples.
@@ -129,7 +130,7 @@ class Evaluator(Validated):
         prefix = f"eval.reference={relative_path(Path(self.reference))}"
         if not isinstance(data, ImageData):
             raise UserError(f"{prefix}: needs data of images; use train, test or all")
-        fit = getattr(data, "fit", "crop")
+        fit: Any = getattr(data, "fit", "crop")
         other = ImageFolder(self.reference, data.image_size, data.channels, fit, cache=self.store.folder, held_out=0)
         other.setup()
         other.verify()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from sample_images import colours
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UnavailableError, UserError
@@ -160,16 +161,18 @@ class WeightedPixels(torch.nn.Module):
 
 @pytest.mark.parametrize(
     "other",
-    [{"k": 5}, {"weight": 3.0}, {"num_real": 15}, {"split": "test"}, {"seed": 1}],
+    [{"k": 5}, {"weight": 3.0}, {"num_real": 15}, {"reference": "test"}, {"seed": 1}],
     ids=lambda other: next(iter(other)),
 )
 def test_cache_distinguishes_evaluation_settings(cache, build, other):
     """Scores from a cache filled by another evaluation equal those from an empty cache."""
     _, data = build("model=vanilla")
 
-    def scores(folder: str, k: int = 3, weight: float = 1.0, num_real: int = 20, split: str = "train", seed: int = 0):
+    def scores(
+        folder: str, k: int = 3, weight: float = 1.0, num_real: int = 20, reference: str = "train", seed: int = 0
+    ):
         metrics = {"fid": FID(), "precision": PrecisionRecall(k), "density": DensityCoverage(k)}
-        settings = {"num_generated": 30, "num_real": num_real, "split": split, "seed": seed}
+        settings = {"num_generated": 30, "num_real": num_real, "reference": reference, "seed": seed}
         evaluator = Evaluator(CustomModule(WeightedPixels(weight)), metrics, **settings, cache=str(cache / folder))
         evaluator.setup(data, conditional=False)
         fake = evaluator.extract_features(*(part[-30:] for part in data.held_out()))
@@ -237,6 +240,47 @@ def test_held_out_points_are_new_draws_of_same_distribution(build):
     assert held_out.shape == data.samples.shape
     assert not torch.equal(held_out, data.samples)
     assert (held_out - data.centres()[labels]).norm(dim=1).max() < 0.06
+
+
+def test_whole_data_set_is_reference_although_limit_leaves_images_out(build, cache):
+    _, data = build("model=vanilla")
+    evaluator = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, reference="all", cache=str(cache))
+    evaluator.setup(data, conditional=False)
+    complete = build("model=vanilla", "data.limit=null")[1]
+    assert torch.equal(evaluator.real.samples, complete.samples)
+    assert torch.equal(evaluator.real.labels, complete.labels)
+    assert (evaluator.data_card["split"], evaluator.data_card["num_real"]) == ("all", 1797)
+
+
+@pytest.fixture
+def reference(tmp_path) -> str:
+    """A folder of 20 images of another size, in two classes."""
+    for number in range(20):
+        folder = tmp_path / "reference" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        colours((20, 20), (10 * number,) * 3).save(folder / f"{number}.png")
+    return str(tmp_path / "reference")
+
+
+def test_folder_of_images_is_reference(build, cache, reference):
+    _, data = build("model=vanilla")
+    evaluator = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, reference=reference, cache=str(cache))
+    evaluator.setup(data, conditional=False)
+    assert evaluator.real.samples.shape == (20, 1, 16, 16)
+    assert sorted(evaluator.real.samples[:, 0, 0, 0].tolist()) == [10 * number for number in range(20)]
+    assert (evaluator.data_card["split"], evaluator.data_card["num_real"]) == ("reference", 20)
+
+
+def test_reference_with_other_classes_is_error_for_conditional_model(build, cache, reference):
+    _, data = build("model=cgan")
+    arguments = {"reference": reference, "cache": str(cache)}
+    with pytest.raises(
+        UserError, match=r"eval\.reference=.*: has other classes than the data; eval\.label_distribution"
+    ):
+        Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, **arguments).setup(data, conditional=True)
+    uniform = Evaluator(CustomModule(torch.nn.Flatten()), {"fid": FID()}, label_distribution="uniform", **arguments)
+    uniform.setup(data, conditional=True)
+    assert uniform.sample_labels(10)[:10].tolist() == list(range(10))
 
 
 def test_samples_beyond_limit_are_held_out(build):

@@ -176,7 +176,7 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
         (["feature=coordinates"], r"feature=coordinates: needs points.*feature=classifier"),
         (["metric=[fid,modes]"], r"metric=modes: needs points.*metric=class_histogram"),
         (["metric=[fid,kidd]"], "metric=kidd: no such option, the nearest is kid"),
-        (["eval.reference=val"], "eval.reference=val: must be one of train, test"),
+        (["eval.reference=val"], "eval.reference=val: must be one of train, test, all, or a folder"),
         (["eval.every_n_steps=0"], r"eval\.every_n_steps=0: must be a whole number of at least 1 or null$"),
         (["feature=custom"], r"feature\.network\._target_: is needed"),
         (["trainer.devices=2"], r"trainer\.devices=2: several devices need trainer=ddp"),
