@@ -36,12 +36,13 @@ class AllReduceSum(torch.autograd.Function):
         return AllReduceSum.forward(ctx, gradient)
 
 
-def synchronised_step(self: GenerativeModel, *args: Any) -> None:
+def synchronised_step(self: GenerativeModel, *args: Any) -> Any:
     """Run the training step with synchronised BatchNorm; outside of it, rank 0 samples images alone."""
     global in_training_step
     in_training_step = True
-    next(step for kind, step in original_steps.items() if isinstance(self, kind))(self, *args)
+    outputs = next(step for kind, step in original_steps.items() if isinstance(self, kind))(self, *args)
     in_training_step = False
+    return outputs
 
 
 def synchronised_forward(self: _BatchNorm, x: Tensor) -> Tensor:
