@@ -84,7 +84,8 @@ def test_repeated_has_given_number_of_distinct_images():
     assert np.bincount(rows).max() == 4
 
 
-def test_lost_modes_keeps_whole_clusters():
+def test_lost_modes_keeps_whole_clusters(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # otherwise scikit-learn starts lscpu to count the cores
     pool = np.repeat(np.arange(20, dtype=np.uint8) * 12, 5)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8)
     rows = degradations.select(pool, np.zeros(100, int), "lost_modes", 0.4, 40, np.random.default_rng(0))
     assert len(set(rows)) == 40
