@@ -5,13 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_containers import CLASSES, files_of, photos, table_of, write_arrow, write_parquet
+from image_containers import CLASSES, files_of, needs_pyarrow, photos, table_of, write_arrow, write_parquet
 from PIL import Image
 from sample_images import noise
 
 from gan_lightning.data import container, table
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError
+
+try:
+    import pyarrow
+except ImportError:  # the tests that need it are skipped
+    pyarrow = None
 
 
 def test_missing_pyarrow_is_error_that_names_extra(tmp_path, monkeypatch):
@@ -42,7 +47,6 @@ def test_column_of_labels_is_chosen_by_name_then_by_type(caplog):
     assert "x: its column 'label' is ignored, since it is neither whole numbers nor text" in caplog.text
 
 
-pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra parquet")
 WRITERS = {"parquet": write_parquet, "arrow": write_arrow}
 
 
@@ -63,6 +67,7 @@ def load(root: Path, **settings) -> ImageFolder:
     return data
 
 
+@needs_pyarrow
 def test_rows_without_paths_keep_their_order(tmp_path, write):
     folder = tmp_path / "gray"
     folder.mkdir()
@@ -79,6 +84,7 @@ def test_rows_without_paths_keep_their_order(tmp_path, write):
     assert (data.samples.amax((1, 2, 3)) // 40).tolist() == [*order]
 
 
+@needs_pyarrow
 def test_names_and_numbers_as_labels(files, write):
     names = [["b 10", "b 2", "a"][i % 3] for i in range(len(files))]
     image = table_of(files)["image"]
@@ -89,6 +95,7 @@ def test_names_and_numbers_as_labels(files, write):
     assert data.class_names == ["0", "10", "20"]
 
 
+@needs_pyarrow
 def test_classes_without_images_are_dropped(files, write):
     found = table_of([file for file in files if not file[0].startswith("dog")])
     assert load(write(found)).class_names == [name for name in CLASSES if name != "dog"]
@@ -99,6 +106,7 @@ def with_labels(files, labels):
     return found.set_column(1, "label", pyarrow.array(labels, pyarrow.int64()))
 
 
+@needs_pyarrow
 def test_rows_without_labels(files, write):
     """Hugging Face stores -1 in test sets, whose labels are unknown."""
     assert load(write(with_labels(files, [-1] * len(files)))).class_names == []
@@ -108,6 +116,7 @@ def test_rows_without_labels(files, write):
         load(write(with_labels(files, [0] * 39 + [3])))
 
 
+@needs_pyarrow
 def test_row_that_refers_to_file_does_not_read_it(tmp_path, files, write):
     """A table of a stranger must not choose which files are read."""
     rows = [{"bytes": content, "path": name} for name, content in files]
@@ -120,6 +129,7 @@ def test_row_that_refers_to_file_does_not_read_it(tmp_path, files, write):
     assert len(load(path, skip_broken=True).samples) == 38
 
 
+@needs_pyarrow
 def test_broken_images_of_table_are_reported_by_path(tmp_path, write):
     noise(tmp_path / "noise")
     rows = [{"bytes": content, "path": name} for name, content in files_of(tmp_path / "noise")]
@@ -129,6 +139,7 @@ def test_broken_images_of_table_are_reported_by_path(tmp_path, write):
         load(path)
 
 
+@needs_pyarrow
 def test_table_bomb_is_rejected_at_limit(tmp_path, monkeypatch):
     """One value that is repeated takes no space in parquet's dictionary."""
     monkeypatch.setattr(container, "FREE_BYTES", 1 << 20)
@@ -140,12 +151,14 @@ def test_table_bomb_is_rejected_at_limit(tmp_path, monkeypatch):
         load(path)
 
 
+@needs_pyarrow
 def test_oversized_image_of_table_is_rejected(files, write, monkeypatch):
     monkeypatch.setattr(table, "MAX_IMAGE_BYTES", 100)
     with pytest.raises(UserError, match=r"an image or the whole file exceeds the limit on decompressed bytes"):
         load(write(table_of(files)))
 
 
+@needs_pyarrow
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "file"])
 @pytest.mark.parametrize("at", [0.02, 0.3, 0.6, 0.95])
 def test_damaged_table_is_error(tmp_path, files, kind, at):
@@ -167,6 +180,7 @@ def test_damaged_table_is_error(tmp_path, files, kind, at):
             assert len(error.errors) == 1  # noqa: PT017
 
 
+@needs_pyarrow
 def test_hostile_metadata_is_ignored(files, write):
     for text in ("[]", '{"info": 3}', '{"info": {"features": [1]}}', '{"info": {"features": {"label": 3}}}'):
         found = table_of(files).replace_schema_metadata({"huggingface": text})
@@ -176,6 +190,7 @@ def test_hostile_metadata_is_ignored(files, write):
     assert load(write(found)).class_names == ["0", "1", "2"]
 
 
+@needs_pyarrow
 def test_table_without_images_is_error(write):
     with pytest.raises(UserError, match=r"a\.(parquet|arrow)': has no column 'image' .*but x \(whole numbers\)"):
         load(write(pyarrow.table({"x": [1, 2]})))
