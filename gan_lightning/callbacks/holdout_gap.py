@@ -8,6 +8,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from gan_lightning.config.constraints import PositiveInt, Validated
+from gan_lightning.data.datamodule import InMemoryDataModule
 from gan_lightning.errors import UserError
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.modes import eval_mode
@@ -41,10 +42,11 @@ class HoldoutGap(Validated, Callback):
         """Choose the samples, which are the same in every run on these data."""
         data: Any = trainer.datamodule
         self.parts = []
-        if not trainer.is_global_zero or "discriminator" not in module.networks():
+        known = isinstance(data, InMemoryDataModule) and "discriminator" in module.networks()
+        if not (known and trainer.is_global_zero):
             return
         try:
-            samples, labels = data.held_out()
+            samples, labels = data.held_out(self.num)
         except UserError:
             return
         training = self.subset(len(data.samples))

@@ -189,8 +189,11 @@ class InMemoryDataModule(Validated, LightningDataModule):
         self.verify()
         return self.samples, self.labels
 
-    def held_out(self) -> tuple[Tensor, Tensor]:
+    def held_out(self, num: int | None = None) -> tuple[Tensor, Tensor]:
         """Return real samples that are not used in training, as stored, and their labels.
+
+        Args:
+            num: How many are sufficient, if it takes time to read them; None for all.
 
         Raises:
             UserError: There are none, or they are invalid.
@@ -327,8 +330,8 @@ class ImageData(InMemoryDataModule):
         """Read up to ``limit`` images."""
         return self.read(slice(self.limit))
 
-    def read_held_out(self) -> tuple[Tensor, Tensor, list[str]] | None:
-        """Read the images beyond ``limit``; return None if there is no limit."""
+    def read_held_out(self, num: int | None) -> tuple[Tensor, Tensor, list[str]] | None:
+        """Read the images beyond ``limit``, all or at least ``num``; return None if there is no limit."""
         return None if self.limit is None else self.read(slice(self.limit, self.limit + MAX_HELD_OUT))
 
     def checked(self, found: Any, which: str = "", known_names: Sequence[str] = ()) -> tuple[Tensor, Tensor, list[str]]:
@@ -350,7 +353,7 @@ class ImageData(InMemoryDataModule):
         """Return the lowest and highest value of images that were read, without outliers."""
         return levels(images)
 
-    def held_out(self) -> tuple[Tensor, Tensor]:
+    def held_out(self, num: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the test set; if there is none, the images that are held out of the training set.
 
         Raises:
@@ -358,7 +361,7 @@ class ImageData(InMemoryDataModule):
         """
         found, which = self.test(), ", test set"
         if found is None:
-            found, which = self.read_held_out(), ", held-out images"
+            found, which = self.read_held_out(num), ", held-out images"
         if found is None or length(found[0]) == 0:
             raise UserError(f"{NO_TEST_SET}; {self.how_to_hold_out}")
         return self.with_own_classes(found, which)

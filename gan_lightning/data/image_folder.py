@@ -104,9 +104,16 @@ class ImageFolder(ImageData):
             log.info(f"{len(beyond):,} images are held out of training (data.held_out)")
         return self.decode_files([paths[row] for row in training], [labels[row] for row in training], class_names, num)
 
-    def read_held_out(self) -> tuple[Tensor, Tensor, list[str]] | None:
-        """Decode the held-out images; return None if there are none."""
-        return self.decode_files(*self.beyond) if self.beyond else None
+    def read_held_out(self, num: int | None) -> tuple[Tensor, Tensor, list[str]] | None:
+        """Decode the held-out images, or ``num`` of them; return None if there are none."""
+        if not self.beyond:
+            return None
+        files, labels, class_names, of = self.beyond
+        if num is not None and num < len(files):
+            generator = torch.Generator().manual_seed(seeds.mix(seeds.HELD_OUT))
+            rows = torch.randperm(len(files), generator=generator)[:num].sort().values.tolist()
+            files, labels = [files[row] for row in rows], [labels[row] for row in rows]
+        return self.decode_files(files, labels, class_names, of)
 
     def read_all(self) -> tuple[Tensor, Tensor, list[str]]:
         """Decode all images."""

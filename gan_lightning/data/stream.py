@@ -276,7 +276,7 @@ class Stream(ImageData):
         )
         return decoded.images, labels, [str(label) for label in range(self.classes)]
 
-    def held_out(self) -> tuple[Tensor, Tensor]:
+    def held_out(self, num: int | None = None) -> tuple[Tensor, Tensor]:
         """Raise an error, since a run may use every image of a stream.
 
         Raises:

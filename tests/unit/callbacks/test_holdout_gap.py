@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.callbacks import holdout_gap
 from gan_lightning.callbacks.holdout_gap import HoldoutGap
 from gan_lightning.callbacks.monitor import TrainingMonitor
 from gan_lightning.run.checkpoint import read
+from gan_lightning.trainer import Trainer
 
 OFTEN = "callbacks.holdout_gap.every_n_steps=1", "callbacks.holdout_gap.num=7"
 
@@ -51,6 +53,15 @@ def test_gauge_does_not_change_training(run, tmp_path):
 def test_nothing_is_measured_without_held_out_samples_or_discriminator(run, tmp_path, overrides):
     gauge = gauge_of(run(tmp_path, *overrides, *OFTEN))
     assert (gauge.parts, gauge.measured_at) == ([], None)
+
+
+def test_nothing_is_measured_with_plain_data_loader(build):
+    model, data = build("model=vanilla")
+    gauge = HoldoutGap(every_n_steps=1)
+    loader = DataLoader(TensorDataset(data.scale(data.samples), data.labels), batch_size=4)
+    Trainer(max_steps=2, accelerator="cpu", logger=False, callbacks=[gauge]).fit(model, loader)
+    assert model.history
+    assert gauge.measured_at is None
 
 
 def test_gap_of_points_is_measured(run, tmp_path):

@@ -477,6 +477,16 @@ def test_holding_out_all_images_is_error(tmp_path):
         ImageFolder(root=tmp_path, image_size=8, held_out=3).setup()
 
 
+def test_only_as_many_held_out_images_are_decoded_as_are_needed(tmp_path):
+    data = ImageFolder(root=save_images(tmp_path, 40), image_size=8, held_out=20)
+    data.setup()
+    some, every = data.held_out(5)[0], data.held_out()[0]
+    assert len(some) == 5
+    assert {*values(some)} <= {*values(every)}
+    assert values(some) != values(every)[:5]
+    assert len(data.held_out(50)[0]) == 20
+
+
 def test_at_most_a_thousand_images_are_held_out():
     data = ImageFolder(root=".", image_size=8)
     assert len(data.held_out_rows([0] * 199)) == 0
