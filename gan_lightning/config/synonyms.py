@@ -45,6 +45,11 @@ KEYS = {
     "spectralnorm": "network.discriminator.spectral_norm=true",
     "ema": "model.ema_decay=0.999",
     "ganmode": "loss=OPTION",
+    **dict.fromkeys(("aug", "diffaug", "diffaugment", "augpipe", "augmentation", "policy"), "augment=diffaugment"),
+    **dict.fromkeys(("ada", "adatarget", "adakimg", "adaptive"), "augment=ada"),
+    **dict.fromkeys(("truncation", "truncationpsi", "trunc"), "gan-sample --truncation NUMBER"),
+    **dict.fromkeys(("evalsplit", "split", "refdataset"), "eval.reference=train, test, all or FOLDER"),
+    **dict.fromkeys(("earlystopping", "patience"), "callbacks.early_stopping.patience=NUMBER"),
 }
 
 # By the group and the option, in lower case and without punctuation.
