@@ -7,7 +7,7 @@ from annotated_types import Interval
 from pytorch_lightning import Callback
 from torch import Tensor
 
-from gan_lightning.config.constraints import PositiveInt, Validated
+from gan_lightning.config.constraints import Validated
 from gan_lightning.data.datamodule import InMemoryDataModule
 from gan_lightning.errors import UserError
 from gan_lightning.model.base import GenerativeModel
@@ -18,13 +18,12 @@ BATCH = 250  # samples per forward pass
 
 
 class HoldoutGap(Validated, Callback):
-    """Log ``d/holdout_gap``, D's mean output on training samples minus that on held-out samples, in evaluation mode.
+    """Measure D's mean output on training samples minus that on held-out samples, in evaluation mode.
 
-    It is near 0 as long as D does not memorize the training set. Without held-out samples, or without a discriminator,
-    nothing is measured.
+    It is near 0 as long as D does not memorize the training set. MetricLogger logs it as ``d/holdout_gap``. Without
+    held-out samples, or without a discriminator, nothing is measured.
 
     Args:
-        every_n_steps: Generator steps between two measurements.
         num: Maximum number of samples of each kind.
 
     Attributes:
@@ -32,8 +31,8 @@ class HoldoutGap(Validated, Callback):
         effect: The gap relative to the standard deviation of D's outputs within both kinds.
     """
 
-    def __init__(self, every_n_steps: PositiveInt = 500, num: Annotated[int, Interval(ge=2, le=100_000)] = 500) -> None:
-        self.every_n_steps, self.num = every_n_steps, num
+    def __init__(self, num: Annotated[int, Interval(ge=2, le=100_000)] = 128) -> None:
+        self.num = num
         self.parts: list[tuple[Tensor, Tensor]] = []  # samples as stored and labels, of training and held out
         self.measured_at: int | None = None
         self.effect = 0.0
@@ -57,18 +56,16 @@ class HoldoutGap(Validated, Callback):
         """Return the indices of at most ``self.num`` of ``num`` samples."""
         return torch.randperm(num, generator=torch.Generator().manual_seed(0))[: self.num].sort().values
 
-    def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
-        """Measure every ``every_n_steps`` steps and at the last step."""
-        step = trainer.global_step
-        if not self.parts or not (step % self.every_n_steps == 0 or step == trainer.max_steps):
-            return
+    def measure(self, trainer: Trainer, module: GenerativeModel) -> dict[str, float]:
+        """Return the gap of the present step by its name; empty if it is not measured."""
+        if not self.parts:
+            return {}
         data: Any = trainer.datamodule
         training, held_out = (outputs(module, data.scale(x), y) for x, y in self.parts)
         gap = float(training.mean() - held_out.mean())
         deviation = float(((training.var() + held_out.var()) / 2).sqrt())
-        self.measured_at, self.effect = step, gap / deviation if deviation else 0.0
-        for logger in trainer.loggers:
-            logger.log_metrics({"d/holdout_gap": gap}, step)
+        self.measured_at, self.effect = trainer.global_step, gap / deviation if deviation else 0.0
+        return {"d/holdout_gap": gap}
 
 
 @torch.no_grad()

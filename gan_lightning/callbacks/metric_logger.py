@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback
 
+from gan_lightning.callbacks.holdout_gap import HoldoutGap
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
 from gan_lightning.io import csv_rows
@@ -146,6 +147,8 @@ class MetricLogger(Validated, Callback):
             values |= {f"{network}/lr": optimizer.param_groups[0]["lr"]}
         if (probability := getattr(getattr(module, "augment", None), "current_probability", None)) is not None:
             values["d/augment_probability"] = probability()
+        for gauge in (callback for callback in trainer.callbacks if isinstance(callback, HoldoutGap)):
+            values |= gauge.measure(trainer, module)
         now = time.perf_counter()
         values["images_per_second"] = (step - self.since) * per_step / (now - self.then)
         self.then, self.since = now, step

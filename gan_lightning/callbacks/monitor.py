@@ -127,7 +127,7 @@ class TrainingMonitor(Validated, Callback):
 
     def check_overfitting(self, module: GenerativeModel, effect: float) -> list[str]:
         """Return a warning if D's outputs on training and on held-out samples differ by ``effect`` deviations."""
-        if not self.persisted("overfitting", effect > MEMORIZED, 2):
+        if not self.persisted("overfitting", effect > MEMORIZED):
             return []
         advice = ADVICE["overfitting" if getattr(module, "augment", None) is None else "augmented"]
         return [

@@ -52,6 +52,7 @@ METRICS = {
     "images_per_second",
     "d/output_real",
     "d/output_fake",
+    "d/holdout_gap",
     "d/adversarial",
     "g/adversarial",
     *(f"{network}/{name}" for network in "gd" for name in ("gradient_norm", "lr")),
@@ -110,7 +111,8 @@ def test_logged_metrics_have_expected_values(build):
         "g": StepOutput({"adversarial": torch.tensor(0.5)}, fake, Logits(None, logits.fake)),
     }
     callback.then, callback.since = time.perf_counter() - 2, 10
-    values = callback.measure(SimpleNamespace(datamodule=data, world_size=1, optimizers=optimizers), model, 30)
+    trainer = SimpleNamespace(datamodule=data, world_size=1, optimizers=optimizers, callbacks=[])
+    values = callback.measure(trainer, model, 30)
     assert 0 < values.pop("images_per_second") <= 20 * 4 / 2
     assert values == pytest.approx(
         {
