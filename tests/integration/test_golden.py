@@ -46,5 +46,5 @@ def test_checkpoint_of_previous_format_is_rejected_in_one_line():
     with pytest.raises(UserError) as caught:
         read(path)
     (line,) = caught.value.errors
-    assert f"its checkpoint format is 2, and this gan-lightning reads format {FORMAT_VERSION}" in line
+    assert f"its checkpoint format is 3, and this gan-lightning reads format {FORMAT_VERSION}" in line
     assert "\n" not in line

@@ -319,11 +319,11 @@ MALFORMED |= {
     "logger_is_list": bad_config(lambda c: c.update(logger=["x"]), "config.logger is of type list, not a dictionary"),
     "newer_format": malformed(
         hparams(format_version=99),
-        "its checkpoint format is 99, and this gan-lightning reads format 3; use the version",
+        "its checkpoint format is 99, and this gan-lightning reads format 4; use the version",
     ),
     "older_format": malformed(
         lambda c: c["hyper_parameters"].pop("format_version"),
-        "its checkpoint format is 1, and this gan-lightning reads format 3; use the version that wrote it ('0.",
+        "its checkpoint format is 1, and this gan-lightning reads format 4; use the version that wrote it ('0.",
     ),
 }
 
