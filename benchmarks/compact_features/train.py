@@ -45,7 +45,7 @@ HELD_OUT = 20  # every so many blocks of len(PLACES) images
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a student learns.
+    """Weights of the terms of a student's loss, and whether its images are augmented.
 
     Attributes:
         classes: Weight of the cross-entropy of the images' classes.

@@ -46,7 +46,7 @@ class Listing:
 
 
 class Container(ABC):
-    """What the images of a data set are read from.
+    """Source of the images of a data set.
 
     Attributes:
         root: Its path; names of images are relative to it.

@@ -117,7 +117,7 @@ class Hub(ImageFolder):
 
     @property
     def place(self) -> str:
-        """What the images are read from, for the log."""
+        """The source of the images as the log names it."""
         return f"{self.repository}, {self.split}"
 
     def open_container(self) -> Container:

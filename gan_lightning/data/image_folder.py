@@ -79,7 +79,7 @@ class ImageFolder(ImageData):
 
     @property
     def place(self) -> str:
-        """What the images are read from, for the log."""
+        """The source of the images as the log names it."""
         return str(self.root)
 
     def levels(self, images: Tensor) -> tuple[int, int]:

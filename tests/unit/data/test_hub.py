@@ -24,7 +24,7 @@ class ClassLabel:
 
 
 class Dataset:
-    """What is used of ``datasets.Dataset``."""
+    """Stand-in with the methods of ``datasets.Dataset`` that the package calls."""
 
     _fingerprint = "0123"
 

@@ -118,7 +118,7 @@ def test_rows_without_labels(files, write):
 
 @needs_pyarrow
 def test_row_that_refers_to_file_does_not_read_it(tmp_path, files, write):
-    """A table of a stranger must not choose which files are read."""
+    """An untrusted table must not select files outside of itself to read."""
     rows = [{"bytes": content, "path": name} for name, content in files]
     rows[0] = {"bytes": None, "path": str(tmp_path / "photos" / files[0][0])}
     rows[1] = None
