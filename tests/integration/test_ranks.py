@@ -71,7 +71,8 @@ def test_ddp_matches_single_process(single_process, tmp_path, world):
 def test_adapted_augmentation_is_identical_on_any_number_of_ranks(tmp_path):
     """The probability is; weights differ by rounding, since gradients are averaged over ranks."""
     variants = "vanilla", "wgan_gp"
-    augment = f"augment=ada augment.ramp_images=500 augment.interval=2 trainer.max_steps={STEPS}"
+    augment = "augment=ada augment.initial_probability=0.5 augment.ramp_images=500 augment.interval=2"
+    augment += f" trainer.max_steps={STEPS}"
     for world in (1, 2, 4):
         start(world, tmp_path / str(world), *(f"{variant} model={variant} {augment}" for variant in variants))
     for variant in variants:
