@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from gan_lightning.run.checkpoint import read
@@ -57,3 +58,11 @@ def assert_same_run(uninterrupted: Path, resumed: Path) -> None:
     assert len(images) > 3
     for image in images:
         assert image.read_bytes() == (resumed / "samples" / image.name).read_bytes(), image.name
+
+
+def assert_metrics_close(a: Path, b: Path, rel: float) -> None:
+    """Check that the metrics of two runs of four steps are equal up to rounding."""
+    assert [row["step"] for row in rows(a)] == [row["step"] for row in rows(b)] == ["1", "2", "3", "4"]
+    for one, other in zip(rows(a), rows(b), strict=True):
+        for name in one:
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=rel, abs=rel), (name, one["step"])

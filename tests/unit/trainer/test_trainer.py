@@ -9,24 +9,15 @@ import pytest
 import pytorch_lightning
 import torch
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-from same_run import assert_equal, rows
+from same_run import assert_equal, assert_metrics_close, rows
 from torch import nn
 
 from gan_lightning.errors import UserError
 from gan_lightning.model.cuda_graphs import Eager
-from gan_lightning.run.checkpoint import read
 from gan_lightning.run.fit import restore_global_state
 from gan_lightning.trainer import Trainer, stop_observer
 
 FOUR_STEPS = "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=1"
-
-
-def assert_metrics_close(a, b, rel: float) -> None:
-    """Check that the metrics of two runs are equal up to rounding."""
-    assert [row["step"] for row in rows(a)] == [row["step"] for row in rows(b)] == ["1", "2", "3", "4"]
-    for one, other in zip(rows(a), rows(b), strict=True):
-        for name in one:
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=rel, abs=rel), (name, one["step"])
 
 
 def test_channels_last_changes_only_rounding(run, tmp_path, learner):
@@ -58,17 +49,6 @@ def test_run_is_resumed_with_other_micro_batch(run, tmp_path):
     run(tmp_path / "a", *overrides, "trainer.micro_batch=2", ckpt_path=tmp_path / "a" / "checkpoints" / "last.ckpt")
     assert rows(tmp_path / "whole") != rows(tmp_path / "a"), "not split"
     assert_metrics_close(tmp_path / "whole", tmp_path / "a", 1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("channels_last", ["null", "true"])
-def test_compiled_networks_train_alike(run, tmp_path, learner, channels_last):
-    overrides = f"model={learner}", *FOUR_STEPS, f"trainer.channels_last={channels_last}"
-    for compiled in ("true", "false"):
-        run(tmp_path / compiled, *overrides, f"trainer.compile={compiled}")
-    assert_metrics_close(tmp_path / "true", tmp_path / "false", 1e-3)
-    a, b = (read(tmp_path / compiled / "checkpoints" / "last.ckpt") for compiled in ("true", "false"))
-    assert a["state_dict"].keys() == b["state_dict"].keys(), "compilation changes names in the state dict"
 
 
 def test_compilation_error_with_channels_last_is_reported(run, tmp_path, monkeypatch):
