@@ -90,7 +90,7 @@ def recipe(facts: Facts, fixed: Mapping[str, Any]) -> list[Choice]:
     - **Model:** ``dcgan``, the cheapest convolutional variant; ``cgan`` if each class has 500 images, since a
       conditional model divides few images into fewer.
     - **Width and batch:** those of the benchmarks on a CPU, the double on a GPU (Radford et al., 2016, use 128 images);
-      the batch is halved while its activations would take more than a quarter of the memory.
+      the batch is halved while its activations would take more than half of the memory.
     - **Augmentation** below 20,000 images: Zhao et al., 2020, gain most with the fewest, with probability 1; from 5,000
       on overfitting is less certain, so the probability is adapted to it (Karras et al., 2020).
     - **Budget:** 20,000 generator steps and 4 for each image, at most 100,000, as small sets reach their best early: at
@@ -121,7 +121,7 @@ def recipe(facts: Facts, fixed: Mapping[str, Any]) -> list[Choice]:
         return value
 
     num, on_cpu = facts.num_images, facts.device == "cpu"
-    images, device = f"{num:,} images", "a CPU" if on_cpu else "a GPU"
+    device = "a CPU" if on_cpu else "a GPU"
     size = choose("data.image_size", *image_size(facts))
     height, width = to_height_width(size)
     if facts.gray:
@@ -144,7 +144,7 @@ def recipe(facts: Facts, fixed: Mapping[str, Any]) -> list[Choice]:
     interval = max(steps // NUM_EVALUATIONS // MIN_INTERVAL * MIN_INTERVAL, MIN_INTERVAL)
     interval = choose("eval.every_n_steps", interval, f"about {NUM_EVALUATIONS} evaluations in {steps:,} steps")
     if interval is not None:
-        reason = f"{images} may reach their best score early; stops when {PATIENCE} evaluations have not improved it"
+        reason = f"stops when {PATIENCE} evaluations have not improved the score, as few images reach their best early"
         choose("callbacks.early_stopping.patience", PATIENCE, reason)
     return chosen
 
@@ -162,8 +162,9 @@ def image_size(facts: Facts) -> tuple[int | list[int], str]:
     files = f"{facts.num_images:,} images of about {facts.width} x {facts.height}"
     where = f"on a {facts.device.upper()}"
     if not side:
-        side = max(extent // 4 * 4, 16)
-        return side, f"{files}, which are {'not enlarged' if extent >= side else 'enlarged to the least that works'}"
+        short = min(facts.height, facts.width)
+        side = max(short // 4 * 4, 16)
+        return side, f"{files}, which are {'not enlarged' if short >= side else 'enlarged to the least that works'}"
     reason = f"{files} {where}"
     if most == small and extent >= large:
         reason += f"; {large} from {enough:,} images on"
@@ -181,10 +182,7 @@ def variant(facts: Facts) -> tuple[str, str]:
     if count < 2:
         return "dcgan", "there are no classes" if not count else "there is a single class"
     if least < MIN_PER_CLASS:
-        return (
-            "dcgan",
-            f"the smallest of {count} classes has {least:,} images, a conditional model needs {MIN_PER_CLASS}",
-        )
+        return "dcgan", f"a conditional model needs {MIN_PER_CLASS} images of each class, and one has {least:,}"
     return "cgan", f"{count} classes, each of {least:,} images or more"
 
 
@@ -193,7 +191,7 @@ def batch_size(facts: Facts, pixels: int, width: int) -> tuple[int, str]:
     batch = 64 if facts.device == "cpu" or facts.num_images < MANY_ON_GPU else 128
     reason = "the usual size" if batch == 64 else "a GPU, and enough images"
     each = BYTES_PER_IMAGE * pixels / REFERENCE_PIXELS * width / REFERENCE_WIDTH
-    while facts.memory is not None and batch > 16 and batch // facts.devices * each > facts.memory / 4:
+    while facts.memory is not None and batch > 16 and batch // facts.devices * each > facts.memory / 2:
         batch, reason = batch // 2, f"what fits into {facts.memory / 1e9:,.1f} GB of memory"
     return -(-batch // facts.devices) * facts.devices, reason
 
@@ -216,7 +214,8 @@ def budget(facts: Facts, seconds: float) -> tuple[int, str]:
     reason = f"{MIN_STEPS:,} and {STEPS_PER_IMAGE} for each image, at most {MAX_STEPS:,}"
     in_a_night = max(int(NIGHT / seconds) // 1000 * 1000, 1000)
     if facts.device == "cpu" and in_a_night < steps:
-        return in_a_night, f"a night of {NIGHT // 3600} hours on {facts.threads} CPU threads, as estimated"
+        threads = f"{facts.threads} CPU thread{'s' * (facts.threads != 1)}"
+        return in_a_night, f"a night of {NIGHT // 3600} hours on {threads}, as estimated from benchmarks"
     return steps, reason
 
 

@@ -1,5 +1,6 @@
 """Detection of allocations that exceed the memory, before they are made or from the error that they raise."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from gan_lightning.cli.train import Job
 from gan_lightning.errors import UserError
-from gan_lightning.io.memory import check_fits_in_memory, is_out_of_memory
+from gan_lightning.io.memory import check_fits_in_memory, is_out_of_memory, peak_memory
 
 
 def test_size_that_exceeds_memory_is_error():
@@ -20,6 +21,17 @@ def test_size_that_exceeds_memory_is_error():
 def test_unknown_memory_size_is_no_error(monkeypatch):
     monkeypatch.delattr("os.sysconf")  # as on Windows
     check_fits_in_memory("such batches", 1e15, "smaller ones")
+
+
+def test_peak_memory_is_that_of_process_or_of_gpu(monkeypatch):
+    before = peak_memory(torch.device("cpu"))
+    assert 10**7 < before < 10**12, "the unit is not bytes"
+    held = torch.ones(before // 8 + 10**7)  # of 4 bytes each
+    assert peak_memory(torch.device("cpu")) > before + held.nbytes // 4
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7)
+    assert peak_memory(torch.device("cuda")) == 7
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_memory(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize("sizes", [(2**50,), (2**40, 2**40)])
