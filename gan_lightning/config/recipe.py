@@ -35,6 +35,11 @@ NUM_EVALUATIONS, PATIENCE = 40, 10
 MIN_INTERVAL = 100  # generator steps between two evaluations
 MIN_RATIO, MAX_RATIO = 1.25, 2.0  # of the sides, from and up to which images are rectangles
 
+KEYS = (  # what the recipe may choose
+    *("data.image_size", "data.channels", "data.flip", "model", "network.width", "data.batch_size", "augment"),
+    *("trainer.max_steps", "model.ema_decay", "eval.every_n_steps", "callbacks.early_stopping.patience"),
+)
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lightning.config.combinations import world_size
 from gan_lightning.config.compose import implied_choices, initialize_hydra, parse_overrides
 from gan_lightning.config.nodes import flatten, node_at
-from gan_lightning.config.recipe import Choice, Facts, recipe
+from gan_lightning.config.recipe import KEYS, Choice, Facts, recipe
 from gan_lightning.config.validation import make_paths_absolute
 from gan_lightning.errors import UserError
 from gan_lightning.io.memory import physical_memory
@@ -126,9 +126,12 @@ def lines(chosen: Iterable[Choice]) -> list[str]:
 
 
 def without_typed(chosen: Iterable[str], typed: Iterable[str]) -> list[str]:
-    """Return stored choices without those whose settings are typed now."""
-    keys = {override.key_or_group for override in parse_overrides(typed)[0]}
-    return [text for text in chosen if text.partition("=")[0] not in keys]
+    """Return stored choices without those whose settings are typed now.
+
+    A checkpoint is untrusted: what the recipe does not choose, such as a class to build, is left out.
+    """
+    keys = set(KEYS).difference(override.key_or_group for override in parse_overrides(typed)[0])
+    return [text for text in chosen if text.partition("=")[0] in keys and "$" not in text]
 
 
 def compose_with_choices(
@@ -153,7 +156,7 @@ def compose_with_choices(
     chosen = without_typed(stored, overrides)
     with initialize_hydra(config_dir):
         config = compose(name, [*chosen, *overrides], return_hydra_config=True)
-    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
     return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), choices, chosen
 
 

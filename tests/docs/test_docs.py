@@ -158,7 +158,7 @@ def test_commands_in_docs_are_valid(words, page, tmp_path, monkeypatch, request)
     for path, text in FILE.findall(page.read_text()):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    if values.get("data") == "image_folder":
+    if values.get("data", "image_folder" if values.get("experiment") == "photos" else "") == "image_folder":
         (tmp_path / values["data.root"] / "cats").mkdir(parents=True)
     for key in ("ckpt_path", "init_from"):
         if key in values:

@@ -383,7 +383,9 @@ def test_experiment_header_has_source_command_and_score(name):
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_command_in_experiment_header_is_valid(name):
+def test_command_in_experiment_header_is_valid(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cats").mkdir(parents=True)
     program_name, script, *overrides = shlex.split(header(name)["Command"])
     assert (program_name, script) == ("python", "train.py")
     assert check_command_line(overrides) == ("train", overrides, None)

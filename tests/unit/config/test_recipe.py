@@ -2,7 +2,7 @@
 
 import pytest
 
-from gan_lightning.config.recipe import Facts, recipe, seconds_per_step
+from gan_lightning.config.recipe import KEYS, Facts, recipe, seconds_per_step
 from gan_lightning.errors import UserError
 
 SMALL = Facts(num_images=500, height=200, width=200)
@@ -139,6 +139,7 @@ def test_every_choice_has_a_reason_of_one_line():
         for choice in recipe(facts, {}):
             assert choice.reason
             assert "\n" not in choice.reason
+            assert choice.key in KEYS
             assert choice.override == f"{choice.key}={choice.value}"
 
 

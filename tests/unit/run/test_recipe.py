@@ -11,6 +11,7 @@ from gan_lightning.config.compose import initialize_hydra
 from gan_lightning.errors import UserError
 from gan_lightning.run import recipe as module
 from gan_lightning.run.recipe import choose, compose_with_choices, print_choices, without_typed
+from gan_lightning.run.run_dir import deferred_lines
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_choices_are_printed_with_reasons_and_as_comments_by_cfg(photos, on_cpu,
     assert printed[0].split(maxsplit=2)[2] == "100 images of about 40 x 40 on a CPU"
     print_choices("train", ["--cfg=job", *words])
     assert capsys.readouterr().out.splitlines() == [f"# {line}" for line in printed]
-    module.print_rank_zero.__globals__["deferred_lines"].clear()
+    deferred_lines.clear()
 
 
 @pytest.mark.parametrize("data", ["digits", "gaussian_ring"])
@@ -145,6 +146,11 @@ def test_resumed_job_of_sweep_keeps_stored_choices_unless_typed(photos, monkeypa
     config, _, overrides = compose_with_choices(job, "train", None, stored)
     assert (config.data.image_size, config.trainer.max_steps) == (16, 12)
     assert overrides == without_typed(stored, job) == ["data.image_size=16"]
+
+
+def test_stored_choices_of_untrusted_checkpoint_are_only_those_of_the_recipe():
+    hostile = ["model._target_=os.system", "hydra.run.dir=x", "++model=dcgan", "data.flip=${oc.env:HOME}", "~model"]
+    assert without_typed([*hostile, "model=cgan"], []) == ["model=cgan"]
 
 
 def test_choices_compose_in_python(photos, on_cpu):
