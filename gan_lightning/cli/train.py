@@ -224,7 +224,7 @@ class Job:
             else runs.last_metrics(self.run_dir)
         )
         reached |= {"job": self.settings.job.num} if self.sweep is not None else {}
-        more = {"error": outcome.error} if outcome.error else {}
+        more: dict[str, Any] = {"error": outcome.error} if outcome.error else {}
         more |= {"recipe": self.recipe} if self.recipe else {}
         try:
             runs.write_result(self.run_dir, outcome.status, self.started, self.overrides, **more, **reached)

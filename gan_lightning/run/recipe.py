@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.config.combinations import world_size
 from gan_lightning.config.compose import implied_choices, initialize_hydra, parse_overrides
-from gan_lightning.config.nodes import flatten, node_at
+from gan_lightning.config.nodes import node_at
 from gan_lightning.config.recipe import KEYS, Choice, Facts, recipe
 from gan_lightning.config.validation import make_paths_absolute
 from gan_lightning.errors import UserError
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "photos"  # conf/experiment/photos.yaml
 GROUPS = "model", "network", "augment"  # whose options are choices, or on which choices depend
+RELEVANT = *(key for key in KEYS if "." in key), "model.d_steps"  # values of which the same is true
 
 
 def choose(overrides: Sequence[str], name: str = "train", config_dir: str | None = None) -> list[Choice]:
@@ -58,7 +59,7 @@ def choose(overrides: Sequence[str], name: str = "train", config_dir: str | None
     return [choice for choice in found if "." not in choice.key or node_at(config, choice.key) is not None]
 
 
-def fixed_settings(config: DictConfig, plain: DictConfig, typed: Iterable[str]) -> dict[str, Any]:
+def fixed_settings(config: DictConfig, plain: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
     """Return the settings that were typed or come from the user's files or ``debug``, which the recipe leaves as is.
 
     Args:
@@ -66,10 +67,8 @@ def fixed_settings(config: DictConfig, plain: DictConfig, typed: Iterable[str]) 
         plain: The configuration of the same options, without values and experiments.
         typed: The keys of the overrides.
     """
-    values, defaults = (dict(flatten(OmegaConf.to_container(which))) for which in (config, plain))
-    missing = object()
-    differing = {key: value for key, value in values.items() if value != defaults.get(key, missing)}
-    return differing | {key: OmegaConf.select(config, key) for key in typed if node_at(config, key) is not None}
+    values = ((key, OmegaConf.select(config, key)) for key in RELEVANT if node_at(config, key) is not None)
+    return {key: value for key, value in values if key in typed or value != OmegaConf.select(plain, key)}
 
 
 def facts_of(config: DictConfig) -> Facts:

@@ -129,7 +129,7 @@ def load_result(run: Path) -> dict[str, Any]:
         ValueError, TypeError, OverflowError: It is not the result of a run.
     """
     kinds = {"overrides": list, "status": str, "metrics": dict, "cards": dict, "duration_s": int | float, "error": str}
-    kinds |= {"recipe": list}
+    kinds["recipe"] = list
     found = read_json(run / "result.json", run, RESULT_BYTES)
     if not (isinstance(found, dict) and "status" in found):
         raise ValueError("not the result of a run")
