@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, chdir, nullcontext
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from gan_lightning.io.paths import CONF, absolute_environment, relative_path
 from gan_lightning.io.signals import InterruptedBySignal, ended_by_signals
 from gan_lightning.run import run_dir as runs
 from gan_lightning.run.command_line import check_command_line
+from gan_lightning.run.recipe import EXPERIMENT, compose_with_choices, config_dir_of, print_choices
 from gan_lightning.run.resume import compare_settings
 from gan_lightning.run.summary import exit_status_and_reason, log_summary, resume_command
 from gan_lightning.run.sweep import JobFailedError, Sweep, ending_with_parent
@@ -75,13 +77,16 @@ class Outcome:
         return "stopped" if self.error else "finished"
 
 
-def run_job(config: DictConfig, argv: list[str], sweep: Sweep | None = None) -> float | None:
+def run_job(
+    config: DictConfig, argv: list[str], sweep: Sweep | None = None, recipe: Sequence[str] = ()
+) -> float | None:
     """Train one run, alone or as a job of a sweep, in which a failed job is recorded and the others continue.
 
     Args:
         config: The composed configuration.
         argv: The command line as typed, without the configuration of a checkpoint.
         sweep: The sweep that the job belongs to.
+        recipe: The overrides among those of a single run that the recipe of ``experiment=photos`` chose.
 
     Returns:
         The value of ``objective``; NaN where the run failed, None where there is no objective.
@@ -91,17 +96,19 @@ def run_job(config: DictConfig, argv: list[str], sweep: Sweep | None = None) -> 
     threading.excepthook = ignore_disk_errors
     escape_unencodable()
     with ended_by_signals(), ending_with_parent():
-        return Job(config, argv, sweep).run()
+        return Job(config, argv, sweep, recipe).run()
 
 
 class Job:
     """One run: it holds the run directory, trains and writes ``result.json``; arguments as of :func:`run_job`."""
 
-    def __init__(self, config: DictConfig, argv: list[str], sweep: Sweep | None) -> None:
+    def __init__(self, config: DictConfig, argv: list[str], sweep: Sweep | None, recipe: Sequence[str]) -> None:
         self.config, self.argv, self.sweep = config, argv, sweep
         self.settings = HydraConfig.get()
         self.run_dir, self.original_dir = Path(self.settings.runtime.output_dir), Path(self.settings.runtime.cwd)
-        self.started, self.overrides = time.time(), list(self.settings.overrides.task)
+        self.started, self.recipe = time.time(), list(recipe)
+        self.overrides = [text for text in self.settings.overrides.task if text not in self.recipe]
+        self.choices: dict[str, Any] = self.settings.runtime.choices
         self.trainer: Any = None
         self.owns_directory = False  # whether the run directory is locked by this run
 
@@ -139,16 +146,19 @@ class Job:
             held.enter_context(runs.lock_run_dir(self.run_dir, self.sweep is not None or ckpt_path is not None))
             self.owns_directory = True
             runs.write_deferred_lines()
+            if self.sweep is not None and self.choices.get("experiment") == EXPERIMENT:
+                config = self.config = self.apply_recipe()
             with chdir(self.original_dir):
                 make_paths_absolute(config)
             check(config)
             if self.sweep is not None:
                 ckpt_path = find_resume_checkpoint(self.run_dir, config)
             if ckpt_path is not None:
-                from gan_lightning.run.checkpoint import overrides_and_duration
+                from gan_lightning.run.checkpoint import history
 
-                earlier, seconds = overrides_and_duration(ckpt_path)
-                self.overrides, self.started = runs.all_overrides(earlier, self.overrides), self.started - seconds
+                earlier = history(ckpt_path)
+                self.overrides = runs.all_overrides(earlier.overrides, self.overrides)
+                self.recipe, self.started = earlier.recipe, self.started - earlier.seconds
             if (done := finished(self.run_dir, ckpt_path, config.trainer.max_steps)) is not None:
                 log.info(f"nothing to do: finished before, at step {done['step']:,}: {self.run_dir}")
                 self.owns_directory = False  # its result stays as it is
@@ -156,11 +166,10 @@ class Job:
             from gan_lightning.run.fit import restore_global_state, train  # torch and Lightning take seconds
 
             held.enter_context(restore_global_state())
-            choices = {group: c for group, c in settings.runtime.choices.items() if not group.startswith("hydra")}
+            choices = {group: c for group, c in self.choices.items() if not group.startswith("hydra")}
             choices |= list_choices(settings.overrides.task)
-            self.trainer = train(
-                config, self.run_dir, ckpt_path, choices, overrides=self.overrides, started=self.started
-            )
+            stored = {"overrides": self.overrides, "recipe": self.recipe}
+            self.trainer = train(config, self.run_dir, ckpt_path, choices, started=self.started, **stored)
             results = log_summary(config, self.trainer, self.run_dir, self.started)
         exit_status, reason = exit_status_and_reason(self.trainer)
         outcome = Outcome(exit_status, results=results)
@@ -173,6 +182,20 @@ class Job:
             log.error(message)
             outcome = Outcome(error=message, results=results)
         return outcome
+
+    def apply_recipe(self) -> DictConfig:
+        """Return the configuration of a sweep's job with the recipe's choices, or with those of its checkpoint."""
+        stored = None
+        if any(self.run_dir.glob("checkpoints/*.ckpt")):
+            from gan_lightning.run.checkpoint import history, newest
+
+            path, _, _ = newest(self.run_dir)
+            stored = history(path).recipe if path else None
+        with chdir(self.original_dir):
+            config, self.choices, self.recipe = compose_with_choices(
+                self.overrides, str(self.settings.job.config_name), config_dir_of(self.settings), stored
+            )
+        return config
 
     def log_failure(self, error: BaseException) -> Outcome:
         """Log an exception, and return how it ended the run. Called while it is handled."""
@@ -201,9 +224,10 @@ class Job:
             else runs.last_metrics(self.run_dir)
         )
         reached |= {"job": self.settings.job.num} if self.sweep is not None else {}
-        reason = {"error": outcome.error} if outcome.error else {}
+        more: dict[str, Any] = {"error": outcome.error} if outcome.error else {}
+        more |= {"recipe": self.recipe} if self.recipe else {}
         try:
-            runs.write_result(self.run_dir, outcome.status, self.started, self.overrides, **reason, **reached)
+            runs.write_result(self.run_dir, outcome.status, self.started, self.overrides, **more, **reached)
         except OSError as error:
             log.error(write_error_message(error))
             outcome.exit_status, outcome.error = outcome.exit_status or 1, outcome.error or write_error_message(error)
@@ -294,11 +318,14 @@ def main() -> None:
         try:
             absolute_environment()
             name, sys.argv[1:], sweep_dir = check_command_line(argv)
+            if recipe := print_choices(name, sys.argv[1:]):
+                argv = [*recipe, *argv]  # also for the other processes of this run
+                name, sys.argv[1:], _ = check_command_line(argv)
             sweep = Sweep(sweep_dir, uuid.uuid4().hex) if sweep_dir else None
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
 
             def task(config: DictConfig) -> float | None:
-                return run_job(config, argv, sweep)
+                return run_job(config, argv, sweep, recipe)
 
             with sweep.run() if sweep else nullcontext():
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()

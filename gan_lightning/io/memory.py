@@ -1,6 +1,8 @@
 """Checks of memory: estimates before an allocation, since the system kills a process silently, and error messages."""
 
 import os
+import sys
+from typing import Any
 
 from gan_lightning.errors import UserError, short_message
 
@@ -34,6 +36,27 @@ def physical_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def peak_memory(device: Any) -> int | None:
+    """Return the highest number of bytes that this process has used: on a GPU, of its memory; else of the machine's.
+
+    Args:
+        device: A ``torch.device``.
+
+    Returns:
+        The bytes; None if they are unknown, as on Windows.
+    """
+    if device.type == "cuda":
+        import torch  # only where a device of it exists; this module is imported before torch
+
+        return int(torch.cuda.max_memory_reserved(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def out_of_memory_message(error: BaseException) -> str:

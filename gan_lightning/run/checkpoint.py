@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
@@ -164,18 +164,32 @@ def newest_first(folder: Path, best_first: bool = False) -> list[Path]:
     return [path for path in first if path in found] + sorted(steps, key=steps.__getitem__, reverse=True)
 
 
-def overrides_and_duration(path: Path) -> tuple[list[str], float]:
-    """Return the overrides of all commands of a run up to a checkpoint, and the run's duration in seconds.
+class History(NamedTuple):
+    """The commands of a run up to a checkpoint.
 
-    Both are empty or 0 where the checkpoint does not contain them. A duration longer than the time since 1970 is
-    damaged or made up.
+    Attributes:
+        overrides: The typed overrides of all of them.
+        recipe: The overrides that the recipe of ``experiment=photos`` chose.
+        seconds: The duration of the run.
     """
-    checkpoint, overrides, seconds = without_weights(path), [], 0.0
+
+    overrides: list[str]
+    recipe: list[str]
+    seconds: float
+
+
+def history(path: Path) -> History:
+    """Return the history of a run; its parts are empty or 0 where the checkpoint does not contain them.
+
+    A duration longer than the time since 1970 is damaged or made up.
+    """
+    checkpoint, overrides, recipe, seconds = without_weights(path), [], [], 0.0
     with suppress(KeyError, TypeError):  # another version's checkpoint, or one without that callback
         overrides = [str(word) for word in checkpoint["hyper_parameters"]["overrides"]]
+        recipe = [str(word) for word in checkpoint["hyper_parameters"].get("recipe", [])]
         seconds = checkpoint["callbacks"]["Checkpoint"]["seconds"]
     possible = isinstance(seconds, int | float) and 0 <= seconds <= time.time()
-    return overrides, float(seconds) if possible else 0.0
+    return History(overrides, recipe, float(seconds) if possible else 0.0)
 
 
 def choose(place: Path) -> tuple[Path, dict[str, Any] | None]:

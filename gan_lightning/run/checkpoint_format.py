@@ -147,6 +147,7 @@ HYPER_PARAMETERS = {
     "config": (plain, CONFIG),
     "choices": {str: CHOICE},
     "overrides": [str],
+    "recipe?": [str],
     "versions": {str: str},
 }
 FORM = {

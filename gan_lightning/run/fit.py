@@ -32,6 +32,7 @@ def train(
     choices: dict[str, str] | None = None,
     more_callbacks: Sequence[Any] = (),
     overrides: Sequence[str] = (),
+    recipe: Sequence[str] = (),
     started: float | None = None,
 ) -> Trainer:
     """Build an experiment, train it and write its files into the run directory.
@@ -43,6 +44,7 @@ def train(
         choices: The chosen option of each configuration group; stored in checkpoints.
         more_callbacks: Callbacks besides those of the configuration.
         overrides: Overrides of this command line and of earlier ones; stored in checkpoints.
+        recipe: Overrides that the recipe of ``experiment=photos`` chose; stored in checkpoints.
         started: Start time of the run in seconds, minus the duration of earlier commands; None for the present time.
 
     Returns:
@@ -65,6 +67,7 @@ def train(
         "versions": runs.versions(),
         "class_names": sanitize_class_names(data.class_names),
         "overrides": list(overrides),
+        **({"recipe": list(recipe)} if recipe else {}),
         "format_version": FORMAT_VERSION,
     }
     # A checkpoint with an error could not be read again.

@@ -129,14 +129,15 @@ def load_result(run: Path) -> dict[str, Any]:
         ValueError, TypeError, OverflowError: It is not the result of a run.
     """
     kinds = {"overrides": list, "status": str, "metrics": dict, "cards": dict, "duration_s": int | float, "error": str}
+    kinds["recipe"] = list
     found = read_json(run / "result.json", run, RESULT_BYTES)
     if not (isinstance(found, dict) and "status" in found):
         raise ValueError("not the result of a run")
     if wrong := [key for key, kind in kinds.items() if key in found and not isinstance(found[key], kind)]:
         raise ValueError(f"{wrong[0]} has another type")
-    texts = {*found.get("overrides", []), *found.get("cards", {}).values()}
+    texts = {*found.get("overrides", []), *found.get("recipe", []), *found.get("cards", {}).values()}
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("overrides or cards are not strings")
+        raise ValueError("overrides, recipe or cards are not strings")
     metrics = {name: float(value) for name, value in found.get("metrics", {}).items()}
     if not metrics.keys() >= found.get("cards", {}).keys():
         raise ValueError("a score lacks its value")

@@ -14,14 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.config.nodes import flatten
+from gan_lightning.config.recipe import FEW_IMAGES
 from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.files import add_path_to_errors
 from gan_lightning.io.paths import relative_path
 from gan_lightning.schedule import SCHEDULES
 
 log = logging.getLogger(__name__)
-
-FEW_IMAGES = 20_000  # below, augmentation is recommended; lightweight-gan uses 100,000
 
 
 def log_start(config: DictConfig, model: Any, data: Any, trainer: Any, text: str, step: int) -> None:

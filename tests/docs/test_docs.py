@@ -158,7 +158,7 @@ def test_commands_in_docs_are_valid(words, page, tmp_path, monkeypatch, request)
     for path, text in FILE.findall(page.read_text()):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    if values.get("data") == "image_folder":
+    if values.get("data", "image_folder" if values.get("experiment") == "photos" else "") == "image_folder":
         (tmp_path / values["data.root"] / "cats").mkdir(parents=True)
     for key in ("ckpt_path", "init_from"):
         if key in values:
@@ -175,9 +175,9 @@ DOWNLOADED = {"data=mnist": "MNIST", "data=cifar10": "cifar-10-batches-py"}
 
 def test_commands_in_readme_run(tmp_path, free_port):
     """In one folder, in order, at a tiny size; those on downloaded data if GAN_DATA_DIR has the data."""
-    for i in range(8):
+    for i in range(100):
         (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.new("RGB", (20, 30), (i * 30, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
+        Image.new("RGB", (20, 30), (2 * i, 0, 90)).save(tmp_path / "photos" / f"{i}.png")
     tiny = ["trainer.max_steps=2", "network.width=4", "data.batch_size=4", "trainer.accelerator=cpu"]
     tiny += ["eval.every_n_steps=null"]  # evaluated by gan-evaluate only
     evaluation = ["eval.num_generated=20", "feature.width=4"]

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lightning.callbacks.graceful_stop import SIGNALS, GracefulStop
 from gan_lightning.callbacks.learning_rate import LearningRate
 from gan_lightning.callbacks.metric_logger import MetricLogger, accuracies
-from gan_lightning.callbacks.progress import Progress
+from gan_lightning.callbacks.progress import WARMUP, Progress, estimate
 from gan_lightning.callbacks.sample_grid import SampleGrid
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.errors import UserError
@@ -598,6 +598,41 @@ def test_tensorboard_has_hparams_config_and_images(run, compose, tmp_path):
         assert last.value == pytest.approx(metrics[metric.name.tag.removeprefix("final/")], rel=1e-6)
     for tag in metrics:
         assert [event.step for event in events.Scalars(tag)] == [1, 2], "final values need tags or steps of their own"
+
+
+def test_estimate_times_steps_after_warmup_by_their_median(caplog, monkeypatch):
+    now, callback = [0.0], Progress(estimate_steps=3)
+    monkeypatch.setattr("gan_lightning.callbacks.progress.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("gan_lightning.callbacks.progress.peak_memory", lambda device: 2_500_000_000)
+    trainer, module = SimpleNamespace(max_steps=1000, is_global_zero=True), SimpleNamespace(device=torch.device("cpu"))
+    with caplog.at_level("INFO"):
+        for step, seconds in enumerate([*[9.0] * WARMUP, 2.0, 50.0, 2.0, 9.0], 1):
+            now[0] += seconds
+            trainer.global_step = step
+            callback.time_step(trainer, module, 3)
+    assert caplog.messages == [
+        "expected duration 33 min for 987 more steps of 2 s, without evaluations; peak memory 2.50 GB"
+    ]
+
+
+def test_estimate_is_logged_by_rank_zero(caplog):
+    trainer, module = SimpleNamespace(max_steps=99, global_step=11), SimpleNamespace(device=torch.device("cpu"))
+    for is_global_zero in (False, True):
+        trainer.is_global_zero, callback = is_global_zero, Progress(estimate_steps=1)
+        with caplog.at_level("INFO"):
+            for _ in range(WARMUP + 5):
+                callback.time_step(trainer, module, 1)
+        assert len(caplog.messages) == is_global_zero
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "duration"),
+    [(20, 0.1, "2 s"), (800, 0.1, "80 s"), (901, 0.1, "2 min"), (5400, 1, "1.5 h"), (100_000, 0.26, "7.2 h")],
+)
+def test_expected_duration_is_in_readable_units(steps, seconds, duration):
+    assert estimate(steps, seconds, None) == (
+        f"expected duration {duration} for {steps:,} more steps of {seconds} s, without evaluations"
+    )
 
 
 def test_callbacks_can_be_constructed_in_python():

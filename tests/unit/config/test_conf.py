@@ -354,6 +354,7 @@ def test_optimizer_is_set_for_one_network(step, network, optimizer):
 
 SIZES = {"mnist": 28, "cifar10": 32, "celeba": 64}
 HEADER = ("Source", "Command", "Hardware", "Time", "Score")
+PUBLISHED = [name for name in options("experiment") if name != "photos"]  # a recipe for any images
 
 
 def header(name: str) -> dict[str, str]:
@@ -362,7 +363,7 @@ def header(name: str) -> dict[str, str]:
     return dict(re.findall(r"^# ([A-Z]\w+) {2,}(\S.*)$", text, re.M))
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_experiment_trains_one_step(step, compose, files, name):
     data = next(data for data in sorted(LABELLED, key=len, reverse=True) if name.endswith(data))
     data_overrides = [f"data.image_size={SIZES[data]}", *files(data)] if data in SIZES else []
@@ -382,19 +383,28 @@ def test_experiment_header_has_source_command_and_score(name):
 
 
 @pytest.mark.parametrize("name", options("experiment"))
-def test_command_in_experiment_header_is_valid(name):
+def test_command_in_experiment_header_is_valid(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cats").mkdir(parents=True)
     program_name, script, *overrides = shlex.split(header(name)["Command"])
     assert (program_name, script) == ("python", "train.py")
     assert check_command_line(overrides) == ("train", overrides, None)
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_experiment_name_matches_model_and_data(name):
     """The number of steps shows that an experiment is more than a choice of options."""
     node = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
     assert node.trainer.max_steps >= 10_000
     chosen = {key.removeprefix("override /"): value for line in node.defaults for key, value in line.items()}
     assert f"{chosen['model']}_{chosen['data']}" == name
+
+
+def test_recipe_has_no_values_that_it_chooses():
+    node = OmegaConf.load(CONF / "experiment" / "photos.yaml")
+    assert [*node] == ["defaults", "callbacks"]
+    assert node.callbacks == {"progress": {"estimate_steps": 10}}
+    assert len(PUBLISHED) == len(options("experiment")) - 1
 
 
 # --- debug, trainer, logger, callbacks -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Detection of allocations that exceed the memory, before they are made or from the error that they raise."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from gan_lightning.cli.train import Job
 from gan_lightning.errors import UserError
-from gan_lightning.io.memory import check_fits_in_memory, is_out_of_memory
+from gan_lightning.io.memory import check_fits_in_memory, is_out_of_memory, peak_memory
 
 
 def test_size_that_exceeds_memory_is_error():
@@ -20,6 +21,18 @@ def test_size_that_exceeds_memory_is_error():
 def test_unknown_memory_size_is_no_error(monkeypatch):
     monkeypatch.delattr("os.sysconf")  # as on Windows
     check_fits_in_memory("such batches", 1e15, "smaller ones")
+
+
+def test_peak_memory_is_that_of_process_or_of_gpu(monkeypatch):
+    usage = SimpleNamespace(getrusage=lambda who: SimpleNamespace(ru_maxrss=7), RUSAGE_SELF=0)
+    monkeypatch.setitem(sys.modules, "resource", usage)
+    for platform, num_bytes in {"linux": 7 * 1024, "darwin": 7}.items():
+        monkeypatch.setattr(sys, "platform", platform)
+        assert peak_memory(torch.device("cpu")) == num_bytes
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5)
+    assert peak_memory(torch.device("cuda")) == 5
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_memory(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize("sizes", [(2**50,), (2**40, 2**40)])

@@ -16,7 +16,7 @@ from gan_lightning.callbacks.checkpoint import saved_step
 from gan_lightning.errors import UserError, write_error_message
 from gan_lightning.run import checkpoint as checkpoints
 from gan_lightning.run.build import build
-from gan_lightning.run.checkpoint import init_from, newest, newest_first, overrides_and_duration, read
+from gan_lightning.run.checkpoint import history, init_from, newest, newest_first, read
 from gan_lightning.run.trust import check_trusted
 
 
@@ -152,7 +152,7 @@ def test_named_pipe_is_not_opened(tmp_path):
     pipe = tmp_path / "best.ckpt"
     os.mkfifo(pipe)
     assert saved_step(pipe) == -1
-    assert overrides_and_duration(pipe) == ([], 0.0)
+    assert history(pipe) == ([], [], 0.0)
     assert newest_first(tmp_path) == [pipe]
 
 
@@ -161,11 +161,11 @@ def test_invalid_duration_is_replaced_by_zero(run, tmp_path, duration):
     run(tmp_path, *OFTEN, "trainer.max_steps=1")
     path = tmp_path / "checkpoints" / "last.ckpt"
     content = read(path)
-    assert 0 < overrides_and_duration(path)[1] < 1000
-    content["hyper_parameters"]["overrides"] = ["model=vanilla"]
+    assert 0 < history(path).seconds < 1000
+    content["hyper_parameters"] |= {"overrides": ["model=vanilla"], "recipe": ["data.flip=true"]}
     content["callbacks"]["Checkpoint"]["seconds"] = duration
     torch.save(content, path)
-    assert overrides_and_duration(path) == (["model=vanilla"], 0.0)
+    assert history(path) == (["model=vanilla"], ["data.flip=true"], 0.0)
 
 
 def test_newest_lists_again_after_listed_checkpoint_was_removed(run, tmp_path, monkeypatch):

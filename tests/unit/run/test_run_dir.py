@@ -18,13 +18,15 @@ def test_sweep_table_has_valid_parts_of_result(tmp_path):
 
     complete = {"status": "finished", "overrides": ["seed=1"], "metrics": {"d/lr": 1}, "duration_s": 2.5}
     assert row_of({}, **complete) == complete | {"job": 0, "error": ""}
+    assert row_of({}, **complete, recipe=["data.flip=true"])["recipe"] == ["data.flip=true"]
     ended = {"job": 3, "overrides": ["seed=1"], "exit_status": 0, "error": ""}
     assert row_of(ended, **complete) == complete | {"job": 3, "error": ""}
     failed = ended | {"exit_status": 1, "error": "why"}
     assert {key: row_of(failed, **complete)[key] for key in ("status", "error")} == {"status": "failed", "error": "why"}
     killed = row_of(ended | {"exit_status": None}, **complete)
     assert (killed["status"], killed["error"]) == ("failed", "its process ended without a result; see train.log")
-    for wrong in ({"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}):
+    invalid = [{"metrics": {"d/lr": "x"}}, {"metrics": {"d/lr": 10**400}}, {"cards": {"fid": "a"}}, {"error": 3}]
+    for wrong in [*invalid, {"recipe": "data.flip=true"}, {"recipe": [3]}]:
         assert "cannot be read" in row_of({}, **(complete | wrong))["error"]
         assert row_of(ended, **(complete | wrong))["status"] == "finished"
 
