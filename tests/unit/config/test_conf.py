@@ -165,7 +165,7 @@ def test_option_composes_and_is_valid(compose, option):
         config.feature.network = {"_target_": "torch.nn.Flatten"}
     if option == "augment/custom":
         config.augment = {"_target_": "torch.nn.Flatten"}
-    if option == "data/image_folder":
+    if option in ("data/image_folder", "experiment/photos"):
         config.data.root = "folder"
     if option == "data/hub":
         config.data.name = "owner/name"
