@@ -34,10 +34,10 @@ COMPARED: dict[str, tuple[list[str], list[str] | None]] = {
     **{f"{name}, the plain loop": ([f"model={name}", *SMALL], None) for name in ("vanilla", *VARIANTS)},
     "wgan_gp with network=resnet, the plain loop": (["model=wgan_gp", "network=resnet", *SMALL], None),
     **{
-        f"{name}, {lever}": ([f"model={name}", *SMALL], words)
+        f"{name}, {option}": ([f"model={name}", *SMALL], words)
         for name in ("dcgan", "wgan_gp")
-        for lever, words in {
-            "channels outermost": ["trainer.channels_last=false"],
+        for option, words in {
+            "channels first": ["trainer.channels_last=false"],
             "optimizers not fused": [
                 f"model.{network}_optimizer.fused=false" for network in ("generator", "discriminator")
             ],
@@ -102,7 +102,7 @@ def losses(trainer: Trainer) -> Tensor:
 def largest_differences(overrides: list[str], more: list[str] | None, precision: str) -> list[float]:
     """Return the largest difference of a loss within the first steps, relative to the largest loss."""
     given = [*overrides, f"trainer.precision={precision}", f"trainer.max_steps={STEPS}", "~callbacks.sample_grid"]
-    given += ["trainer.channels_last=true"] if precision == "64-true" else []  # by default on in single precision only
+    given += ["trainer.channels_last=true"] if precision == "64-true" else []  # by default on in float32 only
     if more is None:
         trainer = run(composed(given, "cpu", f"+callbacks.plain={{_target_: {Plain.__module__}.Plain}}"))
         other = next(callback for callback in trainer.callbacks if isinstance(callback, Plain)).losses
@@ -116,7 +116,7 @@ def largest_differences(overrides: list[str], more: list[str] | None, precision:
 def main() -> None:
     torch.set_num_threads(1)
     report: dict[str, Any] = {"machine": this_machine(), "apart": {}}
-    lines = ["| ours against | double, 100 steps | single, 1 step | 10 steps | 100 steps |", "|---|---|---|---|---|"]
+    lines = ["| ours against | float64, 100 steps | float32, 1 step | 10 steps | 100 steps |", "|---|---|---|---|---|"]
     for name, compared in COMPARED.items():
         double, single = (largest_differences(*compared, precision) for precision in ("64-true", "32-true"))
         report["apart"][name] = {"steps": SHOWN, "double": double, "single": single}

@@ -2,8 +2,8 @@
 
     make bench                                          # all settings; writes throughput.json and docs/benchmarks.md
     make bench ARGS="--only conv --rounds 15"           # only these; the other rows are kept
-    make bench ARGS="--only 'dcgan conv 32' --levers"   # with other settings of the trainer, too
-    make bench ARGS="--device gpu --levers"             # on a GPU; writes throughput_gpu.json
+    make bench ARGS="--only 'dcgan conv 32' --options"   # with other settings of the trainer, too
+    make bench ARGS="--device gpu --options"             # on a GPU; writes throughput_gpu.json
 
 All three sides run alternately in one process: a callback of the run executes a segment of the plain loop and of the
 floor after each segment of the run, so that other load on the machine affects all sides alike. A segment has the same
@@ -93,22 +93,22 @@ ON_GPU = {
 }
 
 TF32, HALF = "trainer.tf32=true", ["trainer.precision=bf16-mixed"]
-INNERMOST = "trainer.channels_last=true"
-LEVERS = {
+CHANNELS_LAST = "trainer.channels_last=true"
+OPTIONS = {
     "cpu": {
-        "channels outermost": ["trainer.channels_last=false"],
+        "channels first": ["trainer.channels_last=false"],
         "compiled": ["trainer.compile=true"],
         **({"bf16": HALF} if torch.cpu._is_avx512_bf16_supported() else {}),  # much slower if emulated
     },
     "gpu": {
         "no graphs": ["trainer.cuda_graphs=false"],
         "TF32": [TF32],
-        "TF32, channels innermost": [TF32, INNERMOST],
+        "TF32, channels last": [TF32, CHANNELS_LAST],
         "TF32, no graphs": [TF32, "trainer.cuda_graphs=false"],
         "TF32, compiled": [TF32, "trainer.compile=true"],
-        "bf16": [*HALF, TF32, INNERMOST],
-        "bf16, no graphs": [*HALF, TF32, INNERMOST, "trainer.cuda_graphs=false"],
-        "bf16, compiled": [*HALF, TF32, INNERMOST, "trainer.compile=true"],
+        "bf16": [*HALF, TF32, CHANNELS_LAST],
+        "bf16, no graphs": [*HALF, TF32, CHANNELS_LAST, "trainer.cuda_graphs=false"],
+        "bf16, compiled": [*HALF, TF32, CHANNELS_LAST, "trainer.compile=true"],
     },
 }
 
@@ -304,8 +304,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="segments of each side for each setting (%(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="approximate time of a segment (%(default)s)")
     parser.add_argument("--only", default="", help="only settings whose name contains this")
-    parser.add_argument("--levers", action="store_true", help="each setting also with other settings of the trainer")
-    parser.add_argument("--device", choices=LEVERS, default="cpu", help="%(default)s")
+    parser.add_argument("--options", action="store_true", help="each setting also with other settings of the trainer")
+    parser.add_argument("--device", choices=OPTIONS, default="cpu", help="%(default)s")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch (%(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -321,14 +321,14 @@ def main() -> None:
     print(
         f"{'generator steps/s':40}{'ours':>9}{'plain':>9}{'floor':>9}{'ratio':>8}   {'quartiles':14}{'aim':>5}  {'MB'}"
     )
-    levers = {"": [], **(LEVERS[args.device] if args.levers else {})}
+    options = {"": [], **(OPTIONS[args.device] if args.options else {})}
     for setting, (overrides, interval, target) in (ON_GPU if gpu else SETTINGS).items():
-        for lever, words in levers.items() if args.only in setting else ():
+        for option, words in options.items() if args.only in setting else ():
             given = [*overrides, *words]
             row = measure(given, interval, args.device, args.rounds, args.seconds) | {"target": target}
             row |= {"overrides": given, "rounds": args.rounds}
-            row |= {} if gpu or lever else peaks(given, args.device, args.threads)
-            report["results"][title := f"{setting}, {lever}".rstrip(", ")] = row
+            row |= {} if gpu or option else peaks(given, args.device, args.threads)
+            report["results"][title := f"{setting}, {option}".rstrip(", ")] = row
             rates = "".join(f"{row[f'{side}_steps_per_second']:9.1f}" for side in SIDES)
             spread = "{:.3f}-{:.3f}".format(*row["ratio_quartiles"])
             memory = "/".join(f"{row[f'{side}_megabytes']:.0f}" for side in SIDES[:2] if f"{side}_megabytes" in row)

@@ -17,13 +17,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from gan_lightning.model.gan import GAN
 
+OTHER = "other tensor operations"
 KINDS = {  # the first match counts
     "random numbers": ("normal_", "rand", "uniform_"),
     "convolutions": ("conv",),
     "matrix products": ("mm", "linear", "dot"),
     "BatchNorm, LayerNorm": ("batch_norm", "layer_norm", "group_norm"),
     "optimizers": ("adam", "_foreach", "rmsprop"),
-    "gathering and scaling data": ("index_select",),
+    "indexing and scaling data": ("index_select",),
 }
 SHOWN = "vanilla points", "vanilla mlp 32", "dcgan conv 32", "wgan conv 32", "wgan_gp conv 32"
 
@@ -52,9 +53,9 @@ def shares(overrides: list[str]) -> dict[str, float]:
     took: Counter[str] = Counter()
     for event in watch.profiler.key_averages():
         name = event.key.lower()
-        kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "other tensors")
+        kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), OTHER)
         took[kind] += event.self_cpu_time_total / 1e6 / watch.took if "::" in name or "_foreach" in name else 0
-    return {kind: took[kind] for kind in (*KINDS, "other tensors")} | {"the rest": 1 - sum(took.values())}
+    return {kind: took[kind] for kind in (*KINDS, OTHER)} | {"overhead": 1 - sum(took.values())}
 
 
 def main() -> None:

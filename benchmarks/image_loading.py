@@ -1,7 +1,7 @@
 """Images per second, from files to a batch of floats: gan-lightning, and torchvision's ImageFolder with a DataLoader.
 
-    python benchmarks/pictures.py               # writes pictures.json
-    python benchmarks/pictures.py --num 2000
+    python benchmarks/image_loading.py               # writes image_loading.json
+    python benchmarks/image_loading.py --num 2000
 
 Files of CelebA's shape (178 x 218 JPEG, sine waves and noise) become float batches of 64 in [-1, 1] at 64 x 64,
 flipped at random. ImageFolder decodes, crops and resizes each image every time it is read, with one worker process
@@ -110,10 +110,10 @@ def main() -> None:
                 for _ in range(steps):
                     next(batches)
                 rates[name].append(steps * BATCH / (perf_counter() - since))
-    found = {"pictures": args.num, "first_seconds": first, "again_seconds": again}
-    found["pictures_per_second"] = {name: median(rate) for name, rate in rates.items()}
+    found = {"images": args.num, "first_seconds": first, "again_seconds": again}
+    found["images_per_second"] = {name: median(rate) for name, rate in rates.items()}
     print(f"{args.num:,} images decoded in {first:.1f} s, read again in {again:.2f} s")
-    for name, rate in found["pictures_per_second"].items():
+    for name, rate in found["images_per_second"].items():
         print(f"{name:28}{rate:12,.0f} images/s")
     found = {"machine": this_machine()} | found
     Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
