@@ -102,7 +102,7 @@ def main() -> None:
         report |= {"overrides": [*words, *weights], "seconds": training_seconds(run), "step": step}
         report |= {"finished": outcome["status"] == "finished", "machine": this_machine()}
         report |= {} if args.tiny else {"device": torch.cuda.get_device_name()}
-        report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] == "fid"]
+        report["curve"] = [[entry["step"], entry["value"]] for entry in curve if entry["metric"] in ("fid", "fd")]
         report["final"] = json.loads(out.with_suffix(".json").read_text())["rows"]
         with atomic_write(file, "w") as handle:
             json.dump(report, handle, indent=1)

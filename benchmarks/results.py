@@ -76,7 +76,7 @@ def point_runs(kind: str) -> dict[str, tuple[str, ...]]:
     return {variant: (f"experiment={variant}_gaussian_{kind}",) for variant in ("vanilla", "wgan_gp")}
 
 
-IMAGE_SCORES = "fid", "kid", "precision", "recall", "class_accuracy"
+IMAGE_SCORES = "fd", "kd", "precision", "recall", "class_accuracy"
 AGAIN = (
     "Among a dozen comparisons at 5 % chance alone may find one, and above ACGAN differs, with three seeds. So it was "
     "run again with seeds that had no part in the suspicion, judged by a classifier that was trained anew: these "

@@ -31,7 +31,7 @@ class Evaluate(Validated, Callback):
     """Evaluate from the same noise every n steps and at the last step, and keep ``checkpoints/best.ckpt``.
 
     Every score is written with its protocol card to ``evaluation.jsonl`` and to later checkpoints, and logged as
-    ``eval/fid_CARDHASH``. If the metrics are unavailable, a warning gives the reason and a remedy, and training
+    ``eval/fd_CARDHASH``. If the metrics are unavailable, a warning gives the reason and a remedy, and training
     continues without evaluation.
 
     Args:
@@ -57,8 +57,8 @@ class Evaluate(Validated, Callback):
 
     def scores(self) -> list[str]:
         """Return the names of the scores of the configured metrics; empty if evaluation is off."""
-        names = [name for metric in self.evaluator.metrics.values() for name in (*metric.lower, *metric.higher)]
-        return names if self.every_n_steps is not None else []
+        found = self.evaluator.directions_of(self.evaluator.metrics.values())
+        return [*found] if self.every_n_steps is not None else []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scores so far, with their protocol cards."""
@@ -85,7 +85,8 @@ class Evaluate(Validated, Callback):
         began = time.perf_counter()
         names = self.scores()
         if self.best_by and self.best_by not in names:  # checked before a classifier is trained for minutes
-            raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}")
+            hint = self.evaluator.name_hint(self.best_by)
+            raise UserError(f"eval.best_by={self.best_by}: must be one of {', '.join(names)}{hint}")
         reason, left_out = "", {}
         try:
             left_out = self.evaluator.setup(trainer.datamodule, module.num_classes > 0, module.device)

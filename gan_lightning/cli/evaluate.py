@@ -36,7 +36,7 @@ it can be a folder of images, or held_out: real samples that are not used for tr
   feature=inception     feature network; feature.weights=FILE
   metric=all            metrics
   data=cifar10          other data than those of the run; data.root=FOLDER
-  sort_by=fid           score by which the table is sorted
+  sort_by=fd            score by which the table is sorted; fid and kid with feature=inception
   which=last            checkpoints of a run directory: last, best or both
   out=NAME              write NAME.json and NAME.csv; by default evaluation, evaluation-2, ...
   allow=[weights]       ignore this field of the protocol cards when comparing

@@ -151,7 +151,8 @@ def evaluator_for(
         left_out = evaluator.setup(data, conditional, device())
         scores = evaluator.directions
         if sort_by and sort_by not in scores:
-            raise UserError(f"sort_by={sort_by}: is not measured{suggest(sort_by, scores)}; one of {', '.join(scores)}")
+            nearest, hint = suggest(sort_by, scores), evaluator.name_hint(sort_by)
+            raise UserError(f"sort_by={sort_by}: is not measured{nearest}; one of {', '.join(scores)}{hint}")
         for name, reason in left_out.items():
             print(f"not measured: {name}, since {reason}")
         evaluators[key] = evaluator

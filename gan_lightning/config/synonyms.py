@@ -59,6 +59,9 @@ OPTIONS = {
     "loss": {"lsgan": "least_squares", "mse": "least_squares", "bce": "non_saturating", "vanilla": "minimax"}
     | {"wgangp": "wasserstein with model=wgan_gp", "wgan": "wasserstein"},
     "model": {"gan": "vanilla", "lsgan": "dcgan loss=least_squares", "sngan": "dcgan with spectral_norm=true"},
+    "metric": {"fd": "fid", "kd": "kid", "frechetdistance": "fid", "kerneldistance": "kid", "mmd": "kid"}
+    | dict.fromkeys(("is", "inceptionscore"), "inception_score")
+    | dict.fromkeys(("pr", "precision", "recall", "prdc"), "precision_recall"),
     "experiment": {"celeba": "dcgan_celeba", "cifar10": "wgan_gp_cifar10", "mnist": "vanilla_mnist"},
 }
 

@@ -324,22 +324,25 @@ class Evaluator(Validated):
         for name, metric in progress_bar(self.available.items(), "metrics"):
             against_held_out = "held_out" in metric.needs
             real, data_card = (self.training, self.held_out_card) if against_held_out else (self.real, self.data_card)
-            card = {"metric": type(metric).__name__, "settings": metric.settings(), **data_card, **common}
+            kind = self.named(metric, type(metric).__name__)
+            card = {"metric": kind, "settings": metric.settings(), **data_card, **common}
             if metric.needs & {"logits", "classes"}:
                 card |= self.logits_card()
-            notes, values = metric.warnings(real, fake), metric(real, self.prepared[name], fake)
+            prefix = ", ".join(self.named(metric, score) for score in (*metric.higher, *metric.lower))
+            notes = [f"{prefix}: {warning}" for warning in metric.warnings(real, fake)]
+            values = metric(real, self.prepared[name], fake)
             details = {key: value for key, value in values.items() if isinstance(value, list)}
             for key, value in values.items():
                 if key not in details:
-                    scores.append(Score(key, float(value), card, details, notes))
+                    scores.append(Score(self.named(metric, key), float(value), card, details, notes))
         return scores
 
     def value(self, fake: FeatureSet, score: str) -> float:
         """Return a single score of samples."""
-        name, metric = next((n, one) for n, one in self.available.items() if score in (*one.lower, *one.higher))
+        name, metric = next((n, one) for n, one in self.available.items() if score in self.directions_of([one]))
         real = self.training if "held_out" in metric.needs else self.real
         values: Mapping[str, Any] = metric(real, self.prepared[name], fake)
-        return float(values[score])
+        return next(float(value) for key, value in values.items() if self.named(metric, key) == score)
 
     def neighbours(self, fake: FeatureSet) -> Tensor | None:
         """Return a figure of samples beside their nearest training images; None if no metric looks for copies."""
@@ -367,12 +370,29 @@ class Evaluator(Validated):
     @property
     def directions(self) -> dict[str, int]:
         """Return the direction of each available score: -1 if lower is better, 1 if higher is better."""
+        return self.directions_of(self.available.values())
+
+    def directions_of(self, metrics: Iterable[Metric]) -> dict[str, int]:
+        """Return the direction of each score of metrics, by the name that it has through this feature network."""
         return {
-            name: sign
-            for metric in self.available.values()
+            self.named(metric, name): sign
+            for metric in metrics
             for names, sign in ((metric.lower, -1), (metric.higher, 1))
             for name in names
         }
+
+    def named(self, metric: Metric, name: str) -> str:
+        """Return the name that a score of a metric, or the metric itself, has through this feature network."""
+        return name if self.feature.inception else metric.names_without_inception.get(name, name)
+
+    def name_hint(self, score: str) -> str:
+        """Return what a score's name requires, as it ends an error message, if it is that of another network."""
+        names = [metric.names_without_inception for metric in self.metrics.values()]
+        if not self.feature.inception and any(score in by_name for by_name in names):
+            return f"; {score} is measured with feature=inception feature.resize=tf1"
+        if self.feature.inception and any(score in by_name.values() for by_name in names):
+            return f"; {score} is measured with other networks than Inception"
+        return ""
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class Score:
     """A score with its protocol card.
 
     Args:
-        name: Name of the score, such as ``fid``.
+        name: Name of the score, such as ``fd``.
         value: The value.
         card: The protocol card.
         details: Per-class lists by name.

@@ -64,7 +64,7 @@ its output {output}.
 """
 
 FIDELITY = """
-To reproduce the FID with [torch-fidelity](https://github.com/toshas/torch-fidelity):
+To measure the FID with [torch-fidelity](https://github.com/toshas/torch-fidelity):
 
 ```bash
 fidelity --cpu --fid --input1 generator.onnx --input1-model-z-type normal --input1-model-z-size {latent_dim} \\

@@ -27,6 +27,7 @@ class FeatureNetwork(ABC):
         classes: Whether the network returns class logits.
         no_logits_reason: Why it does not, for the user.
         predicts_data_classes: Whether its classes are those of the data.
+        inception: Whether it is the network of published FIDs; distances through others have names of their own.
         cheap: Whether its features are faster to compute than to cache.
         batch: Maximum batch size.
         logits_sha256: Hash of the weights of the last layer, where ``card`` does not cover them.
@@ -35,6 +36,7 @@ class FeatureNetwork(ABC):
     classes = False
     no_logits_reason = ""
     predicts_data_classes = False
+    inception = False
     cheap = False
     batch = 250
     logits_sha256 = ""

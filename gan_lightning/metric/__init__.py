@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -42,12 +42,15 @@ class Metric(Validated, ABC):
     Attributes:
         lower: Names of the scores that are better if lower.
         higher: Names of the scores that are better if higher.
+        names_without_inception: Other names, if the features are not Inception's, of the scores and of the metric on
+            their protocol card; distances through other networks are not called FID and KID.
         needs: Requirements besides features: "logits" of any classes, "classes" for logits of the data's own classes,
             "condition" for a conditional model, "centres" of a mixture, "held_out" real samples.
     """
 
     lower: tuple[str, ...] = ()
     higher: tuple[str, ...] = ()
+    names_without_inception: ClassVar[Mapping[str, str]] = {}
     needs: frozenset[str] = frozenset()
 
     @property
@@ -70,7 +73,7 @@ class Metric(Validated, ABC):
         """Return scores by name, and per-class lists as further entries."""
 
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
-        """Return warnings about the reliability of the scores of these sets of samples."""
+        """Return warnings about the reliability of the scores of these sets of samples, without the scores' names."""
         return []
 
     def figure(self, real: FeatureSet, fake: FeatureSet) -> Tensor | None:

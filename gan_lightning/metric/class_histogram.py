@@ -21,7 +21,7 @@ class ClassHistogram(Metric):
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if a class may be missing by chance."""
         few, classes = min(len(real), len(fake)), fake.logits.shape[1]
-        warning = f"classes_found, class_kl: {few:,} samples of {classes:,} classes; one may be missing by chance"
+        warning = f"{few:,} samples of {classes:,} classes; one may be missing by chance"
         return [warning] if few < FEW * classes else []
 
     def __call__(

@@ -1,5 +1,7 @@
 """Frechet Inception Distance (Heusel et al., 2017, equation 6, https://arxiv.org/abs/1706.08500)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -13,10 +15,11 @@ class FID(Metric):
 
     With centred features :math:`A = Q_1 R_1, B = Q_2 R_2`, each divided by :math:`\sqrt{n - 1}`, the trace of the root
     is the sum of the singular values of :math:`R_1 R_2^T`. This is exact for singular covariances too, and needs no
-    complex numbers and no epsilon.
+    complex numbers and no epsilon. Through other networks than Inception the score is named ``fd``.
     """
 
     lower = ("fid",)
+    names_without_inception: ClassVar = {"FID": "FD", "fid": "fd"}
 
     def settings(self) -> dict[str, object]:
         """Return the normalization of the covariance and the precision."""
@@ -35,7 +38,7 @@ class FID(Metric):
         few, dim = min(len(real), len(fake)), fake.features.shape[1]
         if few > dim:
             return []
-        return [f"fid: {few:,} samples cannot span {dim:,} features; the value is far too large, compare kid instead"]
+        return [f"{few:,} samples cannot span {dim:,} features; the value is far too large, compare metric=kid instead"]
 
 
 def statistics(features: Tensor) -> dict[str, Tensor]:
@@ -45,7 +48,7 @@ def statistics(features: Tensor) -> dict[str, Tensor]:
         ValueError: There are fewer than two samples.
     """
     if len(features) < 2:
-        raise ValueError("fid: at least two samples are needed on each side")
+        raise ValueError("Frechet distance: at least two samples are needed on each side")
     features = features.double()
     mean = features.mean(0)
     return {"mean": mean, "root": torch.linalg.qr((features - mean) / (len(features) - 1) ** 0.5, mode="r").R}

@@ -38,6 +38,4 @@ class InceptionScore(Metric):
         per_split, classes = len(fake) // self.splits, fake.logits.shape[1]
         if per_split >= 10 * classes:
             return []
-        return [
-            f"inception_score: {per_split:,} samples per split are few for {classes:,} classes; the value is too low"
-        ]
+        return [f"{per_split:,} samples per split are few for {classes:,} classes; the value is too low"]

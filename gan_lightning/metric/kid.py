@@ -1,6 +1,6 @@
 """Kernel Inception Distance (Binkowski et al., 2018, section 4, https://arxiv.org/abs/1801.01401)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ class KID(Metric):
     r"""Unbiased squared MMD with the kernel :math:`(x \cdot y / D + 1)^3`, averaged over subsets.
 
     Unlike FID its expectation does not depend on the number of samples, so that scores of few samples are comparable;
-    it can be slightly negative. The subsets are those that torch-fidelity draws.
+    it can be slightly negative. The subsets are those that torch-fidelity draws. Through other networks than Inception
+    the score is named ``kd``.
 
     Args:
         subsets: Number of subsets.
@@ -25,6 +26,7 @@ class KID(Metric):
     """
 
     lower = ("kid",)
+    names_without_inception: ClassVar = {"KID": "KD", "kid": "kd", "kid_std": "kd_std"}
 
     def __init__(
         self, subsets: PositiveInt = 100, subset_size: Annotated[int, Ge(2)] = 1000, seed: Seed = 2020
@@ -55,7 +57,7 @@ class KID(Metric):
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if the subsets are smaller than the protocol card says."""
         few = min(len(real), len(fake))
-        warning = f"kid: subsets of {few:,}, since there are no more samples; kid_std of equal subsets is meaningless"
+        warning = f"subsets of {few:,}, since there are no more samples; the deviation of equal subsets is meaningless"
         return [warning] if few < self.subset_size else []
 
 

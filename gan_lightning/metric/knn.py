@@ -152,8 +152,8 @@ class KNNManifold(Metric):
 
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if there are few samples."""
-        few, names = min(len(real), len(fake)), " and ".join(self.higher)
-        return [f"{names}: {few:,} samples; with fewer than {FEW:,} both depend on their number"] if few < FEW else []
+        few = min(len(real), len(fake))
+        return [f"{few:,} samples; with fewer than {FEW:,} both depend on their number"] if few < FEW else []
 
     def prepare(self, real: FeatureSet) -> dict[str, Tensor]:
         """Compute the squared radii of the real balls (N,)."""

@@ -62,7 +62,7 @@ class Memorization(Metric):
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
         """Return a warning if there are too few held-out samples to distinguish a few copies from chance."""
         few = len(real.held_out)
-        return [f"copies: {few:,} held-out samples detect only more than {5 / few:.1%} of copies"] if few < 1000 else []
+        return [f"{few:,} held-out samples detect only more than {5 / few:.1%} of copies"] if few < 1000 else []
 
 
 def relative_distances(features: Tensor, training: Tensor) -> Tensor:

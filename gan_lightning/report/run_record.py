@@ -361,7 +361,8 @@ def directions() -> dict[str, int]:
     for module in pkgutil.iter_modules(metrics.__path__, f"{metrics.__name__}."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(kind, metrics.Metric):
-                found |= dict.fromkeys(kind.lower, -1) | dict.fromkeys(kind.higher, 1)
+                for name, sign in [*((name, -1) for name in kind.lower), *((name, 1) for name in kind.higher)]:
+                    found |= dict.fromkeys((name, kind.names_without_inception.get(name, name)), sign)
     return found
 
 

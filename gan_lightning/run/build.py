@@ -164,11 +164,13 @@ def check_objective(objective: str | None, found: Sequence[Any]) -> None:
     """Raise UserError if the objective is a score that the run does not measure."""
     if objective is None or not objective.startswith("eval/"):
         return
-    known = [name for callback in found if isinstance(callback, Evaluate) for name in callback.scores()]
+    callbacks = [callback for callback in found if isinstance(callback, Evaluate)]
+    known = [name for callback in callbacks for name in callback.scores()]
     if not known:
         raise UserError(f"objective={objective}: nothing is measured in this run; eval.every_n_steps=NUMBER")
     if (name := objective.removeprefix("eval/")) not in known:
-        raise UserError(f"objective={objective}: is not measured{suggest(name, known)}; there are {', '.join(known)}")
+        nearest, hint = suggest(name, known), callbacks[0].evaluator.name_hint(name)
+        raise UserError(f"objective={objective}: is not measured{nearest}; there are {', '.join(known)}{hint}")
 
 
 def check_networks(config: DictConfig) -> None:

@@ -69,12 +69,12 @@ def test_scores_and_cards_equal_those_of_training(run, here, capsys):
     assert "against the best" in output
     assert "% of the samples, " in output, "no histogram of the classes"
     assert "; accuracy " in output
-    assert callback.curve[-1]["scores"]["fid"][1] in output, "no card hash in the table"
+    assert callback.curve[-1]["scores"]["fd"][1] in output, "no card hash in the table"
     assert "40 generated against 20 of Digits (train)" in output
     with (here / "evaluation.csv").open() as file:
         (line,) = csv.DictReader(file)
-    assert float(line["fid"]) == pytest.approx(callback.last(2)["fid"][0])
-    assert line["fid card"] == callback.curve[-1]["scores"]["fid"][1]
+    assert float(line["fd"]) == pytest.approx(callback.last(2)["fd"][0])
+    assert line["fd card"] == callback.curve[-1]["scores"]["fd"][1]
 
 
 def test_runs_of_folder_are_grouped_over_seeds(trained, here, capsys):
@@ -82,7 +82,7 @@ def test_runs_of_folder_are_grouped_over_seeds(trained, here, capsys):
         for seed in (0, 1):
             trained(here / "sweep" / f"{model}{seed}", f"model={model}", f"seed={seed}", *QUICK)
     capsys.readouterr()
-    program.evaluate([here / "sweep"], ["out=table", "sort_by=kid"])
+    program.evaluate([here / "sweep"], ["out=table", "sort_by=kd"])
     assert len(rows_of(here, "table")) == 4
     lines = capsys.readouterr().out.splitlines()
     table = [line for line in lines if line.startswith(("vanilla", "dcgan"))]
@@ -183,7 +183,7 @@ SCORED = {
     "step": 2,
     "scores": [
         {
-            "metric": "fid",
+            "metric": "fd",
             "value": 1.0,
             "direction": -1,
             "card_hash": "0" * 12,
@@ -363,7 +363,7 @@ def test_image_folder_is_evaluated_against_data_set(trained, here, capsys):
     card = row["scores"][0]["card"]
     assert (card["num_generated"], card["origin"]) == (30, "pictures of a folder")
     assert card["fitted"].startswith("cropped and resized to 16 x 16")
-    assert scores_of(row)["fid"] > 0
+    assert scores_of(row)["fd"] > 0
     program.evaluate([images, here / "one"], [*words, "out=beside", "eval.num_generated=30", "metric.kid.subsets=5"])
     assert {row["step"] for row in rows_of(here, "beside")} == {None, 2}
     with pytest.raises(UserError, match="is not a run; a folder of images needs data"):
@@ -418,7 +418,7 @@ def test_held_out_images_give_reference_scores(here, monkeypatch):
     with pytest.raises(UserError, match=r"eval\.reference=test would compare these samples"):
         program.evaluate([program.Path("held_out")], [*words, "eval.reference=test"])
     assert scores_of(row)["coverage"] > 0.7
-    assert scores_of(row)["fid"] < 0.2
+    assert scores_of(row)["fd"] < 0.2
 
 
 def test_memorization_metric_writes_image_of_nearest_neighbours(trained, here):
@@ -450,10 +450,11 @@ def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
         (["eval.num_generate=3"], "eval.num_generate: there is no such key, the nearest is eval.num_generated"),
         (["eval.num_generated=1"], "eval.num_generated=1: must be a whole number of at least 2"),
         (["eval.reference=val"], "must be one of train, test"),
-        (["sortby=fid"], "sortby: there is no such key, the nearest is sort_by"),
-        (["sort_by=fidd"], "sort_by=fidd: is not measured, the nearest is fid"),
+        (["sortby=fd"], "sortby: there is no such key, the nearest is sort_by"),
+        (["sort_by=fdd"], "sort_by=fdd: is not measured, the nearest is fd"),
+        (["sort_by=kid"], "kid is measured with feature=inception feature.resize=tf1"),
         (["which=first"], "must be one of last, best, both"),
-        (["eval.best_by=kid"], "eval.best_by: has no effect outside training"),
+        (["eval.best_by=kd"], "eval.best_by: has no effect outside training"),
         (["data.batch_size=7"], "data.batch_size: has no effect outside training"),
         (["trust_checkpoint=maybe"], "trust_checkpoint=maybe: must be true or false"),
         (["feature=inception", "feature.weights=nowhere.pth"], "feature.weights=nowhere.pth: there is no such file"),
@@ -479,7 +480,7 @@ def test_points_are_evaluated_by_mode_metrics(trained, here, capsys):
             ["feature.resize=bilinear"],
             "feature.resize: there is no such key here; it is a setting of feature=inception",
         ),
-        (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fid, kid"),
+        (["sort_by=class_accuracy"], "sort_by=class_accuracy: is not measured; one of fd, kd"),
         (["metric=[]"], "metric=[]: no option is chosen; there are all"),
         (["metric=[fid,null]"], "metric=[fid,null]: no option is chosen; there are all"),
         (["data=null"], "data=null: no option is chosen"),
@@ -551,7 +552,7 @@ def test_signal_leaves_no_empty_output_file(here):
 
 def test_all_errors_are_reported_together(here):
     with pytest.raises(UserError) as caught:
-        program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fid"])
+        program.evaluate([here / "nowhere", here / "nothing.ckpt"], ["protocol=10k", "sortby=fd"])
     assert len(caught.value.errors) == 4
     (here / "empty").mkdir()
     with pytest.raises(UserError, match="empty: is an empty folder"):

@@ -64,21 +64,21 @@ def test_every_score_is_logged_with_its_card(run, tmp_path):
     lines = lines_of(tmp_path)
     assert {line["step"] for line in lines} == {2, 4, 5}, "not every second step and the last"
     names = {line["metric"] for line in lines}
-    assert names >= {"fid", "kid", "precision", "recall", "density", "coverage", "class_accuracy", "classes_found"}
+    assert names >= {"fd", "kd", "precision", "recall", "density", "coverage", "class_accuracy", "classes_found"}
     assert names >= {"inception_score", "class_kl", "copies"}
     for line in lines:
         assert set(FIELDS) - OPTIONAL_FIELDS <= line["card"].keys() <= set(FIELDS)
         assert len(line["card_hash"]) == 12
     hashes_of = {name: {line["card_hash"] for line in lines if line["metric"] == name} for name in names}
     assert all(len(hashes) == 1 for hashes in hashes_of.values())
-    assert hashes_of["precision"] == hashes_of["recall"] != hashes_of["fid"]
+    assert hashes_of["precision"] == hashes_of["recall"] != hashes_of["fd"]
     accuracy = next(line for line in lines if line["metric"] == "class_accuracy")
     assert len(accuracy["details"]["class_accuracy_each"]) == 10
     state = checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["Evaluate"]
     assert state["curve"][-1]["step"] == 5
-    assert state["cards"][state["curve"][-1]["scores"]["fid"][1]]["metric"] == "FID"
-    value = next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fid"))
-    assert callback_of(trainer).last(5)["fid"] == (value, *hashes_of["fid"])
+    assert state["cards"][state["curve"][-1]["scores"]["fd"][1]]["metric"] == "FD"
+    value = next(x["value"] for x in lines if (x["step"], x["metric"]) == (5, "fd"))
+    assert callback_of(trainer).last(5)["fd"] == (value, *hashes_of["fd"])
     copies = next(line["card"] for line in lines if line["metric"] == "copies")
     assert (copies["num_real"], copies["num_held_out"], copies["split"]) == (26, 1771, "train, and held out")
 
@@ -87,7 +87,7 @@ def test_card_describes_weights_batchnorm_labels_and_seeds(run, tmp_path):
     def card(*more: str) -> dict:
         folder = tmp_path / str(len([*tmp_path.iterdir()]))
         run(folder, *EVAL, *more)
-        return next(line["card"] for line in lines_of(folder) if line["metric"] == "fid")
+        return next(line["card"] for line in lines_of(folder) if line["metric"] == "fd")
 
     plain, averaged = card("model=dcgan"), card("model=dcgan", "model.ema_decay=0.9")
     assert (plain["weights"], plain["batchnorm"], plain["labels"]) == ("raw", "running statistics", "data")
@@ -117,10 +117,10 @@ def test_best_checkpoint_is_kept_and_summarized(run, tmp_path, monkeypatch):
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
     callback.seconds = 1.0
     lines = callback.summary(seconds=10.0)
-    assert lines[0] == "fid  best 10 at step 4, last 25 at step 5, worst 30 at step 2"
+    assert lines[0] == "fd  best 10 at step 4, last 25 at step 5, worst 30 at step 2"
     assert "40 generated against 20 of Digits (train)" in lines[1]
     assert "10% of the time" in lines[1]
-    assert "The last checkpoint is much worse than the best: fid 25 against 10 at step 4, 2.5 times." in lines[2]
+    assert "The last checkpoint is much worse than the best: fd 25 against 10 at step 4, 2.5 times." in lines[2]
 
 
 def test_early_stopping_monitors_scores_at_each_evaluation(compose, tmp_path, monkeypatch):
@@ -128,17 +128,17 @@ def test_early_stopping_monitors_scores_at_each_evaluation(compose, tmp_path, mo
     values = iter([30.0, 10.0, 25.0, 26.0, 1.0])
     monkeypatch.setattr(FID, "__call__", lambda *_: {"fid": next(values)})
     config = compose("model=vanilla", *EVAL, "eval.every_n_steps=2", "trainer.max_steps=20")
-    trainer = train(config, tmp_path, more_callbacks=[EarlyStopping("eval/fid", patience=2, verbose=False)])
+    trainer = train(config, tmp_path, more_callbacks=[EarlyStopping("eval/fd", patience=2, verbose=False)])
     assert trainer.global_step == 8
-    assert float(trainer.callback_metrics["eval/fid"]) == 26.0
+    assert float(trainer.callback_metrics["eval/fd"]) == 26.0
     assert checkpoints.read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 8
     status, reason = exit_status_and_reason(trainer)
     assert status == 0
-    assert reason.startswith("Monitored metric eval/fid did not improve in the last 2 records. Best score: 10.000")
+    assert reason.startswith("Monitored metric eval/fd did not improve in the last 2 records. Best score: 10.000")
 
 
 PATIENCE = "callbacks.early_stopping.patience=2"
-# FID at steps 2, 4 and 6, then with four other seeds, since 9.9 is better than 30, and at step 8.
+# The distance at steps 2, 4 and 6, then with four other seeds, since 9.9 is better than 30, and at step 8.
 SCORES, NOISE = [30.0, 10.0, 9.9, 9.0, 11.0, 9.0, 11.0, 9.8], (4 / 3) ** 0.5 / 10
 
 
@@ -150,7 +150,7 @@ def test_early_stopping_ignores_improvements_within_noise(compose, tmp_path, mon
     assert trainer.global_step == 8
     assert exit_status_and_reason(trainer) == (
         0,
-        f"early stopping: fid has not improved by more than {2 * NOISE * 10:.3g} in 2 evaluations; the best is 9.8 "
+        f"early stopping: fd has not improved by more than {2 * NOISE * 10:.3g} in 2 evaluations; the best is 9.8 "
         "at step 8",
     )
     assert checkpoints.read(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 8
@@ -249,7 +249,7 @@ def test_missing_inception_weights_disable_evaluation_only(run, tmp_path, monkey
 def test_unknown_best_by_is_rejected_before_setup(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Evaluator, "setup", lambda *_: pytest.fail("setup runs, which may train a classifier"))
-        with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fid, "):
+        with pytest.raises(UserError, match=r"eval.best_by=fidd: must be one of fd, "):
             run(tmp_path, "model=vanilla", "eval.best_by=fidd", *EVAL)
     with pytest.raises(UserError, match=r"class_accuracy is not measured, since the model is not conditional"):
         run(tmp_path, "model=dcgan", "eval.best_by=class_accuracy", *EVAL)
@@ -292,14 +292,14 @@ def test_last_scores_are_those_of_final_step_only(run, tmp_path):
     trainer = run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=7", "eval.every_n_steps=null", ckpt_path=path)
     callback = callback_of(trainer)
     assert callback.curve[-1]["step"] == 5
-    assert callback.last(5).keys() >= {"fid", "kid"}
+    assert callback.last(5).keys() >= {"fd", "kd"}
     assert callback.last(trainer.global_step) == {}
 
 
 @pytest.mark.parametrize(
     ("words", "first"),
     [
-        (["model=cgan"], "fid"),
+        (["model=cgan"], "fd"),
         (["model=cgan", "metric=[precision_recall,fid]"], "precision"),
         (["model=cgan", "metric=class_histogram"], "class_kl"),
         (["model=vanilla", "data=gaussian_ring"], "reverse_kl"),
@@ -321,10 +321,10 @@ def test_scores_cards_and_notes_are_in_result(run, tmp_path):
 
     config = OmegaConf.load(tmp_path / "config.yaml")
     ended = log_summary(config, trainer, tmp_path, 0.0)
-    value, card = callback_of(trainer).last(5)["fid"]
-    assert (ended["metrics"]["eval/fid"], ended["cards"]["eval/fid"]) == (value, card)
+    value, card = callback_of(trainer).last(5)["fd"]
+    assert (ended["metrics"]["eval/fd"], ended["cards"]["eval/fd"]) == (value, card)
     assert ended["notes"] == callback_of(trainer).notes(), "no notes about the small number of samples"
-    assert any(note.startswith("kid: subsets of 20") for note in ended["notes"])
+    assert any(note.startswith("kd: subsets of 20") for note in ended["notes"])
 
 
 def test_card_for_points_does_not_depend_on_training_seed(run, tmp_path):
@@ -343,8 +343,8 @@ def test_metrics_that_need_more_samples_are_skipped_for_tiny_data_set(run, tmp_p
     assert left_out["density_coverage"] == "6 samples are needed on each side, and there are 5"
     assert "5 samples cannot span 8 features" in caplog.text
     assert lines_of(tmp_path)[0]["card"]["feature_accuracy"] is None, "accuracy measured without held-out samples"
-    assert differences([line["card"] for line in lines_of(tmp_path) if line["metric"] == "fid"]) == {}
-    assert "fid" in scores
+    assert differences([line["card"] for line in lines_of(tmp_path) if line["metric"] == "fd"]) == {}
+    assert "fd" in scores
     assert "precision" in scores, "precision is missing, which needs k + 1 = 4 samples"
     assert "density" not in scores, "density is measured, which needs k + 1 = 6 samples"
 

@@ -123,7 +123,7 @@ VALID_VALUES = {
     "eval.num_real": ["2", "20"],
     "eval.label_distribution": ["uniform"],
     "eval.reference": ["test"],
-    "eval.best_by": ["fid", "nothing"],
+    "eval.best_by": ["fd", "nothing"],
     "trainer.precision": ["64-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed"],
     "trainer.deterministic": ["true", "warn"],
     "trainer.devices": ["1", "[0]", "auto"],
@@ -277,7 +277,7 @@ evaluate_words = st.one_of(
     st.sampled_from(
         ["feature=coordinates", "feature=classifier", "data=gaussian_grid", "data=digits", "protocol=points"]
     ),
-    st.sampled_from(["which=best", "which=both", "which=x", "sort_by=fid", "sort_by=x", "allow=[weights]", "allow=x"]),
+    st.sampled_from(["which=best", "which=both", "which=x", "sort_by=fd", "sort_by=x", "allow=[weights]", "allow=x"]),
     st.sampled_from(
         [
             "out=a",
@@ -362,7 +362,7 @@ def test_gan_export_accepts_or_explains_every_command_line(checkpoint, tmp_path_
 
 report_words = st.one_of(
     st.tuples(st.just("--out"), st.sampled_from(["a.html", "deep/a.htm", "/proc/a.html", "", ".", "a.pdf"])),
-    st.tuples(st.just("--sort-by"), st.sampled_from(["fid", "kid", "", "x"])),
+    st.tuples(st.just("--sort-by"), st.sampled_from(["fd", "kd", "", "x"])),
     st.tuples(st.sampled_from(["--help", "--nothing"])),
     st.tuples(garbage),
 )

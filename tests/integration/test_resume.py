@@ -497,8 +497,8 @@ def test_ddp_run_resumes_and_scores_match_gan_evaluate(tmp_path, monkeypatch):
     evaluate([tmp_path / "run"], [])
     (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
     (line,) = row["scores"]
-    assert line["card_hash"] == result["cards"]["eval/fid"]
-    assert line["value"] == pytest.approx(result["metrics"]["eval/fid"], rel=1e-6)
+    assert line["card_hash"] == result["cards"]["eval/fd"]
+    assert line["value"] == pytest.approx(result["metrics"]["eval/fd"], rel=1e-6)
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints"])

@@ -106,8 +106,8 @@ def test_metrics_and_scores_are_in_csv_result_and_terminal(finished):
     metrics = {name: value for name, value in result["metrics"].items() if not name.startswith("eval/")}
     assert metrics == pytest.approx({key: float(value) for key, value in rows[-1].items() if key != "step"})
     lines = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
-    assert {line["metric"] for line in lines} == scores > {"fid", "class_accuracy"}
-    assert f"fid  best {result['metrics']['eval/fid']:.4g} at step 3" in done.stdout
+    assert {line["metric"] for line in lines} == scores > {"fd", "class_accuracy"}
+    assert f"fd  best {result['metrics']['eval/fd']:.4g} at step 3" in done.stdout
     assert result["metrics"]["images_seen"] == 12
     assert {"d/adversarial", "d/class_real", "g/class_fake", "d/accuracy_fake"} <= result["metrics"].keys()
     assert f"d/class_real {result['metrics']['d/class_real']:.4g}" in done.stdout
@@ -117,7 +117,7 @@ def test_tensorboard_events_contain_scalars_and_images(finished):
     events = EventAccumulator(str(finished[0] / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("d/adversarial")] == [1, 2, 3]
     assert {"samples", "real"} <= set(events.Tags()["images"])
-    assert any(tag.startswith("eval/fid_") for tag in events.Tags()["scalars"])
+    assert any(tag.startswith("eval/fd_") for tag in events.Tags()["scalars"])
 
 
 SHORT = "model=vanilla", *TINY, "eval.every_n_steps=null", "~callbacks.sample_grid"

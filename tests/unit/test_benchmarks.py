@@ -27,7 +27,7 @@ def test_plain_loop_has_same_losses(run, tmp_path, name):
 def result(value: float, **card: Any) -> dict[str, Any]:
     card = {"num_generated": 9, "num_real": 9, "split": "train", "feature": "x", "weights": "raw"} | card
     scores = {score: [value, json.dumps(card)] for score in results.SETTINGS["mnist"].shown}
-    return {"best_by": "fid", "curve": [{"step": 1, "scores": scores}], "cards": {json.dumps(card): card}}
+    return {"best_by": "fd", "curve": [{"step": 1, "scores": scores}], "cards": {json.dumps(card): card}}
 
 
 def test_results_page_compares_equal_protocols_only(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_results_page_compares_equal_protocols_only(tmp_path, monkeypatch):
         write("ours", seed, value=30 + 0.1 * seed)
     assert "**ours worse**" in results.page()
     write("plain", 0, value=20, num_generated=8)
-    with pytest.raises(SystemExit, match=r"fid was measured in several ways \(num_generated\)"):
+    with pytest.raises(SystemExit, match=r"fd was measured in several ways \(num_generated\)"):
         results.page()
 
 

@@ -12,6 +12,7 @@ from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.callbacks.monitor import TrainingMonitor
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.score import Score
+from gan_lightning.feature.inception import Inception
 from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.wasserstein import Wasserstein
 from gan_lightning.metric.fid import FID
@@ -113,7 +114,7 @@ def score_warnings(trainer, callback, values, shares=None) -> list[str]:
     warnings = []
     for step in range(1, len(values) + 1):
         details = {} if shares is None else {"class_share_each": shares[step - 1]}
-        evaluate = Evaluate(best_by="fid", feature=None, metrics={})
+        evaluate = Evaluate(best_by="fid", feature=Inception(), metrics={})
         evaluate.evaluator.available = {"fid": FID()}
         evaluate.evaluator.num_generated, evaluate.evaluator.real = 100, torch.utils.data.Subset([0] * 20, range(20))
         evaluate.evaluator.real.labels = torch.arange(4).repeat(5)
@@ -153,7 +154,7 @@ def test_class_missing_by_chance_is_not_lost():
     labels = torch.randint(500, (2000,), generator=torch.Generator().manual_seed(0))
     shares = (labels.bincount(minlength=500) / 2000).tolist()
     assert min(shares) == 0
-    evaluate = Evaluate(best_by="fid", feature=None, metrics={})
+    evaluate = Evaluate(best_by="fid", feature=Inception(), metrics={})
     evaluate.evaluator.num_generated, evaluate.evaluator.real = 2000, torch.utils.data.Subset([0] * 500, range(500))
     evaluate.evaluator.real.labels = torch.arange(500)
     evaluate.add_scores(1, [Score("fid", 1.0, {}, {"class_share_each": shares})])
@@ -175,7 +176,7 @@ def test_class_missing_by_chance_is_not_lost():
     ],
 )
 def test_times_worse_compares_last_with_best_score(name, metric, values, ratio):
-    evaluate = Evaluate(best_by=name, feature=None, metrics={})
+    evaluate = Evaluate(best_by=name, feature=Inception(), metrics={})
     evaluate.evaluator.available = {name: metric}
     card = {"num_generated": 1, "num_real": 1, "data": "x", "split": "train", "feature": "x", "weights": "raw"}
     for step, value in enumerate(values):
@@ -241,7 +242,7 @@ def test_warnings_are_written_to_tensorboard(run, tmp_path, monkeypatch):
     (text,) = events.Tensors("health/text_summary")
     assert b"9.0 times worse" in text.tensor_proto.string_val[0]
     assert "health/diversity" in events.Tags()["scalars"]
-    assert any(tag.startswith("eval/fid_") for tag in events.Tags()["scalars"])
+    assert any(tag.startswith("eval/fd_") for tag in events.Tags()["scalars"])
 
 
 def test_exit_status_of_finished_run_is_zero():

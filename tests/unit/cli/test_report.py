@@ -71,7 +71,7 @@ def test_report_of_every_model_has_scores_and_images(run, tmp_path, learner):
     lines = [json.loads(line) for line in (tmp_path / "one" / "evaluation.jsonl").read_text().splitlines()]
     for line in lines:
         assert line["card_hash"] in html.text
-    fids = [line["value"] for line in lines if line["metric"] == "fid"]
+    fids = [line["value"] for line in lines if line["metric"] == "fd"]
     for value, step in zip((min(fids), max(fids)), (fids.index(min(fids)) + 1, fids.index(max(fids)) + 1), strict=True):
         assert f"{value:.4g} at {step}" in html.text
     assert "max_steps: 2" in html.text, "the configuration is missing"
@@ -123,12 +123,12 @@ def test_sweep_is_ranked_over_seeds(trained, tmp_path):
             folder = tmp_path / "sweep" / f"{model},{seed}"
             trained(folder, f"model={model}", *QUICK)
             change_config(folder, seed=seed, **{"data.root": f"{tmp_path}/{seed}"})
-    assert gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html", "--sort-by", "kid").startswith("4 runs in ")
+    assert gan_report(tmp_path / "sweep", "--out", tmp_path / "r.html", "--sort-by", "kd").startswith("4 runs in ")
     html = page(tmp_path / "r.html")
     ranked = html.text.partition("Ranked")[2].partition("Side by side")[0]
     assert ranked.count("vanilla") == ranked.count("dcgan") == 1
     assert ranked.count("best") == 2, "expected in the column name and in one row"
-    assert "By kid" in ranked
+    assert "By kd" in ranked
     assert sum(tag == "figure" for tag, _ in html.tags) == 4
 
 
@@ -153,7 +153,7 @@ def test_name_that_is_not_utf8_is_escaped(trained, tmp_path):
     (tmp_path / "made").rename(folder)
     line = json.loads((folder / "one" / "evaluation.jsonl").read_text().splitlines()[-1])
     with (folder / "one" / "evaluation.jsonl").open("a") as file:
-        for value, metric in ((1e308, "fid"), (-1e308, "fid"), (float("inf"), "fid"), (1.0, "m\ud800")):
+        for value, metric in ((1e308, "fd"), (-1e308, "fd"), (float("inf"), "fd"), (1.0, "m\ud800")):
             file.write(json.dumps(line | {"value": value, "metric": metric, "step": 2**53 - 1}) + "\n")
     gan_report(folder, "--out", tmp_path / "r.html")
     assert "caf\\udce9" in (tmp_path / "r.html").read_text()
@@ -331,8 +331,8 @@ def test_invalid_arguments_are_reported(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"contains no run; a run directory has a config\.yaml"):
         gan_report(tmp_path / "empty")
     trained(tmp_path / "one", "model=vanilla", *QUICK)
-    with pytest.raises(UserError, match="--sort-by fidd: was not measured, the nearest is fid; there are fid, kid"):
-        gan_report(tmp_path / "one", "--sort-by", "fidd")
+    with pytest.raises(UserError, match="--sort-by fdd: was not measured, the nearest is fd; there are fd, kd"):
+        gan_report(tmp_path / "one", "--sort-by", "fdd")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UserError, match=r"pip install 'gan-lightning\[report\]'"):
         gan_report(tmp_path / "one")

@@ -10,7 +10,9 @@ from sample_images import colours
 
 from gan_lightning.callbacks.evaluate import Evaluate
 from gan_lightning.errors import UnavailableError, UserError
+from gan_lightning.evaluation.compare import Row, check_comparable, summarise
 from gan_lightning.evaluation.evaluator import Evaluator, full_precision
+from gan_lightning.evaluation.score import Score
 from gan_lightning.feature.classifier import Classifier
 from gan_lightning.feature.custom import CustomModule
 from gan_lightning.io.cache import fingerprint
@@ -20,6 +22,7 @@ from gan_lightning.metric.class_histogram import ClassHistogram
 from gan_lightning.metric.density_coverage import DensityCoverage
 from gan_lightning.metric.fid import FID
 from gan_lightning.metric.inception_score import InceptionScore
+from gan_lightning.metric.kid import KID
 from gan_lightning.metric.memorization import Memorization
 from gan_lightning.metric.modes import Modes
 from gan_lightning.metric.precision_recall import PrecisionRecall
@@ -90,6 +93,75 @@ def test_class_metrics_are_unavailable_for_classes_of_inception(cache, build):
     unavailable = evaluator.setup(data, conditional=True)
     assert unavailable.keys() == {"accuracy", "histogram"}
     assert "not those of the data" in unavailable["accuracy"]
+
+
+class Published(CustomModule):
+    """A network whose distances are named like those of Inception."""
+
+    inception = True
+
+
+def measured(feature, data, cache) -> tuple[Evaluator, list[Score]]:
+    """Return an evaluator with the distances, and the scores of some of the data."""
+    metrics = {"fid": FID(), "kid": KID(subsets=3), "precision_recall": PrecisionRecall()}
+    evaluator = Evaluator(feature, metrics, num_generated=20, cache=str(cache))
+    evaluator.setup(data, conditional=False)
+    return evaluator, evaluator.score(evaluator.extract_features(data.samples[:20], data.labels[:20]), {})
+
+
+def test_distances_are_named_fid_and_kid_through_inception_only(cache, build):
+    """Names of scores, metrics on the cards and warnings differ; values do not."""
+    _, data = build("model=vanilla")
+    evaluator, scores = measured(CustomModule(torch.nn.Flatten()), data, cache)
+    published_evaluator, published = measured(Published(torch.nn.Flatten()), data, cache)
+    assert [score.name for score in scores] == ["fd", "kd", "kd_std", "precision", "recall"]
+    assert [score.name for score in published] == ["fid", "kid", "kid_std", "precision", "recall"]
+    assert [score.value for score in scores] == [score.value for score in published]
+    assert [score.card["metric"] for score in scores] == ["FD", "KD", "KD", *["PrecisionRecall"] * 2]
+    assert [score.card["metric"] for score in published] == ["FID", "KID", "KID", *["PrecisionRecall"] * 2]
+    assert [note.partition(": ")[0] for note in scores[0].notes + scores[1].notes] == ["fd", "kd"]
+    assert [note.partition(": ")[0] for note in published[0].notes + published[1].notes] == ["fid", "kid"]
+    assert scores[3].notes[0].startswith("precision, recall: 20 samples")
+    assert evaluator.directions == {"fd": -1, "kd": -1, "precision": 1, "recall": 1}
+    assert published_evaluator.directions == {"fid": -1, "kid": -1, "precision": 1, "recall": 1}
+    fake = evaluator.extract_features(data.samples[:20], data.labels[:20])
+    assert evaluator.value(fake, "kd") == scores[1].value == published_evaluator.value(fake, "kid")
+
+
+def test_scores_of_other_networks_are_columns_of_their_own(cache, build):
+    """FID and other Frechet distances are never compared."""
+    _, data = build("model=vanilla")
+    rows = [
+        Row(name, {"model": name}, 0, 1, [score.line() for score in measured(feature, data, cache)[1][:1]])
+        for name, feature in (("a", CustomModule(torch.nn.Flatten())), ("b", Published(torch.nn.Flatten())))
+    ]
+    check_comparable(rows)
+    table = {line["experiment"]: line for line in summarise(rows, "fd", -1)}
+    assert math.isnan(table["a"]["fid"])
+    assert math.isnan(table["b"]["fd"])
+    assert table["a"]["fd"] == table["b"]["fid"]
+    assert table["b"]["against the best"] == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("feature", "score", "hint"),
+    [
+        (CustomModule(torch.nn.Flatten()), "fid", "; fid is measured with feature=inception feature.resize=tf1"),
+        (Published(torch.nn.Flatten()), "fd", "; fd is measured with other networks than Inception"),
+        (CustomModule(torch.nn.Flatten()), "fd", ""),
+        (Published(torch.nn.Flatten()), "fid", ""),
+        (Published(torch.nn.Flatten()), "modes", ""),
+    ],
+)
+def test_score_of_another_network_has_hint(feature, score, hint):
+    assert Evaluator(feature, {"fid": FID(), "recall": PrecisionRecall()}).name_hint(score) == hint
+
+
+def test_best_by_of_another_network_is_error(run, tmp_path):
+    for best_by, feature, expected in (("fid", "classifier", "fd, kd"), ("fd", "inception", "fid, kid")):
+        words = "model=vanilla", f"eval.best_by={best_by}", f"feature={feature}"
+        with pytest.raises(UserError, match=rf"eval.best_by={best_by}: must be one of {expected}, .*; {best_by} is"):
+            run(tmp_path / best_by, *words, "eval.every_n_steps=1")
 
 
 @pytest.mark.parametrize("num", [30, 100, 250])
@@ -209,7 +281,7 @@ def test_cache_distinguishes_logits_of_other_weights(cache, build):
         evaluator.setup(data, conditional=False)
         assert (evaluator.real.logits is None) == (scale is None)
         scores_by_scale[scale] = {score.name: score for score in evaluator.score(evaluator.real, {"num_generated": 26})}
-    assert len({named_scores["fid"].hash for named_scores in scores_by_scale.values()}) == 1, (
+    assert len({named_scores["fd"].hash for named_scores in scores_by_scale.values()}) == 1, (
         "hashes of equal features differ"
     )
     one, two = (scores_by_scale[scale]["inception_score"] for scale in (0.01, 0.02))

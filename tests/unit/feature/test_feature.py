@@ -17,6 +17,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from gan_lightning.errors import UserError
 from gan_lightning.feature import inception
 from gan_lightning.feature.classifier import Classifier, held_out_mask
+from gan_lightning.feature.coordinates import Coordinates
 from gan_lightning.feature.custom import CustomModule, describe
 from gan_lightning.feature.inception import Inception
 from gan_lightning.io.cache import TensorCache, fingerprint
@@ -52,6 +53,12 @@ def test_classifier_is_trained_once_and_cached(tmp_path, monkeypatch):
     second.setup(data, cache, CPU)
     assert second.card() == first.card()
     assert torch.equal(second(data.samples)[0], features)
+
+
+def test_distances_are_fid_and_kid_with_published_resize_of_inception_only():
+    assert Inception().inception
+    others = Inception(resize="bilinear"), Inception(resize="bicubic"), Classifier(), CustomModule(torch.nn.Flatten())
+    assert not any(feature.inception for feature in (*others, Coordinates()))
 
 
 @pytest.mark.parametrize("classes", [2, 5, 10, 20])

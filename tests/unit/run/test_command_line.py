@@ -247,7 +247,7 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
         ),
         (["init_from=nowhere.ckpt"], r"init_from=nowhere\.ckpt: there is no such file or run directory"),
         (["model=cgan", "network=resnet", "network.discriminator.conditioning=sum"], r"conditioning=sum: .*concat"),
-        (["eval.best_by=kid", "eval.every_n_steps=null"], r"eval\.best_by: has no effect"),
+        (["eval.best_by=kd", "eval.every_n_steps=null"], r"eval\.best_by: has no effect"),
         (
             ["network=resnet", "network.discriminator.conditioning=projection"],
             r"num_classes=0: .*conditioning=projection needs .*model=cgan",

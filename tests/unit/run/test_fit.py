@@ -30,8 +30,12 @@ from gan_lightning.run.sweep import JobFailedError, Sweep
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["objective=eval/fidd"], r"eval/fidd: is not measured, the nearest is fid; there are fid, "),
-        (["objective=eval/fid", "eval.every_n_steps=null"], r"nothing is measured in this run; eval\.every_n_steps="),
+        (["objective=eval/fdd"], r"eval/fdd: is not measured, the nearest is fd; there are fd, "),
+        (
+            ["objective=eval/fid"],
+            r"eval/fid: is not measured.*; fid is measured with feature=inception feature\.resize=tf1",
+        ),
+        (["objective=eval/fd", "eval.every_n_steps=null"], r"nothing is measured in this run; eval\.every_n_steps="),
         (["model=cgan", "network.generator.num_classes=5"], r"network\.generator\.num_classes=5: the data have 10"),
         (
             ["model=wgan_gp", "model.generator_optimizer._target_=torch.optim.SGD"],
