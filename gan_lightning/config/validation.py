@@ -6,7 +6,7 @@ This module does not import torch, so that errors are reported within a second.
 import difflib
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -231,12 +231,18 @@ def how_to_import(error: BaseException, packages: Collection[str] = ()) -> str:
     return f"is {name} installed? {OWN_CLASSES}"
 
 
-def suggest(word: str, candidates: Any) -> str:
+def suggest(word: str, candidates: Iterable[Any]) -> str:
     """Return a suggestion of the most similar name, as it continues an error message; empty if none is similar."""
+    near = most_similar(word, candidates)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def most_similar(word: str, candidates: Iterable[Any]) -> str:
+    """Return the most similar name; empty if none is similar. A key is also compared by its last part."""
     candidates = [str(candidate) for candidate in candidates]
     near = [c for c in candidates if c.rpartition(".")[2].casefold() == word.rpartition(".")[2].casefold()][:1]
     near = near or difflib.get_close_matches(word, candidates, 1, 0.6)
     if not near:
         tails = {c.rpartition(".")[2]: c for c in reversed(candidates)}
         near = [tails[tail] for tail in difflib.get_close_matches(word.rpartition(".")[2], tails, 1, 0.75)]
-    return f", the nearest is {near[0]}" if near else ""
+    return near[0] if near else ""

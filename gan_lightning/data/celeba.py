@@ -126,7 +126,7 @@ def attributes(file: Path, wanted: str) -> tuple[str, dict[str, int]]:
     normalized = wanted.casefold().replace(" ", "_").replace("-", "_")
     if normalized not in plain:
         near = closest(normalized, names)
-        hint = f"the nearest is {near}; " if near else ""
-        raise UserError(f"data.attribute={wanted}: there is no such attribute; {hint}one of {', '.join(names)}")
+        hint = f" (did you mean {near}?)" if near else ""
+        raise UserError(f"data.attribute={wanted}: there is no such attribute{hint}; one of {', '.join(names)}")
     column = plain.index(normalized)
     return names[column], {Path(row[0]).stem: int(row[column + 1] == "1") for row in rows}

@@ -41,6 +41,7 @@ from gan_lightning.config.synonyms import suggest_key
 from gan_lightning.config.validation import (
     errors_of_values,
     make_paths_absolute,
+    most_similar,
     parameters_of,
     suggest,
 )
@@ -449,9 +450,9 @@ def suggest_known_key(key: str, known: dict[str, Any]) -> str:
 
     Sections are suggested only for a key without a dot.
     """
-    near = suggest(key, [path for path, node in known.items() if "." not in key or not isinstance(node, DictConfig)])
-    same_name = near.rpartition(".")[2] == key.rpartition(".")[2] and "." in key
-    return near if same_name else suggest_key(key) or near
+    candidates = [path for path, node in known.items() if "." not in key or not isinstance(node, DictConfig)]
+    near, last = suggest(key, candidates), most_similar(key, candidates).rpartition(".")[2]
+    return near if "." in key and last == key.rpartition(".")[2] else suggest_key(key) or near
 
 
 def options_with_key(key: str) -> str:

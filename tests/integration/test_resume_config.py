@@ -365,7 +365,7 @@ def test_cache_path_of_checkpoint_is_ignored(run):
 
 def test_misspelt_key_gets_suggestion_on_resume(run):
     found = errors(f"ckpt_path={run}/checkpoints/last.ckpt", "trainer.max_step=5")
-    assert "the nearest is trainer.max_steps" in found[0]
+    assert "did you mean trainer.max_steps?" in found[0]
 
 
 def test_checkpoints_of_other_programs_and_damaged_ones_are_rejected(tmp_path):

@@ -432,11 +432,11 @@ def test_missing_video_package_skips_only_mp4(checkpoint, tmp_path, monkeypatch)
     [
         (
             "latent=wolk",
-            "no such option, the nearest is walk; there are attribute, blend, directions, interpolate, invert",
+            "no such option (did you mean walk?); there are attribute, blend, directions, interpolate, invert",
         ),
         ("latent=null", "latent=null: no option is chosen; there are attribute"),
         ("latent=[walk,blend]", "several values; choose one option"),
-        ("latent.stps=3", "there is no such key, the nearest is latent.steps"),
+        ("latent.stps=3", "there is no such key (did you mean latent.steps?)"),
         ("latent.steps=x", "must be a whole number of at least 1"),
         ("latent=directions latent.method=sefa", "method=sefa: must be one of first_layer, pca, random"),
         ("latent=directions latent.method=boundary", "method=boundary: must be one of first_layer, pca, random"),

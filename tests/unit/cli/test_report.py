@@ -331,7 +331,7 @@ def test_invalid_arguments_are_reported(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"contains no run; a run directory has a config\.yaml"):
         gan_report(tmp_path / "empty")
     trained(tmp_path / "one", "model=vanilla", *QUICK)
-    with pytest.raises(UserError, match="--sort-by fdd: was not measured, the nearest is fd; there are fd, kd"):
+    with pytest.raises(UserError, match=r"--sort-by fdd: was not measured \(did you mean fd\?\); there are fd, kd"):
         gan_report(tmp_path / "one", "--sort-by", "fdd")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UserError, match=r"pip install 'gan-lightning\[report\]'"):

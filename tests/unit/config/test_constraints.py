@@ -198,7 +198,7 @@ def test_unknown_arguments_are_errors():
     config = OmegaConf.create({"model": {**model, "optimizer": optimizer}})
     first, *rest = errors_of_values(config, {})
     assert first.startswith(
-        "model.gp_wieght: gan_lightning.model.wgan_gp.WGANGP takes no such argument, the nearest is gp_"
+        "model.gp_wieght: gan_lightning.model.wgan_gp.WGANGP takes no such argument (did you mean gp_"
     )
     assert [error.partition(":")[0] for error in rest] == [
         "model.optimizer",

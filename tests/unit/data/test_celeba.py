@@ -91,12 +91,12 @@ def test_missing_celeba_is_error_with_download_instructions(tmp_path):
 def test_unknown_attribute_is_error_with_suggestion(celeba, attribute, nearest):
     with pytest.raises(UserError) as error:
         CelebA(celeba, attribute=attribute).setup()
-    assert f"nearest is {nearest};" in str(error.value)
+    assert f"(did you mean {nearest}?);" in str(error.value)
     assert "one of Male, Bald, Smiling" in str(error.value)
 
 
 def test_unknown_attribute_without_similar_name_is_error(celeba):
-    with pytest.raises(UserError, match=r"data\.attribute=Xyzzy: (?!.*nearest).*one of Male, Bald, Smiling"):
+    with pytest.raises(UserError, match=r"data\.attribute=Xyzzy: (?!.*did you mean).*one of Male, Bald, Smiling"):
         CelebA(celeba, attribute="Xyzzy").setup()
 
 

@@ -209,7 +209,7 @@ INVALID_OVERRIDES = {
     "model.d_steps=2": r"model\.d_steps: .* it is a setting of model=acgan, cgan, .*wgan_gp",
     "model.reuse_fake=true": r"model\.reuse_fake: .* it is a setting of model=acgan, cgan, .*wgan_gp",
     "network.discriminator.spectral_norm=true": r"spectral_norm=true: model=vae needs .*; .*spectral_norm=false",
-    "model.generator_optimizer.lr=1": r"model\.generator_optimizer\.lr: .* the nearest is model\.optimizer\.lr",
+    "model.generator_optimizer.lr=1": r"model\.generator_optimizer\.lr: .* \(did you mean model\.optimizer\.lr\?\)",
     "model.optimizer.momentum=0.5": r"momentum: .* it is a setting of optimizer@model\.optimizer=sgd",
     "model.optimizer.lr=0": r"model\.optimizer\.lr=0: must be a number above 0",
     "model.optimizer.betas=[0.5]": r"betas=\[0\.5\]: must be a list of 2",

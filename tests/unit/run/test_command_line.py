@@ -41,7 +41,7 @@ def test_unknown_option_is_error_with_valid_options(group):
     (error,) = errors(f"{group}={override}")
     assert error.startswith(f"{group}={override}: no such option")
     assert valid in error
-    assert group == "debug" or f"the nearest is {nearest}" in error
+    assert group == "debug" or f"did you mean {nearest}?" in error
     assert "base" not in error.partition("there are ")[2].split(", ")
 
 
@@ -69,7 +69,7 @@ def test_unknown_option_is_error_with_valid_options(group):
 def test_unknown_key_is_error_with_nearest_key(override, nearest):
     (error,) = errors(override)
     assert error.startswith(f"{override.partition('=')[0]}: there is no such key")
-    assert nearest is None or re.search(rf"(the nearest is |; )[\w.]*{re.escape(nearest)}", error)
+    assert nearest is None or re.search(rf"(did you mean |; )[\w.]*{re.escape(nearest)}", error)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
         ),
         (["feature=coordinates"], r"feature=coordinates: needs points.*feature=classifier"),
         (["metric=[fid,modes]"], r"metric=modes: needs points.*metric=class_histogram"),
-        (["metric=[fid,kidd]"], "metric=kidd: no such option, the nearest is kid"),
+        (["metric=[fid,kidd]"], r"metric=kidd: no such option \(did you mean kid\?\)"),
         (["eval.reference=val"], "eval.reference=val: must be one of train, test, all, or a folder"),
         (["eval.every_n_steps=0"], r"eval\.every_n_steps=0: must be a whole number of at least 1 or null$"),
         (["feature=custom"], r"feature\.network\._target_: is needed"),
@@ -235,7 +235,7 @@ def test_invalid_value_of_specific_model_or_data_is_error(overrides, key, expect
         ),
         (
             ["model=vanilla", "data=gaussian_ring", "debug=overfit"],
-            r"data\.limit: there is no such key, the nearest is data\.std \(in debug=overfit\)",
+            r"data\.limit: there is no such key \(did you mean data\.std\?\) \(in debug=overfit\)",
         ),
         (
             ["network.generator.latent_dim=50"],
@@ -280,14 +280,14 @@ def test_conditional_model_needs_folder_with_sub_folders(tmp_path):
     [
         (["model"], "model: not of the form KEY=VALUE"),
         (["model", "=", "dcgan"], "=: not of the form KEY=VALUE"),
-        (["model=DCGAN"], "model=DCGAN: no such option, the nearest is dcgan"),
+        (["model=DCGAN"], "model=DCGAN: no such option (did you mean dcgan?)"),
         (["data.image_size=[64,64"], "data.image_size=[64,64: not of the form KEY=VALUE ("),
         (["--epochs", "3"], "--epochs: not a flag"),
         (["seed=1,2"], "seed=1,2: several values; add -m"),
         (["model=dcgan,wgan"], "model=dcgan,wgan: several values; add -m"),
         (["~data"], "~data: is needed; only callbacks"),
         (["~seed"], "~seed: is needed"),
-        (["~callbacks.progres"], "callbacks.progres: there is no such key, the nearest is callbacks.progress"),
+        (["~callbacks.progres"], "callbacks.progres: there is no such key (did you mean callbacks.progress?)"),
         (["model=null"], "model=null: is needed; there are acgan, cgan"),
         (["data=null"], "data=null: is needed; there are celeba, cifar10"),
         (["callbacks=null"], "callbacks=null: ~callbacks leaves it out"),
@@ -309,7 +309,7 @@ def test_conditional_model_needs_folder_with_sub_folders(tmp_path):
         (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: there is no such checkpoint"),
         (["-m", "ckpt_path=nowhere.ckpt", "seed=1,2"], "a sweep cannot resume a single run"),
         (["-m", "seed=1,x"], "seed=x"),
-        (["-m", "model=dcgan,wgn"], "model=wgn: no such option, the nearest is wgan"),
+        (["-m", "model=dcgan,wgn"], "model=wgn: no such option (did you mean wgan?)"),
         (["-m", "seed=1,2", "trainer=ddp"], "trainer.devices: a sweep runs every job on one device"),
     ],
 )

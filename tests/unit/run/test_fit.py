@@ -30,7 +30,7 @@ from gan_lightning.run.sweep import JobFailedError, Sweep
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["objective=eval/fdd"], r"eval/fdd: is not measured, the nearest is fd; there are fd, "),
+        (["objective=eval/fdd"], r"eval/fdd: is not measured \(did you mean fd\?\); there are fd, "),
         (
             ["objective=eval/fid"],
             r"eval/fid: is not measured.*; fid is measured with feature=inception feature\.resize=tf1",
@@ -192,7 +192,7 @@ def test_restore_global_state_resets_torch_settings():
     [
         ("+model.generator_optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
         ("+model.generator_optimizer.nesterov=true", "takes no such argument"),
-        ("+trainer.max_stepps=3", "takes no such argument, the nearest is max_steps"),
+        ("+trainer.max_stepps=3", r"takes no such argument \(did you mean max_steps\?\)"),
     ],
 )
 def test_arguments_rejected_by_libraries_are_errors_before_training(run, tmp_path, override, expected):
