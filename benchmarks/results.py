@@ -78,9 +78,9 @@ def point_runs(kind: str) -> dict[str, tuple[str, ...]]:
 
 IMAGE_SCORES = "fd", "kd", "precision", "recall", "class_accuracy"
 AGAIN = (
-    "Among twelve comparisons at the 5 % level at least one is significant by chance with a probability of 46 %, and that "
-    "of acgan above is, with three seeds. It was therefore repeated with six other seeds and a newly trained classifier; "
-    "these scores have their own protocol cards and are not comparable with those above."
+    "Among twelve comparisons at the 5 % level at least one is significant by chance with a probability of 46 %, and "
+    "that of acgan above is, with three seeds. It was therefore repeated with six other seeds and a newly trained "
+    "classifier; these scores have their own protocol cards and are not comparable with those above."
 )
 SETTINGS = {
     "mnist": Setting("MNIST", image_runs("mnist"), 3, True, IMAGE_SCORES),
