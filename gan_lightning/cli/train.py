@@ -175,7 +175,7 @@ class Job:
         outcome = Outcome(exit_status, results=results)
         if reason:
             outcome.error = f"stopped at step {self.trainer.global_step:,}: {reason}"
-            log.info(f"{outcome.error}; to go on: {resume_command(self.run_dir, settings, self.argv, reason)}")
+            log.info(f"{outcome.error}; to resume: {resume_command(self.run_dir, settings, self.argv, reason)}")
         if not exit_status and config.objective and config.objective not in results["metrics"]:
             near = suggest(config.objective, results["metrics"])
             message = f"objective={config.objective}: the run has no such figure{near}"

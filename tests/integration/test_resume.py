@@ -345,7 +345,7 @@ def test_signals_stop_command_with_checkpoint_and_exit_status(tmp_path):
         assert stopped_at > step + 2
         assert int(rows(folder)[-1]["step"]) == stopped_at
         message = f"stopped at step {stopped_at:,}: {signum.name}"
-        assert f"{message}; to go on: " in output
+        assert f"{message}; to resume: " in output
         assert "python train.py ckpt_path=last hydra.run.dir=" in output
         result = json.loads((folder / "result.json").read_text())
         assert [result[key] for key in ("status", "step", "error")] == ["interrupted", stopped_at, message]

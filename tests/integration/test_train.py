@@ -559,7 +559,7 @@ def test_run_stopped_by_max_time_reports_same_step_everywhere_and_resumes(tmp_pa
     message = "stopped at step 3: trainer.max_time has passed"
     for text in (done.stdout, (tmp_path / "run/train.log").read_text()):
         assert "3 generator steps, 12 images seen" in text
-        assert f"{message}; to go on: " in text
+        assert f"{message}; to resume: " in text
         assert " ckpt_path=last hydra.run.dir=run trainer.max_time=null" in text
     before = json.loads((tmp_path / "run/result.json").read_text())
     assert [before[key] for key in ("status", "step", "error")] == ["stopped", 3, message]
