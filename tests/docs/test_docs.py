@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VARIANTS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 HEADINGS = [
-    "## What it is",
+    "## Method",
     "## Paper",
-    "## Run it",
-    "## What is logged and what to make of it",
-    "## Details that matter",
-    "## Its grid",
+    "## Usage",
+    "## Logged metrics",
+    "## Implementation details",
+    "## Samples",
 ]
 
 SUPPORT = "tests/support/training.py", "tests/support/tiny.py"
