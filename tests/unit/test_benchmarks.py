@@ -1,6 +1,7 @@
 """Benchmarks: the plain training loop equals ours, and the page of results compares equal protocols only."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,20 @@ def test_results_page_has_full_length_runs(tmp_path, monkeypatch):
     (tmp_path / "full" / "wgan_gp.json").write_text(json.dumps(report | {"final": [{"scores": scores}]}))
     row = "| wgan_gp | 4,000, unfinished | 10 | a card | 12.35 |  |  | 0.5 | 16.95 | abc | 2,000: 99.0, 4,000: 50.0 |"
     assert results.full_length()[-1] == row
+
+
+def test_ratios_of_readme_are_measured_ones():
+    root = Path(__file__).parents[2]
+    readme = (root / "README.md").read_text()
+    measured = json.loads((root / "benchmarks" / "throughput.json").read_text())["results"]
+    rows = re.findall(
+        r"^\| (\w+ (?:points|\w+ \d+)) \| ([\d.]+) \| ([\d.]+) \(([\d.]+) to ([\d.]+)\) \|$", readme, re.M
+    )
+    assert len(rows) == 14
+    for setting, rate, *ratios in rows:
+        result = measured[setting]
+        assert rate == f"{result['ours_steps_per_second']:.1f}", setting
+        assert ratios == [f"{value:.2f}" for value in (result["ratio"], *result["ratio_quartiles"])], setting
+    images = [measured[setting]["ratio"] for setting, *_ in rows if "points" not in setting]
+    text = re.search(r"images train ([\d.]+) to ([\d.]+) times", readme)
+    assert text.groups() == (f"{min(images):.2f}", f"{max(images):.2f}")
