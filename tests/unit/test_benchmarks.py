@@ -81,8 +81,6 @@ def test_ratios_of_readme_are_measured_ones():
     measured = json.loads((root / "benchmarks" / "throughput.json").read_text())["results"]
     cells = r"(\w+ (?:points|\w+ \d+)) \| ([\d.]+) \| ([\d.]+) \(([\d.]+) to ([\d.]+)\)"
     rows = re.findall(rf"^\| {cells} \|$", readme, re.M)
-        r"^\| (\w+ (?:points|\w+ \d+)) \| ([\d.]+) \| ([\d.]+) \(([\d.]+) to ([\d.]+)\) \|$", readme, re.M
-    )
     assert len(rows) == 14
     for setting, rate, *ratios in rows:
         result = measured[setting]
