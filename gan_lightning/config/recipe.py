@@ -43,7 +43,7 @@ KEYS = (  # what the recipe may choose
 
 @dataclass(frozen=True)
 class Facts:
-    """What the recipe depends on.
+    """Facts about the images and the machine, from which the recipe chooses settings.
 
     Attributes:
         num_images: Number of images, at most ``data.limit``.

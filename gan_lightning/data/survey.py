@@ -23,7 +23,7 @@ TOLERANCE, MOST = 0.1, 0.8  # an aspect ratio is the same within 10 %, for at le
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the images without decoding them.
+    """Facts about the images, collected without decoding them.
 
     Attributes:
         num_images: Number of images, at most ``data.limit``.
