@@ -230,7 +230,7 @@ def test_pages_list_logged_metrics(run, tmp_path, learner):
     logged = set((tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step"}
     assert trainer.global_step == 1
     for page in (f"{learner}.md", "configuration.md"):
-        table = (ROOT / "docs" / page).read_text().partition("hat is logged")[2].partition("\n## ")[0]
+        table = (ROOT / "docs" / page).read_text().partition("\n## Logged metrics\n")[2].partition("\n## ")[0]
         named = set(re.findall(r"`((?:[gd]/)\w+|images_\w+)`", re.sub(r"^(?!\|).*$", "", table, flags=re.M)))
         assert logged <= named, page
         assert page == "configuration.md" or named == logged, page
