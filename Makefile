@@ -4,6 +4,12 @@ ARGS ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --timeout 600
 .DEFAULT_GOAL := help
+
+# make takes KEY=VALUE as a variable of its own, and would train with the defaults. "\ " is make's notation of a space in a value.
+EMPTY :=
+MISPLACED := $(filter-out ARGS=% PYTHON=%,$(subst \$(EMPTY) $(EMPTY),_,$(MAKEOVERRIDES)))
+$(if $(MISPLACED),$(error $(MISPLACED): pass overrides as ARGS: make $(MAKECMDGOALS) ARGS="$(MISPLACED)"))
+
 .PHONY: help install toy train play test test-all test-slow faults lint format bench tensorboard lock clean
 
 help:  ## list the targets

@@ -37,6 +37,17 @@ def test_make_help_lists_every_target():
     assert len(listed) == len(TARGETS)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
+def test_overrides_outside_args_are_error():
+    words = "make", "-n", "train", "model=wgan", "data.image_size=[96,64]"
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "train.py" not in done.stdout
+    assert re.search(r'pass overrides as ARGS: make train ARGS="[^"]*model=wgan', done.stderr)
+    passed = shell("make", "-n", "train", f"PYTHON={sys.executable}", "ARGS=model=wgan data=mnist")
+    assert passed.endswith("train.py model=wgan data=mnist\n")
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run", ".pre-commit-config.yaml"])
 def test_make_targets_in_documents_exist(page):
     text = (ROOT / page).read_text()
