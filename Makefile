@@ -56,7 +56,7 @@ lock: .venv/installed-dev  ## write requirements.lock: what .venv has, with hash
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' > .venv/tested.txt
 	echo hatchling | $(BIN)/uv pip compile pyproject.toml - --universal --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command "make lock" --constraint .venv/tested.txt --upgrade --quiet --output-file requirements.lock \
-	  $(addprefix --extra ,export hub joblib parquet play report stream submitit video)
+	  $(addprefix --extra ,datasets export hub joblib parquet play report stream submitit video)
 
 clean:  ## remove caches and builds; runs, data and .venv stay
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache && find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
