@@ -88,7 +88,7 @@ class ClassDirection(NeedsData):
         logits = self.logits(model, z, y)
         few = z[:MEASURED], y[:MEASURED]
         rows: list[Tensor] = []
-        figures: dict[str, list[Any]] = {"targets": [self.names[target] for target in targets], "directions": []}
+        results: dict[str, list[Any]] = {"targets": [self.names[target] for target in targets], "directions": []}
         changes = [self.change(model, *few, one) for one in random]
         for number, target in enumerate(targets):
             if self.method == "boundary":
@@ -108,12 +108,12 @@ class ClassDirection(NeedsData):
                 "seen": [float((predicted == target).double().mean()) for predicted in predictions],
             }
             for name, value in results.items():
-                figures.setdefault(name, []).append(value)
-            figures["directions"].append(direction.tolist())
+                results.setdefault(name, []).append(value)
+            results["directions"].append(direction.tolist())
             path = torch.linspace(-self.strength, self.strength, self.steps)[:, None] * direction
             rows.append(model.generate(z[0] + path, torch.full((self.steps,), classes[0])))
-        names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(figures["targets"], figures["score"], strict=True)]
-        return Exploration(rows, names, figures=figures)
+        names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(results["targets"], results["score"], strict=True)]
+        return Exploration(rows, names, results=results)
 
     def logits(self, model: SamplingMixin, z: Tensor, y: Tensor) -> Tensor:
         """Return logits (N, classes) of samples, centred over the classes."""
