@@ -100,14 +100,14 @@ class ClassDirection(NeedsData):
             change = self.change(model, *few, direction)
             shifted = [few[0] + length * direction for length in (-self.strength, 0, self.strength)]
             predictions = [self.logits(model, latents, few[1]).argmax(1) for latents in shifted]
-            results = {
+            measured = {
                 "score": score(change, target),
                 "at_random": sum(abs(score(other, target)) for other in changes) / RANDOM,
                 "change": float(change[:, target].mean()),
                 "change_at_random": float(torch.stack([c[:, target].mean().abs() for c in changes]).mean()),
                 "seen": [float((predicted == target).double().mean()) for predicted in predictions],
             }
-            for name, value in results.items():
+            for name, value in measured.items():
                 results.setdefault(name, []).append(value)
             results["directions"].append(direction.tolist())
             path = torch.linspace(-self.strength, self.strength, self.steps)[:, None] * direction
