@@ -1,5 +1,5 @@
 # docker build -t gan-lightning .
-# mkdir -p runs data  # else docker makes them, as root
+# mkdir -p runs data  # otherwise Docker creates them as root
 # docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/runs:/home/gan/runs" gan-lightning gan-train model=wgan_gp data=gaussian_ring
 # docker run --rm --user "$(id -u):$(id -g)" --gpus all -v "$PWD/runs:/home/gan/runs" -v "$PWD/data:/home/gan/data" gan-lightning gan-train data=cifar10
 FROM python:3.13-slim

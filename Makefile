@@ -1,11 +1,11 @@
-# Every target works in a fresh clone: it installs what it needs into .venv, once.
+# Every target works in a fresh clone: it first installs its dependencies into .venv.
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --timeout 600
 .DEFAULT_GOAL := help
 
-# make takes KEY=VALUE as a variable of its own, and would train with the defaults. "\ " is make's notation of a space in a value.
+# make interprets KEY=VALUE as a make variable, so training would use the defaults. "\ " is a space in a value.
 EMPTY :=
 MISPLACED := $(filter-out ARGS=% PYTHON=%,$(subst \$(EMPTY) $(EMPTY),_,$(MAKEOVERRIDES)))
 $(if $(MISPLACED),$(error $(MISPLACED): pass overrides as ARGS: make $(MAKECMDGOALS) ARGS="$(MISPLACED)"))
@@ -15,43 +15,43 @@ $(if $(MISPLACED),$(error $(MISPLACED): pass overrides as ARGS: make $(MAKECMDGO
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed-dev  ## make .venv with everything in it; a torch that is already there stays
+install: .venv/installed-dev  ## create .venv with all dependencies; an installed torch is reused
 
-train: .venv/installed  ## train a GAN; make train ARGS="model=wgan_gp data=mnist" passes overrides on
+train: .venv/installed  ## train a GAN; overrides: make train ARGS="model=wgan_gp data=mnist"
 	$(BIN)/python train.py $(ARGS)
 
-toy: .venv/installed  ## points in the plane, a picture and a report in under a minute, offline
+toy: .venv/installed  ## train on points in the plane and write a report, in under a minute, offline
 	OMP_NUM_THREADS=1 $(BIN)/gan-train model=vanilla data=gaussian_ring trainer.max_steps=3000 hydra.run.dir=runs/toy ckpt_path=last
 	$(BIN)/gan-report runs/toy --out runs/toy/report.html
 
-play: .venv/installed-dev  ## a web page: train interactively, explore a generator
+play: .venv/installed-dev  ## open a web page for interactive training and exploring a generator
 	$(BIN)/gan-play $(ARGS)
 
-test: .venv/installed-dev  ## run the unit tests, a file on each of up to four cores: a few minutes
+test: .venv/installed-dev  ## run the unit tests, in parallel on up to four cores: a few minutes
 	$(PYTEST) tests/unit $(ARGS)
 
-test-all: .venv/installed-dev  ## run every test that trains for less than a minute, those of commands and docs too
+test-all: .venv/installed-dev  ## run all tests except the slow ones: unit, integration and documentation
 	$(PYTEST) $(ARGS)
 
 test-slow: .venv/installed-dev  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-faults: .venv/installed-dev  ## kill runs, fill disks, damage files, and see what is left of them
+faults: .venv/installed-dev  ## inject faults: kill runs, fill disks, damage files, and check that the runs recover
 	$(BIN)/python tests/support/fault_injection.py $(ARGS)
 
 lint: .venv/installed-dev  ## check style, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-format: .venv/installed-dev  ## put the code into form
+format: .venv/installed-dev  ## format the code and fix style errors
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: .venv/installed-dev  ## measure against a plain PyTorch loop
+bench: .venv/installed-dev  ## measure speed and memory compared with a plain PyTorch loop
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
 
-tensorboard: .venv/installed  ## watch the runs in a browser
+tensorboard: .venv/installed  ## show the runs in TensorBoard
 	$(BIN)/tensorboard --logdir runs $(ARGS)
 
-lock: .venv/installed-dev  ## write requirements.lock: what .venv has, with hashes for every platform
+lock: .venv/installed-dev  ## write requirements.lock: the versions in .venv, with hashes for every platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' > .venv/tested.txt
 	echo hatchling | $(BIN)/uv pip compile pyproject.toml - --universal --generate-hashes --no-emit-index-url --no-annotate \
@@ -61,7 +61,7 @@ lock: .venv/installed-dev  ## write requirements.lock: what .venv has, with hash
 clean:  ## remove caches and builds; runs, data and .venv stay
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache && find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
 
-# A virtual environment sees the packages of $(PYTHON) if those have torch; torch's version is then pinned.
+# The environment uses the packages of $(PYTHON) if these include torch, whose version is then pinned.
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

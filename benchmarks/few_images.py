@@ -103,8 +103,8 @@ def curve(result: dict[str, Any], score: str) -> list[float]:
 def effect_size(before: list[float], after: list[float]) -> float:
     """Return Hedges' g: the decrease of the mean over the pooled standard deviation, corrected for few values."""
     freedom = len(before) + len(after) - 2
-    deviations = (len(values) - 1 for values in (before, after))
-    variance = sum(n * statistics.variance(values) for n, values in zip(deviations, (before, after), strict=True))
+    freedoms = (len(values) - 1 for values in (before, after))
+    variance = sum(n * statistics.variance(values) for n, values in zip(freedoms, (before, after), strict=True))
     difference = statistics.fmean(before) - statistics.fmean(after)
     return difference / math.sqrt(variance / freedom) * (1 - 3 / (4 * freedom - 1))
 

@@ -5,7 +5,7 @@
     python benchmarks/results.py --page                         # the page only
 
 Each run writes one file to benchmarks/results, with every score and its card, and is skipped if the file exists.
-An interrupted run of gan-lightning resumes from its last checkpoint; a plain loop starts anew.
+An interrupted run of gan-lightning resumes from its last checkpoint; a plain loop starts again.
 """
 
 import argparse

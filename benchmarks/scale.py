@@ -4,7 +4,7 @@
 
 Size: microseconds per image to gather, flip and scale batches, over whole epochs, with 1,000 to 1,000,000 images of
 3 x 32 x 32 in memory.
-Length: steps per second and resident memory at the beginning and the end of 20,000 steps of perceptrons on points.
+Length: steps per second and resident memory at the beginning and the end of 20,000 steps of MLPs on points.
 Processes: images per second of ``model=dcgan`` at 32 x 32 with one thread and 64 images per process: one process on one
 core; two independent processes, each on its core; and two processes of one run, ``trainer=ddp trainer.devices=2``. The
 three are measured alternately.

@@ -13,7 +13,7 @@ side; the floor's share of our time is a median, too.
 "Ours" is everything that ``python train.py`` does, with the default callbacks and TensorBoard, with three exceptions:
 no sample grids (17 in 100,000 steps), no evaluation (each run reports its share of the time), and the progress bar
 writes to memory. On points a segment has whole intervals of the callbacks, 500 steps with ten lines of metrics and
-one checkpoint; with perceptrons on images it has whole intervals of the metrics. Elsewhere both are too rare to
+one checkpoint; with MLPs on images it has whole intervals of the metrics. Elsewhere both are too rare to
 matter, and the median may exclude them.
 
 plain_loop.py describes the plain loop, which always runs in single precision, and the floor, which runs in the
@@ -69,7 +69,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 MARKS = [(f"<!-- {device} -->", f"<!-- end of {device} -->") for device in ("cpu", "gpu")]
 SIDES = "ours", "plain", "floor"
 
-POINTS = ["data=gaussian_ring", "network.width=64", "network.depth=2"]  # perceptrons 2-64-64
+POINTS = ["data=gaussian_ring", "network.width=64", "network.depth=2"]  # MLPs 2-64-64
 VARIANTS = {name: [f"model={name}"] for name in ("dcgan", "cgan", "acgan", "wgan", "wgan_gp")}
 
 # By setting: overrides, the divisor of a segment's number of steps, the target of the ratio.

@@ -1,4 +1,4 @@
-"""The student network: a small convolutional network whose features are means and deviations of its stages, projected.
+"""The student: a small convolutional network. Its features are projected means and standard deviations of its stages.
 
 ``Student`` is trained with BatchNorm. ``fused`` returns the network that is stored: convolutions and one linear layer.
 """
@@ -29,8 +29,8 @@ class Student(nn.Module):
     """Maps images (N, 3, side, side) in [-1, 1] to features (N, dim).
 
     The first convolution has kernels of 4 x 4 pixels and a stride of 2, which keep the finest detail in its channels.
-    Each stage is a convolution with a stride of 2, and residual ones that keep the size. The mean and the standard
-    deviation of each channel of each stage are normalised and projected to the features.
+    Each stage is a convolution with a stride of 2, and residual ones that keep the size. The mean and the
+    standard deviation of each channel of each stage are normalised and projected to the features.
 
     Args:
         side: Side of the input in pixels.

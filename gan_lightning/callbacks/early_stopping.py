@@ -13,7 +13,7 @@ from gan_lightning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-NUM_DEVIATIONS = 2.0  # standard deviations of the noise that an improvement must exceed
+NUM_STDS = 2.0  # standard deviations of the noise that an improvement must exceed
 
 
 class EarlyStopping(Validated, Callback):
@@ -60,7 +60,7 @@ class EarlyStopping(Validated, Callback):
             if self.noise is None:
                 self.noise = evaluate.measure_noise(trainer, module, self.seeds)
                 log.info(f"early stopping: {name} varies by {self.noise:.1%} between samples of other seeds")
-            threshold = NUM_DEVIATIONS * self.noise * abs(earlier)
+            threshold = NUM_STDS * self.noise * abs(earlier)
         if recent - earlier > threshold:
             return
         step, best = evaluate.best()

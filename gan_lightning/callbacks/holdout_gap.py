@@ -63,8 +63,8 @@ class HoldoutGap(Validated, Callback):
         data: Any = trainer.datamodule
         training, held_out = (outputs(module, data.scale(x), y) for x, y in self.parts)
         gap = float(training.mean() - held_out.mean())
-        deviation = float(((training.var() + held_out.var()) / 2).sqrt())
-        self.measured_at, self.effect = trainer.global_step, gap / deviation if deviation else 0.0
+        std = float(((training.var() + held_out.var()) / 2).sqrt())
+        self.measured_at, self.effect = trainer.global_step, gap / std if std else 0.0
         return {"d/holdout_gap": gap}
 
 

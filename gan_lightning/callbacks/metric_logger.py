@@ -156,7 +156,7 @@ class MetricLogger(Validated, Callback):
 
 
 def ended_after_step(trainer: Trainer, exception: BaseException) -> bool:
-    """Return whether an exception was raised after a complete step, by a callback say, so that the step can be saved.
+    """Return whether an exception was raised after a complete step, as by a callback, so that the step can be saved.
 
     False for several processes, since the others would not take part in saving; for a signal that ends the run at once;
     for a full disk; and if training has diverged.

@@ -126,7 +126,7 @@ class TrainingMonitor(Validated, Callback):
         return warnings
 
     def check_overfitting(self, module: GenerativeModel, effect: float) -> list[str]:
-        """Return a warning if D's outputs on training and on held-out samples differ by ``effect`` deviations."""
+        """Return a warning if D's outputs on training and held-out samples differ by ``effect`` standard deviations."""
         if not self.persisted("overfitting", effect > MEMORIZED):
             return []
         advice = ADVICE["overfitting" if getattr(module, "augment", None) is None else "augmented"]

@@ -52,13 +52,13 @@ class Progress(Validated, Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: GenerativeModel, outputs: dict[str, StepOutput], batch: Any, batch_idx: int
     ) -> None:
-        """Advance the bar; the losses are read only when it is redrawn, since that synchronizes with the device."""
-        bar = self.progress_bar
-        if not bar.disable and bar._time() - bar.last_print_t >= bar.mininterval:
+        """Advance the progress bar; read the losses only when it is redrawn, since this synchronizes the device."""
+        progress_bar = self.progress_bar
+        if not progress_bar.disable and progress_bar._time() - progress_bar.last_print_t >= progress_bar.mininterval:
             losses = {network: f"{float(sum(output.terms.values())):.3f}" for network, output in outputs.items()}
             images = trainer.global_step * trainer.datamodule.batch_size * module.d_steps
-            bar.set_postfix(losses | {"images": f"{images:,}"}, refresh=False)
-        bar.update()
+            progress_bar.set_postfix(losses | {"images": f"{images:,}"}, refresh=False)
+        progress_bar.update()
         if self.estimate_steps is not None:
             self.time_step(trainer, module, self.estimate_steps)
 
@@ -79,12 +79,12 @@ class Progress(Validated, Callback):
             log.info(estimate(trainer.max_steps - trainer.global_step, seconds, peak_memory(module.device)))
 
     def teardown(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
-        """Close the bar, so that the next log message starts on a new line."""
+        """Close the progress bar, so that the next log message starts on a new line."""
         if self.progress_bar is not None:
             self.progress_bar.close()
 
     def on_exception(self, trainer: Trainer, module: GenerativeModel, exception: BaseException) -> None:
-        """Close the bar of a run that fails, for which Lightning does not call ``teardown``."""
+        """Close the progress bar of a run that fails, for which Lightning does not call ``teardown``."""
         self.teardown(trainer, module, "fit")
 
 

@@ -96,7 +96,7 @@ def prepare_image_folder(
         images, labels, total = load_images(path, evaluator)
         fake, (height, width) = evaluator.extract_features(images, labels), images.shape[-2:]
         fitted = f"cropped and resized to {height} x {width}, bicubic, antialiased"
-        card = {"origin": "pictures of a folder", "fitted": fitted}
+        card = {"origin": "images of a folder", "fitted": fitted}
     card |= {"num_generated": len(fake)} | (
         {"sampling_seed": evaluator.seed} if total > evaluator.num_generated else {}
     )

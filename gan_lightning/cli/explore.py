@@ -170,12 +170,12 @@ def compose_config(overrides: Sequence[str]) -> tuple["DictConfig", list[str]]:
         errors.append(f"out={config.out}: must be a name")
     elif isinstance(config.out, str) and (out := relative_path(absolute(config.out))).suffix in SUFFIXES:
         errors.append(f"out={out}: several files are written; use a name without a suffix: out={out.with_suffix('')}")
-    elif isinstance(config.out, str) and (existing := foreign_files(out)):
+    elif isinstance(config.out, str) and (existing := files_of_others(out)):
         errors.append(f"out={out}: {existing[0]} exists and was not written by gan-explore; choose another name")
     return config, errors
 
 
-def foreign_files(out: Path) -> list[Path]:
+def files_of_others(out: Path) -> list[Path]:
     """Return files that would be overwritten and were not written by gan-explore."""
     description = out.with_name(f"{out.name}.json")
     with suppress(OSError, ValueError, AttributeError):

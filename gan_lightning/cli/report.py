@@ -136,11 +136,11 @@ def rank_runs(data: str, rows: list["Row"], sort_by: str | None) -> dict[str, An
 
     scores = rankable_scores(rows)
     by = sort_by if sort_by in scores else next(iter(scores), "")
-    found: dict[str, Any] = {"data": data, "by": by, "table": [], "refused": ()}
+    found: dict[str, Any] = {"data": data, "by": by, "table": [], "errors": ()}
     try:
         compare.check_comparable(rows)
     except UserError as error:
-        return found | {"refused": error.errors}
+        return found | {"errors": error.errors}
     table = compare.table_rows(compare.summarise(rows, by, directions()[by]), scores) if by else []
     return found | {"table": table}
 

@@ -178,7 +178,7 @@ class Job:
             log.info(f"{outcome.error}; to resume: {resume_command(self.run_dir, settings, self.argv, reason)}")
         if not exit_status and config.objective and config.objective not in results["metrics"]:
             near = suggest(config.objective, results["metrics"])
-            message = f"objective={config.objective}: the run has no such figure{near}"
+            message = f"objective={config.objective}: the run has no such metric{near}"
             log.error(message)
             outcome = Outcome(error=message, results=results)
         return outcome
@@ -297,7 +297,7 @@ def finished(run_dir: Path, ckpt_path: Path | None, max_steps: int) -> dict[str,
 
 
 def requeue(trainer: Any) -> None:
-    """Ask the scheduler that preempted the job to start it again."""
+    """Request the scheduler that preempted the job to start it again."""
     from gan_lightning.callbacks.graceful_stop import GracefulStop
 
     for callback in trainer.callbacks:

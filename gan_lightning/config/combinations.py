@@ -206,8 +206,8 @@ def label_declarations(config: DictConfig, parts: list[Part]) -> list[Part]:
 def may_have_classes(path: Path) -> bool:
     """Return whether an image folder may have labels: sub-directories, a file of labels, an archive or a table.
 
-    An archive itself is true, since only loading it tells; so is a directory that cannot be read, which another check
-    reports.
+    The result is True for an archive, which is not read here, and for a directory that cannot be read, which another
+    check reports.
     """
     try:
         with os.scandir(path) as entries:

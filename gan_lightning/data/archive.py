@@ -112,7 +112,7 @@ class Archive(Container):
 
     def rejection(self, name: str, problem: str) -> UserError:
         """Return the error for an archive with a file that is not accepted."""
-        return self.error(f"{name!r} in it {problem}; nothing is read from such an archive, pack the images anew")
+        return self.error(f"{name!r} in it {problem}; nothing is read from such an archive, pack the images again")
 
     def add(self, name: str, member: Found, total: int) -> None:
         """Add a file to ``members``.
@@ -283,11 +283,11 @@ class Zip(Archive):
                 raise self.error(f"{info.filename!r} in it is encrypted; pack the images without a password")
             # The other methods have no limit on what a few bytes are decompressed to.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise self.error(f"{info.filename!r} in it is neither stored nor deflated; pack the images anew")
+                raise self.error(f"{info.filename!r} in it is neither stored nor deflated; pack the images again")
             yield info.filename, Found(info, info.file_size)
 
     def read(self, where: zipfile.ZipInfo, limit: int = -1) -> bytes:
-        """Return the first bytes of a file; at most as many as the directory of the archive says that it has."""
+        """Return the first bytes of a file; at most the size given in the directory of the archive."""
         try:
             with self.zip.open(where) as file:
                 return file.read(limit)

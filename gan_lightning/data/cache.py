@@ -74,8 +74,8 @@ class Cache:
                     return found
                 for stale in self.folder.glob(f".{path.stem}.*.part"):  # left by a killed process
                     stale.unlink()
-                room = len(paths) * math.prod(shape)
-                check_free_space(self.folder, room, "the decoded images", "set data.cache=FOLDER to another disk")
+                num_bytes = len(paths) * math.prod(shape)
+                check_free_space(self.folder, num_bytes, "the decoded images", "set data.cache=FOLDER to another disk")
                 self.write(path, paths, size, channels, white, fit)
             found = self.read(path, paths, shape)
         except UserError as error:

@@ -65,7 +65,7 @@ class CelebA(ImageFolder):
         return [*paths], [has[path.stem] for path in paths], [f"not {attribute}", attribute]
 
     def candidates(self) -> list[Path]:
-        """Return directories that may contain the images: below ``root``, in ``WRAPPERS``, the innermost first."""
+        """Return directories that may contain the images: below ``root``, in ``WRAPPERS``, the deepest first."""
         level, found = [self.root] if self.root.is_dir() else [], []
         for _ in range(MAX_NESTING):
             found += level

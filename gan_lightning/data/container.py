@@ -181,7 +181,7 @@ def temporary_file(folder: Path | None) -> IO[bytes]:
     Compressed archives and tables can only be read in order, and images are needed in another order.
 
     Args:
-        folder: The cache, which is on a disk with room for images; None for the system's temporary folder.
+        folder: The cache, which is on a disk with space for images; None for the system's temporary folder.
 
     Raises:
         OSError: It cannot be created.

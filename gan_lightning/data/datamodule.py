@@ -130,7 +130,7 @@ class InMemoryDataModule(Validated, LightningDataModule):
     samples: Tensor
     labels: Tensor
     class_names: list[str]
-    trainer: Any  # Lightning sets it before it asks for loaders
+    trainer: Any  # Lightning sets it before it requests the loaders
 
     def __init__(self, batch_size: PositiveInt, seed: Seed) -> None:
         super().__init__()

@@ -101,7 +101,7 @@ class DecodedImage:
         size: Width and height of the file, as a viewer shows it.
         mode: Mode of Pillow.
         error: Why the file could not be decoded.
-        transient: Whether the error may not occur again, such as a lack of memory.
+        transient: Whether the error may not occur again, such as insufficient memory.
     """
 
     pixels: np.ndarray | None = None

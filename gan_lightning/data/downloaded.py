@@ -66,8 +66,8 @@ class Downloaded(ImageData):
         """Return a split as read by torchvision; one process at a time downloads and reads it.
 
         Raises:
-            UserError: The files are missing and cannot be downloaded, or they are damaged; the message says where to
-                put them.
+            UserError: The files are missing and cannot be downloaded, or they are damaged; the message names the
+                folder to put them into.
         """
         try:
             with ExitStack() as held:
@@ -117,5 +117,5 @@ def misplaced_file_hint(root: Path, target_folder: Path, files: Sequence[str]) -
         for path in (folder / name for name in sorted(found) if plain(name) in wanted):
             target = target_folder / (wanted[plain(path.name)] + path.suffix * (path.suffix == ".gz"))
             if path != target and os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises PermissionError)
-                return f". {path} looks like one of them: move it to {target}, and the others likewise"
+                return f". {path} looks like one of them: move it to {target}, and the others too"
     return ""

@@ -48,7 +48,7 @@ class MappedFile:
             start, end = start - start % mmap.PAGESIZE, start + self.image_bytes
             self.map.madvise(mmap.MADV_WILLNEED, start, end - start)
         self.resident += len(rows) * (self.image_bytes + FAULT_AROUND)
-        if self.resident > self.max_resident:  # released pages stay in the system's page cache while it has room
+        if self.resident > self.max_resident:  # released pages stay in the system's page cache while memory is free
             self.map.madvise(mmap.MADV_DONTNEED)
             self.resident = 0
 

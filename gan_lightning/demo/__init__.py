@@ -1,1 +1,1 @@
-"""The page of gan-play: a game that is trained step by step, and the samples of a run."""
+"""The web page of gan-play: interactive training on points, and the samples of a run."""

@@ -56,14 +56,14 @@ class Frame:
         d_updates: Number of discriminator updates so far.
         fake: Generated points (N, 2) of the same latents in every frame.
         logits: Logits (S, S) of the discriminator over the square that is shown.
-        figures: The latest loss terms of both networks, the number of covered modes, and the quality.
+        metrics: The latest loss terms of both networks, the number of covered modes, and the quality.
     """
 
     g_updates: int
     d_updates: int
     fake: Tensor
     logits: Tensor
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     @property
     def updates(self) -> int:
@@ -240,9 +240,9 @@ class LiveTraining(Callback):
         real_set, fake_set = (FeatureSet(samples, samples, torch.zeros(len(samples))) for samples in (self.real, fake))
         real_set.centres, real_set.std = self.data.centres(), self.data.std
         scores: Any = Modes()(real_set, {}, fake_set)
-        figures = {name: float(term) for name, term in loss_terms(self.outputs).items()}
-        figures |= {name: scores[name] for name in ("modes", "quality")}
-        frame = Frame(self.g_updates, self.d_updates, fake, surface(module, self.extent), figures)
+        metrics = {name: float(term) for name, term in loss_terms(self.outputs).items()}
+        metrics |= {name: scores[name] for name in ("modes", "quality")}
+        frame = Frame(self.g_updates, self.d_updates, fake, surface(module, self.extent), metrics)
         with self.changed:
             self.frames = [*self.frames, frame]  # a new list, since other threads may be reading the old one
             if len(self.frames) > MAX_FRAMES:

@@ -73,7 +73,7 @@ element.querySelector('button').addEventListener('click', () => {
 """
 ADVICE = """\
 **Update D** fifty times: the surface becomes steep between green and black. **Update G** fifty times: all green points
-move in the same direction, up the slope and out of the image. **Both** makes whole training steps. Settings are
+move in the same direction, along the gradient and out of the image. **Both** makes whole training steps. Settings are
 overrides: `loss=minimax`, `model.d_steps=5`, `model.generator_optimizer.lr=1e-3`.
 """
 
@@ -204,16 +204,16 @@ def farthest_points(points: Tensor) -> Tensor:
 
 def status_text(frame: Frame, modes: int) -> str:
     """Return the numbers of a frame as HTML."""
-    terms = ", ".join(f"{name} {value:.3g}" for name, value in frame.figures.items() if "/" in name)
-    scores = f"{frame.figures['modes']} of {modes} modes, quality {frame.figures['quality']:.0%}."
+    terms = ", ".join(f"{name} {value:.3g}" for name, value in frame.metrics.items() if "/" in name)
+    scores = f"{frame.metrics['modes']} of {modes} modes, quality {frame.metrics['quality']:.0%}."
     return f"<b>{frame.g_updates:,} updates of G, {frame.d_updates:,} of D. {scores}</b> {terms}"
 
 
 def panels(frames: list[Frame]) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
     """Return the curves of the history by panel."""
     steps = [frame.g_updates for frame in frames]
-    names = {name: None for frame in frames for name in frame.figures}
-    curve = {name: [frame.figures.get(name, float("nan")) for frame in frames] for name in names}
+    names = {name: None for frame in frames for name in frame.metrics}
+    curve = {name: [frame.metrics.get(name, float("nan")) for frame in frames] for name in names}
     losses = {name: values for name, values in curve.items() if "/" in name}
     return {
         **({"losses": (steps, losses)} if losses else {}),

@@ -107,7 +107,7 @@ def experiment_names(rows: Sequence[Row]) -> list[str]:
     keys = dict.fromkeys(key for row in rows for key in row.experiment)
     columns = {key: [str(row.experiment.get(key)) for row in rows] for key in keys}
     choices = [key for key, values in columns.items() if "." not in key and len({*values}) > 1]
-    # A network or loss that follows from another choice is redundant. Of several keys with the same values the
+    # A network or loss that follows from another choice is redundant. If several keys have the same values, the
     # shortest one is shown.
     for key in ("network", "loss"):
         others = [columns[other] for other in choices if other != key]

@@ -30,7 +30,7 @@ from gan_lightning.model.ema import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES
 NOISE_CHUNK = 250  # samples that are generated at a time; the noise of a chunk depends on its index alone
 CACHE_CHUNK = 5000  # real samples whose features are cached in one file
 FEATURES_VERSION = 1  # of cached features; incremented when their computation changes
-PREPARED_VERSION = 2  # of what metrics prepare, likewise; 2: radii and nearest distances equal those of brute force
+PREPARED_VERSION = 2  # of what metrics prepare; 2: radii and nearest distances equal those of brute force
 VERSIONS = "gan-lightning", "torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy", "scipy"
 
 NumSamples = Annotated[int, Interval(ge=2, le=2_147_483_647)]

@@ -32,7 +32,7 @@ A generator of {what}, after {steps:,} generator steps.
 import gan_lightning
 
 model = gan_lightning.load("FOLDER"{trust})
-samples = model.sample(64{ask}, seed=0)
+samples = model.sample(64{labels}, seed=0)
 ```
 
 {loading}
@@ -177,7 +177,7 @@ def card(description: dict[str, Any], license_name: str, onnx: bool) -> str:
         title=f"{escaped(run['model'])} on {escaped(run['data'])}",
         what=what + (f" of {classes} classes, selected by {by}" if classes else ""),
         steps=run["steps"],
-        ask=labels_argument(classes, names),
+        labels=labels_argument(classes, names),
         classes=CLASSES.format(names=escaped(describe_classes(names, classes))) if names else "",
         trust=", trust_checkpoint=True" if third_party else "",
         loading=USER_CLASS if third_party else "Loading runs no code from this folder.",

@@ -14,7 +14,7 @@ def progress_bar(over: Iterable[Any] | None = None, what: str = "", **more: Any)
 
     Args:
         over: The iterable; None to call ``update`` instead.
-        what: Description at the left of the bar.
+        what: Description at the left of the progress bar.
         **more: Further arguments of tqdm.
     """
     interval = 0.5 if sys.stderr.isatty() else 30

@@ -33,12 +33,12 @@ class Exploration:
     Args:
         rows: Samples (T, ...) of each row; all rows have the same length.
         captions: Caption of each row.
-        figures: Further results as JSON-compatible data.
+        results: Further results as JSON-compatible data.
     """
 
     rows: list[Tensor]
     captions: list[str]
-    figures: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 class LatentExplorer(Validated, ABC):

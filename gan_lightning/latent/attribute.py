@@ -88,7 +88,7 @@ class ClassDirection(NeedsData):
         logits = self.logits(model, z, y)
         few = z[:MEASURED], y[:MEASURED]
         rows: list[Tensor] = []
-        figures: dict[str, list[Any]] = {"targets": [self.names[target] for target in targets], "directions": []}
+        results: dict[str, list[Any]] = {"targets": [self.names[target] for target in targets], "directions": []}
         changes = [self.change(model, *few, one) for one in random]
         for number, target in enumerate(targets):
             if self.method == "boundary":
@@ -100,20 +100,20 @@ class ClassDirection(NeedsData):
             change = self.change(model, *few, direction)
             shifted = [few[0] + length * direction for length in (-self.strength, 0, self.strength)]
             predictions = [self.logits(model, latents, few[1]).argmax(1) for latents in shifted]
-            results = {
+            measured = {
                 "score": score(change, target),
                 "at_random": sum(abs(score(other, target)) for other in changes) / RANDOM,
                 "change": float(change[:, target].mean()),
                 "change_at_random": float(torch.stack([c[:, target].mean().abs() for c in changes]).mean()),
                 "seen": [float((predicted == target).double().mean()) for predicted in predictions],
             }
-            for name, value in results.items():
-                figures.setdefault(name, []).append(value)
-            figures["directions"].append(direction.tolist())
+            for name, value in measured.items():
+                results.setdefault(name, []).append(value)
+            results["directions"].append(direction.tolist())
             path = torch.linspace(-self.strength, self.strength, self.steps)[:, None] * direction
             rows.append(model.generate(z[0] + path, torch.full((self.steps,), classes[0])))
-        names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(figures["targets"], figures["score"], strict=True)]
-        return Exploration(rows, names, figures=figures)
+        names = [f"{name}: x {ratio:.1f}" for name, ratio in zip(results["targets"], results["score"], strict=True)]
+        return Exploration(rows, names, results=results)
 
     def logits(self, model: SamplingMixin, z: Tensor, y: Tensor) -> Tensor:
         """Return logits (N, classes) of samples, centred over the classes."""

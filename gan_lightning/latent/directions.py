@@ -68,9 +68,9 @@ class Directions(LatentExplorer):
         path = torch.linspace(-self.strength, self.strength, self.steps)[:, None]
         labels = torch.full((self.steps,), classes[0])
         rows = [model.generate(z[0] + path * one, labels) for one in directions]
-        figures = {"against_random": scores, "directions": directions.tolist()}
+        results = {"against_random": scores, "directions": directions.tolist()}
         label = f", {captions(model, classes)[0]}" if model.num_classes else ""
-        return Exploration(rows, [f"{i + 1}: x {score:.1f}{label}" for i, score in enumerate(scores)], figures=figures)
+        return Exploration(rows, [f"{i + 1}: x {score:.1f}{label}" for i, score in enumerate(scores)], results=results)
 
 
 def random_directions(model: SamplingMixin, seed: int) -> Tensor:

@@ -79,11 +79,11 @@ class Invert(LatentExplorer):
         best = int(errors[-1].argmin())
         steps = torch.linspace(0, self.steps, min(SHOWN, self.steps + 1)).round().long().tolist()
         samples = model.generate(torch.stack([path[i][best] for i in steps]), y[best].expand(len(steps)))
-        figures = {
+        results = {
             "error": [float(error[best]) for error in errors],
             "class": int(y[best]) if model.num_classes else None,
             "class_name": model.class_names[int(y[best])] if model.num_classes and model.class_names else None,
             "latent": path[-1][best].tolist(),
         }
         rows = [target.cpu().expand_as(samples), samples.cpu()]
-        return Exploration(rows, ["image", "reconstruction"], figures=figures)
+        return Exploration(rows, ["image", "reconstruction"], results=results)

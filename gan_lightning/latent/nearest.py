@@ -61,10 +61,10 @@ class Nearest(NeedsData):
         squared, index = nearest(to_uint8(samples), self.images, self.k)
         distance = (squared / samples[0].numel()).sqrt()
         rows = [torch.cat([one[None], from_uint8(self.images[near])]) for one, near in zip(samples, index, strict=True)]
-        figures = {"distance": distance.tolist(), "index": index.tolist()}
+        results = {"distance": distance.tolist(), "index": index.tolist()}
         classes_of_rows = [f", {name}" if name else "" for name in captions(model, y.tolist())]
         texts = [f"{float(row[0]):.1f}{name}" for row, name in zip(distance, classes_of_rows, strict=True)]
-        return Exploration(rows, texts, figures=figures)
+        return Exploration(rows, texts, results=results)
 
 
 def nearest(samples: Tensor, images: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -38,5 +38,5 @@ class Truncate(LatentExplorer):
         z, y = model.draw_latents(self.num, seed=self.seed)
         rows = [model.generate(factor * z, y) for factor in self.factors]
         diversity = [float(torch.pdist(row.flatten(1).float()).mean()) if self.num > 1 else 0.0 for row in rows]
-        figures = {"factors": [float(factor) for factor in self.factors], "diversity": diversity}
-        return Exploration(rows, [f"x {factor:g}" for factor in self.factors], figures=figures)
+        results = {"factors": [float(factor) for factor in self.factors], "diversity": diversity}
+        return Exploration(rows, [f"x {factor:g}" for factor in self.factors], results=results)

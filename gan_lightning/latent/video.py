@@ -41,7 +41,7 @@ def write(exploration: "Exploration", animated: bool, out: Path, fps: int, sourc
         sheet = strip([grid(row, len(row)) for row in rows], exploration.captions)
     else:
         sheet = points(torch.cat(rows))
-    description = source | {"samples": len(rows) * len(rows[0]), **exploration.figures}
+    description = source | {"samples": len(rows) * len(rows[0]), **exploration.results}
     contents: dict[str, bytes | None] = {"png": png(sheet)}
     if animated:
         frames = video_frames(rows)

@@ -55,9 +55,11 @@ class KID(Metric):
         return {"kid": float(mmd.mean()), "kid_std": float(mmd.std(correction=0))}
 
     def warnings(self, real: FeatureSet, fake: FeatureSet) -> list[str]:
-        """Return a warning if the subsets are smaller than the protocol card says."""
+        """Return a warning if the subsets are smaller than those of the protocol card."""
         few = min(len(real), len(fake))
-        warning = f"subsets of {few:,}, since there are no more samples; the deviation of equal subsets is meaningless"
+        warning = (
+            f"subsets of {few:,}, since there are no more samples; the standard deviation over subsets is meaningless"
+        )
         return [warning] if few < self.subset_size else []
 
 

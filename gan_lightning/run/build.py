@@ -199,7 +199,7 @@ def check_networks(config: DictConfig) -> None:
 
 
 def expected_data(data: DictConfig) -> dict[str, Any] | None:
-    """Return the shape that images will have, with a number of classes to try; None if the settings do not say."""
+    """Return the shape of the images, with a number of classes to try; None if the settings do not determine it."""
     if not {"image_size", "channels"} <= data.keys():
         return None
     return {"shape": [data.channels, *to_height_width(data.image_size)], "num_classes": 10}

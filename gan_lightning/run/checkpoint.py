@@ -222,7 +222,7 @@ def no_checkpoint_reason(place: Path) -> str:
     if runs:
         return f"holds {len(runs)} runs, and one is needed: {first_and_count(runs, MAX_LISTED)}"
     if found == [place]:
-        return "this run has saved no checkpoint; its result.json or train.log may say why"
+        return "this run has saved no checkpoint; its result.json or train.log may contain the reason"
     return f"has no checkpoints, as a run directory has, and is no folder of gan-export, since it has no {DESCRIPTION}"
 
 

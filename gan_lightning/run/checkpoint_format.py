@@ -1,7 +1,7 @@
 """The format of a checkpoint: which keys it has, of which types and ranges.
 
 :func:`format_error` validates the content of a file when it is read, before any of it is resolved, built or loaded.
-What depends on the model (names and shapes of weights and of optimizer state) is compared in ``checkpoint.py``.
+``checkpoint.py`` compares what depends on the model: names and shapes of weights and of optimizer state.
 """
 
 import math
@@ -86,7 +86,7 @@ def plain(node: Any, key: str, levels: int = NESTING) -> str:
 
 
 def is_choice(value: Any) -> bool:
-    """Whether a value is an option of a group, or several."""
+    """Return whether a value is an option of a group, or several."""
     several = isinstance(value, list) and all(isinstance(name, str) for name in value)
     return value is None or isinstance(value, str) or several
 

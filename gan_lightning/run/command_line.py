@@ -386,7 +386,7 @@ def errors_of_files(config: DictConfig, known: dict[str, Any], where: str) -> li
 
 
 def errors_of_sweep(override: Override, config: DictConfig, known: dict[str, Any]) -> list[str]:
-    """Return an error for each invalid value of a sweep; composing every one anew would take a second for five."""
+    """Return an error for each invalid value of a sweep; composing each separately would take a second for five."""
     config, key, errors, parser = copy.deepcopy(config), override.key_or_group, [], OverridesParser.create()
     if not override.is_discrete_sweep() or "glob(" in override.input_line:
         return []
@@ -427,7 +427,7 @@ def advice_for_null(group: str, names: list[str]) -> str:
 
 
 def belongs_to_third_party(config: DictConfig, key: str) -> bool:
-    """Return whether a key is an argument of a third-party or user-supplied class, which takes what its signature says.
+    """Return whether a key is an argument of a third-party or user-supplied class, which its signature determines.
 
     So are the arguments of our Trainer that it passes on to Lightning's, and keys of an argument that is a dictionary.
     """

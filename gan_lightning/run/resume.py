@@ -1,6 +1,6 @@
 """Resume a run: the configuration of its checkpoint, with the overrides of the command line on top.
 
-A checkpoint stores the resolved configuration. On resume, the stored choices are composed anew, which brings back
+A checkpoint stores the resolved configuration. On resume, the stored choices are composed again, which brings back
 directories, values of the environment and references between keys, and the stored values replace the others.
 """
 

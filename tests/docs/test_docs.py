@@ -1,4 +1,4 @@
-"""Documentation: links, referenced tests and files, quoted code, commands, and the seventh variant."""
+"""Documentation: links, referenced tests and files, quoted code, commands, and the page that adds a variant."""
 
 import os
 import re
@@ -76,7 +76,7 @@ def commands(page: Path) -> list[list[str]]:
 COMMANDS = [
     pytest.param(words, page, id=f"{page.stem}: {' '.join(words)}")
     for page in PAGES
-    if page.name != "seventh.md"  # its commands need the files that it adds; tested below
+    if page.name != "add_a_variant.md"  # its commands need the files that it adds; tested below
     for words in commands(page)
 ]
 
@@ -238,14 +238,14 @@ def test_pages_list_logged_metrics(run, tmp_path, learner):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
-    """A copy of the repository with the two files of docs/seventh.md."""
-    folder = tmp_path_factory.mktemp("seventh")
+    """A copy of the repository with the two files of docs/add_a_variant.md."""
+    folder = tmp_path_factory.mktemp("add_a_variant")
     for part in ("gan_lightning", "conf"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("train.py", "pyproject.toml", "tests/conftest.py", *SUPPORT, "tests/unit/model/test_model.py"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
-    files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
+    files = dict(FILE.findall((ROOT / "docs" / "add_a_variant.md").read_text()))
     assert sorted(files) == ["conf/model/r1gan.yaml", "gan_lightning/model/r1gan.py"]
     for path, text in files.items():
         assert not (folder / path).exists()
@@ -286,8 +286,8 @@ for words in COMMANDS:
 """
 
 
-def test_seventh_variant_computes_penalty_and_its_commands_are_valid(repository):
-    words = [arguments for _, *arguments in commands(ROOT / "docs" / "seventh.md")]
+def test_added_variant_computes_penalty_and_its_commands_are_valid(repository):
+    words = [arguments for _, *arguments in commands(ROOT / "docs" / "add_a_variant.md")]
     assert len(words) == 3
     python(repository, "-c", CHECK_PENALTY.replace("COMMANDS", repr(words)))
 
@@ -320,12 +320,12 @@ def check_rejected(folder: Path, cwd: Path, name: str, *flags: str) -> None:
     python(cwd, "-c", code)
 
 
-def test_seventh_variant_is_validated(repository):
+def test_added_variant_is_validated(repository):
     check_rejected(repository, repository, "model=r1gan")
 
 
 def test_variant_outside_repository_is_validated(tmp_path):
-    files = dict(FILE.findall((ROOT / "docs" / "seventh.md").read_text()))
+    files = dict(FILE.findall((ROOT / "docs" / "add_a_variant.md").read_text()))
     (tmp_path / "r1gan.py").write_text(files["gan_lightning/model/r1gan.py"])
     (tmp_path / "mine" / "model").mkdir(parents=True)
     text = files["conf/model/r1gan.yaml"].replace("gan_lightning.model.r1gan.R1GAN", "r1gan.R1GAN")
@@ -333,7 +333,7 @@ def test_variant_outside_repository_is_validated(tmp_path):
     check_rejected(tmp_path, ROOT, "model._target_=r1gan.R1GAN", f"--config-dir={tmp_path / 'mine'}")
 
 
-def test_seventh_variant_trains(repository):
+def test_added_variant_trains(repository):
     tiny = ["network.width=4", "data.batch_size=4", "data.limit=26", "data.image_size=16", "trainer.accelerator=cpu"]
     python(repository, "train.py", "model=r1gan", *tiny, "trainer.max_steps=2", "hydra.run.dir=run")
     header, line = (repository / "run" / "metrics.csv").read_text().splitlines()
@@ -343,6 +343,6 @@ def test_seventh_variant_trains(repository):
     assert (repository / "run" / "checkpoints" / "last.ckpt").exists()
 
 
-def test_seventh_variant_passes_model_tests(repository):
+def test_added_variant_passes_model_tests(repository):
     out = python(repository, "-m", "pytest", "-p", "no:cacheprovider", "tests/unit/model/test_model.py", "-k", "r1gan")
     assert int(re.search(r"(\d+) passed", out)[1]) >= 10, out

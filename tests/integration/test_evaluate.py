@@ -352,7 +352,7 @@ def test_score_files_are_compared_without_measuring_again(trained, here, monkeyp
 
 def test_image_folder_is_evaluated_against_data_set(trained, here, capsys):
     trained(here / "one", "model=dcgan", *QUICK)
-    images = here / "pictures"
+    images = here / "images"
     images.mkdir()
     for i in range(30):
         value = torch.randint(256, (20, 20, 3), generator=torch.Generator().manual_seed(i)).byte()
@@ -361,7 +361,7 @@ def test_image_folder_is_evaluated_against_data_set(trained, here, capsys):
     program.evaluate([images], words)
     (row,) = rows_of(here)
     card = row["scores"][0]["card"]
-    assert (card["num_generated"], card["origin"]) == (30, "pictures of a folder")
+    assert (card["num_generated"], card["origin"]) == (30, "images of a folder")
     assert card["fitted"].startswith("cropped and resized to 16 x 16")
     assert scores_of(row)["fd"] > 0
     program.evaluate([images, here / "one"], [*words, "out=beside", "eval.num_generated=30", "metric.kid.subsets=5"])
@@ -372,7 +372,7 @@ def test_image_folder_is_evaluated_against_data_set(trained, here, capsys):
 
 def test_subset_of_sorted_images_is_drawn_from_all_images(here):
     """Twenty black images precede twenty white ones; MNIST's test set is sorted in a similar way."""
-    images = here / "pictures"
+    images = here / "images"
     images.mkdir()
     for i in range(40):
         Image.new("L", (8, 8), 255 * (i // 20)).save(images / f"{i:02}.png")
@@ -386,7 +386,7 @@ def test_subset_of_sorted_images_is_drawn_from_all_images(here):
 
 
 def test_damaged_image_is_reported_and_card_counts_used_images(here, caplog):
-    images = here / "pictures"
+    images = here / "images"
     images.mkdir()
     for i in range(30):
         Image.new("L", (16, 16), 8 * i).save(images / f"{i}.png")

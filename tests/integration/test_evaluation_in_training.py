@@ -177,7 +177,7 @@ def test_early_stopping_without_improvement_measures_no_noise(run, tmp_path, mon
     assert [*values] == []
 
 
-def test_noise_is_relative_deviation_over_other_seeds(run, tmp_path):
+def test_noise_is_relative_std_over_other_seeds(run, tmp_path):
     trainer = run(tmp_path, "model=vanilla", *EVAL, "trainer.max_steps=2")
     evaluate, model = callback_of(trainer), trainer.lightning_module
     noise = evaluate.measure_noise(trainer, model, 3)

@@ -12,7 +12,7 @@ def test_runs_survive_kills_full_disks_damage_and_signals():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WRONG" not in done.stdout
     kinds = "kill in a", "truncated checkpoint", "full disk", "folder removed", "SIGTERM", "SIGHUP", "file dates"
-    for kind in (*kinds, "moments of", "broken picture"):
+    for kind in (*kinds, "moments of", "broken image"):
         assert kind in done.stdout
     for kind in (
         "archive unpacked",

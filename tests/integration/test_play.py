@@ -83,7 +83,7 @@ def test_requested_updates_change_requested_network_only(name, live_training):
     last = training.frames[-1]
     assert last.fake.shape == (1000, 2)
     assert last.logits.shape == (100, 100)
-    assert {"d/adversarial", "g/adversarial", "modes", "quality"} <= set(last.figures)
+    assert {"d/adversarial", "g/adversarial", "modes", "quality"} <= set(last.metrics)
     assert torch.equal(last.fake, model.sample(1000))
 
 
@@ -120,7 +120,7 @@ def test_same_updates_give_same_samples_and_metrics(live_training):
         update(update(live_training("model=vanilla", "data=gaussian_grid"), "d", 3), "g", 2) for _ in range(2)
     )
     assert torch.equal(one.frames[-1].fake, other.frames[-1].fake)
-    assert one.frames[-1].figures == other.frames[-1].figures
+    assert one.frames[-1].metrics == other.frames[-1].metrics
 
 
 def test_training_runs_until_paused(live_training):
@@ -403,7 +403,7 @@ def test_page_is_served_on_loopback_address(served):
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil", ""]
 )
-def test_requests_with_foreign_host_header_are_rejected(served, path, method, upgrade, host):
+def test_requests_with_other_host_header_are_rejected(served, path, method, upgrade, host):
     """DNS rebinding: a hostile page whose host name resolves to this machine sends that name."""
     port = int(served.rstrip("/").rpartition(":")[2])
     upgraded = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}

@@ -207,11 +207,11 @@ def test_accepted_settings_train_or_fail_with_explanation(folder, line):
 def write_images(folder: Path) -> Path:
     """Write images of two classes, unless they exist; return their folder."""
     for i in range(6):
-        path = folder / "pictures" / ("ab"[i % 2]) / f"{i}.png"
+        path = folder / "images" / ("ab"[i % 2]) / f"{i}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (20, 17), (40 * i, 9, 200)).save(path)
-    return folder / "pictures"
+    return folder / "images"
 
 
 @pytest.fixture(scope="module")

@@ -246,7 +246,7 @@ def test_resume_with_other_loss_adds_columns_to_metrics(run, tmp_path, before, a
         assert float(row["g/lr"]) == 5e-5
 
 
-def test_run_killed_before_first_checkpoint_starts_anew(run, tmp_path):
+def test_run_killed_before_first_checkpoint_starts_again(run, tmp_path):
     """The metrics of the killed process are discarded."""
     with during_step(3, kill), pytest.raises(Killed):
         run(tmp_path, *words("vanilla"))

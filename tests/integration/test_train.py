@@ -197,7 +197,7 @@ def test_unknown_objective_fails_run_and_keeps_metrics(tmp_path):
     """Otherwise an optimizing sweeper would continue with missing values."""
     done = program(tmp_path, *TINY, "eval.every_n_steps=null", "objective=d/adversarail", "hydra.run.dir=run")
     assert done.returncode == 1
-    assert "objective=d/adversarail: the run has no such figure (did you mean d/adversarial?)" in done.stdout
+    assert "objective=d/adversarail: the run has no such metric (did you mean d/adversarial?)" in done.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["status"], result["step"]) == ("failed", 3)
     assert "d/adversarial" in result["metrics"], "the other metrics are missing"

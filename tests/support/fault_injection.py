@@ -386,7 +386,7 @@ def wrong_optimizer_state(report: Report, folder: Path, num: int, rng: random.Ra
 
 def damaged_images(report: Report, folder: Path, num: int, rng: random.Random) -> None:
     """One image of a folder is damaged: an error with its name, or skipped with data.skip_broken=true."""
-    root = folder / "pictures"
+    root = folder / "images"
     for i in range(num):
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
@@ -398,7 +398,7 @@ def damaged_images(report: Report, folder: Path, num: int, rng: random.Random) -
         kind = ("truncated", "empty", "noise")[i % 3]
         changed = {"truncated": content[: len(content) // 2], "empty": b"", "noise": rng.randbytes(200)}[kind]
         damaged.write_bytes(changed)
-        run = folder / "of-pictures"
+        run = folder / "of-images"
         words = "data=image_folder", f"data.root={root}", *(w for w in TINY if "limit" not in w), "trainer.max_steps=2"
         for skip in (False, True):
             shutil.rmtree(run, ignore_errors=True)
@@ -409,7 +409,7 @@ def damaged_images(report: Report, folder: Path, num: int, rng: random.Random) -
                 error = f"status {status}: {output[-300:]}"
             elif not skip and damaged.name not in output:
                 error = f"{damaged.name} is not named: {output[-300:]}"
-            report.note("broken picture", error and f"{kind}, skip_broken={skip}: {error}")
+            report.note("broken image", error and f"{kind}, skip_broken={skip}: {error}")
 
 
 def interrupted(run: Path, variant: str, rng: random.Random) -> None:
@@ -557,7 +557,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--short", action="store_true", help="a few of each")
     parser.add_argument("--seed", type=int, default=0)
-    kinds = "damaged, full, removed, signals, dates, moments, pictures, archives, pipes, sweeps, leftovers"
+    kinds = "damaged, full, removed, signals, dates, moments, images, archives, pipes, sweeps, leftovers"
     parser.add_argument("--only", default="", help=f"variants' kills, or one of {kinds}")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -580,7 +580,7 @@ def main() -> None:
             "signals": lambda: stop_signals(report, folder, 6 if args.short else 42, rng),
             "dates": lambda: wrong_dates(report, folder, 2 if args.short else 12, rng),
             "moments": lambda: wrong_optimizer_state(report, folder, 2 if args.short else 12, rng),
-            "pictures": lambda: damaged_images(report, folder, 1 if args.short else 9, rng),
+            "images": lambda: damaged_images(report, folder, 1 if args.short else 9, rng),
         }
         short = args.short
         injections |= {

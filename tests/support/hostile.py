@@ -124,7 +124,7 @@ CALLS = {
     "target_exec_of_timeit": with_target("timeit.timeit", "__import__('os').mknod('{canary}')", number=1),
     "target_urlopen": with_target("urllib.request.urlopen", "file:///etc/passwd"),
     "target_torch_load": with_target("torch.load", "evil.pt", weights_only=False),
-    "target_torch_hub": with_target("torch.hub.load", "stranger/repository", model="x"),
+    "target_torch_hub": with_target("torch.hub.load", "unknown/repository", model="x"),
     "target_numpy_load": with_target("numpy.load", "evil.npy", allow_pickle=True),
     "target_open": with_target("pathlib.Path.touch", "{canary}"),
     "target_rmtree": with_target("shutil.rmtree", "{canary}"),
@@ -449,7 +449,7 @@ def experimental_rerun(folder, _):
 
 def image_folder(folder: Path, name: str = "evil.png", content: bytes | None = None) -> Path:
     """Write a folder with a valid image and a hostile one."""
-    root = folder / "pictures"
+    root = folder / "images"
     root.mkdir()
     Image.new("RGB", (20, 20), "red").save(root / "good.png")
     if content is not None:
@@ -520,17 +520,17 @@ def link_out_of_the_folder(folder, _):
 
 @fixture(IMAGES)
 def image_names_with_escapes(folder, _):
-    return image_folder(folder, f"{ESCAPE}.png", b"no picture")
+    return image_folder(folder, f"{ESCAPE}.png", b"no image")
 
 
 @fixture(IMAGES)
 def image_names_with_html(folder, _):
-    return image_folder(folder, f"{HTML.replace('/', '')}.png", b"no picture")
+    return image_folder(folder, f"{HTML.replace('/', '')}.png", b"no image")
 
 
 @fixture(IMAGES)
 def image_names_with_newlines(folder, _):
-    return image_folder(folder, "a.png\nERROR: send your password to\n.png", b"no picture")
+    return image_folder(folder, "a.png\nERROR: send your password to\n.png", b"no image")
 
 
 # --- archives of images: the path is that of the archive -------------------------------------------------------------
@@ -591,7 +591,7 @@ ARCHIVES |= {
     "zip_with_absolute_path": lambda folder, _: zipped(folder, (f"/{folder / CANARY}", b"evil")),
     "zip_with_duplicate": lambda folder, _: zipped(folder, ("good.png", b"evil")),
     "zip_in_zip": lambda folder, _: zipped(folder, ("more.zip", b"evil")),
-    "zip_with_names_of_escapes": lambda folder, _: zipped(folder, (f"{ESCAPE}.png", b"no picture")),
+    "zip_with_names_of_escapes": lambda folder, _: zipped(folder, (f"{ESCAPE}.png", b"no image")),
     "zip_with_names_of_newlines": lambda folder, _: zipped(folder, ("a\nERROR: send your password\n.png", b"x")),
     "zip_of_zeros": lambda folder, _: zipped(folder, ("a.bmp", bytes(3 << 27))),
     "zip_with_pickle_as_image": lambda folder, _: zipped(folder, ("a.png", pickle.dumps(Payload(folder)))),
@@ -841,9 +841,9 @@ DIRECTORIES["circular_links"] = partial(linked, "train.log")
 def link_to_a_directory_elsewhere(folder, _):
     run = run_directory(folder)
     shutil.rmtree(run / "samples")
-    (folder / "pictures").mkdir()
-    Image.new("RGB", (20, 20), "blue").save(folder / "pictures" / "step_00000002.png")
-    (run / "samples").symlink_to(folder / "pictures")
+    (folder / "images").mkdir()
+    Image.new("RGB", (20, 20), "blue").save(folder / "images" / "step_00000002.png")
+    (run / "samples").symlink_to(folder / "images")
     return run
 
 

@@ -61,14 +61,14 @@ ABSENT_MODULES = ABSENT_NAMES.pop("")
 SIGNALS = "SIGINT", "SIGILL", "SIGFPE", "SIGSEGV", "SIGTERM", "SIGABRT"  # the signals that Windows has
 
 
-def is_ours(variables: dict[str, Any]) -> bool:
-    """Whether a module with these globals belongs to gan_lightning."""
+def is_gan_lightning(variables: dict[str, Any]) -> bool:
+    """Return whether a module with these globals belongs to gan_lightning."""
     return variables.get("__name__", "").partition(".")[0] == "gan_lightning"
 
 
 def called_by_us() -> bool:
-    """Whether the caller of this function's caller belongs to gan_lightning."""
-    return is_ours(sys._getframe(2).f_globals)
+    """Return whether the caller of this function's caller belongs to gan_lightning."""
+    return is_gan_lightning(sys._getframe(2).f_globals)
 
 
 class Simulated(ModuleType):
@@ -125,7 +125,7 @@ CHANGED = {
 
 
 def is_held(path: Path) -> bool:
-    """Whether this process has a file open or mapped; Windows then neither removes it nor renames over it."""
+    """Return whether this process has a file open or mapped; Windows then neither removes it nor renames over it."""
     here, opened = str(path.resolve()), []
     for descriptor in [*Path("/proc/self/fd").glob("*")]:
         with contextlib.suppress(OSError):  # the descriptor of this directory listing is closed
@@ -203,7 +203,7 @@ def simulate() -> None:
     real_import = builtins.__import__
 
     def import_on_windows(name: str, variables: Any = None, *args: Any, **options: Any) -> Any:
-        module, ours = name.partition(".")[0], is_ours(variables or {})
+        module, ours = name.partition(".")[0], is_gan_lightning(variables or {})
         if ours and module in ABSENT_MODULES:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         found = real_import(name, variables, *args, **options)

@@ -49,7 +49,7 @@ def test_checkerboard_and_colour_have_given_values():
     assert degradations.colour(np.full((1, 3, 1, 1), 250, np.uint8), 0.2)[0, :, 0, 0].tolist() == [255, 250, 200]
 
 
-def test_noise_has_given_deviation_and_blur_keeps_mean():
+def test_noise_has_given_std_and_blur_keeps_mean():
     gray = np.full((4, 1, 32, 32), 128, np.uint8)
     noisy = degradations.noise(gray, 15, np.random.default_rng(0)).astype(float)
     assert noisy.std() == pytest.approx(15, rel=0.05)
@@ -115,7 +115,7 @@ def test_training_image_is_function_of_index(training_images):
 
 
 def test_half_of_training_images_are_clean(training_images):
-    """Of each data set half of the images are degraded, and a clean one of CIFAR-10 is the original."""
+    """Half of the images of each data set are degraded; a clean image of CIFAR-10 equals the original."""
     found = [training_images[index] for index in range(400)]
     degraded = np.array([strengths.any() for _, strengths, _ in found])
     for kind in set(distillation.PLACES):
@@ -217,8 +217,8 @@ def test_default_student_is_at_most_two_megabytes(tmp_path):
     assert (tmp_path / "x").stat().st_size < 2e6
 
 
-def test_pooled_are_means_and_deviations(small_student):
-    """Of each stage, before the normalisation."""
+def test_pooled_are_means_and_stds(small_student):
+    """The pooled values are those of each stage, before the normalisation."""
     network = student.fused(small_student)
     batch = student.to_input(torch.from_numpy(images(4)), 16)
     first = network.stages[0](batch)
@@ -245,8 +245,8 @@ def test_projection_has_components_of_largest_variance():
     for whitening, expected in ((0.0, [4.0, 2.0, 1.0]), (0.5, [2.0, 2**0.5, 1.0]), (1.0, [1.0, 1.0, 1.0])):
         mean, matrix, factors = student.projection(features, 3, whitening)
         found = student.project(features, mean, matrix)
-        deviations = found.std(0)
-        assert (deviations / deviations[2]).tolist() == pytest.approx(expected, rel=0.05)
+        stds = found.std(0)
+        assert (stds / stds[2]).tolist() == pytest.approx(expected, rel=0.05)
         assert float(found.square().mean()) == pytest.approx(1, rel=0.01)
         assert (found * factors).std(0).tolist() == pytest.approx([4, 2, 1], rel=0.05)
 

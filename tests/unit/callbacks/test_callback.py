@@ -331,22 +331,22 @@ def test_learning_rate_depends_only_on_step():
 def test_progress_bar_counts_generator_steps(run, tmp_path, capsys):
     overrides = "model=wgan", "trainer.max_steps=5", "callbacks.progress.refresh_s=1e-9"
     trainer = run(tmp_path, *overrides, "callbacks.checkpoint.every_n_steps=2")
-    (bar,) = [callback.progress_bar for callback in trainer.callbacks if isinstance(callback, Progress)]
-    assert (bar.initial, bar.n, bar.total) == (0, 5, 5)
+    (progress_bar,) = [callback.progress_bar for callback in trainer.callbacks if isinstance(callback, Progress)]
+    assert (progress_bar.initial, progress_bar.n, progress_bar.total) == (0, 5, 5)
     output = capsys.readouterr().err
     assert "5/5" in output
     assert f"images={5 * 5 * 4}" in output
     assert "d=" in output
     assert "g=" in output
     trainer = run(tmp_path, *overrides, ckpt_path=tmp_path / "checkpoints" / "step_00000002.ckpt")
-    (bar,) = [callback.progress_bar for callback in trainer.callbacks if isinstance(callback, Progress)]
-    assert (bar.initial, bar.n, bar.total) == (2, 5, 5)
+    (progress_bar,) = [callback.progress_bar for callback in trainer.callbacks if isinstance(callback, Progress)]
+    assert (progress_bar.initial, progress_bar.n, progress_bar.total) == (2, 5, 5)
     assert "2/5" in capsys.readouterr().err
 
 
 def test_progress_bar_of_failed_run_is_closed(run, tmp_path, monkeypatch):
     closed = []
-    monkeypatch.setattr("tqdm.tqdm.close", lambda bar: closed.append(bar))
+    monkeypatch.setattr("tqdm.tqdm.close", closed.append)
     monkeypatch.setattr(GAN, "generator_loss", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(tmp_path, "model=vanilla")

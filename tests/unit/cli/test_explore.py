@@ -129,11 +129,11 @@ def test_mp4_depends_only_on_frames(tmp_path):
         del used
         contents.add(mp4(frames, 12))
     (content,) = contents
-    (tmp_path / "film.mp4").write_bytes(content)
+    (tmp_path / "video.mp4").write_bytes(content)
     settings = re.search(rb"x264 .* options: ([ -~]*)", content)[1].decode().split()
     assert "mbtree=0" in settings, "mbtree is on; CPUs without AVX-512 would not show the difference"
     assert "threads=1" in settings, "the file depends on the number of cores"
-    assert np.abs(decode_mp4(tmp_path / "film.mp4").astype(int) - frames).mean() < 4
+    assert np.abs(decode_mp4(tmp_path / "video.mp4").astype(int) - frames).mean() < 4
 
 
 def test_points_are_plotted_without_animation(checkpoint, tmp_path):
@@ -216,7 +216,7 @@ def test_truncation_reduces_diversity(checkpoint):
     result = Truncate(factors=[0, 0.5, 1], num=4, seed=2)(model)
     torch.testing.assert_close(result.rows[2], model.sample(4, seed=2))
     assert torch.equal(result.rows[0][0], result.rows[0][1])
-    assert result.figures["diversity"][0] == 0 < result.figures["diversity"][1] < result.figures["diversity"][2]
+    assert result.results["diversity"][0] == 0 < result.results["diversity"][1] < result.results["diversity"][2]
 
 
 @pytest.mark.parametrize("network", ["dcgan", "mlp", "resnet"])
@@ -246,16 +246,16 @@ def test_directions_are_sorted_by_change(checkpoint, network, method):
         column = layer.weight[:, 5] if isinstance(layer, Linear) else layer.weight[5]
         column.mul_(50)
     result = Directions(method=method, num=2)(model)
-    first = torch.tensor(result.figures["directions"][0])
+    first = torch.tensor(result.results["directions"][0])
     assert float(first.norm()) == pytest.approx(1)
     assert float(first[5].abs()) > 0.8, "a random direction has about 0.1"
-    scores = result.figures["against_random"]
+    scores = result.results["against_random"]
     assert scores[0] > 3
     assert scores[0] > scores[1]
     assert len(result.rows) == 2
     z, _ = model.draw_latents(2000, seed=0)
     torch.testing.assert_close(result.rows[0][4], model.generate(z[:1], torch.tensor([0]))[0], atol=1e-5, rtol=0)
-    random_scores = Directions(method="random", num=8, samples=64)(model).figures["against_random"]
+    random_scores = Directions(method="random", num=8, samples=64)(model).results["against_random"]
     assert sum(random_scores) / 8 == pytest.approx(1, abs=0.5)
 
 
@@ -297,20 +297,20 @@ def test_class_direction_changes_mostly_its_class(method, min_similarity):
     path = ClassDirection(HalvesClassifier(), method=method, targets=[0, 1], steps=5, strength=2.0)
     path.load_data(SimpleNamespace(class_names=["left", "right", "both"], shape=(1, 8, 8)), None)
     result = path(TwoHalvesGenerator())
-    left, right = torch.tensor(result.figures["directions"])
+    left, right = torch.tensor(result.results["directions"])
     expected = torch.zeros(8)
     expected[2], expected[5] = 0.5**0.5, -(0.5**0.5)  # equal change of both halves would change the third class
     assert float(left @ expected) > min_similarity
     assert float(right @ -expected) > min_similarity
-    against, at, along = result.figures["seen"][0]
+    against, at, along = result.results["seen"][0]
     assert against < 0.1 < at < along > 0.9
-    own, other = (torch.tensor(result.figures[name]) for name in ("change", "change_at_random"))
+    own, other = (torch.tensor(result.results[name]) for name in ("change", "change_at_random"))
     assert (own > 2 * other).all()
     assert result.captions[0].startswith("left: x ")
     random = ClassDirection(HalvesClassifier(), method="random", targets=[0, 1, 2, 0, 1, 2])
     random.load_data(path.feature.seen, None)
-    random_scores = [abs(score) for score in random(TwoHalvesGenerator()).figures["score"]]
-    assert min(result.figures["score"]) > sum(random_scores) / 6
+    random_scores = [abs(score) for score in random(TwoHalvesGenerator()).results["score"]]
+    assert min(result.results["score"]) > sum(random_scores) / 6
 
 
 def test_direction_score_compares_target_with_other_classes():
@@ -369,12 +369,12 @@ def test_nearest_training_images_are_found(monkeypatch, name, largest_part):
     result = path(model)
     assert parts == [7] * 5 + [5]
     assert [len(row) for row in result.rows] == [5, 5, 5]
-    index, distance = torch.tensor(result.figures["index"]), torch.tensor(result.figures["distance"])
+    index, distance = torch.tensor(result.results["index"]), torch.tensor(result.results["distance"])
     squared = (samples[:, None].double() - others[None].double()).square().mean((2, 3, 4)).sqrt()
     best = squared.topk(4, largest=False)
     assert torch.equal(index, best.indices)
     torch.testing.assert_close(distance.double(), best.values, atol=1e-4, rtol=1e-4)
-    assert result.figures["index"][1][0] == 11
+    assert result.results["index"][1][0] == 11
     assert distance[1, 0] == 0
     torch.testing.assert_close(result.rows[2][1], from_uint8(others[12]))
 
@@ -406,10 +406,10 @@ def test_inversion_reconstructs_sample(checkpoint, tmp_path):
     write_png(tmp_path / "of.png", to_uint8(model.sample(1, [4], seed=9)[0]).expand(3, -1, -1))
     before = [weight.clone() for weight in model.parameters()]
     result = Invert(tmp_path / "of.png", steps=150, lr=0.1, num_restarts=2, l2_weight=0.0)(model)
-    error = result.figures["error"]
+    error = result.results["error"]
     assert len(error) == 151
     assert error[-1] < 0.2 * error[0]
-    z, y = torch.tensor([result.figures["latent"]]), torch.tensor([result.figures["class"]])
+    z, y = torch.tensor([result.results["latent"]]), torch.tensor([result.results["class"]])
     torch.testing.assert_close(model.generate(z, y)[0], result.rows[1][-1], atol=1e-5, rtol=0)
     again = (model.generate(z, y) - result.rows[0][:1]).square().mean()
     assert float(again) == pytest.approx(error[-1], rel=1e-3)

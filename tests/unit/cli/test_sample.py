@@ -197,11 +197,11 @@ def test_invalid_arguments_are_reported(checkpoint, tmp_path, monkeypatch, capsy
 
 @with_checkpoints("cgan")
 def test_samples_are_not_added_to_existing_folder(checkpoint, tmp_path, monkeypatch, capsys):
-    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "pictures")
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "images")
     with pytest.raises(SystemExit):
-        gan_sample(monkeypatch, checkpoint, "--num", 2, "--seed", 1, "--out", tmp_path / "pictures")
-    assert "pictures: exists and is not an empty folder; choose another" in capsys.readouterr().err
-    assert len([*(tmp_path / "pictures").iterdir()]) == 4
+        gan_sample(monkeypatch, checkpoint, "--num", 2, "--seed", 1, "--out", tmp_path / "images")
+    assert "images: exists and is not an empty folder; choose another" in capsys.readouterr().err
+    assert len([*(tmp_path / "images").iterdir()]) == 4
 
 
 @with_checkpoints("dcgan")

@@ -124,7 +124,7 @@ def root(tmp_path_factory) -> Path:
         image = Image.fromarray(random.integers(0, 256, (36, 30, 3), np.uint8))
         image.save(faces / f"{i:06}.jpg")
         rows.append(f"{i:06}.jpg {1 if i % 2 else -1} {1 if i % 3 else -1}")
-        sub_folder = root / "pictures" / ("cats" if i % 2 else "dogs")
+        sub_folder = root / "images" / ("cats" if i % 2 else "dogs")
         sub_folder.mkdir(parents=True, exist_ok=True)
         image.save(sub_folder / f"{i}.png")
     (root / "celeba" / "list_attr_celeba.txt").write_text("\n".join(rows) + "\n")
@@ -146,11 +146,11 @@ def files(root, monkeypatch) -> Callable[[str], list[str]]:
         if "root" not in OmegaConf.load(CONF / "data" / "base.yaml") or name.startswith("gaussian"):
             return []
         if name == "hub":
-            monkeypatch.setattr(Hub, "open_container", lambda _: Folder(root / "pictures"))
+            monkeypatch.setattr(Hub, "open_container", lambda _: Folder(root / "images"))
             return ["data.name=owner/name"]
         if name == "stream":
             return [f"data.root={pack(root / 'packed', map(sample, range(20)))}"]
-        return [f"data.root={root / 'pictures' if name == 'image_folder' else root}"]
+        return [f"data.root={root / 'images' if name == 'image_folder' else root}"]
 
     return files
 

@@ -142,7 +142,7 @@ def test_archive_of_too_many_files_is_rejected(tmp_path, monkeypatch, kind):
 
 
 def test_forged_size_in_zip_does_not_decompress_more(tmp_path, png):
-    """The directory says that the file is small, and its content is not."""
+    """The size in the directory is smaller than the content."""
     path = write_zip(tmp_path / "a.zip", [("a.png", png), ("b.png", bytes(10_000_000))])
     content = bytearray(path.read_bytes())
     at = content.rindex(b"PK\1\2")

@@ -158,7 +158,7 @@ def test_concurrent_runs_decode_once(paths, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("memory_gb", [1, MAPPED])
-@pytest.mark.parametrize("why", ["it is a file", "the disk is full", "there is no room"])
+@pytest.mark.parametrize("why", ["it is a file", "the disk is full", "it is too small"])
 def test_unwritable_cache_is_reported(paths, tmp_path, caplog, monkeypatch, memory_gb, why):
     folder = tmp_path / "cache"
     if why == "it is a file":
@@ -167,7 +167,7 @@ def test_unwritable_cache_is_reported(paths, tmp_path, caplog, monkeypatch, memo
         monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     else:
         monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    messages = {"it is a file": "File exists", "the disk is full": "No space left", "there is no room": "0 MB are free"}
+    messages = {"it is a file": "File exists", "the disk is full": "No space left", "it is too small": "0 MB are free"}
     if memory_gb == 1:
         assert len(Cache(folder, memory_gb).get(paths, (16, 12), 3).images) == 40
     else:
@@ -220,10 +220,10 @@ def test_flipped_bit_in_mapped_file_stops_loader_before_use(damaged, paths, tmp_
         rows_read.extend(loader.rows(step) for step, _ in enumerate(loader))
     assert rows_read
     assert 39 not in torch.cat(rows_read).tolist()
-    anew = ImageFolder(paths[0].parent, 16, skip_broken=True, cache=tmp_path / "cache", memory_gb=MAPPED)
-    anew.setup()
-    assert torch.equal(anew.samples, decode(paths, (16, 16), 3).images)
-    assert len(list(StepBatchLoader(anew.samples, anew.labels, 4, seed=3, stop=30, pages=anew.pages))) == 30
+    again = ImageFolder(paths[0].parent, 16, skip_broken=True, cache=tmp_path / "cache", memory_gb=MAPPED)
+    again.setup()
+    assert torch.equal(again.samples, decode(paths, (16, 16), 3).images)
+    assert len(list(StepBatchLoader(again.samples, again.labels, 4, seed=3, stop=30, pages=again.pages))) == 30
 
 
 def test_mapped_file_is_verified_before_copy_to_gpu(damaged, monkeypatch):
@@ -310,7 +310,7 @@ def resident() -> int:
 @pytest.mark.skipif(not SMAPS.exists(), reason="needs /proc/self/smaps of Linux")
 def test_resident_memory_of_mapped_file_is_bounded(tmp_path):
     """60 MB of images are read several times with a limit of 20 MB."""
-    path = tmp_path / "pictures.uint8"
+    path = tmp_path / "images.uint8"
     path.write_bytes(bytes(5000 * 12288))
     pages = MappedFile(path, 12288, 2e7, np.full(5000, zlib.crc32(bytes(12288)), np.uint32))
     samples = pages.data.view(5000, 3, 64, 64)

@@ -19,7 +19,7 @@ from gan_lightning.errors import UserError
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp", "ppm", "jpg", "tga", "jp2", "ico"])
 def test_file_format_is_decoded(tmp_path, suffix):
-    path = tmp_path / f"picture.{suffix}"
+    path = tmp_path / f"image.{suffix}"
     colours().save(path, **({"lossless": True} if suffix == "webp" else {}))
     image = one(path)
     assert near(at(image, 0.2, 0.5), RED, 6)
@@ -37,8 +37,8 @@ def test_gray_and_one_bit_images_are_decoded(tmp_path):
 
 
 def test_colour_is_converted_to_gray(tmp_path):
-    colours(left=RED, right=GREEN).save(tmp_path / "picture.png")
-    image = one(tmp_path / "picture.png", channels=1)
+    colours(left=RED, right=GREEN).save(tmp_path / "image.png")
+    image = one(tmp_path / "image.png", channels=1)
     assert (at(image, 0.2, 0.5), at(image, 0.8, 0.5)) == ((76,), (150,))
 
 
@@ -149,9 +149,9 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
 def test_first_frame_of_animation_is_decoded(tmp_path, suffix):
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
-    frames[0].save(tmp_path / f"film.{suffix}", save_all=True, append_images=frames[1:])
-    assert opened(tmp_path / f"film.{suffix}", "n_frames") == 3
-    assert near(at(one(tmp_path / f"film.{suffix}"), 0.5, 0.5), RED)
+    frames[0].save(tmp_path / f"animation.{suffix}", save_all=True, append_images=frames[1:])
+    assert opened(tmp_path / f"animation.{suffix}", "n_frames") == 3
+    assert near(at(one(tmp_path / f"animation.{suffix}"), 0.5, 0.5), RED)
 
 
 def test_format_is_detected_from_content(tmp_path):
@@ -176,8 +176,8 @@ def test_crop_is_central(tmp_path, stored, size):
     kept = width * scale, height * scale
     box = [int((stored[i] + sign * kept[i]) / 2) for sign in (-1, 1) for i in (0, 1)]
     image.paste(GREEN, tuple(box))
-    image.save(tmp_path / "picture.png")
-    assert (one(tmp_path / "picture.png", size) == torch.tensor(GREEN).view(3, 1, 1)).all()
+    image.save(tmp_path / "image.png")
+    assert (one(tmp_path / "image.png", size) == torch.tensor(GREEN).view(3, 1, 1)).all()
 
 
 def test_draft_mode_keeps_content_of_large_jpegs(tmp_path):

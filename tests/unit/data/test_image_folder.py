@@ -26,7 +26,7 @@ from gan_lightning.latent.video import gif
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Three classes, one of them nested, one loose image, other files, hidden files and an empty sub-folder."""
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     files = {
         "b_green/1.png": GREEN, "b_green/2.JPG": GREEN, "a_red/1.png": RED, "a_red/deep/er/2.png": RED,
         "a_red/3.png": RED, "c blue/x.webp": BLUE, "loose.png": RED, ".hidden.png": RED, ".cache/1.png": RED,
@@ -189,7 +189,7 @@ def test_root_without_images_is_error(tmp_path):
 
 def test_relative_root_is_below_current_directory(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    data = ImageFolder(root="pictures")
+    data = ImageFolder(root="images")
     data.setup()
     assert len(data.samples) == 6
 
@@ -326,7 +326,7 @@ def test_run_directories_are_left_out(tmp_path, caplog, mark):
 
 def test_sweep_directory_is_left_out(tmp_path):
     save_images(tmp_path, 4)
-    save_images(tmp_path / "sweep" / "pictures", 3)
+    save_images(tmp_path / "sweep" / "images", 3)
     (tmp_path / "sweep" / "multirun.yaml").touch()
     (tmp_path / "sweep" / "sweep.csv").touch()
     data = ImageFolder(root=tmp_path, image_size=8)

@@ -17,7 +17,7 @@ from gan_lightning.errors import UserError
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Six images, named by their brightness, with a sub-folder that is no class."""
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for i in range(6):
         path = root / ("more" if i > 3 else "") / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -108,11 +108,11 @@ class Trap:
 @pytest.mark.parametrize(
     ("samples", "kwargs", "expected"),
     [
-        ([{"image": b"no picture", "label": 0}] * 9, {}, "9 of 9 images of the stream cannot be read"),
+        ([{"image": b"no image", "label": 0}] * 9, {}, "9 of 9 images of the stream cannot be read"),
         ([{"image": sample(0)["image"]}] * 9, {"num_classes": 3}, "have no labels"),
         ([{"image": sample(0)["image"], "label": 5}] * 9, {"num_classes": 3}, "the labels run from 5 to 5"),
         ([{"image": sample(0)["image"], "label": -1}] * 9, {"num_classes": 3}, "the labels run from -1 to -1"),
-        ([{"picture": sample(0)["image"]}] * 9, {}, "should be dictionaries of 'image'"),
+        ([{"photo": sample(0)["image"]}] * 9, {}, "should be dictionaries of 'image'"),
         ([{"image": Trap()}] * 9, {}, "should be dictionaries of 'image'"),
         ([sample(0)] * 9, {"limit": 3}, "data.limit: has no effect"),
     ],

@@ -224,10 +224,10 @@ def test_unknown_home_directory_is_error(monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot flush directories")
 def test_directory_that_cannot_be_opened_logs_one_warning(tmp_path, monkeypatch, caplog):
-    def refuse(path, flags):
+    def fail(path, flags):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr("os.open", fail)
     monkeypatch.setattr(files, "without_fsync", set())
     for _ in range(2):
         files.sync_directory(tmp_path)
@@ -239,10 +239,10 @@ def test_directory_that_cannot_be_opened_logs_one_warning(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
 def test_file_system_without_fsync_logs_one_warning(tmp_path, monkeypatch, caplog, code):
-    def refuse(descriptor):
+    def fail(descriptor):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("os.fsync", refuse)
+    monkeypatch.setattr("os.fsync", fail)
     monkeypatch.setattr(files, "without_fsync", set())
     for content in ("old", "new"):
         with atomic_write(tmp_path / "a.txt", "w") as file:

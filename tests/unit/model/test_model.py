@@ -122,7 +122,7 @@ EIGHT_LABELS = torch.arange(8) % 3
     ],
 )
 def test_values_of_first_batch_are_validated(samples, labels, message):
-    """Such values would train without an error, or end in a traceback of torch."""
+    """Without this validation these values train without an error, or end in a traceback of torch."""
     model = CGAN(**networks(3, 3))
     with pytest.raises(UserError, match=f"^batch: .*{message}"):
         fit(model, DataLoader([(samples, labels)], batch_size=None), 1)

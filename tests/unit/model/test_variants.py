@@ -153,7 +153,7 @@ def test_cgan_loss_depends_on_labels():
 @pytest.mark.parametrize("name", ["cgan", "acgan"])
 def test_conditional_models_reject_data_without_labels(run, tmp_path, name):
     with pytest.raises(UserError, match=rf"data\.root=.*: model={name} needs labels"):
-        run(tmp_path, f"model={name}", "data=image_folder", f"data.root={save_images(tmp_path / 'pictures')}")
+        run(tmp_path, f"model={name}", "data=image_folder", f"data.root={save_images(tmp_path / 'images')}")
 
 
 def save_images(folder: Any) -> Any:

@@ -25,7 +25,7 @@ class Critic(nn.Module):
         return self.net(x).flatten(1).sum(1) + y
 
 
-def perceptron() -> Critic:
+def mlp() -> Critic:
     return Critic(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 1))
 
 
@@ -87,7 +87,7 @@ def test_penalty_of_linear_critic_depends_on_norm_of_weights(shape, size):
     assert penalty.item() == pytest.approx((size - 1) ** 2, abs=1e-12)
 
 
-@pytest.mark.parametrize("build", [perceptron, convolutional])
+@pytest.mark.parametrize("build", [mlp, convolutional])
 def test_gradient_norm_and_penalty_match_finite_differences(build):
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = build().double(), batch()
@@ -100,7 +100,7 @@ def test_gradient_norm_and_penalty_match_finite_differences(build):
     assert penalty == pytest.approx(((norms - 1) ** 2).mean().item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("build", [perceptron, convolutional])
+@pytest.mark.parametrize("build", [mlp, convolutional])
 def test_norm_over_batch_or_channel_gives_another_penalty(build):
     """If these were equal, the test above would not detect the error."""
     torch.manual_seed(0)
@@ -176,12 +176,12 @@ def test_labels_are_passed_to_critic():
     torch.testing.assert_close(input_gradient_norm(critic, x, torch.tensor([0, 1, 3])), torch.tensor([0.0, 2.0, 6.0]))
 
 
-@pytest.mark.parametrize("build", [perceptron, convolutional])
+@pytest.mark.parametrize("build", [mlp, convolutional])
 def test_gradient_of_penalty_in_weights_matches_finite_differences(build):
     torch.manual_seed(0)
     critic, (real, fake, epsilon) = build().double(), batch()
     gradient_penalty(critic, real, fake, Y, epsilon).backward()
-    weight, step = critic.net[1 if build is perceptron else 0].weight, 1e-6
+    weight, step = critic.net[1 if build is mlp else 0].weight, 1e-6
     for index in (0, 5, weight.numel() - 1):
         values = []
         for sign in (1, -1):
@@ -196,7 +196,7 @@ def test_gradient_of_penalty_in_weights_matches_finite_differences(build):
 
 
 def test_penalty_gives_samples_no_gradient():
-    critic, (real, fake, epsilon) = perceptron().double(), batch()
+    critic, (real, fake, epsilon) = mlp().double(), batch()
     fake.requires_grad_()
     gradient_penalty(critic, real, fake, Y, epsilon).backward()
     assert fake.grad is None
@@ -215,12 +215,12 @@ def test_penalty_disables_autocast():
 
 
 def test_penalty_of_half_precision_samples_is_float32():
-    critic, (real, fake, epsilon) = perceptron(), batch(torch.float32)
+    critic, (real, fake, epsilon) = mlp(), batch(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         penalty = gradient_penalty(critic, real.bfloat16(), fake.bfloat16(), Y, epsilon.bfloat16())
     assert penalty.dtype == torch.float32
 
 
 def test_penalty_of_float64_samples_is_float64():
-    critic, (real, fake, epsilon) = perceptron().double(), batch()
+    critic, (real, fake, epsilon) = mlp().double(), batch()
     assert gradient_penalty(critic, real, fake, Y, epsilon).dtype == torch.float64

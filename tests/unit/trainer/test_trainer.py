@@ -78,7 +78,7 @@ def test_cuda_graphs_are_off_without_gpu(run, tmp_path):
     model = run(tmp_path, "model=vanilla", "trainer.max_steps=1").lightning_module
     assert type(model.execute) is Eager
     with pytest.raises(UserError, match=r"trainer\.cuda_graphs=true: needs one NVIDIA GPU"):
-        run(tmp_path / "asked", "model=vanilla", "trainer.max_steps=1", "trainer.cuda_graphs=true")
+        run(tmp_path / "graphs", "model=vanilla", "trainer.max_steps=1", "trainer.cuda_graphs=true")
 
 
 @pytest.mark.parametrize(
