@@ -55,10 +55,18 @@ def scatter(real: Tensor, fake: Tensor, extent: float, surface: Surface | None, 
     canvas, axes = FigureCanvasAgg(figure), at(*AXES)
     if surface:
         colours = (surface.values / 2).tanh().numpy()  # tanh(x / 2) = 2 sigmoid(x) - 1
-        square = -extent, extent, -extent, extent
-        image = axes.imshow(colours, "coolwarm", extent=square, origin="lower", vmin=-1, vmax=1, alpha=0.6)
+        image = axes.imshow(
+            colours,
+            "coolwarm",
+            interpolation="bilinear",
+            alpha=0.6,
+            vmin=-1,
+            vmax=1,
+            origin="lower",
+            extent=(-extent, extent, -extent, extent),
+        )
         bar = figure.colorbar(image, cax=at(AXES[2] + 14, AXES[1], AXES[2] + 30, AXES[3]))
-        bar.set_label(surface.label, labelpad=2)
+        bar.set_label(surface.label, labelpad=5)
         bar.set_ticks(np.tanh(np.array(TICKS) / 2).tolist(), labels=[f"{tick + surface.centre:g}" for tick in TICKS])
     (real_x, real_y), (fake_x, fake_y) = real.T.float().numpy(), fake.T.float().numpy()
     axes.scatter(real_x, real_y, s=3, color="black", alpha=0.4, linewidths=0, label="real")
