@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gan_lightning.cli.exit import exit_on_error
-from gan_lightning.config.constraints import MAX_SCALE
 from gan_lightning.errors import UserError
 from gan_lightning.io.paths import absolute, relative_path
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-MAX_TRUNCATION = 10
+MAX_TRUNCATION, MAX_SCALE = 10, 32
 
 
 def build_parser() -> argparse.ArgumentParser:
