@@ -45,7 +45,7 @@ GIF_FRAMES = 60  # at most; of more samples, those at even distances are shown
 GIF_PIXELS = 500  # of the longer side of a GIF, approximately
 # Fewer than 256 levels and colours halve the size of the file, without a visible difference.
 GIF_GRAYS = [round(round(level * 63 / 255) * 255 / 63) for level in range(256)]
-GIF_COLOURS = 128
+GIF_COLOURS = 128  # of a frame of images
 GIF_DURATION, GIF_FRAME_DURATION, GIF_LAST_DURATION = 8000, (80, 500), 2000  # milliseconds; a frame's range
 
 EXTENT = 1.5  # half width of a scatter plot, relative to the largest coordinate of a real point
@@ -276,7 +276,10 @@ class SampleGrid(Validated, Callback):
         frame = Image.fromarray(image.permute(1, 2, 0).numpy())
         if self.is_image and self.real.shape[1] == 1:
             return frame.convert("L").point(GIF_GRAYS)
-        return frame.quantize(GIF_COLOURS, dither=Image.Dither.NONE)
+        if self.is_image:
+            return frame.quantize(GIF_COLOURS, dither=Image.Dither.NONE)
+        # The default method drops rare colours, such as that of the generated points.
+        return frame.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
     def log_image(self, trainer: Trainer, name: str, image: Tensor, step: int) -> None:
         """Write an image to its file and to every logger that accepts images."""

@@ -488,6 +488,22 @@ def test_gif_has_a_frame_per_sample_image(run, tmp_path, name):
             assert (frame[:, :24] < 128).any(), "there is no title"
 
 
+def test_gif_of_points_keeps_the_colour_of_few_generated_points():
+    callback = SampleGrid()
+    callback.is_image = False
+    values = torch.linspace(-4, 4, 100).expand(100, 100)
+    plot = scatter(torch.zeros(1, 2), torch.full((200, 2), 0.5), 1.0, Surface(values, "D's logit"), 1)
+    frame = torch.from_numpy(np.array(callback.frame(1, plot).convert("RGB"))).permute(2, 0, 1)
+    left, top, right, bottom = AXES
+    row, column = top + (bottom - top) // 4, left + (right - left) * 3 // 4
+    shown, drawn = (
+        image[:, row - 1 : row + 2, column - 1 : column + 2].float().mean((1, 2)) for image in (frame, plot)
+    )
+    assert drawn[1] > drawn[0] + 60, "the point is not where the test looks"
+    assert (shown - drawn).abs().max() < 20
+    assert (frame.float() - plot.float()).abs().mean() < 4
+
+
 def test_gif_of_many_samples_has_a_limited_number_of_frames(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sample_grid, "GIF_FRAMES", 4)
     run(tmp_path, "model=vanilla", "trainer.max_steps=10", "callbacks.sample_grid.every_n_steps=1", UNSCALED)
