@@ -121,11 +121,15 @@ class SampleGrid(Validated, Callback):
         step = trainer.global_step
         if trainer.is_global_zero and (self.is_scheduled(step) or step == trainer.max_steps):
             self.draw(trainer, module)
+            if is_round(step):  # further rows would be replaced by later ones
+                self.write_timeline(step)
 
     def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
-        """Draw the last step of a run that stops early."""
+        """Draw the last step of a run that stops early, and end the timeline with it."""
         if trainer.is_global_zero and self.drawn_at != trainer.global_step:
             self.draw(trainer, module)
+        if trainer.is_global_zero and not is_round(trainer.global_step):
+            self.write_timeline(trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Write the GIF, after all callbacks have ended: the last checkpoint has been saved."""
@@ -164,7 +168,7 @@ class SampleGrid(Validated, Callback):
         return contact_sheet(grid(torch.where(original, images, changed), self.columns), scale=self.scale)
 
     def draw(self, trainer: Trainer, module: GenerativeModel) -> None:
-        """Write the image of the current step, and update the timeline."""
+        """Write the image of the current step."""
         step = trainer.global_step
         fake = module.sample(self.num, self.labels, self.seed).cpu()
         if self.is_image:
@@ -177,6 +181,9 @@ class SampleGrid(Validated, Callback):
             image = scatter(self.real, fake, extent, background, step)
         self.log_image(trainer, f"step_{step:08d}", image, step)
         self.drawn_at = step
+
+    def write_timeline(self, step: int) -> None:
+        """Write the timeline up to a step."""
         drawn = samples_by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn

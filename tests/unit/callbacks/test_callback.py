@@ -432,6 +432,19 @@ def test_samples_are_drawn_at_an_interval_besides_round_steps(run, tmp_path):
     assert len(gif_frames(tmp_path / "with")) == 8
 
 
+def test_timeline_of_stopped_run_ends_with_its_last_step(run, compose, tmp_path):
+    class StoppingCallback(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step == 3
+
+    interval = "callbacks.sample_grid.every_n_steps=3"
+    config = compose("model=vanilla", "trainer.max_steps=9", interval, UNSCALED)
+    train(config, tmp_path, more_callbacks=[StoppingCallback()])
+    timeline, image = (read_png(tmp_path / "samples" / f"{name}.png") for name in ("timeline", "step_00000003"))
+    assert timeline.shape[1] == 3 * 20
+    assert torch.equal(timeline[:, 40:, -image.shape[2] :], image[:, :20])
+
+
 def test_resumed_run_has_the_same_images_as_an_uninterrupted_one(run, tmp_path):
     words = "model=dcgan", "callbacks.sample_grid.every_n_steps=4", UNSCALED
     run(tmp_path / "whole", *words, "trainer.max_steps=13")
