@@ -126,10 +126,12 @@ class SampleGrid(Validated, Callback):
 
     def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Draw the last step of a run that stops early, and end the timeline with it."""
-        if trainer.is_global_zero and self.drawn_at != trainer.global_step:
+        step = trainer.global_step
+        missing = self.drawn_at != step
+        if trainer.is_global_zero and missing:
             self.draw(trainer, module)
-        if trainer.is_global_zero and not is_round(trainer.global_step):
-            self.write_timeline(trainer.global_step)
+        if trainer.is_global_zero and (missing or not is_round(step)):
+            self.write_timeline(step)
 
     def on_fit_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Write the GIF, after all callbacks have ended: the last checkpoint has been saved."""
@@ -187,7 +189,8 @@ class SampleGrid(Validated, Callback):
         drawn = samples_by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
-        write_png(self.folder / "timeline.png", self.timeline(dict(self.read(drawn))))
+        if images := dict(self.read(drawn)):
+            write_png(self.folder / "timeline.png", self.timeline(images))
 
     def read(self, drawn: Iterable[tuple[int, Path]]) -> Iterator[tuple[int, Tensor]]:
         """Yield steps and their images: grids without captions at the size of the samples, or scatter plots.
