@@ -1,26 +1,52 @@
 """Sample images during training: the same noise at increasing steps, and real samples for comparison."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Interval
+from PIL import Image
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from gan_lightning.config.constraints import Validated
+from gan_lightning.config.constraints import AtLeastOne, Scale, Validated
 from gan_lightning.data.points import Points
 from gan_lightning.errors import short_message
 from gan_lightning.io.class_names import caption, sanitize_class_names
-from gan_lightning.io.files import samples_by_step
-from gan_lightning.io.image import PADDING, captioned, grid, read_png, strip, write_png
+from gan_lightning.io.files import atomic_write, samples_by_step
+from gan_lightning.io.image import (
+    PADDING,
+    animated_gif,
+    contact_sheet,
+    enlarge,
+    fitting_scale,
+    grid,
+    read_png,
+    resize,
+    strip,
+    titled,
+    write_png,
+)
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.modes import eval_mode
 from gan_lightning.trainer import Trainer
 
+if TYPE_CHECKING:
+    from gan_lightning.io.plot import Surface
+
 log = logging.getLogger(__name__)
+
+TIMELINE_COLUMNS = 8  # plots in a row of a timeline of points
+GIF_FRAMES = 60  # at most; of more samples, those at even distances are shown
+GIF_PIXELS = 500  # of the longer side of a GIF, approximately
+# Fewer than 256 levels and colours halve the size of the file, without a visible difference.
+GIF_GRAYS = [round(round(level * 63 / 255) * 255 / 63) for level in range(256)]
+GIF_COLOURS = 128  # of a frame of images
+GIF_DURATION, GIF_FRAME_DURATION, GIF_LAST_DURATION = 8000, (80, 500), 2000  # milliseconds; a frame's range
 
 EXTENT = 1.5  # half width of a scatter plot, relative to the largest coordinate of a real point
 
@@ -28,28 +54,39 @@ EXTENT = 1.5  # half width of a scatter plot, relative to the largest coordinate
 class SampleGrid(Validated, Callback):
     """Write ``samples/step_00001000.png`` from fixed noise at steps 1, 2, 5, 10, 20, 50, ... and the last step.
 
+    ``every_n_steps`` adds further steps.
+
     Conditional models show one row per class, with its name beside it. Points in the plane are shown as a scatter plot
     of real and generated samples over the discriminator's output. ``real.png`` shows real samples in the same order,
-    and ``timeline.png`` the same noise at all of these steps from 100 on. ``augmented.png`` shows a real sample in each
-    row and what the augmentation makes of it, if there is one.
+    and ``timeline.png`` the same noise at steps 100, 200, 500, ... and the last. ``training.gif``, which is written at
+    the end, animates the samples of all steps. ``augmented.png`` shows a real sample in each row and what the
+    augmentation makes of it, if there is one.
 
     Args:
+        every_n_steps: Steps between samples, in addition to steps 1, 2, 5, 10, ... and the last; None for no others.
         columns: Images in a row.
         rows: Rows of an unconditional model, and the maximum number of classes if there are more than ten.
         points: Points in a scatter plot.
+        scale: Pixels of the files per pixel of an image; None for a longer side of about 900 pixels. The GIF has its
+            own size.
         seed: Seed of the noise.
     """
 
-    effective_with: ClassVar = {"columns": "images", "rows": "images", "points": "points"}
+    effective_with: ClassVar = {"columns": "images", "rows": "images", "points": "points", "scale": "images"}
 
     def __init__(
         self,
+        every_n_steps: AtLeastOne | None = None,
         columns: Annotated[int, Interval(ge=1, le=100)] = 8,
         rows: Annotated[int, Interval(ge=1, le=100)] = 8,
         points: Annotated[int, Interval(ge=1, le=1_000_000)] = 1000,
+        scale: Scale | None = None,
         seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
-        self.columns, self.rows, self.points, self.seed = columns, rows, points, seed
+        self.every_n_steps, self.columns, self.rows, self.points = every_n_steps, columns, rows, points
+        self.scale, self.seed = scale, seed
+        self.drawn_at: int | None = None
+        self.left_out: set[Path] = set()  # files that have been reported as damaged
 
     def setup(self, trainer: Trainer, module: GenerativeModel, stage: str) -> None:
         """Set the path of the directory."""
@@ -68,6 +105,7 @@ class SampleGrid(Validated, Callback):
         self.drawn_at = trainer.global_step if self.path(trainer.global_step).exists() else None
         if trainer.is_global_zero:
             self.real = data.real(self.num, self.labels).cpu()
+            self.has_surface = "discriminator" in module.networks()
             if self.is_image:
                 images = {"real": self.grid_of(self.real)}
                 if getattr(module, "augment", None) is not None:
@@ -79,29 +117,45 @@ class SampleGrid(Validated, Callback):
                         self.log_image(trainer, name, image, 0)
 
     def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
-        """Draw at steps 1, 2, 5, 10, 20, 50, ... and the last step."""
+        """Draw at the scheduled steps and at the last step."""
         step = trainer.global_step
-        if trainer.is_global_zero and (is_round(step) or step == trainer.max_steps):
+        if trainer.is_global_zero and (self.is_scheduled(step) or step == trainer.max_steps):
             self.draw(trainer, module)
+            if is_round(step):  # further rows would be replaced by later ones
+                self.write_timeline(step)
 
     def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
-        """Draw the last step of a run that stops early."""
-        if trainer.is_global_zero and self.drawn_at != trainer.global_step:
+        """Draw the last step of a run that stops early, and end the timeline with it."""
+        step = trainer.global_step
+        missing = self.drawn_at != step
+        if trainer.is_global_zero and missing:
             self.draw(trainer, module)
+        if trainer.is_global_zero and (missing or not is_round(step)):
+            self.write_timeline(step)
+
+    def on_fit_end(self, trainer: Trainer, module: GenerativeModel) -> None:
+        """Write the GIF, after all callbacks have ended: the last checkpoint has been saved."""
+        if trainer.is_global_zero and self.drawn_at is not None:  # None if the run had no steps left
+            self.write_gif(trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, module: GenerativeModel, checkpoint: dict[str, Any]) -> None:
-        """Remove images of later steps, which belong to an abandoned continuation."""
+        """Remove images of later steps, which belong to an abandoned continuation, and their GIF."""
         for step, path in samples_by_step(self.folder) if trainer.is_global_zero else ():
             if step > trainer.global_step:
                 path.unlink(missing_ok=True)
+                (self.folder / "training.gif").unlink(missing_ok=True)
+
+    def is_scheduled(self, step: int) -> bool:
+        """Return whether samples of a step are drawn even if it is not the last one."""
+        return is_round(step) or (self.every_n_steps is not None and step % self.every_n_steps == 0)
 
     def path(self, step: int) -> Path:
         """Return the path of a step's image."""
         return self.folder / f"step_{step:08d}.png"
 
     def grid_of(self, images: Tensor) -> Tensor:
-        """Return a grid of images, with class names beside the rows of a conditional model."""
-        return captioned(images, self.columns, self.captions) if self.captions else grid(images, self.columns)
+        """Return an enlarged grid of images, with class names beside the rows of a conditional model."""
+        return contact_sheet(grid(images, self.columns), self.captions, self.scale)
 
     @torch.no_grad()
     def augmented(self, module: GenerativeModel) -> Tensor:
@@ -113,10 +167,10 @@ class SampleGrid(Validated, Callback):
         changed = getattr(augment, "preview", augment)(
             images, lambda sample, *shape: sample(*shape, generator=generator)
         )
-        return grid(torch.where(original, images, changed), self.columns)
+        return contact_sheet(grid(torch.where(original, images, changed), self.columns), scale=self.scale)
 
     def draw(self, trainer: Trainer, module: GenerativeModel) -> None:
-        """Write the image of the current step, and update the timeline."""
+        """Write the image of the current step."""
         step = trainer.global_step
         fake = module.sample(self.num, self.labels, self.seed).cpu()
         if self.is_image:
@@ -125,31 +179,117 @@ class SampleGrid(Validated, Callback):
             from gan_lightning.io.plot import scatter  # importing matplotlib takes a second, and images do not need it
 
             extent = extent_of(trainer.datamodule)
-            logits = surface(module, extent) if "discriminator" in module.networks() else None
-            image = scatter(self.real, fake, extent, logits, step)
+            background = surface(module, extent, self.real, fake) if self.has_surface else None
+            image = scatter(self.real, fake, extent, background, step)
         self.log_image(trainer, f"step_{step:08d}", image, step)
         self.drawn_at = step
+
+    def write_timeline(self, step: int) -> None:
+        """Write the timeline up to a step."""
         drawn = samples_by_step(self.folder)
         drawn = [(at, path) for at, path in drawn if at == step or (at < step and is_round(at))]
         drawn = [(at, path) for at, path in drawn if at >= 100] or drawn
-        excerpts = {}
-        for at, path in drawn:
-            try:
-                excerpts[f"{at:,}"] = self.excerpt(read_png(path))
-            except (OSError, ValueError, SyntaxError) as error:  # Pillow's errors for a damaged file
-                log.warning(f"{path}: cannot be read and is left out of timeline.png ({short_message(error)})")
-        write_png(self.folder / "timeline.png", strip([*excerpts.values()], [*excerpts]))
+        if images := dict(self.read(drawn)):
+            write_png(self.folder / "timeline.png", self.timeline(images))
 
-    def excerpt(self, image: Tensor) -> Tensor:
-        """Return the part of a step's image that the timeline shows: one row, or one sample of each class."""
+    def read(self, drawn: Iterable[tuple[int, Path]]) -> Iterator[tuple[int, Tensor]]:
+        """Yield steps and their images: grids without captions at the size of the samples, or scatter plots.
+
+        A damaged file, or one that was written with other ``columns`` or ``rows``, is left out with a warning.
+        """
+        for step, path in drawn:
+            try:
+                yield step, self.without_captions(read_png(path))
+            except (OSError, ValueError, SyntaxError) as error:  # Pillow's errors for a damaged file
+                if path not in self.left_out:
+                    where = "is left out of timeline.png and training.gif"
+                    log.warning(f"{path}: cannot be read and {where} ({short_message(error)})")
+                self.left_out.add(path)
+
+    def without_captions(self, image: Tensor) -> Tensor:
+        """Return the grid (3, H, W) of a step's image at the size of the samples, or an unchanged scatter plot.
+
+        Raises:
+            ValueError: The image has another layout.
+        """
+        if self.is_image:
+            height, width = (side + PADDING for side in self.real.shape[-2:])
+            height, width = self.num // self.columns * height + PADDING, self.columns * width + PADDING
+            scale = max(image.shape[1] // height, 1)
+            fits = image.shape[2] > scale * width if self.captions else image.shape[2] == scale * width
+            fits = fits and image.shape[1] == scale * height
+            image = image[:, ::scale, -scale * width :: scale]
+        else:
+            from gan_lightning.io.plot import COLOUR_BAR_WIDTH, SCATTER_HEIGHT
+
+            width = SCATTER_HEIGHT + COLOUR_BAR_WIDTH * self.has_surface
+            fits = image.shape[1:] == (SCATTER_HEIGHT, width)
+        if not fits:
+            raise ValueError("its layout is another one")
+        return image
+
+    def timeline(self, images: dict[int, Tensor]) -> Tensor:
+        """Return an image of one row of samples, or one sample of each class, per step; or of the plots of points."""
         if not self.is_image:
-            return image[:, ::2, ::2]
+            return self.timeline_of_plots([*images.values()])
         height, width = (side + PADDING for side in self.real.shape[-2:])
-        if self.labels is None:
-            return image[:, : height + PADDING]
-        image = image[:, :, image.shape[2] - self.columns * width - PADDING :]  # without the names
-        rows = range(len(self.labels) // self.columns)
-        return torch.cat([image[:, row * height : (row + 1) * height, : width + PADDING] for row in rows], dim=2)
+        rows = range(self.num // self.columns if self.captions else 1)
+        rows_of_steps = {}
+        for step, image in images.items():
+            samples = [image[:, row * height : (row + 1) * height + PADDING] for row in rows]
+            samples = [sample[:, :-PADDING, : width + PADDING] for sample in samples] if self.captions else samples
+            rows_of_steps[f"{step:,}"] = torch.cat(samples, dim=2)
+        height, width = (
+            sum(row.shape[1] for row in rows_of_steps.values()),
+            max(row.shape[2] for row in rows_of_steps.values()),
+        )
+        scale = self.scale or fitting_scale(height, width)
+        return strip([enlarge(row, scale) for row in rows_of_steps.values()], [*rows_of_steps])
+
+    def timeline_of_plots(self, plots: list[Tensor]) -> Tensor:
+        """Return scatter plots side by side at half their size, the last one with the colour bar."""
+        from gan_lightning.io.plot import AXES
+
+        left, _, right, bottom = AXES
+        parts = [plot[:, 8 : bottom + 8, left - 8 : right + 8] for plot in plots[:-1]]
+        parts.append(plots[-1][:, 8 : bottom + 8, left - 8 :])
+        parts = [resize(part[None], (part.shape[1] // 2, part.shape[2] // 2))[0] for part in parts]
+        rows = [torch.cat(parts[at : at + TIMELINE_COLUMNS], dim=2) for at in range(0, len(parts), TIMELINE_COLUMNS)]
+        width = max(row.shape[2] for row in rows)
+        return torch.cat([F.pad(row, (0, width - row.shape[2]), value=255) for row in rows], dim=1)
+
+    def write_gif(self, last: int) -> None:
+        """Write the samples of all scheduled steps up to the last one as ``training.gif``."""
+        drawn = [
+            (step, path)
+            for step, path in samples_by_step(self.folder)
+            if step == last or (step < last and self.is_scheduled(step))
+        ]
+        if len(drawn) > GIF_FRAMES:
+            drawn = [drawn[round(i * (len(drawn) - 1) / (GIF_FRAMES - 1))] for i in range(GIF_FRAMES)]
+        frames = [self.frame(step, image) for step, image in self.read(drawn)]
+        if not frames:
+            return
+        shortest, longest = GIF_FRAME_DURATION
+        duration = min(max(GIF_DURATION // len(frames) // 10 * 10, shortest), longest)
+        with atomic_write(self.folder / "training.gif") as file:
+            file.write(animated_gif(frames, [*[duration] * (len(frames) - 1), GIF_LAST_DURATION]))
+
+    def frame(self, step: int, image: Tensor) -> Image.Image:
+        """Return a frame of the GIF: a step's grid with the step above it, or its scatter plot."""
+        if self.is_image:
+            height, width = image.shape[1:]
+            if (factor := round(max(height, width) / GIF_PIXELS)) > 1:
+                image = resize(image[None], (height // factor, width // factor))[0]
+            scale = fitting_scale(image.shape[1], image.shape[2], GIF_PIXELS)
+            image = titled(contact_sheet(image, self.captions, scale), f"step {step:,}")
+        frame = Image.fromarray(image.permute(1, 2, 0).numpy())
+        if self.is_image and self.real.shape[1] == 1:
+            return frame.convert("L").point(GIF_GRAYS)
+        if self.is_image:
+            return frame.quantize(GIF_COLOURS, dither=Image.Dither.NONE)
+        # The default method drops rare colours, such as that of the generated points.
+        return frame.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
     def log_image(self, trainer: Trainer, name: str, image: Tensor, step: int) -> None:
         """Write an image to its file and to every logger that accepts images."""
@@ -172,14 +312,38 @@ def extent_of(data: Points) -> float:
     return EXTENT * float(data.real(10_000).abs().max())
 
 
-@torch.no_grad()
-def surface(module: GenerativeModel, extent: float, side: int = 100) -> Tensor:
-    """Return the discriminator's logits (side, side) on [-extent, extent]^2, averaged over its classes."""
+def surface(module: GenerativeModel, extent: float, real: Tensor, fake: Tensor, side: int = 100) -> "Surface":
+    """Return the discriminator's output on [-extent, extent]^2, averaged over its classes.
+
+    The values are logits relative to the decision boundary of the loss. A critic has no boundary, and its output has
+    neither a zero nor a unit: the values are its deviations from the mean over the points, in standard deviations.
+
+    Args:
+        module: The model.
+        extent: Half width of the square.
+        real: Real points (N, 2).
+        fake: As many generated points.
+        side: Number of rows and columns of the surface.
+    """
+    from gan_lightning.io.plot import Surface
+
     line = torch.linspace(-extent, extent, side)
-    points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
+    output = mean_output(module, torch.cartesian_prod(line, line).flip(1)).view(side, side)
+    boundary = getattr(getattr(module, "loss", None), "boundary", None)
+    if boundary is not None:
+        return Surface(output - boundary, f"D's logit (above {boundary:g} real, below generated)", boundary)
+    known = mean_output(module, torch.cat([real.cpu(), fake.cpu()]))
+    unit = known.std().clamp_min(torch.finfo(known.dtype).tiny)
+    return Surface((output - known.mean()) / unit, "critic's output (standard deviations from its mean)")
+
+
+@torch.no_grad()
+def mean_output(module: GenerativeModel, points: Tensor) -> Tensor:
+    """Return the discriminator's output (N,) for points (N, 2), averaged over its classes."""
     network: Any = module.discriminator
+    points = points.to(module.device, next(module.parameters()).dtype)
     classes = range(max(network.num_classes, 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
     with eval_mode(network) as discriminator:
-        logits = torch.stack([discriminator(points, y) for y in labels]).mean(0)
-    return logits.view(side, side).float().cpu()
+        output = torch.stack([discriminator(points, y) for y in labels]).mean(0)
+    return output.float().cpu()

@@ -34,6 +34,7 @@ latent=invert       GAN inversion         latent.image=FILE latent.steps=300
 
 latent.classes=[cats,dogs] chooses classes by name or number; quote names with spaces or symbols: "['sea lion']"
 out=NAME writes NAME.png, NAME.json, and NAME.gif and NAME.mp4 of animations; fps=12; trust_checkpoint=true
+scale=4 pixels of NAME.png per pixel of an image (default: a longer side of about 900 pixels)
 data.root=FOLDER with the training data, for latent=attribute and nearest
 """
 
@@ -79,8 +80,10 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     if not checkpoint.is_dir():
         content = content or read(checkpoint)
     model = load_model_or_export(checkpoint, config.trust_checkpoint, content)
-    animated = explorer.animated and model.sample(1).ndim == 4
+    is_image = model.sample(1).ndim == 4
+    animated = explorer.animated and is_image
     unused = {} if animated else {"fps": "there is no animation"}
+    unused |= {} if is_image else {"scale": "the model generates points"}
     if not isinstance(explorer, NeedsData):
         reason = "only latent=attribute and latent=nearest use the data"
         unused |= dict.fromkeys(("data", "data.root", "cache"), reason)
@@ -92,7 +95,7 @@ def explore(checkpoint: Path, overrides: Sequence[str]) -> str:
     source = {"checkpoint": str(checkpoint), "typed": [*overrides]}
     exploration = explorer(model)
     check_tensors_finite({"samples": torch.cat(exploration.rows)}, checkpoint)
-    return write(exploration, animated, relative_path(absolute(config.out)), config.fps, source)
+    return write(exploration, animated, relative_path(absolute(config.out)), config.fps, source, config.scale)
 
 
 def data_of(

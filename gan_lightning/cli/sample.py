@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-MAX_TRUNCATION = 10
+MAX_TRUNCATION, MAX_SCALE = 10, 32
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--columns", type=int, help="maximum number of images in a row of the grid (default: 8)")
     arguments.add_argument(
+        "--scale", type=int, help="pixels of the grid per pixel of an image (default: a side of about 900 pixels)"
+    )
+    arguments.add_argument(
         "--trust-checkpoint", action="store_true", help="allow user-supplied classes, which runs their code"
     )
     return arguments
@@ -56,15 +59,20 @@ def sample(args: argparse.Namespace) -> str:
     out = relative_path(args.out)
     errors = [
         f"--{name} {value}: must be at least 1"
-        for name in ("num", "columns")
+        for name in ("num", "columns", "scale")
         if (value := getattr(args, name)) is not None and value < 1
     ]
     if not 0 <= args.truncation <= MAX_TRUNCATION:
         errors.append(f"--truncation {args.truncation:g}: must be a number of at least 0 and at most {MAX_TRUNCATION}")
     if args.out.suffix and args.out.suffix.lower() not in (".png", ".npz"):
         errors.append(f"--out {out}: must be a .png, an .npz, or a folder without suffix")
-    if args.columns and args.out.suffix.lower() != ".png":
-        errors.append(f"--columns {args.columns}: only has an effect on a grid, --out FILE.png")
+    if (args.scale or 0) > MAX_SCALE:
+        errors.append(f"--scale {args.scale}: must be at most {MAX_SCALE}")
+    errors += [
+        f"--{name} {value}: only has an effect on a grid, --out FILE.png"
+        for name in ("columns", "scale")
+        if (value := getattr(args, name)) and args.out.suffix.lower() != ".png"
+    ]
     if not args.out.suffix and args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         errors.append(f"--out {out}: exists and is not an empty folder; choose another folder")
     if not args.checkpoint.exists():
@@ -101,7 +109,9 @@ def sample(args: argparse.Namespace) -> str:
     return write(fake, labels, model.class_names, args)
 
 
-def draw(fake: "Tensor", labels: "Tensor | None", names: Sequence[str], columns: int) -> "Tensor":
+def draw(
+    fake: "Tensor", labels: "Tensor | None", names: Sequence[str], columns: int, scale: int | None = None
+) -> "Tensor":
     """Return an image (uint8, 3, H, W) of samples: a plot of points, or a grid of images with rows of one class.
 
     Args:
@@ -109,13 +119,17 @@ def draw(fake: "Tensor", labels: "Tensor | None", names: Sequence[str], columns:
         labels: Their classes (N,); None without classes.
         names: Names of all classes; empty if they are unknown.
         columns: Maximum number of images in a row.
+        scale: Factor by which images are enlarged; None for a longer side of about 900 pixels.
     """
-    from gan_lightning.io.image import captioned, class_rows, grid
+    from gan_lightning.io.image import class_rows, contact_sheet, grid
     from gan_lightning.io.plot import points
 
     if fake.ndim == 2:
         return points(fake)
-    return grid(fake, columns) if labels is None else captioned(*class_rows(fake, labels.tolist(), names, columns))
+    captions: list[str] = []
+    if labels is not None:
+        fake, columns, captions = class_rows(fake, labels.tolist(), names, columns)
+    return contact_sheet(grid(fake, columns), captions, scale)
 
 
 def write(fake: "Tensor", labels: "Tensor | None", names: Sequence[str], args: argparse.Namespace) -> str:
@@ -137,8 +151,11 @@ def write(fake: "Tensor", labels: "Tensor | None", names: Sequence[str], args: a
         arrays |= {"class_names": np.array(names)} if labels is not None and names else {}
         with atomic_write(args.out) as file:
             np.savez(file, **arrays)
+    elif suffix == ".png" and not is_image and (args.columns or args.scale):
+        name = "columns" if args.columns else "scale"
+        raise UserError(f"--{name} {getattr(args, name)}: has no effect, since the model generates points")
     elif suffix == ".png":
-        write_png(args.out, draw(fake, labels, names, args.columns or 8))
+        write_png(args.out, draw(fake, labels, names, args.columns or 8, args.scale))
     elif not is_image:
         raise UserError(
             f"--out {relative_path(args.out)}: points are not images; use a .png (plot) or an .npz (arrays)"

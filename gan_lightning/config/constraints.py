@@ -36,6 +36,7 @@ Norm = Literal["none", "batch", "layer"]
 Side = Annotated[int, Interval(ge=1, le=65_535)]
 ImageSize = Annotated[Side | Annotated[Sequence[Side], Len(2, 2)], doc("a side or [height,width] in pixels")]
 Channels = Literal[1, 3]
+Scale = Annotated[int, Interval(ge=1, le=32)]
 ClassLabel = Annotated[Annotated[int, Ge(0)] | str, doc("the name or the number of a class")]
 
 REFERENCES = "train", "test", "all"  # real samples that generated ones are compared with; any other text is a path

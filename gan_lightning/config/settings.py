@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypedDict
 
 from annotated_types import Interval, Len, doc
 
-from gan_lightning.config.constraints import Fraction, PositiveFloat, Seed
+from gan_lightning.config.constraints import Fraction, PositiveFloat, Scale, Seed
 
 
 class Settings(TypedDict):
@@ -17,6 +17,7 @@ class Settings(TypedDict):
     trust_checkpoint: bool
     objective: str | None
     fps: Annotated[int, Interval(ge=1, le=100)]
+    scale: Scale | None
     out: Annotated[str | None, doc("a name")]
     sort_by: Annotated[str | None, doc("a name")]
     which: Literal["last", "best", "both"]

@@ -6,7 +6,7 @@ STEPS = (
 )
 BETAS = "model.generator_optimizer.betas=[BETA1,BETA2] and model.discriminator_optimizer.betas=[BETA1,BETA2]"
 RATES = "model.generator_optimizer.lr=RATE and model.discriminator_optimizer.lr=RATE"
-GRIDS = "callbacks.sample_grid draws samples at steps 1, 2, 5, 10, 20, 50, ... and the last"
+GRIDS = "callbacks.sample_grid.every_n_steps=NUMBER, besides steps 1, 2, 5, 10, 20, 50, ... and the last"
 PRECISION = "trainer.precision=16-mixed or trainer.precision=bf16-mixed"
 
 # By the last part of a key, in lower case and without punctuation.

@@ -22,6 +22,7 @@ from gan_lightning.callbacks.metric_logger import finite_checks, loss_terms
 from gan_lightning.callbacks.sample_grid import extent_of, surface
 from gan_lightning.config.compose import initialize_hydra, parse_override
 from gan_lightning.errors import UserError, short_message
+from gan_lightning.io.plot import Surface
 from gan_lightning.metric import FeatureSet
 from gan_lightning.metric.modes import Modes
 from gan_lightning.model.base import StepOutput
@@ -55,14 +56,14 @@ class Frame:
         g_updates: Number of generator updates so far.
         d_updates: Number of discriminator updates so far.
         fake: Generated points (N, 2) of the same latents in every frame.
-        logits: Logits (S, S) of the discriminator over the square that is shown.
+        surface: Output of the discriminator over the square that is shown.
         metrics: The latest loss terms of both networks, the number of covered modes, and the quality.
     """
 
     g_updates: int
     d_updates: int
     fake: Tensor
-    logits: Tensor
+    surface: Surface
     metrics: dict[str, float]
 
     @property
@@ -242,7 +243,7 @@ class LiveTraining(Callback):
         scores: Any = Modes()(real_set, {}, fake_set)
         metrics = {name: float(term) for name, term in loss_terms(self.outputs).items()}
         metrics |= {name: scores[name] for name in ("modes", "quality")}
-        frame = Frame(self.g_updates, self.d_updates, fake, surface(module, self.extent), metrics)
+        frame = Frame(self.g_updates, self.d_updates, fake, surface(module, self.extent, self.real, fake), metrics)
         with self.changed:
             self.frames = [*self.frames, frame]  # a new list, since other threads may be reading the old one
             if len(self.frames) > MAX_FRAMES:

@@ -167,7 +167,7 @@ class PointsTab:
             return {self.before: now}
         state = live.error or ("training" if live.busy else "paused")
         text = status_text(frame, len(live.data.centres()))
-        plot = png(scatter(live.real, frame.fake, live.extent, frame.logits, frame.g_updates))
+        plot = png(scatter(live.real, frame.fake, live.extent, frame.surface, frame.g_updates))
         return {
             self.status: f"<p>{escape(note)}</p><p>{text}<br><i>{escape(state)}</i></p>",
             self.plot: image_html(plot, "points"),

@@ -20,6 +20,8 @@ from gan_lightning.io.files import atomic_write
 # PNG text "Software" or as a GIF comment, so that searching a directory of thousands of images is fast.
 MARK, MARK_WITHIN, MARKED_SUFFIXES = "gan-lightning", 2048, (".png", ".gif")
 PADDING = 2  # pixels between the images of a grid
+SHEET_PIXELS = 900  # of the longer side of a sheet, approximately: legible on a slide
+TITLE_HEIGHT = 24  # pixels
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as in Pillow's conversion to gray
 
 
@@ -56,18 +58,36 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return make_grid(to_uint8(images).cpu(), nrow=columns, padding=PADDING, pad_value=255)
 
 
-def captioned(images: Tensor, columns: int, captions: Sequence[str]) -> Tensor:
-    """Arrange images (N, C, H, W) as :func:`grid` does, with a caption at the left of each row."""
-    image, height = grid(images, columns), images.shape[-2] + PADDING
-    rows = [image[:, top : top + height] for top in range(0, image.shape[1] - PADDING, height)]
-    rows[-1] = image[:, (len(rows) - 1) * height :]
-    return strip(rows, captions)
+def enlarge(image: Tensor, scale: int) -> Tensor:
+    """Enlarge a uint8 image (3, H, W) by an integer, without interpolation."""
+    return image.repeat_interleave(scale, 1).repeat_interleave(scale, 2) if scale > 1 else image
+
+
+def fitting_scale(height: int, width: int, pixels: int = SHEET_PIXELS) -> int:
+    """Return the integer by which an image is enlarged, so that its longer side has about this number of pixels."""
+    return max(1, round(pixels / max(height, width)))
+
+
+def contact_sheet(image: Tensor, captions: Sequence[str] = (), scale: int | None = None) -> Tensor:
+    """Enlarge a grid, and write a caption at the left of each of its rows, whose text is not enlarged.
+
+    Args:
+        image: A grid (3, H, W) by :func:`grid`.
+        captions: Caption of each row; empty for none.
+        scale: Factor; None for a longer side of about ``SHEET_PIXELS``.
+    """
+    factor = scale or fitting_scale(*image.shape[1:])
+    if not captions:
+        return enlarge(image, factor)
+    height = (image.shape[1] - PADDING) // len(captions)
+    rows = [*image[:, : height * (len(captions) - 1)].split(height, 1), image[:, height * (len(captions) - 1) :]]
+    return strip([enlarge(row, factor) for row in rows if row.shape[1]], captions)
 
 
 def class_rows(
     images: Tensor, labels: Sequence[int], names: Sequence[str], columns: int
 ) -> tuple[Tensor, int, list[str]]:
-    """Sort images into rows of one class: return images, columns and captions for :func:`captioned`.
+    """Sort images into rows of one class: return images, columns and captions for :func:`contact_sheet`.
 
     If each class has a single image, a row has several classes, which its caption lists.
 
@@ -128,6 +148,27 @@ def strip(images: Sequence[Tensor], captions: Sequence[str]) -> Tensor:
         draw.text((4, top + image.shape[1] // 2 - 6), text, fill="black", font=typeface)
         top += image.shape[1]
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
+def animated_gif(frames: Sequence[Image.Image], durations: int | list[int]) -> bytes:
+    """Encode frames of the same size as a looping GIF.
+
+    Args:
+        frames: The frames. Those of mode L keep their levels of gray; others get up to 256 colours each.
+        durations: Milliseconds of all frames or of each, in steps of ten and at least 20, the least in browsers.
+    """
+    content = io.BytesIO()
+    options = {"duration": durations, "loop": 0, "comment": f"Software: {MARK}"}
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], **options)
+    return content.getvalue()
+
+
+def titled(image: Tensor, title: str) -> Tensor:
+    """Write a title above a uint8 image (3, H, W)."""
+    canvas = Image.new("RGB", (image.shape[2], TITLE_HEIGHT), "white")
+    typeface = ImageFont.load_default(TITLE_HEIGHT - 8)
+    ImageDraw.Draw(canvas).text((image.shape[2] // 2, TITLE_HEIGHT // 2), title, "black", typeface, anchor="mm")
+    return torch.cat([torch.from_numpy(np.array(canvas)).permute(2, 0, 1), image], dim=1)
 
 
 def read_png(path: Path) -> Tensor:

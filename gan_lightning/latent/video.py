@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning.io.files import atomic_write
-from gan_lightning.io.image import MARK, grid, png, strip
+from gan_lightning.io.image import animated_gif, enlarge, fitting_scale, grid, png, strip
 from gan_lightning.io.plot import points
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 MIN_SIDE = 256  # pixels of the shorter side of a video
 
 
-def write(exploration: "Exploration", animated: bool, out: Path, fps: int, source: dict[str, Any]) -> str:
+def write(
+    exploration: "Exploration", animated: bool, out: Path, fps: int, source: dict[str, Any], scale: int | None = None
+) -> str:
     """Write NAME.png, NAME.json, and of an animation NAME.gif and NAME.mp4; return a line about each.
 
     All files are rendered and written to temporary files before the first one is renamed, and NAME.json is renamed
@@ -35,10 +37,13 @@ def write(exploration: "Exploration", animated: bool, out: Path, fps: int, sourc
         out: Output path without suffix (NAME).
         fps: Frames per second of the videos.
         source: Entries of NAME.json that describe where the samples come from.
+        scale: Factor by which the images of NAME.png are enlarged; None for a longer side of about 900 pixels.
     """
     rows = exploration.rows
     if rows[0].ndim == 4:
-        sheet = strip([grid(row, len(row)) for row in rows], exploration.captions)
+        grids = [grid(row, len(row)) for row in rows]
+        factor = scale or fitting_scale(sum(row.shape[1] for row in grids), max(row.shape[2] for row in grids))
+        sheet = strip([enlarge(row, factor) for row in grids], exploration.captions)
     else:
         sheet = points(torch.cat(rows))
     description = source | {"samples": len(rows) * len(rows[0]), **exploration.results}
@@ -72,12 +77,7 @@ def video_frames(rows: list[Tensor]) -> np.ndarray:
 
 def gif(frames: np.ndarray, fps: int) -> bytes:
     """Return frames as the content of a looping GIF file."""
-    content = io.BytesIO()
-    first, *rest = map(Image.fromarray, frames)
-    # GIF stores hundredths of a second; browsers do not show frames for less than two.
-    options = {"duration": 10 * max(2, round(100 / fps)), "loop": 0, "comment": f"Software: {MARK}"}
-    first.save(content, "GIF", save_all=True, append_images=rest, **options)
-    return content.getvalue()
+    return animated_gif([*map(Image.fromarray, frames)], 10 * max(2, round(100 / fps)))
 
 
 def mp4(frames: np.ndarray, fps: int) -> bytes | None:

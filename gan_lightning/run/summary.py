@@ -166,7 +166,8 @@ def log_summary(config: DictConfig, trainer: Any, run: Path, started: float) -> 
             log.info(f"health  {line}")
     last = run / "samples" / f"step_{step:08d}.png"
     checkpoint = run / "checkpoints" / "last.ckpt"
-    for name, path in {"samples": last, "timeline": last.with_name("timeline.png"), "checkpoint": checkpoint}.items():
+    files = {"samples": last, "timeline": last.with_name("timeline.png"), "animation": last.with_name("training.gif")}
+    for name, path in (files | {"checkpoint": checkpoint}).items():
         if path.exists():
             log.info(f"{name:<12}{path}")
     if checkpoint.exists():

@@ -82,7 +82,7 @@ def test_requested_updates_change_requested_network_only(name, live_training):
     assert [(frame.g_updates, frame.d_updates) for frame in training.frames] == counts
     last = training.frames[-1]
     assert last.fake.shape == (1000, 2)
-    assert last.logits.shape == (100, 100)
+    assert last.surface.values.shape == (100, 100)
     assert {"d/adversarial", "g/adversarial", "modes", "quality"} <= set(last.metrics)
     assert torch.equal(last.fake, model.sample(1000))
 

@@ -77,6 +77,7 @@ def test_run_dir_contains_documented_files(finished):
         "samples/step_00000002.png",
         "samples/step_00000003.png",
         "samples/timeline.png",
+        "samples/training.gif",
         "checkpoints/last.ckpt",
         "checkpoints/best.ckpt",
         "checkpoints/step_00000003.ckpt",
@@ -205,13 +206,17 @@ def test_unknown_objective_fails_run_and_keeps_metrics(tmp_path):
 
 def test_sample_grid_has_one_row_per_class(finished):
     with Image.open(finished[0] / "samples" / "step_00000003.png") as grid:
-        assert grid.height == 10 * 18 + 2
-        assert 8 * 18 + 2 < grid.width < 8 * 18 + 2 + 100, "no class names beside the rows"
+        assert grid.height == 5 * (10 * 18 + 2)
+        assert 5 * (8 * 18 + 2) < grid.width < 5 * (8 * 18 + 2) + 100, "no class names beside the rows"
 
 
 def test_terminal_shows_output_paths_and_no_library_warnings(finished):
     run, done = finished
-    for path in (run / "samples" / "step_00000003.png", run / "checkpoints" / "last.ckpt"):
+    for path in (
+        run / "samples" / "step_00000003.png",
+        run / "samples" / "training.gif",
+        run / "checkpoints" / "last.ckpt",
+    ):
         assert str(path.relative_to(run.parents[2])) in done.stdout
     assert "tensorboard --logdir runs/acgan-digits" in done.stdout
     assert "3 generator steps, 12 images seen" in done.stdout

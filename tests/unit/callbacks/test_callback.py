@@ -11,20 +11,36 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image, ImageSequence
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_lightning.callbacks import sample_grid
 from gan_lightning.callbacks.graceful_stop import SIGNALS, GracefulStop
 from gan_lightning.callbacks.learning_rate import LearningRate
 from gan_lightning.callbacks.metric_logger import MetricLogger, accuracies
 from gan_lightning.callbacks.progress import WARMUP, Progress, estimate
-from gan_lightning.callbacks.sample_grid import SampleGrid
+from gan_lightning.callbacks.sample_grid import SampleGrid, surface
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.errors import UserError
-from gan_lightning.io.image import grid, read_png, to_uint8, write_png
+from gan_lightning.io import plot
+from gan_lightning.io.files import samples_by_step
+from gan_lightning.io.image import (
+    contact_sheet,
+    enlarge,
+    fitting_scale,
+    grid,
+    has_mark,
+    read_png,
+    to_uint8,
+    write_png,
+)
+from gan_lightning.io.plot import AXES, Surface, scatter
 from gan_lightning.model.base import GenerativeModel, Logits, StepOutput
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.checkpoint import read
@@ -33,6 +49,7 @@ from gan_lightning.run.run_dir import last_metrics
 from gan_lightning.run.summary import exit_status_and_reason, log_summary
 
 EVERY_STEP = "callbacks.metric_logger.every_n_steps=1"
+UNSCALED = "callbacks.sample_grid.scale=1"
 
 
 def steps_of(folder: Path) -> list[str]:
@@ -171,21 +188,30 @@ def test_diverged_run_is_not_saved(run, tmp_path, monkeypatch):
 # Images
 
 
+def gif_frames(run_dir: Path) -> list[torch.Tensor]:
+    """The frames of a run's GIF, as uint8 images (3, H, W)."""
+    with Image.open(run_dir / "samples" / "training.gif") as gif:
+        frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
+    return [torch.from_numpy(frame).permute(2, 0, 1) for frame in frames]
+
+
 @pytest.mark.parametrize("name", ["vanilla", "cgan"])
 def test_sample_grids_are_saved_at_round_steps_and_last_step(run, tmp_path, name):
     trainer = run(tmp_path, f"model={name}", "trainer.max_steps=12")
     folder = tmp_path / "samples"
     steps = [1, 2, 5, 10, 12]
     files = [f"step_{step:08d}.png" for step in steps]
-    assert sorted(path.name for path in folder.iterdir()) == ["real.png", *files, "timeline.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["real.png", *files, "timeline.png", "training.gif"]
     labels = torch.arange(10).repeat_interleave(8) if name == "cgan" else None
     rows = 10 if name == "cgan" else 8
     expected = grid(trainer.lightning_module.sample(8 * rows, labels, seed=0), columns=8)
     assert expected.shape == (3, rows * 18 + 2, 8 * 18 + 2)
     real = grid(trainer.datamodule.real(8 * rows, labels), columns=8)
+    scale = 5 if name == "cgan" else 6  # 182 or 146 pixels become about 900
+    expected, real = enlarge(expected, scale), enlarge(real, scale)
     if name == "cgan":  # class names are written at the left
         captions = read_png(folder / files[-1])[:, :, : -expected.shape[2]]
-        assert all((captions[:, 18 * row : 18 * row + 18] < 128).any() for row in range(rows))
+        assert all((captions[:, 90 * row : 90 * row + 90] < 128).any() for row in range(rows))
         expected, real = (torch.cat([captions, image], dim=2) for image in (expected, real))
     assert torch.equal(read_png(folder / files[-1]), expected)
     assert not torch.equal(read_png(folder / files[0]), expected)
@@ -197,7 +223,7 @@ def test_sample_grids_are_saved_at_round_steps_and_last_step(run, tmp_path, name
 
 def test_augmented_images_are_shown_beside_real_ones(compose, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    train(compose("model=vanilla", "augment=ada"), tmp_path)
+    train(compose("model=vanilla", "augment=ada", "callbacks.sample_grid.scale=1"), tmp_path)
     real, augmented = (read_png(tmp_path / "samples" / f"{name}.png") for name in ("real", "augmented"))
     assert augmented.shape == real.shape == (3, 8 * 18 + 2, 8 * 18 + 2)
     assert torch.equal(augmented[:, :, :18], real[:, :, :18])
@@ -230,15 +256,15 @@ def test_sample_grids_of_abandoned_continuation_are_removed(run, compose, tmp_pa
             trainer.should_stop = trainer.global_step == 3
 
     train(compose(*overrides), tmp_path, first, more_callbacks=[StoppingCallback()])
-    names = ["mine.png", "real.png", *(f"step_{step:08d}.png" for step in (1, 2, 3)), "timeline.png"]
+    names = ["mine.png", "real.png", *(f"step_{step:08d}.png" for step in (1, 2, 3)), "timeline.png", "training.gif"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
-    assert read_png(stale).shape == (3, 8 * 18 + 2, 8 * 18 + 2), "the sample grid was not replaced"
+    assert read_png(stale).shape == (3, 6 * (8 * 18 + 2), 6 * (8 * 18 + 2)), "the sample grid was not replaced"
 
 
 def test_timeline_has_one_row_per_step_of_same_noise(run, tmp_path):
     heights = []
     for steps in (1, 2, 5):
-        run(tmp_path / str(steps), "model=vanilla", f"trainer.max_steps={steps}")
+        run(tmp_path / str(steps), "model=vanilla", f"trainer.max_steps={steps}", UNSCALED)
         heights.append(read_png(tmp_path / str(steps) / "samples" / "timeline.png").shape[1])
     row = 16 + 2 * 2
     assert heights == [row, 2 * row, 3 * row]
@@ -249,17 +275,18 @@ def test_timeline_has_one_row_per_step_of_same_noise(run, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"text", None])
 def test_damaged_sample_grid_is_left_out_of_timeline(run, tmp_path, caplog, content):
-    run(tmp_path, "model=vanilla", "trainer.max_steps=2")
+    run(tmp_path, "model=vanilla", "trainer.max_steps=2", UNSCALED)
     path = tmp_path / "samples" / "step_00000001.png"
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert run(tmp_path, "model=vanilla", "trainer.max_steps=5", ckpt_path=last).global_step == 5
+    assert run(tmp_path, "model=vanilla", "trainer.max_steps=5", UNSCALED, ckpt_path=last).global_step == 5
     assert read_png(tmp_path / "samples" / "timeline.png").shape[1] == 2 * (16 + 2 * 2)
-    assert f"{path}: cannot be read and is left out of timeline.png" in caplog.text
+    assert len(gif_frames(tmp_path)) == 2
+    assert caplog.text.count(f"{path}: cannot be read and is left out of timeline.png and training.gif") == 1
 
 
 def test_conditional_timeline_has_first_sample_of_each_class(run, tmp_path):
-    trainer = run(tmp_path, "model=cgan", "trainer.max_steps=2")
+    trainer = run(tmp_path, "model=cgan", "trainer.max_steps=2", UNSCALED)
     labels = torch.arange(10).repeat_interleave(8)
     images = trainer.lightning_module.sample(80, labels, seed=0)
     timeline = read_png(tmp_path / "samples" / "timeline.png")
@@ -275,7 +302,7 @@ def test_class_names_of_every_script_are_drawn_beside_rows(run, tmp_path):
     for number, name in enumerate(names):
         write_png(tmp_path / "photos" / name / "a.png", torch.full((3, 16, 16), 40 * number, dtype=torch.uint8))
     overrides = "model=cgan", "data=image_folder", f"data.root={tmp_path}/photos", "data.batch_size=2"
-    trainer = run(tmp_path / "run", *overrides, "trainer.max_steps=1")
+    trainer = run(tmp_path / "run", *overrides, "trainer.max_steps=1", UNSCALED)
     assert len(trainer.lightning_module.class_names) == 5
     assert trainer.lightning_module.class_names == [
         name.replace("\n", "\\n") for name in trainer.datamodule.class_names
@@ -288,10 +315,281 @@ def test_class_names_of_every_script_are_drawn_beside_rows(run, tmp_path):
 def test_points_are_drawn_as_scatter_plot(run, tmp_path):
     run(tmp_path, "model=wgan_gp", "data=gaussian_ring", "trainer.max_steps=2")
     first, second = (read_png(tmp_path / "samples" / f"step_{step:08d}.png") for step in (1, 2))
-    assert first.shape == second.shape == (3, 480, 480)
+    assert first.shape == second.shape == (3, 480, 560)
     assert not torch.equal(first, second)
     assert len(first.flatten(1).unique(dim=1).T) > 50, "the scatter plot is nearly empty"
     assert (tmp_path / "samples" / "timeline.png").exists()
+
+
+def test_timeline_of_points_is_a_row_of_plots_with_one_colour_bar(run, tmp_path):
+    run(tmp_path, "model=vanilla", "data=gaussian_ring", "trainer.max_steps=5")
+    left, _, right, bottom = AXES
+    timeline = read_png(tmp_path / "samples" / "timeline.png")
+    width = (right - left + 16) // 2
+    assert timeline.shape == (3, bottom // 2, 2 * width + (560 - left + 8) // 2)
+    for i, step in enumerate((1, 2, 5)):
+        plot = read_png(tmp_path / "samples" / f"step_{step:08d}.png")
+        part = plot[:, 8 : bottom + 8, left - 8 : right + 8].float()
+        half = F.interpolate(part[None], (bottom // 2, width), mode="area")[0]
+        found = timeline[:, :, i * width : (i + 1) * width].float()
+        assert (half - found).abs().mean() < 4, "the plot of this step is not at its place"
+
+
+def test_timeline_of_many_plots_has_several_rows():
+    callback = SampleGrid()
+    callback.is_image = False
+    plots = [torch.full((3, 480, 560), 10 * i, dtype=torch.uint8) for i in range(10)]
+    timeline = callback.timeline(dict(enumerate(plots)))
+    height, width = AXES[3] // 2, (AXES[2] - AXES[0] + 16) // 2
+    assert timeline.shape == (3, 2 * height, 8 * width)
+    levels = timeline[0, [height // 2, 3 * height // 2]][:, width // 2 :: width].tolist()
+    assert levels == [[0, 10, 20, 30, 40, 50, 60, 70], [80, 90, *[255] * 6]]
+
+
+# D's surface
+
+
+class Plane(torch.nn.Module):
+    """A discriminator with a linear output."""
+
+    num_classes = 0
+
+    def forward(self, points, y):
+        return 3 * points[:, 0] + 7
+
+
+@pytest.mark.parametrize(
+    ("loss", "centre"), [("non_saturating", 0), ("hinge", 0), ("minimax", 0), ("least_squares", 0.5)]
+)
+def test_surface_is_centred_at_the_boundary_of_the_loss(build, loss, centre):
+    model, data = build("model=vanilla", "data=gaussian_ring", f"loss={loss}")
+    model.discriminator = Plane()
+    points = data.real(10)
+    found = surface(model, 2.0, points, points + 100, side=5)
+    assert found.centre == centre
+    assert f"above {centre:g} real" in found.label
+    torch.testing.assert_close(found.values, (3 * torch.linspace(-2, 2, 5) + 7 - centre).expand(5, 5))
+
+
+def test_surface_of_critic_is_relative_to_its_outputs_on_points(build):
+    """The Wasserstein loss does not change with the critic's zero, and clipped weights make its unit arbitrary."""
+    model, _ = build("model=wgan", "data=gaussian_ring")
+    model.discriminator = Plane()
+    real, fake = torch.tensor([[1.0, 0], [1, 5]]), torch.tensor([[-1.0, 0], [-1, 5]])
+    found = surface(model, 2.0, real, fake, side=5)
+    expected = torch.linspace(-2, 2, 5) / torch.tensor([1.0, 1, -1, -1]).std()
+    torch.testing.assert_close(found.values, expected.expand(5, 5))
+    assert found.centre == 0
+    assert "standard deviations from its mean" in found.label
+    model.discriminator.forward = lambda points, y: torch.ones(len(points))
+    assert torch.equal(surface(model, 2.0, real, fake, side=5).values, torch.zeros(5, 5)), "constant, but coloured"
+
+
+def test_surface_has_the_same_colours_in_every_plot():
+    """The same output has the same colour, whatever the minimum and maximum of a step; 0 is neither red nor blue."""
+    values, none = torch.zeros(100, 100), torch.zeros(0, 2)
+
+    def colours(least: float, most: float) -> list[list[int]]:
+        values[:, :20], values[:, 20:40], values[:, 40:60], values[:, 60:80], values[:, 80:] = least, -1, 0, 1, most
+        image = scatter(none, none, 1.0, Surface(values, "D's logit"), 3)
+        left, _, right, bottom = AXES
+        return [image[:, bottom - 30, left + (right - left) * share // 10].tolist() for share in (1, 3, 5, 7, 9)]
+
+    (_, *one, _), (lowest, *other, highest) = colours(-2, 2), colours(-50, 9)
+    assert one == other
+    blue, neutral, red = one
+    assert max(neutral) - min(neutral) < 5
+    assert blue[2] > blue[0] + 20
+    assert red[0] > red[2] + 20
+    assert lowest[2] > lowest[0] + 40
+    assert highest[0] > highest[2] + 40
+
+
+def test_colour_bar_has_ticks_of_the_output(monkeypatch):
+    """With the boundary 0.5, the tick in the middle is 0.5."""
+    figures = []
+    monkeypatch.setattr(plot, "rendered", lambda canvas: figures.append(canvas.figure) or torch.empty(0))
+    none = torch.zeros(0, 2)
+    scatter(none, none, 1.0, Surface(torch.zeros(9, 9), "D's logit", 0.5), 3)
+    bar = figures[0].axes[1]
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["-3.5", "-1.5", "-0.5", "0.5", "1.5", "2.5", "4.5"]
+    assert bar.get_yticks() == pytest.approx([math.tanh(tick / 2) for tick in (-4, -2, -1, 0, 1, 2, 4)])
+    assert bar.get_ylim() == (-1, 1)
+
+
+# Interval, scale and GIF
+
+
+def test_samples_are_drawn_at_an_interval_besides_round_steps(run, tmp_path):
+    interval = "callbacks.sample_grid.every_n_steps=3"
+    run(tmp_path / "with", "model=vanilla", "trainer.max_steps=11", interval, UNSCALED)
+    run(tmp_path / "without", "model=vanilla", "trainer.max_steps=11", UNSCALED)
+    drawn, usual = ([step for step, _ in samples_by_step(tmp_path / name / "samples")] for name in ("with", "without"))
+    assert drawn == [1, 2, 3, 5, 6, 9, 10, 11]
+    assert usual == [1, 2, 5, 10, 11]
+    timelines = [read_png(tmp_path / name / "samples" / "timeline.png") for name in ("with", "without")]
+    assert torch.equal(*timelines), "the timeline has further steps"
+    assert len(gif_frames(tmp_path / "with")) == 8
+
+
+def test_timeline_of_stopped_run_ends_with_its_last_step(run, compose, tmp_path):
+    class StoppingCallback(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step == 3
+
+    interval = "callbacks.sample_grid.every_n_steps=3"
+    config = compose("model=vanilla", "trainer.max_steps=9", interval, UNSCALED)
+    train(config, tmp_path, more_callbacks=[StoppingCallback()])
+    timeline, image = (read_png(tmp_path / "samples" / f"{name}.png") for name in ("timeline", "step_00000003"))
+    assert timeline.shape[1] == 3 * 20
+    assert torch.equal(timeline[:, 40:, -image.shape[2] :], image[:, :20])
+
+
+def test_resumed_run_has_the_same_images_as_an_uninterrupted_one(run, tmp_path):
+    words = "model=dcgan", "callbacks.sample_grid.every_n_steps=4", UNSCALED
+    run(tmp_path / "whole", *words, "trainer.max_steps=13")
+    run(tmp_path / "parts", *words, "trainer.max_steps=7")
+    assert len(gif_frames(tmp_path / "parts")) == 5
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    run(tmp_path / "parts", *words, "trainer.max_steps=13", ckpt_path=last)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole" / "samples").iterdir()}
+    parts = {path.name: path.read_bytes() for path in (tmp_path / "parts" / "samples").iterdir()}
+    assert parts.pop("step_00000007.png")
+    assert parts == whole
+    assert len(gif_frames(tmp_path / "parts")) == 8, "expected steps 1, 2, 4, 5, 8, 10, 12 and 13"
+
+
+def test_gif_of_abandoned_continuation_is_removed(run, compose, tmp_path):
+    overrides = "model=vanilla", "callbacks.checkpoint.every_n_steps=1", "callbacks.checkpoint.keep=null"
+    run(tmp_path, *overrides, "trainer.max_steps=5")
+    assert (tmp_path / "samples" / "training.gif").exists()
+
+    class FailingCallback(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 3:
+                raise UserError("killed")
+
+    first = tmp_path / "checkpoints" / "step_00000001.ckpt"
+    with pytest.raises(UserError, match="killed"):
+        train(compose(*overrides, "trainer.max_steps=5"), tmp_path, first, more_callbacks=[FailingCallback()])
+    assert not (tmp_path / "samples" / "training.gif").exists()
+
+
+@pytest.mark.parametrize("name", ["vanilla", "cgan", "points"])
+def test_gif_has_a_frame_per_sample_image(run, tmp_path, name):
+    kind = ["model=vanilla", "data=gaussian_ring"] if name == "points" else [f"model={name}"]
+    run(tmp_path, *kind, "trainer.max_steps=5")
+    frames = gif_frames(tmp_path)
+    content = (tmp_path / "samples" / "training.gif").read_bytes()
+    assert has_mark(content[:2048]), "a later run would use it as data"
+    with Image.open(tmp_path / "samples" / "training.gif") as gif:
+        assert gif.info["loop"] == 0
+        assert [frame.info["duration"] for frame in ImageSequence.Iterator(gif)] == [500, 500, 2000]
+    for step, frame in zip((1, 2, 5), frames, strict=True):
+        saved = read_png(tmp_path / "samples" / f"step_{step:08d}.png")
+        if name == "points":
+            assert frame.shape == saved.shape
+            assert (frame.float() - saved.float()).abs().mean() < 4
+        else:
+            side = 8 * 18 + 2
+            height = (10 if name == "cgan" else 8) * 18 + 2
+            factor = round(500 / max(side, height))
+            assert frame.shape[1] == 24 + factor * height
+            shown = frame[:, 24::factor, -factor * side :: factor]
+            scale = saved.shape[1] // height
+            assert (shown.int() - saved[:, ::scale, -scale * side :: scale].int()).abs().max() <= 2
+            assert (frame[:, :24] < 128).any(), "there is no title"
+
+
+def test_gif_of_points_keeps_the_colour_of_few_generated_points():
+    callback = SampleGrid()
+    callback.is_image = False
+    values = torch.linspace(-4, 4, 100).expand(100, 100)
+    plot = scatter(torch.zeros(1, 2), torch.full((200, 2), 0.5), 1.0, Surface(values, "D's logit"), 1)
+    frame = torch.from_numpy(np.array(callback.frame(1, plot).convert("RGB"))).permute(2, 0, 1)
+    left, top, right, bottom = AXES
+    row, column = top + (bottom - top) // 4, left + (right - left) * 3 // 4
+    shown, drawn = (
+        image[:, row - 1 : row + 2, column - 1 : column + 2].float().mean((1, 2)) for image in (frame, plot)
+    )
+    assert drawn[1] > drawn[0] + 60, "the point is not where the test looks"
+    assert (shown - drawn).abs().max() < 20
+    assert (frame.float() - plot.float()).abs().mean() < 4
+
+
+def test_gif_of_many_samples_has_a_limited_number_of_frames(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_grid, "GIF_FRAMES", 4)
+    run(tmp_path, "model=vanilla", "trainer.max_steps=10", "callbacks.sample_grid.every_n_steps=1", UNSCALED)
+    frames = gif_frames(tmp_path)
+    assert len(frames) == 4
+    for step, frame in zip((1, 4, 7, 10), frames, strict=True):
+        saved = read_png(tmp_path / "samples" / f"step_{step:08d}.png")
+        assert (frame[:, 24::3, ::3].int() - saved.int()).abs().max() <= 2, step
+
+
+def test_gif_of_large_images_is_reduced(run, tmp_path):
+    run(tmp_path, "model=vanilla", "data.image_size=128", "callbacks.sample_grid.scale=2", "trainer.max_steps=1")
+    assert read_png(tmp_path / "samples" / "step_00000001.png").shape == (3, 2 * 1042, 2 * 1042)
+    assert gif_frames(tmp_path)[0].shape == (3, 24 + 521, 521)
+
+
+def test_samples_with_another_layout_are_left_out(run, tmp_path, caplog):
+    run(tmp_path, "model=vanilla", "trainer.max_steps=2")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    more = "callbacks.sample_grid.columns=5", "callbacks.sample_grid.scale=2"
+    run(tmp_path, "model=vanilla", "trainer.max_steps=5", *more, ckpt_path=last)
+    for step in (1, 2):
+        assert f"step_{step:08d}.png: cannot be read and is left out of timeline.png and training.gif" in caplog.text
+    assert len(gif_frames(tmp_path)) == 1
+
+
+def test_samples_of_another_scale_are_in_gif_and_timeline(run, tmp_path, caplog):
+    run(tmp_path, "model=cgan", "trainer.max_steps=2", "callbacks.sample_grid.scale=3")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    run(tmp_path, "model=cgan", "trainer.max_steps=5", UNSCALED, ckpt_path=last)
+    assert [read_png(path).shape[1] for _, path in samples_by_step(tmp_path / "samples")] == [546, 546, 182]
+    assert "cannot be read" not in caplog.text
+    assert len(gif_frames(tmp_path)) == 3
+    assert read_png(tmp_path / "samples" / "timeline.png").shape[1] == 3 * 18
+
+
+def test_killed_write_leaves_the_previous_gif(run, tmp_path, monkeypatch):
+    run(tmp_path, "model=vanilla", "trainer.max_steps=2")
+    path = tmp_path / "samples" / "training.gif"
+    before = path.read_bytes()
+    monkeypatch.setattr(sample_grid, "animated_gif", lambda *_: "not bytes")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(TypeError):
+        run(tmp_path, "model=vanilla", "trainer.max_steps=3", ckpt_path=last)
+    assert path.read_bytes() == before
+    assert read(last)["global_step"] == 3, "the checkpoint is saved before the GIF is written"
+
+
+def test_finished_run_without_steps_left_keeps_its_gif(run, tmp_path):
+    run(tmp_path, "model=vanilla", "trainer.max_steps=2")
+    path = tmp_path / "samples" / "training.gif"
+    before = path.stat().st_mtime_ns
+    run(tmp_path, "model=vanilla", "trainer.max_steps=2", ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(242, 242, 4), (274, 274, 3), (530, 530, 2), (82, 82, 11), (1042, 9, 1), (2000, 2000, 1)],
+)
+def test_sheets_are_enlarged_to_about_900_pixels(height, width, scale):
+    assert fitting_scale(height, width) == scale
+    assert contact_sheet(torch.zeros(3, height, width, dtype=torch.uint8)).shape == (3, scale * height, scale * width)
+
+
+def test_captions_of_enlarged_sheet_keep_their_size():
+    images = grid(torch.linspace(-1, 1, 6)[:, None, None, None].expand(6, 1, 5, 5), columns=2)
+    small, large = (contact_sheet(images, ["cats", "dogs", "m"], scale) for scale in (1, 4))
+    margin = small.shape[2] - images.shape[2]
+    assert large.shape == (3, 4 * images.shape[1], margin + 4 * images.shape[2])
+    assert torch.equal(large[:, :, margin:], enlarge(images, 4))
+    assert torch.equal(enlarge(images, 4)[:, ::4, ::4], images)
+    assert int((large[:, :, :margin] < 128).sum()) >= int((small[:, :, :margin] < 128).sum()) > 0
 
 
 def test_sample_restores_training_mode(build):

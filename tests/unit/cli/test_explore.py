@@ -17,7 +17,7 @@ from torch.nn import ConvTranspose2d, Linear
 import gan_lightning
 from gan_lightning.cli import explore as program
 from gan_lightning.errors import UserError
-from gan_lightning.io.image import from_uint8, to_uint8, write_png
+from gan_lightning.io.image import enlarge, from_uint8, read_png, to_uint8, write_png
 from gan_lightning.latent import nearest as nearest_module
 from gan_lightning.latent.attribute import ClassDirection, score
 from gan_lightning.latent.blend import ClassInterpolation, interpolated_embeddings
@@ -105,6 +105,22 @@ def check_exploration(path: Path, kind: str, tmp_path: Path) -> None:
         assert sum(durations) == pytest.approx(num * 1000 / 12, abs=10 * num)
 
 
+def test_scale_enlarges_sheet_of_samples(checkpoint, tmp_path):
+    path = checkpoint("model=cgan")
+    words = "latent=interpolate", "latent.classes=[1,2]", "latent.seeds=[0,1]", "latent.steps=3"
+    sheets = {}
+    for scale in (1, 3, "null"):
+        program.explore(path, [*words, f"scale={scale}", f"out={tmp_path}/x{scale}"])
+        sheets[scale] = read_png(tmp_path / f"x{scale}.png")
+    columns = len(Interpolate([0, 1], 3).path(gan_lightning.load(path)))
+    height, width = 2 * (18 + 2), columns * 18 + 2
+    margin = sheets[1].shape[2] - width
+    assert sheets[1].shape[1] == height
+    for scale, factor in ((3, 3), ("null", round(900 / width))):
+        assert torch.equal(sheets[scale][:, :, margin:], enlarge(sheets[1][:, :, margin:], factor))
+    assert (tmp_path / "x3.gif").read_bytes() == (tmp_path / "x1.gif").read_bytes(), "the video has its own size"
+
+
 def test_video_of_replaced_exploration_is_removed(checkpoint, tmp_path):
     path = checkpoint("model=dcgan")
     program.explore(path, ["latent=walk", "latent.steps=3", f"out={tmp_path}/x"])
@@ -139,6 +155,8 @@ def test_mp4_depends_only_on_frames(tmp_path):
 def test_points_are_plotted_without_animation(checkpoint, tmp_path):
     path = checkpoint("model=vanilla", "data=gaussian_ring")
     assert program.explore(path, ["latent=walk", f"out={tmp_path}/w"]) == f"{tmp_path}/w.png\n{tmp_path}/w.json"
+    with pytest.raises(UserError, match="scale=2: has no effect, since the model generates points"):
+        program.explore(path, ["latent=walk", "scale=2", f"out={tmp_path}/w"])
     write_png(tmp_path / "of.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UserError, match="needs images"):
         program.explore(path, ["latent=invert", f"latent.image={tmp_path}/of.png"])
@@ -465,6 +483,7 @@ def test_missing_video_package_skips_only_mp4(checkpoint, tmp_path, monkeypatch)
         ("latent=directions latent.strength=1e39", "must be a number above 0 and at most 1000000"),
         ("latent=invert latent.image=~/no/where_(1).png", "No such file"),
         ("fps=0", "must be a whole number of at least 1 and at most 100"),
+        ("scale=0", "must be a whole number of at least 1 and at most 32"),
         ("latent=truncate fps=30", "fps=30: has no effect, since there is no animation"),
         ("latent=directions latent.num=500", "latent.num=500: there are 100 directions"),
         ("latent=directions latent.method=random latent.num=64", "latent.num=64: there are 32 directions"),

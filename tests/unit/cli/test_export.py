@@ -156,8 +156,8 @@ def test_class_names_are_exported(checkpoint, tmp_path):
     assert "Classes: cats, \\<b\\>dogs\\</b\\>, 10, d" in text, "class numbers would be ambiguous beside the name 10"
     assert 'samples = model.sample(64, labels=["cats"] * 64, seed=0)' in text
     captioned = image.read_png(tmp_path / "out" / "samples.png")
-    assert captioned.shape[1] == 10 * 18 + 2
-    assert captioned.shape[2] > 8 * 18 + 2, "the rows have no captions"
+    assert captioned.shape[1] == 5 * (10 * 18 + 2), "182 pixels become about 900"
+    assert captioned.shape[2] > 5 * (8 * 18 + 2), "the rows have no captions"
 
 
 def test_class_names_of_untrusted_export_are_validated(checkpoint, tmp_path):

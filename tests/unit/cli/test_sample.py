@@ -19,7 +19,7 @@ from gan_lightning.cli.export import build_parser as export_parser
 from gan_lightning.cli.export import export
 from gan_lightning.cli.sample import main
 from gan_lightning.errors import UserError
-from gan_lightning.io.image import class_rows, strip, to_uint8
+from gan_lightning.io.image import class_rows, enlarge, read_png, strip, to_uint8
 from gan_lightning.run.checkpoint import choose, read
 
 MODELS = {
@@ -77,7 +77,7 @@ def gan_sample(monkeypatch, *arguments: object) -> None:
 @with_checkpoints("dcgan", "cgan", "ema")
 def test_grid_has_samples_in_order(checkpoint, tmp_path, monkeypatch, capsys):
     out = tmp_path / "deep" / "grid.png"
-    gan_sample(monkeypatch, checkpoint, "--num", 5, "--columns", 3, "--out", out)
+    gan_sample(monkeypatch, checkpoint, "--num", 5, "--columns", 3, "--scale", 1, "--out", out)
     assert capsys.readouterr().out == f"5 samples in {out}\n"
     with Image.open(out) as image:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -182,6 +182,10 @@ def test_ema_weights_are_sampled(checkpoint):
         (["--truncation", "nan"], "--truncation nan: must be a number"),
         (["--classes", ""], "there is no class ''; the classes are 0 to 9"),
         (["--columns", "3", "--out", "a.npz"], "--columns 3: only has an effect on a grid"),
+        (["--scale", "0"], "--scale 0: must be at least 1"),
+        (["--scale", "33"], "--scale 33: must be at most 32"),
+        (["--scale", "2", "--out", "a.npz"], "--scale 2: only has an effect on a grid, --out FILE.png"),
+        (["--scale", "2", "--out", "folder"], "--scale 2: only has an effect on a grid, --out FILE.png"),
         (["--num", "0", "--out", "a.jpg"], "--num 0: must be at least 1\n--out a.jpg"),
     ],
 )
@@ -283,9 +287,35 @@ def test_file_names_contain_class_name(checkpoint, tmp_path, monkeypatch):
 
 
 @with_checkpoints("cgan")
+def test_scale_enlarges_grid_and_nothing_else(checkpoint, tmp_path, monkeypatch):
+    for scale in (1, 2, None):
+        option = () if scale is None else ("--scale", scale)
+        gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / f"{scale}.png", *option)
+    one, two, default = (read_png(tmp_path / f"{scale}.png") for scale in (1, 2, None))
+    height, width = 18 + 2, 4 * 18 + 2  # four classes in one row
+    margin = one.shape[2] - width
+    assert one.shape[1] == height
+    assert two.shape == (3, 2 * height, margin + 2 * width)
+    assert torch.equal(two[:, :, margin:], enlarge(one[:, :, margin:], 2))
+    assert default.shape == (3, 12 * height, margin + 12 * width), "74 pixels become about 900"
+    assert torch.equal(default[:, :, margin:], enlarge(one[:, :, margin:], 12))
+    gan_sample(monkeypatch, checkpoint, "--num", 4, "--out", tmp_path / "folder")
+    assert {read_png(path).shape for path in (tmp_path / "folder").iterdir()} == {(3, 16, 16)}
+
+
+@pytest.mark.parametrize("option", ["scale", "columns"])
+@with_checkpoints("points")
+def test_layout_of_images_has_no_effect_on_points(checkpoint, tmp_path, monkeypatch, capsys, option):
+    with pytest.raises(SystemExit):
+        gan_sample(monkeypatch, checkpoint, f"--{option}", 2, "--out", tmp_path / "a.png")
+    assert f"--{option} 2: has no effect, since the model generates points" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
+
+
+@with_checkpoints("cgan")
 def test_grid_has_one_captioned_row_per_class(checkpoint, tmp_path, monkeypatch):
     path, out = change_hyperparameters(checkpoint, tmp_path / "named.ckpt", class_names=NAMES), tmp_path / "a.png"
-    gan_sample(monkeypatch, path, "--num", 7, "--classes", "dogs,été", "--columns", 3, "--out", out)
+    gan_sample(monkeypatch, path, "--num", 7, "--classes", "dogs,été", "--columns", 3, "--scale", 1, "--out", out)
     with Image.open(out) as image:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     grid = pixels[:, :, -(3 * 18 + 2) :]
