@@ -178,7 +178,7 @@ def surface(module: GenerativeModel, extent: float, side: int = 100) -> Tensor:
     line = torch.linspace(-extent, extent, side)
     points = torch.cartesian_prod(line, line).flip(1).to(module.device, next(module.parameters()).dtype)
     network: Any = module.discriminator
-    classes = range(max(network.num_classes, 1))
+    classes = range(max(getattr(network, "num_classes", 0), 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
     with eval_mode(network) as discriminator:
         logits = torch.stack([discriminator(points, y) for y in labels]).mean(0)

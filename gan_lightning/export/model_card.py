@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.errors import UserError, escape_control, short_message
-from gan_lightning.evaluation.score import installed
 from gan_lightning.io.class_names import describe_classes, normalize_name
+from gan_lightning.io.versions import installed
 from gan_lightning.run.checkpoint import config_of
 from gan_lightning.run.trust import check_trusted
 
