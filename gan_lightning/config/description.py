@@ -31,7 +31,12 @@ def description_of(value: Any) -> Any:
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
         return {name: description_of(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [description_of(part) for part in value]
+        found = []
+        for part in value:  # up to the first object, since a list may be a data set
+            found.append(description_of(part))
+            if objects := undescribed(found[-1]):
+                return OBJECT + objects[0]
+        return found
     if isinstance(arguments := getattr(value, "__dict__", {}).get(RECORDED), dict):
         return {"_target_": path_of(type(value)), **arguments}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from gan_lightning.model.minibatch import describe_value
 
 MAX_LISTED = 5  # items in an error message
 PROBED = 100  # items whose range of values is computed for an error message
+RANGES = (0, 1), (-1, 1), (0, 255)  # of black and white, as libraries return them
+NOT_BYTES = ", and should be uint8 in 0 to 255"
 ROUNDING = 1e-3  # by which floats may exceed value_range, relative to its width
 
 ValueRange = Annotated[Sequence[float], Len(2, 2)]
@@ -105,7 +107,8 @@ class DatasetImages(ImageData):
             raise UserError(f"{source}: has no length and no index; pass a map-style data set or a list: list(dataset)")
         if num == 0:
             raise UserError(f"{source}: there are no images")
-        images, labels, errors = torch.empty(0, dtype=torch.uint8), [], {}
+        images, labels = torch.empty(0, dtype=torch.uint8), []
+        errors: dict[str, list[int]] = {}  # items by message
         with progress_bar(range(num), what="reading images") as rows:
             for row in rows:
                 image, label = split_item(dataset[row])
@@ -113,16 +116,15 @@ class DatasetImages(ImageData):
                 try:
                     pixels = self.to_pil(image)
                 except ValueError as error:
-                    errors[row] = str(error)
-                    if len(errors) == MAX_LISTED:
+                    errors.setdefault(str(error), []).append(row)
+                    if sum(map(len, errors.values())) == MAX_LISTED:
                         break
                     continue
                 if not len(images):
                     images = self.allocate(num, pixels)
                 images[row] = self.to_tensor(pixels)
         if errors:
-            more = self.advice(dataset)
-            raise UserError(*(f"{source}: item {row}: {error}{more}" for row, error in errors.items()))
+            raise UserError(*(self.item_error(source, dataset, error, at) for error, at in errors.items()))
         has_labels = labels[0] is not None
         if unlike := [row for row, label in enumerate(labels) if (label is not None) != has_labels]:
             has = "no label" if has_labels else "a label"
@@ -167,34 +169,34 @@ class DatasetImages(ImageData):
         """Convert an array to uint8, floats by ``value_range``."""
         if array.dtype == np.uint8:
             return array
-        kind = f"{array.dtype} in [{array.min():.4g}, {array.max():.4g}]"
         if self.value_range is None or array.dtype.kind not in "fiu":
-            raise ValueError(f"{kind}, and should be uint8 in 0 to 255")
+            raise ValueError(f"{array.dtype}{NOT_BYTES}")
         low, high = self.value_range
         levels = (array.astype(np.float64) - low) / (high - low)
         if not (levels.min() >= -ROUNDING and levels.max() <= 1 + ROUNDING):  # also for NaN
-            raise ValueError(f"{kind}, and should be in value_range=({low:g}, {high:g})")
+            found = f"{array.dtype} in [{array.min():.4g}, {array.max():.4g}]"
+            raise ValueError(f"{found}, and should be in value_range=({low:g}, {high:g})")
         return (levels * 255).round().clip(0, 255).astype(np.uint8)
 
-    def advice(self, dataset: Any) -> str:
-        """Return the ``value_range`` that the first items have, as it ends an error message; empty for other errors."""
+    def item_error(self, source: str, dataset: Any, error: str, rows: list[int]) -> str:
+        """Return the message of an error of some items, with the ``value_range`` that the first items seem to have."""
+        items = f"item{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}"
         images = [split_item(dataset[row])[0] for row in range(min(len(dataset), PROBED))]
         arrays = [np.asarray(image) for image in images if isinstance(image, Tensor | np.ndarray)]
-        arrays = [array for array in arrays if array.dtype.kind == "f" and array.size]
-        if self.value_range is not None or not arrays:
-            return ""
-        low, high = min(array.min() for array in arrays), max(array.max() for array in arrays)
-        for black, white in ((0, 1), (-1, 1), (0, 255)):
-            if black <= low and high <= white:
-                return f"; pass value_range=({black}, {white}) to from_dataset"
-        return "; pass value_range=(BLACK, WHITE) to from_dataset"
+        arrays = [array for array in arrays if array.dtype.kind in "fiu" and array.size]
+        if not (error.endswith(NOT_BYTES) and arrays):
+            return f"{source}: {items}: {error}"
+        low, high = float(min(array.min() for array in arrays)), float(max(array.max() for array in arrays))
+        fits = (f"({black}, {white})" for black, white in RANGES if black <= low and high <= white)
+        fix = f"pass value_range={next(fits, '(BLACK, WHITE)')} to from_dataset"
+        return f"{source}: {items}: {error}; the values are in [{low:.4g}, {high:.4g}], {fix}"
 
 
 def from_dataset(
     dataset: Any,
     image_size: int | Sequence[int],
     *,
-    channels: int | None = None,
+    channels: Literal[1, 3] | None = None,
     batch_size: int = 64,
     flip: bool = False,
     value_range: Sequence[float] | None = None,
@@ -288,10 +290,12 @@ def to_labels(labels: Sequence[Any], source: str) -> Tensor:
     Raises:
         UserError: A label is not one number.
     """
+    numbers = []
     for row, label in enumerate(labels):
-        size = np.size(label)
-        if size != 1 or isinstance(label, str | bytes):
-            what = f"the text {label!r:.40}" if isinstance(label, str | bytes) else f"{size} values"
-            fix = ": label.argmax()" if size > 1 else ""
+        number = np.asarray(label.detach().cpu() if isinstance(label, Tensor) else label)
+        if number.size != 1 or number.dtype.kind not in "biuf":
+            what = f"{number.size} values" if number.size != 1 else f"{label!r:.40}"
+            fix = ": label.argmax()" if number.size > 1 else ""
             raise UserError(f"{source}: item {row}: its label is {what}, and should be the number of a class{fix}")
-    return torch.as_tensor(np.asarray([np.asarray(label).reshape(()) for label in labels]))
+        numbers.append(number.reshape(()))
+    return torch.as_tensor(np.asarray(numbers))

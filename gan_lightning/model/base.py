@@ -282,7 +282,7 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
             "model": description_of(self),
             "network": {},
             "data": data if isinstance(data, dict) else {"_target_": data},
-            "trainer": {"max_steps": trainer.max_steps},
+            "trainer": {"max_steps": trainer.max_steps, "precision": str(trainer.precision)},
             "eval": {},
         }
         stored |= {"format_version": FORMAT_VERSION, "choices": {}, "overrides": [], "versions": versions()}

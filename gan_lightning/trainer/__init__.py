@@ -151,13 +151,13 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         self.channels_last, self.tf32, self.micro_batch = channels_last, tf32, micro_batch
 
     def fit(  # type: ignore[override]
-        self, model: GenerativeModel, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any
+        self, model: GenerativeModel, data: Any = None, ckpt_path: str | Path | None = None, **kwargs: Any
     ) -> None:
         """Apply the performance settings, then fit.
 
         Args:
             model: The model.
-            *args: The data module, and further positional arguments of Lightning's ``fit``.
+            data: The data module, or a data loader.
             ckpt_path: A checkpoint to resume from; ``"last"`` is ``checkpoints/last.ckpt`` of the run directory
                 (``default_root_dir``) if there is one, so that the same call starts a run and resumes it.
             **kwargs: Further arguments of Lightning's ``fit``.
@@ -192,7 +192,7 @@ class Trainer(Validated, pytorch_lightning.Trainer):
             model.compile_networks()
         try:
             with handlers_restored(), ignore_library_warnings():
-                super().fit(model, *args, ckpt_path=ckpt_path, **kwargs)
+                super().fit(model, data, ckpt_path=ckpt_path, **kwargs)
         except AssertionError as error:
             if not (self.compile and self.channels_last and "stride" in str(error)):
                 raise
