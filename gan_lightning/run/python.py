@@ -51,10 +51,11 @@ def train(*overrides: str, run_dir: str | Path, callbacks: Sequence[Callback] = 
     config, choices, recipe = compose([*overrides, quote_value("hydra.run.dir", str(folder))])
     check(config)
     ckpt_path = Path(config.ckpt_path) if config.ckpt_path else None
-    typed, begun = list(overrides), started
+    typed = [text for text in overrides if text.partition("=")[0] != "ckpt_path"]
+    begun = started
     if ckpt_path is not None:
         earlier = history(ckpt_path)
-        typed, recipe = runs.all_overrides(earlier.overrides, overrides), earlier.recipe
+        typed, recipe = runs.all_overrides(earlier.overrides, typed), earlier.recipe
         begun -= earlier.seconds
     with runs.lock_run_dir(folder, resuming=ckpt_path is not None), fit.restore_global_state():
         trainer = fit.train(config, folder, ckpt_path, choices, callbacks, typed, recipe, begun)
