@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tiny import MODELS, TINY, VARIANTS, composed
 
-from gan_lightning.cli import train as program
 from gan_lightning.config.instantiate import instantiate
+from gan_lightning.io.library_warnings import ignore_library_warnings
 from gan_lightning.io.signals import SIGNALS
 from gan_lightning.run.fit import train
 
@@ -71,9 +70,7 @@ def free_port() -> int:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Ignore the warnings that gan-train ignores; every other warning is an error."""
-    with warnings.catch_warnings():
-        for pattern in program.IGNORED_WARNINGS:
-            warnings.filterwarnings("ignore", pattern)
+    with ignore_library_warnings():
         yield
 
 

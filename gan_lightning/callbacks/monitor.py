@@ -28,6 +28,8 @@ CHANCE = 1e-3  # significance level, over all classes, of the test that a class 
 FAR = 2.0  # ratio of the last to the best score
 MEMORIZED = 1.0  # standard deviations by which D's outputs on training and on held-out samples differ
 
+UNFIT = 2  # checks after which outputs that have stayed in [0, 1] since the first step are reported
+
 ADVICE = {
     "gradient": "G's gradient vanishes: try loss=non_saturating, a lower learning rate of D "
     "(model.discriminator_optimizer.lr), loss.label_smoothing=0.1 or model=wgan_gp",
@@ -46,9 +48,10 @@ ADVICE = {
 class TrainingMonitor(Validated, Callback):
     """Check training every n steps and at every evaluation; warn once when a problem appears or reappears.
 
-    Warns if D's accuracy is close to 1 while G's gradient vanishes, if generated batches are much less diverse than
-    real ones, if D memorizes the training set, if classes are lost, and if a score is far from its best. A loss or a
-    weight that is not finite stops the run before a checkpoint is saved.
+    Warns if the networks' outputs stay in [0, 1], as after a sigmoid, if D's accuracy is close to 1 while G's gradient
+    vanishes, if generated batches are much less diverse than real ones, if D memorizes the training set, if classes are
+    lost, and if a score is far from its best. A loss or a weight that is not finite stops the run before a checkpoint
+    is saved.
 
     Args:
         every_n_steps: Generator steps between two checks.
@@ -64,6 +67,8 @@ class TrainingMonitor(Validated, Callback):
         self.peak = 0.0  # largest norm of G's gradient
         self.ill: dict[str, int] = {}  # consecutive checks that found a problem, by its name
         self.found: set[int] = set()  # classes that have been generated often enough
+        self.lowest_pixel = math.inf  # of generated images since the first step of this process
+        self.logit_range = math.inf, -math.inf  # of D's logits, likewise
         self.stopped = ""
         self.warnings: list[str] = []
 
@@ -81,7 +86,10 @@ class TrainingMonitor(Validated, Callback):
         """Check the losses every ``every_n_steps`` steps, and the scores after an evaluation."""
         step, warnings = trainer.global_step, []
         due = step % self.every_n_steps == 0
+        if due or self.lowest_pixel == math.inf:
+            self.observe_ranges(outputs)
         if due:
+            warnings += self.check_ranges(module, outputs)
             check_finite(module)
             warnings += self.check_losses(trainer, module, outputs, batch[0])
         gauge = next((callback for callback in trainer.callbacks if isinstance(callback, HoldoutGap)), None)
@@ -123,6 +131,36 @@ class TrainingMonitor(Validated, Callback):
                     f"D's accuracy is {accuracy:.0%} and G's gradient norm is {norm:.2g}, {norm / self.peak:.2%} of "
                     f"its maximum; {ADVICE['gradient']}"
                 )
+        return warnings
+
+    def observe_ranges(self, outputs: dict[str, StepOutput]) -> None:
+        """Update the range of generated pixels and of logits. An untrained network without a sigmoid exceeds [0, 1]."""
+        self.lowest_pixel = min(self.lowest_pixel, float(outputs["g"].fake.min()))
+        logits = outputs["d"].logits if "d" in outputs else None
+        for values in (logits.real, logits.fake) if logits is not None else ():
+            if values is not None:
+                low, high = self.logit_range
+                self.logit_range = min(low, float(values.min())), max(high, float(values.max()))
+
+    def check_ranges(self, module: GenerativeModel, outputs: dict[str, StepOutput]) -> list[str]:
+        """Return warnings about user-supplied networks that end in a sigmoid.
+
+        Logits are checked for losses with the decision boundary 0. Least squares and critics may stay in [0, 1].
+        """
+        warnings = []
+        is_image = outputs["g"].fake.ndim == 4
+        if self.persisted("generator_range", is_image and self.lowest_pixel >= 0, UNFIT):
+            warnings.append(
+                "generated images have never gone below 0, and the data are in [-1, 1]; if the generator ends in a "
+                "sigmoid, replace it by tanh"
+            )
+        low, high = self.logit_range
+        has_boundary = getattr(getattr(module, "loss", None), "boundary", None) == 0
+        if self.persisted("discriminator_range", has_boundary and 0 <= low <= high <= 1, UNFIT):
+            warnings.append(
+                "D's outputs have stayed in [0, 1], and the loss expects logits; if the discriminator ends in a "
+                "sigmoid, remove it"
+            )
         return warnings
 
     def check_overfitting(self, module: GenerativeModel, effect: float) -> list[str]:

@@ -342,7 +342,7 @@ def mean_output(module: GenerativeModel, points: Tensor) -> Tensor:
     """Return the discriminator's output (N,) for points (N, 2), averaged over its classes."""
     network: Any = module.discriminator
     points = points.to(module.device, next(module.parameters()).dtype)
-    classes = range(max(network.num_classes, 1))
+    classes = range(max(getattr(network, "num_classes", 0), 1))
     labels = [torch.full((len(points),), label, device=module.device) for label in classes]
     with eval_mode(network) as discriminator:
         output = torch.stack([discriminator(points, y) for y in labels]).mean(0)

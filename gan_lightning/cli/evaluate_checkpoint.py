@@ -9,10 +9,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.cli.evaluate_request import HELD_OUT, EvaluateRequest, resolve_config
+from gan_lightning.config.description import undescribed
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.config.validation import suggest
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.errors import UserError, escape_control
+from gan_lightning.errors import UserError, escape_control, first_and_count
 from gan_lightning.evaluation.compare import Row, comparable_settings
 from gan_lightning.evaluation.evaluator import Evaluator
 from gan_lightning.io.class_names import check_class_order
@@ -23,6 +24,8 @@ from gan_lightning.model.sampling import SamplingMixin
 from gan_lightning.run.checkpoint import config_of, load_model, read
 from gan_lightning.run.run_dir import read_result
 from gan_lightning.run.trust import check_data_exists, check_trusted
+
+MAX_LISTED = 3  # classes in a message
 
 
 def evaluate_one(path: Path, kind: str, request: EvaluateRequest, out: Path, evaluators: dict[str, Evaluator]) -> Row:
@@ -61,6 +64,11 @@ def prepare_checkpoint(
     checkpoint = read(path)
     # Resolved before the check, so that the configuration that is checked is the one that is instantiated.
     stored = OmegaConf.create(OmegaConf.to_container(config_of(checkpoint), resolve=True))
+    if "data" not in request.sections and (found := undescribed(OmegaConf.to_container(stored.data))):
+        raise UserError(
+            f"{path}: was trained in Python on {first_and_count(found, MAX_LISTED)}, which a checkpoint does not hold; "
+            "evaluate it there with gan_lightning.evaluate(model, data), or on other data: data=OPTION"
+        )
     if not request.own.trust_checkpoint:
         parts = {key: stored.get(key) for key in ("data", "feature", "metric", "eval") if key not in request.sections}
         check_trusted(OmegaConf.to_container(OmegaConf.create(parts)), path)

@@ -54,7 +54,7 @@ def play(args: argparse.Namespace) -> None:
 
     import torch
 
-    from gan_lightning.cli.train import IGNORED_WARNINGS
+    from gan_lightning.io.library_warnings import IGNORED_WARNINGS
 
     for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)

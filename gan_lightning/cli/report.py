@@ -97,8 +97,8 @@ def render_page(folder: Path, runs: list["RunRecord"], sort_by: str | None, omit
         raise UserError("gan-report needs pip install 'gan-lightning[report]'") from error
 
     from gan_lightning.config.validation import suggest
-    from gan_lightning.evaluation.score import installed
     from gan_lightning.io.paths import PACKAGE
+    from gan_lightning.io.versions import installed
 
     rows = [run.row for run in runs if run.row.scores]
     if sort_by and sort_by not in (scores := rankable_scores(rows)):

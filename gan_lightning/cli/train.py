@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, chdir, nullcontext
@@ -30,6 +29,7 @@ from gan_lightning.cli.exit import escape_unencodable, exit_on_error
 from gan_lightning.config.compose import list_choices
 from gan_lightning.config.validation import check, make_paths_absolute, suggest
 from gan_lightning.errors import UserError, short_message, write_error_message
+from gan_lightning.io.library_warnings import ignore_library_warnings
 from gan_lightning.io.memory import is_out_of_memory, out_of_memory_message
 from gan_lightning.io.paths import CONF, absolute_environment, relative_path
 from gan_lightning.io.signals import InterruptedBySignal, ended_by_signals
@@ -41,18 +41,6 @@ from gan_lightning.run.summary import exit_status_and_reason, log_summary, resum
 from gan_lightning.run.sweep import JobFailedError, Sweep, ending_with_parent
 
 log = logging.getLogger(__name__)
-
-# Warnings of libraries that need no action from users, each with its reason.
-IGNORED_WARNINGS = (
-    r".*does not have many workers",  # batches come from memory, without workers
-    r".*LeafSpec.*is deprecated",  # Lightning's use of torch, https://github.com/pytorch/pytorch/issues/160818
-    r".*Checkpoint directory .* exists and is not empty",  # a resumed run
-    r".*is smaller than the logging interval",  # our own callback logs
-    r".*module\(s\) in eval mode",  # the EMA of the generator
-    r".*callbacks used to create the checkpoint need to be provided",  # callbacks may be removed on resume
-    r".*nn\.functional\.all_gather is deprecated",  # Lightning's use of torch
-    r".*grad attribute of a Tensor that is not a leaf",  # torch.compile reads .grad of its inputs
-)
 
 
 @dataclass
@@ -138,9 +126,7 @@ class Job:
     def train(self) -> Outcome:
         """Train, from a checkpoint where there is one, and return how that ended."""
         config, settings = self.config, self.settings
-        with warnings.catch_warnings(), ExitStack() as held:
-            for pattern in IGNORED_WARNINGS:
-                warnings.filterwarnings("ignore", pattern)
+        with ignore_library_warnings(), ExitStack() as held:
             self.record(None)
             ckpt_path = relative_path(Path(config.ckpt_path)) if config.ckpt_path else None
             held.enter_context(runs.lock_run_dir(self.run_dir, self.sweep is not None or ckpt_path is not None))

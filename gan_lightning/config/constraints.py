@@ -23,6 +23,8 @@ from typing import Annotated, Any, Literal, Union, Unpack
 
 from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Len, Lt, MaxLen, MinLen, MultipleOf, doc
 
+from gan_lightning.config.description import RECORDED, description_of
+
 AtLeastOne = Annotated[int, Ge(1)]
 PositiveInt = Annotated[int, Interval(ge=1, le=2_147_483_647)]
 PositiveFloat = Annotated[float, Gt(0)]
@@ -144,7 +146,11 @@ def with_constraints(words: str, constraints: list[Any]) -> str:
 
 
 class Validated:
-    """Base class whose subclasses' constructors raise ValueError if an argument violates its annotation."""
+    """Base class whose subclasses' constructors raise ValueError if an argument violates its annotation.
+
+    The arguments are recorded, see :mod:`gan_lightning.config.description`, so that a model that was constructed in
+    Python can be rebuilt from its checkpoint.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -155,6 +161,7 @@ class Validated:
 def validated(init: Callable[..., None]) -> Callable[..., None]:
     """Wrap a constructor so that it validates its arguments; forwarded ones are validated by the base class."""
     signature = inspect.signature(init)
+    own = next(iter(signature.parameters))  # self
     collecting = [name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD]
 
     @functools.cache  # evaluated at the first call, when all names in the annotations are defined
@@ -180,6 +187,12 @@ def validated(init: Callable[..., None]) -> Callable[..., None]:
         checks = ((name, value, mismatch(hints[name], value)) for name, value in given.items() if name in hints)
         if errors := [f"{name}={value}: must be {valid}" for name, value, valid in checks if valid]:
             raise ValueError("; ".join(errors))
+        is_outermost = type(self).__init__ is checked  # not a base class's constructor
+        arguments = (
+            description_of({name: value for name, value in given.items() if name != own}) if is_outermost else None
+        )
         init(self, *args, **kwargs)
+        if is_outermost:
+            object.__setattr__(self, RECORDED, arguments)
 
     return checked

@@ -16,13 +16,14 @@ from gan_lightning.config.constraints import REFERENCES, Reference, Validated
 from gan_lightning.data.datamodule import ImageData
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UnavailableError, UserError
-from gan_lightning.evaluation.score import Score, installed
+from gan_lightning.evaluation.score import Score
 from gan_lightning.feature import FeatureNetwork
 from gan_lightning.io.cache import TensorCache, fingerprint
 from gan_lightning.io.image import to_uint8
 from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.io.paths import relative_path
 from gan_lightning.io.progress import progress_bar
+from gan_lightning.io.versions import installed
 from gan_lightning.metric import FeatureSet, Metric
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.ema import CALIBRATION_BATCH_SIZE, CALIBRATION_BATCHES

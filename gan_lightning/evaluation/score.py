@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 # Fields of a card: metric, real samples, feature network, generated samples, origin.
@@ -71,11 +70,3 @@ def differences(cards: Iterable[Mapping[str, Any]], allowed: Iterable[str] = ())
         if len(values) > 1:
             differing[name] = list(values.values())
     return differing
-
-
-def installed(package: str) -> str:
-    """Return the version of a package, or ``unknown`` for a clone that is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lightning.errors import UserError, escape_control, short_message
-from gan_lightning.evaluation.score import installed
 from gan_lightning.io.class_names import describe_classes, normalize_name
+from gan_lightning.io.versions import installed
 from gan_lightning.run.checkpoint import config_of
 from gan_lightning.run.trust import check_trusted
 
@@ -111,11 +111,11 @@ def training_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "loss": model.loss._target_.rpartition(".")[2] if "loss" in model else None,
         "data": data._target_.rpartition(".")[2],
         "image_size": data.get("image_size"),
-        "batch_size": data.batch_size,
+        "batch_size": data.get("batch_size"),
         "steps": int(checkpoint["global_step"]),
         "d_steps": model.get("d_steps"),
         **{name: optimizer(node) for name, node in model.items() if name.endswith("optimizer")},
-        "weights": "raw" if model.ema_decay is None else f"EMA, decay {model.ema_decay}",
+        "weights": "raw" if model.get("ema_decay") is None else f"EMA, decay {model.ema_decay}",
         "precision": str(config.trainer.precision),
         "seed": config.seed,
         "gan_lightning": installed("gan-lightning"),

@@ -14,7 +14,10 @@ from torch.optim import Optimizer
 
 from gan_lightning import seed as seeds
 from gan_lightning.config.constraints import Validated
+from gan_lightning.config.description import FORMAT_VERSION, description_of
 from gan_lightning.errors import UserError
+from gan_lightning.io.class_names import sanitize_class_names
+from gan_lightning.io.versions import versions
 from gan_lightning.model.cuda_graphs import CUDAGraphs, Eager
 from gan_lightning.model.ema import EMA
 from gan_lightning.model.micro_batch import MicroBatch
@@ -101,7 +104,7 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         self.generator_ema = None if ema_decay is None else EMA(generator, ema_decay)
         self.optimizer_fns = optimizers
         self.latent_dim, self.seed, self.schedules = latent_dim, seed, dict(schedules or {})
-        self.num_classes: int = generator.num_classes  # type: ignore[assignment]  # nn.Module declares no types
+        self.num_classes: int = getattr(generator, "num_classes", 0)  # user-supplied generators may ignore labels
         self.class_names: list[str] = []
         self.history: deque[tuple[int, dict[str, Terms]]] = deque(maxlen=HISTORY_STEPS)
         self.sampler_cache: tuple[tuple, nn.Module] | None = None
@@ -257,9 +260,33 @@ class GenerativeModel(Validated, SamplingMixin, LightningModule):
         self.rng = torch.Generator(self.device)
         self.execute = CUDAGraphs(self.device, self.rng) if self.uses_cuda_graphs else Eager()
         self.history.clear()
+        trainer: Any = self.trainer
+        if self.num_classes and not self.class_names:  # a model that was constructed in Python
+            names = sanitize_class_names(getattr(trainer.datamodule, "class_names", None) or [])
+            self.class_names = names if len(names) == self.num_classes else []
         if self.generator_ema is not None:
-            trainer: Any = self.trainer
             self.generator_ema.count_labels_of(trainer.datamodule)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe a model that was constructed in Python, so that :func:`gan_lightning.load` can rebuild it.
+
+        The hyperparameters of a run of the command line contain its configuration.
+        """
+        stored: dict[str, Any] = checkpoint.setdefault("hyper_parameters", {})
+        if "config" in stored:
+            return
+        trainer: Any = self.trainer
+        data = description_of(trainer.datamodule)
+        stored["config"] = {
+            "seed": self.seed,
+            "model": description_of(self),
+            "network": {},
+            "data": data if isinstance(data, dict) else {"_target_": data},
+            "trainer": {"max_steps": trainer.max_steps, "precision": str(trainer.precision)},
+            "eval": {},
+        }
+        stored |= {"format_version": FORMAT_VERSION, "choices": {}, "overrides": [], "versions": versions()}
+        stored["class_names"] = sanitize_class_names(getattr(trainer.datamodule, "class_names", None) or [])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the configured settings of optimizers; a checkpoint's settings would replace them silently."""

@@ -23,5 +23,5 @@ class CGAN(GAN):
 
     def __init__(self, **kwargs: Unpack[GANKwargs]) -> None:
         super().__init__(**kwargs)
-        if not (self.generator.num_classes and self.discriminator.num_classes):
+        if not (self.num_classes and getattr(self.discriminator, "num_classes", 0)):
             raise ValueError("cgan: both networks need num_classes > 0, since they are conditioned on the label")

@@ -1,6 +1,5 @@
 """Build the objects of an experiment (model, data, trainer) from its configuration, without writing a file."""
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import callbacks
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
@@ -27,7 +25,7 @@ from gan_lightning.io.class_names import sanitize_class_names
 from gan_lightning.io.memory import check_fits_in_memory
 from gan_lightning.io.paths import expand_home
 from gan_lightning.model.base import GenerativeModel
-from gan_lightning.run.checkpoint import AtomicCheckpointIO, init_from, storable_config
+from gan_lightning.run.checkpoint import init_from, storable_config
 from gan_lightning.trainer import Trainer
 
 
@@ -62,9 +60,6 @@ def build(config: DictConfig, run_dir: Path, more_callbacks: Sequence[Any] = (),
     Raises:
         UserError: With every error of the settings, the data and the machine.
     """
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
-    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     run_dir = expand_home(run_dir)
     config.run_dir = str(run_dir)
     if errors := unknown_arguments(config):
@@ -119,9 +114,8 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
     found = [*more_callbacks, *(instantiate(node, f"callbacks.{name}") for name, node in configured)]
     # MetricLogger is the first, to log a step before other callbacks may fail.
     found.sort(key=lambda callback: not isinstance(callback, MetricLogger))
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning would save in the middle of a step
+    # With auto_requeue Lightning would save in the middle of a step.
+    plugins = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     return instantiate(
         config.trainer,
         "trainer",
@@ -129,7 +123,6 @@ def build_trainer(config: DictConfig, run_dir: Path, more_callbacks: Sequence[An
         logger=loggers,
         plugins=plugins,
         default_root_dir=str(run_dir),
-        enable_checkpointing=any(isinstance(callback, callbacks.Checkpoint) for callback in found),
     )
 
 

@@ -16,13 +16,13 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gan_lightning.callbacks.checkpoint import saved_step, without_weights
+from gan_lightning.config.description import undescribed
 from gan_lightning.config.nodes import walk
 from gan_lightning.errors import UserError, escape_control, first_and_count, short_message
 from gan_lightning.io.class_names import class_order_error, validate_class_names
-from gan_lightning.io.files import atomic_write, samples_by_step, set_aside
+from gan_lightning.io.files import samples_by_step
 from gan_lightning.io.paths import DESCRIPTION, WEIGHTS, absolute, expand_home, relative_path
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.run.checkpoint_format import DATA_DIR, NOT_STORED, RUN_DIR, format_error
@@ -42,23 +42,6 @@ RUN_SECTIONS = "model", "network", "loss", "penalty", "augment", "data"  # envir
 # Values of torch's optimizers that are counts, or means or maxima of squares or absolute values.
 NON_NEGATIVE = "step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"
 MAX_LISTINGS = 10  # of a directory whose checkpoints a running process removes while they are read
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint input and output, with atomic writes."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a temporary file, flush it and rename it to the path."""
-        target = expand_home(Path(path))
-        set_aside(target)
-        with atomic_write(target) as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:
-                # On a full disk torch's writer fails again when it is closed, and that error hides the first one.
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -245,12 +228,38 @@ def load_model(path: Path, trust_checkpoint: bool = False, checkpoint: dict[str,
     checkpoint = checkpoint or read(path)
     try:
         node = OmegaConf.to_container(config_of(checkpoint).model, resolve=True)
+        if found := undescribed(node):
+            raise UserError(
+                f"{path}: was trained in Python with {first_and_count(found, MAX_LISTED)}, whose arguments a "
+                "checkpoint does not hold; construct the model as it was trained, and pass it: "
+                "gan_lightning.load(path, model=model)"
+            )
         if not trust_checkpoint:
             check_trusted(node, path, key="model")
         model = build_with_weights(GenerativeModel, node, checkpoint["state_dict"], path)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise UserError(f"{path}: the model that it describes cannot be built ({short_message(error)})") from error
     model.class_names = validate_class_names(checkpoint["hyper_parameters"].get("class_names"), model.num_classes, path)
+    return model.eval()
+
+
+def load_into(model: GenerativeModel, path: Path) -> GenerativeModel:
+    """Load the weights of a checkpoint or a run directory into a model, and return it in evaluation mode.
+
+    Args:
+        model: A model of the same class and networks as the one that was trained.
+        path: The path, see :func:`choose`.
+
+    Raises:
+        UserError: The file cannot be read, or its weights do not fit the model or are not finite.
+    """
+    path, content = choose(path)
+    if path.is_dir():
+        raise UserError(f"{path}: was written by gan-export; load it without model=")
+    content = content or read(path)
+    check_tensors_finite(content["state_dict"], path)
+    load_state(model, content["state_dict"], f"{path}: its weights do not fit the model that was passed")
+    model.class_names = validate_class_names(content["hyper_parameters"].get("class_names"), model.num_classes, path)
     return model.eval()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-FORMAT_VERSION = 4  # formats 2 and 3 had other names of settings; files without a format_version have format 1
+from gan_lightning.config.description import FORMAT_VERSION
+
 LIGHTNING_VERSION = re.compile(r"[2-9]\.\d+\.\d+((a|b|rc|\.dev|\.post)\d+)?")  # of older ones Lightning rewrites files
 NESTING = 32  # levels of the configuration; OmegaConf and Hydra recurse
 

@@ -15,6 +15,7 @@ from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.errors import UserError
 from gan_lightning.io.class_names import check_class_order, sanitize_class_names, validate_class_names
 from gan_lightning.io.paths import expand_home
+from gan_lightning.io.versions import versions
 from gan_lightning.model.base import GenerativeModel
 from gan_lightning.model.gan import GAN
 from gan_lightning.run import run_dir as runs
@@ -64,7 +65,7 @@ def train(
     hyper_parameters = {
         "config": experiment.settings,
         "choices": stored.get("choices", {}) | (choices or {}),
-        "versions": runs.versions(),
+        "versions": versions(),
         "class_names": sanitize_class_names(data.class_names),
         "overrides": list(overrides),
         **({"recipe": list(recipe)} if recipe else {}),

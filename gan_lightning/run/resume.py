@@ -65,6 +65,11 @@ def resume(
     from gan_lightning.run.trust import check_data_exists, check_trusted, check_write_paths
 
     checkpoint = read(path)
+    if not checkpoint["hyper_parameters"]["config"]["eval"]:  # of a model that was constructed in Python
+        raise UserError(
+            f"ckpt_path={path}: was trained in Python by trainer.fit, and has no configuration; resume it there: "
+            "trainer.fit(model, data, ckpt_path=PATH)"
+        )
     if run is None and path.parent.name != "checkpoints":
         raise UserError(f"ckpt_path={path}: not in a run directory; choose one to continue in: hydra.run.dir=FOLDER")
     run = absolute(run or path.resolve().parent.parent)

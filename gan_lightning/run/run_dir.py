@@ -2,7 +2,6 @@
 
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.config.launch import is_rank_zero
 from gan_lightning.errors import UserError
-from gan_lightning.evaluation.score import installed
 from gan_lightning.io import csv_rows
 from gan_lightning.io.files import atomic_write, directories, file_lock, read_json, remove_parts, set_aside
 from gan_lightning.io.natural import natural
+from gan_lightning.io.versions import versions
 
 RESULT_BYTES = 1 << 20  # maximum size of a result.json
 
@@ -97,13 +96,6 @@ def write_config(folder: Path, config: DictConfig) -> str:
         file.write(text)
     (folder / "result.json").unlink(missing_ok=True)
     return text
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    packages = "gan-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy"
-    return found | {package: installed(package) for package in packages}
 
 
 def write_result(folder: Path, status: str, started: float, overrides: list[str], **more: Any) -> None:

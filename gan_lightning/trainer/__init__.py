@@ -1,19 +1,25 @@
 """Lightning's Trainer, extended by compilation, CUDA graphs, memory format, TF32 and micro batches."""
 
+import logging
 import threading
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 
 import pytorch_lightning
 import torch
 from annotated_types import Ge, doc
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.strategies import SingleDeviceStrategy, StrategyRegistry
 from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lightning.config.constraints import PositiveInt, Validated
 from gan_lightning.errors import UserError
+from gan_lightning.io.library_warnings import ignore_library_warnings
 from gan_lightning.io.signals import handlers_restored
 from gan_lightning.model.base import GenerativeModel
+from gan_lightning.trainer.checkpoint_io import AtomicCheckpointIO
 from gan_lightning.trainer.ddp import GANDDPStrategy, lost_process_message
 
 StrategyRegistry.register("ddp_gan", GANDDPStrategy)
@@ -35,6 +41,12 @@ class LightningOptions(TypedDict, total=False):
 class Trainer(Validated, pytorch_lightning.Trainer):
     """Lightning's Trainer with further performance settings.
 
+    >>> trainer = Trainer(max_steps=500, default_root_dir="runs/first", callbacks=[Checkpoint(every_n_steps=100)])
+    >>> trainer.fit(model, data)  # with ckpt_path="runs/first/checkpoints/last.ckpt" it resumes
+
+    Checkpoints are saved by the callbacks and written atomically. Unlike Lightning's, this Trainer has no logger by
+    default, and logs no messages of its own.
+
     Args:
         compile: Compile the networks with ``torch.compile``; gradient penalties use the uncompiled networks.
         cuda_graphs: Capture each network's gradient computation as a CUDA graph and replay it; None does so where
@@ -46,7 +58,9 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         data_on_device: Keep the training set on the GPU if it takes at most half of the free memory.
         micro_batch: Number of samples on each device whose gradients are computed at once; the gradients of a larger
             minibatch are accumulated over such parts. None computes those of a minibatch at once.
-        **lightning: Arguments of ``pytorch_lightning.Trainer``.
+        **lightning: Arguments of ``pytorch_lightning.Trainer``: ``max_steps`` is the budget in generator steps,
+            ``default_root_dir`` the run directory, in which callbacks write; further ones are ``callbacks``,
+            ``logger``, ``accelerator``, ``devices`` and ``precision``.
     """
 
     # Arguments of Lightning's Trainer that would have no effect or would break the order of the data, each with the
@@ -121,7 +135,14 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         allowed = (*self.run_arguments, *(name for name in fixed if lightning.get(name, ...) == fixed[name]))
         if rejected := [name for name in lightning if name in advice and name not in allowed]:
             raise ValueError("; ".join(f"{name}: is not supported; {advice[name]}" for name in rejected))
-        options: Any = fixed | lightning
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # our callbacks log the relevant part
+        logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+        options: Any = {"logger": False} | fixed | lightning
+        callbacks, plugins = (as_list(options.get(name)) for name in ("callbacks", "plugins"))
+        options.setdefault("enable_checkpointing", any(isinstance(callback, Checkpoint) for callback in callbacks))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            options["plugins"] = [*plugins, AtomicCheckpointIO()]
         lightning = options
         super().__init__(**lightning)
         # Otherwise it stays that of any SLURM_PROCID, also where Lightning does not use Slurm.
@@ -129,13 +150,30 @@ class Trainer(Validated, pytorch_lightning.Trainer):
         self.compile, self.cuda_graphs, self.data_on_device = compile, cuda_graphs, data_on_device
         self.channels_last, self.tf32, self.micro_batch = channels_last, tf32, micro_batch
 
-    def fit(self, model: GenerativeModel, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def fit(  # type: ignore[override]
+        self, model: GenerativeModel, data: Any = None, ckpt_path: str | Path | None = None, **kwargs: Any
+    ) -> None:
         """Apply the performance settings, then fit.
 
+        Args:
+            model: The model.
+            data: The data module, or a data loader.
+            ckpt_path: A checkpoint to resume from; ``"last"`` is ``checkpoints/last.ckpt`` of the run directory
+                (``default_root_dir``) if there is one, so that the same call starts a run and resumes it.
+            **kwargs: Further arguments of Lightning's ``fit``.
+
         Raises:
-            UserError: CUDA graphs are not supported here, torch cannot compile the channels-last format, or another
-                process of the run has ended.
+            UserError: There is no such checkpoint, CUDA graphs are not supported here, torch cannot compile the
+                channels-last format, or another process of the run has ended.
         """
+        if self.is_global_zero:
+            Path(self.default_root_dir).mkdir(parents=True, exist_ok=True)
+        if ckpt_path == "last":
+            last = Path(self.default_root_dir, "checkpoints", "last.ckpt")
+            ckpt_path = last if last.exists() else None
+        if ckpt_path is not None and not Path(ckpt_path).is_file():
+            raise UserError(f"ckpt_path={ckpt_path}: there is no such checkpoint")
+        kwargs = {"weights_only": True} | kwargs  # no code in the file is run
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         device = self.strategy.root_device.type
@@ -153,8 +191,8 @@ class Trainer(Validated, pytorch_lightning.Trainer):
             torch._inductor.config.layout_optimization = bool(self.channels_last)
             model.compile_networks()
         try:
-            with handlers_restored():
-                super().fit(model, *args, **kwargs)
+            with handlers_restored(), ignore_library_warnings():
+                super().fit(model, data, ckpt_path=ckpt_path, **kwargs)
         except AssertionError as error:
             if not (self.compile and self.channels_last and "stride" in str(error)):
                 raise
@@ -168,6 +206,11 @@ class Trainer(Validated, pytorch_lightning.Trainer):
             raise
         finally:
             stop_observer()
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list of a single value, of several or of none, as Lightning accepts callbacks and plugins."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def stop_observer() -> None:

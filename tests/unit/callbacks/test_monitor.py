@@ -13,6 +13,7 @@ from gan_lightning.callbacks.monitor import TrainingMonitor
 from gan_lightning.errors import UserError
 from gan_lightning.evaluation.score import Score
 from gan_lightning.feature.inception import Inception
+from gan_lightning.loss.least_squares import LeastSquares
 from gan_lightning.loss.minimax import Minimax
 from gan_lightning.loss.wasserstein import Wasserstein
 from gan_lightning.metric.fid import FID
@@ -54,6 +55,54 @@ def loss_warnings(states, step=1000) -> list[str]:
     for state in states:
         warnings += callback.check_losses(trainer, state, state.outputs, REAL)
     return warnings
+
+
+def range_warnings(fakes, logits, loss=None, points=False) -> list[str]:
+    """The warnings of checks at the steps 1, 50, 100, ... with generated pixels and logits in these ranges."""
+    trainer = SimpleNamespace(loggers=[], is_global_zero=True, global_step=1, callbacks=[], strategy=None)
+    callback, ends = TrainingMonitor(), torch.linspace(0, 1, 16)
+    callback.check_losses = lambda *_: []
+    module = SimpleNamespace(loss=loss or Minimax(), history=[], trainer=trainer, optimized_networks={})
+    trainer.world_size = 1
+    for number, ((low, high), (least, most)) in enumerate(zip(fakes, logits, strict=True)):
+        trainer.global_step = 50 * number or 1
+        fake, output = low + (high - low) * ends, least + (most - least) * ends
+        fake = fake.view(8, 2) if points else fake.view(1, 1, 4, 4)
+        outputs = {"g": StepOutput({}, fake), "d": StepOutput({}, fake, Logits(output, output))}
+        callback.on_train_batch_end(trainer, module, outputs, (REAL, None), 0)
+    return callback.warnings
+
+
+SIGMOID, TANH = [(0.1, 0.9)] * 6, [(-0.9, 0.9)] * 6
+
+
+def test_networks_that_end_in_a_sigmoid_have_one_warning_each():
+    generator, discriminator = range_warnings(SIGMOID, SIGMOID)
+    assert generator == (
+        "step 100: generated images have never gone below 0, and the data are in [-1, 1]; if the generator ends in a "
+        "sigmoid, replace it by tanh"
+    )
+    assert discriminator == (
+        "step 100: D's outputs have stayed in [0, 1], and the loss expects logits; if the discriminator ends in a "
+        "sigmoid, remove it"
+    )
+
+
+def test_outputs_that_were_outside_once_have_no_warning():
+    """An untrained network without a sigmoid exceeds [0, 1]; later its images may become white."""
+    outside_at_start = [(-0.1, 0.1), *SIGMOID[1:]]
+    assert range_warnings(outside_at_start, outside_at_start) == []
+    assert range_warnings(TANH, [(0.5, 1.1), *SIGMOID[1:]]) == []
+    assert len(range_warnings(SIGMOID, TANH)) == len(range_warnings(TANH, SIGMOID)) == 1
+
+
+@pytest.mark.parametrize("loss", [LeastSquares(), Wasserstein()])
+def test_losses_whose_outputs_may_stay_in_unit_interval_have_no_warning(loss):
+    assert range_warnings(TANH, SIGMOID, loss) == []
+
+
+def test_points_may_be_positive():
+    assert range_warnings(SIGMOID, TANH, points=True) == []
 
 
 def test_healthy_training_has_no_warning():

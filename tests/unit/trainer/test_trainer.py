@@ -12,10 +12,12 @@ from lightning_fabric.strategies.launchers.subprocess_script import _ChildProces
 from same_run import assert_equal, assert_metrics_close, rows
 from torch import nn
 
+from gan_lightning.callbacks.checkpoint import Checkpoint
 from gan_lightning.errors import UserError
 from gan_lightning.model.cuda_graphs import Eager
 from gan_lightning.run.fit import restore_global_state
 from gan_lightning.trainer import Trainer, stop_observer
+from gan_lightning.trainer.checkpoint_io import AtomicCheckpointIO
 
 FOUR_STEPS = "trainer.max_steps=4", "callbacks.metric_logger.every_n_steps=1"
 
@@ -148,3 +150,24 @@ def test_lightning_arguments_without_effect_are_rejected_in_python(name, value):
 def test_arguments_that_run_sets_are_accepted_in_python():
     trainer = Trainer(max_steps=2, max_epochs=-1, logger=False, callbacks=[], enable_checkpointing=False)
     assert (trainer.max_epochs, trainer.val_check_interval, trainer.check_val_every_n_epoch) == (-1, 1, None)
+
+
+def test_trainer_of_python_has_no_logger_and_saves_only_by_callbacks(tmp_path):
+    assert Trainer(max_steps=1).loggers == []
+    assert Trainer(max_steps=1).checkpoint_callbacks == []
+    callback = Checkpoint()
+    trainer = Trainer(max_steps=1, callbacks=callback)
+    assert trainer.checkpoint_callbacks == [callback]
+    assert type(trainer.strategy.checkpoint_io) is AtomicCheckpointIO
+
+
+def test_checkpoint_io_that_is_passed_is_kept():
+    class Own(AtomicCheckpointIO):
+        pass
+
+    assert type(Trainer(max_steps=1, plugins=[Own()]).strategy.checkpoint_io) is Own
+
+
+def test_missing_checkpoint_to_resume_from_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"^ckpt_path=nowhere.ckpt: there is no such checkpoint$"):
+        Trainer(max_steps=1, default_root_dir=tmp_path).fit(None, ckpt_path="nowhere.ckpt")
