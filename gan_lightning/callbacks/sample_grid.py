@@ -316,7 +316,7 @@ def surface(module: GenerativeModel, extent: float, real: Tensor, fake: Tensor, 
     """Return the discriminator's output on [-extent, extent]^2, averaged over its classes.
 
     The values are logits relative to the decision boundary of the loss. A critic has no boundary, and its output has
-    neither a zero nor a unit: the values are its deviations from the mean over the points, in standard deviations.
+    neither a zero nor a unit: the values are its differences from the mean over the points, in standard deviations.
 
     Args:
         module: The model.

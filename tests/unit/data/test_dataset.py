@@ -14,7 +14,7 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 12, 3), dtype=np.uint8)
-PICTURES = [Image.fromarray(pixels) for pixels in PIXELS]
+IMAGES = [Image.fromarray(pixels) for pixels in PIXELS]
 BYTES = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
 
@@ -32,15 +32,15 @@ def error_of(dataset, **arguments) -> str:
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_images_equal_those_of_folder(tmp_path, fit):
-    for i, picture in enumerate(PICTURES):
-        picture.save(tmp_path / f"{i}.png")
+    for i, image in enumerate(IMAGES):
+        image.save(tmp_path / f"{i}.png")
     folder = ImageFolder(tmp_path, 8, fit=fit)
     folder.setup()
-    assert torch.equal(loaded(PICTURES, fit=fit).samples, folder.samples)
+    assert torch.equal(loaded(IMAGES, fit=fit).samples, folder.samples)
 
 
-def test_pictures_arrays_tensors_and_floats_give_same_images():
-    expected = loaded(PICTURES).samples
+def test_images_arrays_tensors_and_floats_give_same_images():
+    expected = loaded(IMAGES).samples
     assert torch.equal(loaded(list(PIXELS)).samples, expected)
     assert torch.equal(loaded(TensorDataset(BYTES)).samples, expected)
     assert torch.equal(loaded(list(BYTES / 255), value_range=(0, 1)).samples, expected)
@@ -57,15 +57,15 @@ def test_transparent_parts_are_white():
 
 
 def test_channels_are_those_of_first_image_or_given():
-    gray = [picture.convert("L") for picture in PICTURES]
+    gray = [image.convert("L") for image in IMAGES]
     assert loaded(gray).shape == (1, 8, 8)
-    assert loaded([PICTURES[0], *gray]).shape == (3, 8, 8)
+    assert loaded([IMAGES[0], *gray]).shape == (3, 8, 8)
     assert loaded([torch.zeros(9, 9, dtype=torch.uint8), *BYTES]).shape == (1, 8, 8)
-    assert torch.equal(loaded(PICTURES, channels=1).samples, loaded(gray).samples)
+    assert torch.equal(loaded(IMAGES, channels=1).samples, loaded(gray).samples)
 
 
 def test_class_names_are_given_ones_then_those_of_dataset_then_numbers():
-    pairs = [(picture, i % 3) for i, picture in enumerate(PICTURES)]
+    pairs = [(image, i % 3) for i, image in enumerate(IMAGES)]
     data = loaded(pairs)
     assert (data.class_names, data.labels.tolist()) == (["0", "1", "2"], [0, 1, 2, 0, 1, 2])
     assert loaded(pairs, class_names=["a", "b", "c"]).class_names == ["a", "b", "c"]
@@ -75,29 +75,29 @@ def test_class_names_are_given_ones_then_those_of_dataset_then_numbers():
 
     assert loaded(WithClasses(pairs)).class_names == ["x", "y", "z"]
     assert loaded(Subset(WithClasses(pairs), [0, 1])).class_names == ["x", "y", "z"]
-    assert loaded(WithClasses(PICTURES)).class_names == []
+    assert loaded(WithClasses(IMAGES)).class_names == []
 
 
 @pytest.mark.parametrize("label", [1, True, np.int32(1), torch.tensor(1), torch.tensor([1]), np.array([[1]])])
 def test_labels_of_every_type_of_number(label):
-    assert loaded([(picture, label) for picture in PICTURES]).labels.tolist() == [1] * 6
+    assert loaded([(image, label) for image in IMAGES]).labels.tolist() == [1] * 6
 
 
 def test_held_out_images_are_those_of_test():
-    pairs = [(picture, i % 2) for i, picture in enumerate(PICTURES)]
+    pairs = [(image, i % 2) for i, image in enumerate(IMAGES)]
     data = loaded(pairs[:4], test=pairs[4:])
     samples, labels = data.held_out()
-    assert torch.equal(samples, loaded(PICTURES[4:]).samples)
+    assert torch.equal(samples, loaded(IMAGES[4:]).samples)
     assert labels.tolist() == [0, 1]
     assert len(data.whole()[0]) == 4
     with pytest.raises(UserError, match=r"pass a data set of held-out images to from_dataset: test=DATASET$"):
         loaded(pairs).held_out()
     with pytest.raises(UserError, match="test set: the items have no labels, unlike those of the training set"):
-        loaded(pairs, test=PICTURES).held_out()
+        loaded(pairs, test=IMAGES).held_out()
 
 
 def test_loader_is_that_of_other_data():
-    data = loaded(PICTURES, seed=3)
+    data = loaded(IMAGES, seed=3)
     module = SimpleNamespace(d_steps=2, device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=module, global_step=1, max_steps=3, global_rank=0, world_size=1)
     data.trainer.data_on_device = True
@@ -113,7 +113,7 @@ def test_items_are_read_once():
             return super().__getitem__(row)
 
     seen: list[int] = []
-    data = loaded(Counting(PICTURES))
+    data = loaded(Counting(IMAGES))
     data.setup()
     data.whole()
     assert seen == [0, 1, 2, 3, 4, 5]
@@ -139,7 +139,7 @@ CHW, HWC = "(C, H, W)", "(H, W, C)"
     ],
 )  # fmt: skip
 def test_invalid_image_is_named_with_its_item(item, message):
-    assert error_of([*PICTURES, item]) == f"item 6: {message}"
+    assert error_of([*IMAGES, item]) == f"item 6: {message}"
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_values_outside_value_range_are_an_error():
     assert "in [nan, nan], and should be" in error_of([item * torch.nan], value_range=(0, 1))
     assert (loaded([torch.full((3, 8, 8), 1.0005)], value_range=(0, 1)).samples == 255).all()  # rounding
     with pytest.raises(ValueError, match=re.escape("value_range=(1, 0): must be the values of black and of white")):
-        from_dataset(PICTURES, 8, value_range=(1, 0))
+        from_dataset(IMAGES, 8, value_range=(1, 0))
     with pytest.raises(ValueError, match="channels=2: must be one of 1, 3"):
-        from_dataset(PICTURES, 8, channels=2)
+        from_dataset(IMAGES, 8, channels=2)
 
 
 @pytest.mark.parametrize(
@@ -180,28 +180,24 @@ def test_values_outside_value_range_are_an_error():
     ],
 )
 def test_invalid_label(label, message):
-    assert error_of([(picture, label) for picture in PICTURES]).startswith(message)
+    assert error_of([(image, label) for image in IMAGES]).startswith(message)
 
 
 def test_labels_from_one_with_names_are_an_error():
-    pairs = [(picture, 1 + i % 2) for i, picture in enumerate(PICTURES)]
+    pairs = [(image, 1 + i % 2) for i, image in enumerate(IMAGES)]
     assert error_of(pairs, class_names=["a", "b"]).endswith("as there are 2 class names; subtract 1: labels - 1")
 
 
 def test_missing_labels():
-    assert (
-        error_of([(PICTURES[0], 1), PICTURES[1]]) == "item 1 has no label, unlike item 0; return the same for all items"
-    )
-    assert (
-        error_of([PICTURES[0], (PICTURES[1], 1)]) == "item 1 has a label, unlike item 0; return the same for all items"
-    )
-    assert error_of(PICTURES, class_names=["a"]) == "there are class_names, and the items have no labels"
+    assert error_of([(IMAGES[0], 1), IMAGES[1]]) == "item 1 has no label, unlike item 0; return the same for all items"
+    assert error_of([IMAGES[0], (IMAGES[1], 1)]) == "item 1 has a label, unlike item 0; return the same for all items"
+    assert error_of(IMAGES, class_names=["a"]) == "there are class_names, and the items have no labels"
 
 
 def test_data_without_length_or_items():
     fix = "has no length and no index; pass a map-style data set or a list: list(dataset)"
     with pytest.raises(UserError, match=re.escape(f"from_dataset(list_iterator): {fix}")):
-        loaded(iter(PICTURES))
+        loaded(iter(IMAGES))
     assert error_of([]) == "there are no images"
 
 
