@@ -117,25 +117,32 @@ class SampleGrid(Validated, Callback):
                         self.log_image(trainer, name, image, 0)
 
     def on_train_batch_end(self, trainer: Trainer, module: GenerativeModel, *_: Any) -> None:
-        """Draw at the scheduled steps and at the last step."""
+        """Draw at the scheduled steps; at the last step, complete all images before the checkpoint is saved.
+
+        Otherwise a run that is killed after its last checkpoint would never get them, since it has no steps left.
+        """
         step = trainer.global_step
-        if trainer.is_global_zero and (self.is_scheduled(step) or step == trainer.max_steps):
+        if not trainer.is_global_zero:
+            return
+        is_last = step == trainer.max_steps
+        if is_last or self.is_scheduled(step):
             self.draw(trainer, module)
-            if is_round(step):  # further rows would be replaced by later ones
-                self.write_timeline(step)
+        if is_last or is_round(step):  # further rows would be replaced by later ones
+            self.write_timeline(step)
+        if is_last:
+            self.write_gif(step)
 
     def on_train_end(self, trainer: Trainer, module: GenerativeModel) -> None:
         """Draw the last step of a run that stops early, and end the timeline with it."""
         step = trainer.global_step
-        missing = self.drawn_at != step
-        if trainer.is_global_zero and missing:
-            self.draw(trainer, module)
-        if trainer.is_global_zero and (missing or not is_round(step)):
+        if trainer.is_global_zero and step < trainer.max_steps:
+            if self.drawn_at != step:
+                self.draw(trainer, module)
             self.write_timeline(step)
 
     def on_fit_end(self, trainer: Trainer, module: GenerativeModel) -> None:
-        """Write the GIF, after all callbacks have ended: the last checkpoint has been saved."""
-        if trainer.is_global_zero and self.drawn_at is not None:  # None if the run had no steps left
+        """Write the GIF of a run that stops early, after the checkpoint: a signal may leave little time."""
+        if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
             self.write_gif(trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, module: GenerativeModel, checkpoint: dict[str, Any]) -> None:
