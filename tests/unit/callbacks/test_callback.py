@@ -657,7 +657,7 @@ def test_progress_bar_counts_generator_steps(run, tmp_path, capsys):
 
 def test_progress_bar_of_failed_run_is_closed(run, tmp_path, monkeypatch):
     closed = []
-    monkeypatch.setattr("tqdm.tqdm.close", closed.append)
+    monkeypatch.setattr("tqdm.tqdm.close", lambda progress_bar: closed.append(progress_bar))
     monkeypatch.setattr(GAN, "generator_loss", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(tmp_path, "model=vanilla")
