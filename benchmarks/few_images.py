@@ -26,9 +26,9 @@ from matplotlib.figure import Figure
 from results import ROOT, format_mean_std, run_ours
 from scipy.stats import ttest_ind
 
-from gan_lightning.cli.train import IGNORED_WARNINGS
 from gan_lightning.io.files import atomic_write
 from gan_lightning.io.image import write_png
+from gan_lightning.io.library_warnings import IGNORED_WARNINGS
 from gan_lightning.io.plot import rendered
 
 RESULTS, RUNS = ROOT / "benchmarks" / "results" / "few_images", ROOT / "runs" / "few_images"

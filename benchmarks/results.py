@@ -28,12 +28,12 @@ from plain_loop import networks_of, plain_loop
 
 from gan_lightning import seed as seeds
 from gan_lightning.callbacks.evaluate import Evaluate
-from gan_lightning.cli.train import IGNORED_WARNINGS
 from gan_lightning.config.instantiate import instantiate
 from gan_lightning.evaluation.compare import verdict
 from gan_lightning.evaluation.score import differences
 from gan_lightning.io.files import atomic_write
 from gan_lightning.io.image import grid, read_png, write_png
+from gan_lightning.io.library_warnings import IGNORED_WARNINGS
 from gan_lightning.io.paths import CONF
 from gan_lightning.run.fit import train
 from gan_lightning.run.summary import exit_status_and_reason

@@ -56,8 +56,8 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils import tensorboard  # noqa: F401  imported here, since Lightning imports it lazily
 
 from gan_lightning.callbacks.sample_grid import SampleGrid
-from gan_lightning.cli.train import IGNORED_WARNINGS
 from gan_lightning.config.instantiate import instantiate
+from gan_lightning.io.library_warnings import IGNORED_WARNINGS
 from gan_lightning.io.paths import CONF
 from gan_lightning.model.gan import GAN
 from gan_lightning.run.fit import train

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from image_sets import DATA, OUT, compose_config, set_path, write_set
 
-from gan_lightning.cli.train import IGNORED_WARNINGS
 from gan_lightning.errors import UserError
 from gan_lightning.io.image import to_uint8
+from gan_lightning.io.library_warnings import IGNORED_WARNINGS
 from gan_lightning.run.checkpoint import load_model, newest
 from gan_lightning.run.fit import train
 from gan_lightning.run.summary import exit_status_and_reason
