@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,11 +92,12 @@ def test_model_of_finished_run_samples(finished):
 def test_resumed_run_keeps_its_choices(finished):
     cwd, _ = finished
     before = json.loads((cwd / "run/result.json").read_text())
-    command = "experiment=photos", "data.root=photos", "ckpt_path=last", "hydra.run.dir=run", "trainer.max_steps=23"
+    shutil.copytree(cwd / "run", cwd / "resumed")  # other tests read the run as it ended
+    command = "experiment=photos", "data.root=photos", "ckpt_path=last", "hydra.run.dir=resumed", "trainer.max_steps=23"
     done = program(cwd, *command)
     assert done.returncode == 0, done.stderr
     assert "chosen" not in done.stdout
-    after = json.loads((cwd / "run/result.json").read_text())
+    after = json.loads((cwd / "resumed/result.json").read_text())
     assert (after["step"], after["recipe"]) == (23, before["recipe"])
     assert after["overrides"][-1] == "trainer.max_steps=23"
 
